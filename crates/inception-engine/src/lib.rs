@@ -1,0 +1,1 @@
+//! Compiles convolutional Burn modules for the CPU.
