@@ -1,0 +1,45 @@
+use crate::models::nearest_names;
+
+/// What a network cannot be built or run as.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// No row of [`MODELS`](crate::MODELS) has this name.
+    #[error("no model is named `{name}`; the nearest are {}", nearest_names(name).join(", "))]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+    },
+    /// A classifier of no classes.
+    #[error("a network needs at least one class")]
+    NoClasses,
+    /// An output stride other than 32 for a network that has none to choose.
+    #[error("{model} has a fixed output stride; only the deeplab networks take another")]
+    FixedOutputStride {
+        /// The network's name.
+        model: &'static str,
+    },
+    /// An input at which some window of the network does not fit.
+    #[error(
+        "an input of {height}x{width} is too small: the smallest that fits is {minimum}x{minimum}"
+    )]
+    InputSize {
+        /// Rows of the input.
+        height: usize,
+        /// Columns of the input.
+        width: usize,
+        /// The smallest side that fits.
+        minimum: usize,
+    },
+    /// GoogLeNet's auxiliary heads have fully connected layers, and so a range of sizes that fit.
+    #[error(
+        "GoogLeNet's auxiliary heads do not fit an input of {height}x{width}; 224x224 is what they are made for \
+         (inference works at any size)"
+    )]
+    AuxiliarySize {
+        /// Rows of the input.
+        height: usize,
+        /// Columns of the input.
+        width: usize,
+    },
+}

@@ -1,0 +1,233 @@
+//! GoogLeNet (Szegedy et al., *Going deeper with convolutions*, 2014) as `ppcls/arch/backbone/model_zoo/googlenet.py`
+//! of PaddleClas 2.6 has it.
+//!
+//! # Differences from the paper, torchvision and timm
+//!
+//! Each is pinned by the parity golden `tests/goldens/GoogLeNet.json`, whose stages or logits move with it.
+//!
+//! - No batch norm (torchvision has them) and no bias in any convolution (the paper has biases).
+//! - No ReLU after the stem's convolutions nor inside the branches: one ReLU after each concatenation.
+//! - The "5x5" branches really are 5x5 (torchvision's are 3x3).
+//! - Poolings are floor-mode without padding (the paper and torchvision round up), so that at 224 the map
+//!   before the global pool is 6x6, not 7x7.
+//! - No local response normalisation.
+//! - Second auxiliary head: no ReLU between its two fully connected layers; the first has one.
+//! - At inference dropout multiplies by the share kept: 0.6 before the classifier, 0.3 in the auxiliary heads.
+
+use burn::module::Module;
+use burn::nn::pool::{AvgPool2d, AvgPool2dConfig};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation::relu};
+
+use crate::Observer;
+use crate::cost::{Cost, Trace, window_output};
+use crate::error::Error;
+use crate::layers::{Classifier, ConvNorm, DownscaleDropout, DropoutSpec, PoolRow, conv};
+use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, pooled, stage};
+
+const STYLE: StageStyle = StageStyle {
+    norm: None,
+    relu: false,
+    relu_after_concat: true,
+};
+
+const MAX_S2: PoolRow = PoolRow::Max {
+    stride: 2,
+    padding: 0,
+};
+const MAX_S1: PoolRow = PoolRow::Max {
+    stride: 1,
+    padding: 1,
+};
+
+/// The paper's table 1, a row a module: 1x1; 3x3 after its reduction; 5x5 after its reduction; 1x1 after the pool.
+macro_rules! inception {
+    ($name:literal, $c1:literal, $r3:literal => $c3:literal, $r5:literal => $c5:literal, $proj:literal) => {
+        stage(
+            $name,
+            &[
+                chain(&[conv($c1, 1)]),
+                chain(&[conv($r3, 1), conv($c3, 3)]),
+                chain(&[conv($r5, 1), conv($c5, 5)]),
+                pooled(MAX_S1, &[conv($proj, 1)]),
+            ],
+        )
+    };
+}
+
+const STAGES: &[StageRow] = &[
+    stage("conv1", &[chain(&[conv(64, 7).stride(2)])]), // 224 -> 112
+    stage("pool1", &[pooled(MAX_S2, &[])]),             // 55
+    stage("conv2_reduce", &[chain(&[conv(64, 1)])]),
+    stage("conv2", &[chain(&[conv(192, 3)])]),
+    stage("pool2", &[pooled(MAX_S2, &[])]), // 27
+    inception!("3a", 64, 96 => 128, 16 => 32, 32),
+    inception!("3b", 128, 128 => 192, 32 => 96, 64),
+    stage("pool3", &[pooled(MAX_S2, &[])]), // 13
+    inception!("4a", 192, 96 => 208, 16 => 48, 64),
+    inception!("4b", 160, 112 => 224, 24 => 64, 64),
+    inception!("4c", 128, 128 => 256, 24 => 64, 64),
+    inception!("4d", 112, 144 => 288, 32 => 64, 64),
+    inception!("4e", 256, 160 => 320, 32 => 128, 128),
+    stage("pool4", &[pooled(MAX_S2, &[])]), // 6
+    inception!("5a", 256, 160 => 320, 32 => 128, 128),
+    inception!("5b", 384, 192 => 384, 48 => 128, 128),
+];
+
+/// An auxiliary head reads the map after this stage.
+struct AuxiliaryRow {
+    after: &'static str,
+    channels: usize,
+    relu: bool,
+}
+
+const AUXILIARY: [AuxiliaryRow; 2] = [
+    AuxiliaryRow {
+        after: "4a",
+        channels: 512,
+        relu: true,
+    },
+    AuxiliaryRow {
+        after: "4d",
+        channels: 528,
+        relu: false,
+    },
+];
+
+/// The side of the map that an auxiliary head's first fully connected layer takes.
+const AUXILIARY_SIDE: usize = 3;
+
+/// A classifier on an intermediate map, which only training uses.
+#[derive(Module, Debug)]
+pub struct AuxiliaryHead {
+    pool: AvgPool2d,
+    conv: ConvNorm,
+    fc1: Linear,
+    relu: bool,
+    dropout: DownscaleDropout,
+    fc2: Linear,
+}
+
+impl AuxiliaryHead {
+    fn new(row: &AuxiliaryRow, num_classes: usize, device: &Device) -> Self {
+        Self {
+            pool: AvgPool2dConfig::new([5, 5]).with_strides([3, 3]).init(),
+            conv: ConvNorm::new(row.channels, conv(128, 1), STYLE.norm, STYLE.relu, device),
+            fc1: LinearConfig::new(128 * AUXILIARY_SIDE * AUXILIARY_SIDE, 1024).init(device),
+            relu: row.relu,
+            dropout: DownscaleDropout::new(0.7),
+            fc2: LinearConfig::new(1024, num_classes).init(device),
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<2> {
+        let x = self.conv.forward(self.pool.forward(input)); // [batch, 128, 3, 3]
+        let x = self.fc1.forward(x.flatten::<2>(1, 3));
+        let x = match self.relu {
+            true => relu(x),
+            false => x,
+        };
+        self.fc2.forward(self.dropout.forward(x))
+    }
+
+    /// Whether a map of this size can be read.
+    fn fits(&self, map: [usize; 2]) -> bool {
+        let pool = &self.pool;
+        window_output(map, pool.kernel_size, pool.stride, [0, 0], [1, 1])
+            == Some([AUXILIARY_SIDE; 2])
+    }
+}
+
+/// The three logits of GoogLeNet in training, each `[batch, classes]`.
+#[derive(Clone, Debug)]
+pub struct GoogLeNetOutput {
+    /// The classifier's.
+    pub logits: Tensor<2>,
+    /// The first auxiliary head's, after module 4a.
+    pub auxiliary1: Tensor<2>,
+    /// The second auxiliary head's, after module 4d.
+    pub auxiliary2: Tensor<2>,
+}
+
+/// GoogLeNet with its two auxiliary heads.
+///
+/// PaddleClas trains on the sum of the three losses, the auxiliary ones weighted by 0.3
+/// (`ppcls/loss/googlenetloss.py`).
+#[derive(Module, Debug)]
+pub struct GoogLeNet {
+    stages: Vec<Stage>,
+    head: Classifier,
+    auxiliary1: AuxiliaryHead,
+    auxiliary2: AuxiliaryHead,
+}
+
+impl GoogLeNet {
+    pub(crate) fn new(num_classes: usize, device: &Device) -> Self {
+        let (stages, channels) = build_stages(STAGES, STYLE, device);
+        let [auxiliary1, auxiliary2] =
+            AUXILIARY.map(|row| AuxiliaryHead::new(&row, num_classes, device));
+        Self {
+            stages,
+            head: Classifier::new(channels, num_classes, DropoutSpec::AfterPool(0.4), device),
+            auxiliary1,
+            auxiliary2,
+        }
+    }
+
+    /// Images `[batch, 3, height, width]` to all three logits, as training needs them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuxiliarySize`] for a size at which the auxiliary heads' fully connected layers do not fit; the
+    /// sizes that do are those around 224 that give them a 3x3 map.
+    pub fn forward_training(&self, images: Tensor<4>) -> Result<GoogLeNetOutput, Error> {
+        let [_, _, height, width] = images.dims();
+        let mut auxiliary = Vec::with_capacity(AUXILIARY.len());
+        let mut misfit = false;
+        let features = self.forward_features(images, &mut |name, map| {
+            let heads = [&self.auxiliary1, &self.auxiliary2];
+            if let Some(i) = AUXILIARY.iter().position(|row| row.after == name) {
+                let [_, _, h, w] = map.dims();
+                match heads[i].fits([h, w]) {
+                    true => auxiliary.push(heads[i].forward(map.clone())),
+                    false => misfit = true,
+                }
+            }
+        });
+        match <[_; 2]>::try_from(auxiliary) {
+            Ok([auxiliary1, auxiliary2]) if !misfit => Ok(GoogLeNetOutput {
+                logits: self.head.forward(features),
+                auxiliary1,
+                auxiliary2,
+            }),
+            _ => Err(Error::AuxiliarySize { height, width }),
+        }
+    }
+
+    pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
+        forward_stages(&self.stages, STAGES, images, observe)
+    }
+
+    pub(crate) fn head(&self) -> &Classifier {
+        &self.head
+    }
+}
+
+pub(crate) fn forward_stages(
+    stages: &[Stage],
+    rows: &[StageRow],
+    images: Tensor<4>,
+    observe: Observer,
+) -> Tensor<4> {
+    stages.iter().zip(rows).fold(images, |x, (stage, row)| {
+        let x = stage.forward(x);
+        observe(row.name, &x);
+        x
+    })
+}
+
+impl Trace for GoogLeNet {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        self.stages.trace(input, cost)
+    }
+}

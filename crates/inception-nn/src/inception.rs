@@ -1,0 +1,303 @@
+//! Inception V3 and Inception V4 as PaddleClas 2.6 has them
+//! (`legendary_models/inception_v3.py`, `model_zoo/inception_v4.py` under `ppcls/arch/backbone`).
+//!
+//! Inception V3: Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2015.
+//! Inception V4: Szegedy et al., *Inception-v4, Inception-ResNet and the impact of residual connections on learning*, 2016.
+//!
+//! # Differences from the papers, torchvision and timm
+//!
+//! Each is pinned by the parity goldens `tests/goldens/InceptionV3.json` and `InceptionV4.json`.
+//!
+//! - Batch norm's epsilon is 1e-5 in both (TensorFlow, torchvision and timm: 1e-3).
+//! - At inference the pooled features are multiplied by 0.8 (dropout's share kept; elsewhere nothing).
+//! - V3's average poolings count the padding (as torchvision's and timm's V3), V4's do not (as timm's V4).
+//! - V3 has no auxiliary head (torchvision has one).
+//! - V4 orders the branches of its modules pool first; timm orders them otherwise, which permutes channels.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::Observer;
+use crate::cost::{Cost, Trace};
+use crate::googlenet::forward_stages;
+use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
+use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
+
+const STYLE: StageStyle = StageStyle {
+    norm: Some(PADDLE_NORM),
+    relu: true,
+    relu_after_concat: false,
+};
+
+const MAX_S2: PoolRow = PoolRow::Max {
+    stride: 2,
+    padding: 0,
+};
+const AVERAGE_V3: PoolRow = PoolRow::Average {
+    count_padding: true,
+};
+const AVERAGE_V4: PoolRow = PoolRow::Average {
+    count_padding: false,
+};
+
+macro_rules! v3_a {
+    ($name:literal, pool $pool:literal) => {
+        stage(
+            $name,
+            &[
+                chain(&[conv(64, 1)]),
+                chain(&[conv(48, 1), conv(64, 5)]),
+                chain(&[conv(64, 1), conv(96, 3), conv(96, 3)]),
+                pooled(AVERAGE_V3, &[conv($pool, 1)]),
+            ],
+        )
+    };
+}
+
+macro_rules! v3_c {
+    ($name:literal, width $c:literal) => {
+        stage(
+            $name,
+            &[
+                chain(&[conv(192, 1)]),
+                chain(&[conv($c, 1), conv_hw($c, [1, 7]), conv_hw(192, [7, 1])]),
+                chain(&[
+                    conv($c, 1),
+                    conv_hw($c, [7, 1]),
+                    conv_hw($c, [1, 7]),
+                    conv_hw($c, [7, 1]),
+                    conv_hw(192, [1, 7]),
+                ]),
+                pooled(AVERAGE_V3, &[conv(192, 1)]),
+            ],
+        )
+    };
+}
+
+macro_rules! v3_e {
+    ($name:literal) => {
+        stage(
+            $name,
+            &[
+                chain(&[conv(320, 1)]),
+                forked(
+                    &[conv(384, 1)],
+                    &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])],
+                ),
+                forked(
+                    &[conv(448, 1), conv(384, 3)],
+                    &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])],
+                ),
+                pooled(AVERAGE_V3, &[conv(192, 1)]),
+            ],
+        )
+    };
+}
+
+const V3: &[StageRow] = &[
+    stage("conv1a", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
+    stage("conv2a", &[chain(&[conv(32, 3).valid()])]),           // 147
+    stage("conv2b", &[chain(&[conv(64, 3)])]),
+    stage("pool2", &[pooled(MAX_S2, &[])]), // 73
+    stage("conv3b", &[chain(&[conv(80, 1)])]),
+    stage("conv4a", &[chain(&[conv(192, 3).valid()])]), // 71
+    stage("pool4", &[pooled(MAX_S2, &[])]),             // 35
+    v3_a!("a1", pool 32),
+    v3_a!("a2", pool 64),
+    v3_a!("a3", pool 64),
+    stage(
+        "b", // 17
+        &[
+            chain(&[conv(384, 3).stride(2).valid()]),
+            chain(&[conv(64, 1), conv(96, 3), conv(96, 3).stride(2).valid()]),
+            pooled(MAX_S2, &[]),
+        ],
+    ),
+    v3_c!("c1", width 128),
+    v3_c!("c2", width 160),
+    v3_c!("c3", width 160),
+    v3_c!("c4", width 192),
+    stage(
+        "d", // 8
+        &[
+            chain(&[conv(192, 1), conv(320, 3).stride(2).valid()]),
+            chain(&[
+                conv(192, 1),
+                conv_hw(192, [1, 7]),
+                conv_hw(192, [7, 1]),
+                conv(192, 3).stride(2).valid(),
+            ]),
+            pooled(MAX_S2, &[]),
+        ],
+    ),
+    v3_e!("e1"),
+    v3_e!("e2"),
+];
+
+macro_rules! v4_a {
+    ($name:literal) => {
+        stage(
+            $name,
+            &[
+                pooled(AVERAGE_V4, &[conv(96, 1)]),
+                chain(&[conv(96, 1)]),
+                chain(&[conv(64, 1), conv(96, 3)]),
+                chain(&[conv(64, 1), conv(96, 3), conv(96, 3)]),
+            ],
+        )
+    };
+}
+
+macro_rules! v4_b {
+    ($name:literal) => {
+        stage(
+            $name,
+            &[
+                pooled(AVERAGE_V4, &[conv(128, 1)]),
+                chain(&[conv(384, 1)]),
+                chain(&[conv(192, 1), conv_hw(224, [1, 7]), conv_hw(256, [7, 1])]),
+                chain(&[
+                    conv(192, 1),
+                    conv_hw(192, [1, 7]),
+                    conv_hw(224, [7, 1]),
+                    conv_hw(224, [1, 7]),
+                    conv_hw(256, [7, 1]),
+                ]),
+            ],
+        )
+    };
+}
+
+macro_rules! v4_c {
+    ($name:literal) => {
+        stage(
+            $name,
+            &[
+                pooled(AVERAGE_V4, &[conv(256, 1)]),
+                chain(&[conv(256, 1)]),
+                forked(
+                    &[conv(384, 1)],
+                    &[conv_hw(256, [1, 3]), conv_hw(256, [3, 1])],
+                ),
+                forked(
+                    &[conv(384, 1), conv_hw(448, [1, 3]), conv_hw(512, [3, 1])],
+                    &[conv_hw(256, [1, 3]), conv_hw(256, [3, 1])],
+                ),
+            ],
+        )
+    };
+}
+
+const V4: &[StageRow] = &[
+    stage("conv1", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
+    stage("conv2", &[chain(&[conv(32, 3).valid()])]),           // 147
+    stage("conv3", &[chain(&[conv(64, 3)])]),
+    stage(
+        "mixed3", // 73
+        &[pooled(MAX_S2, &[]), chain(&[conv(96, 3).stride(2).valid()])],
+    ),
+    stage(
+        "mixed4", // 71
+        &[
+            chain(&[conv(64, 1), conv(96, 3).valid()]),
+            chain(&[
+                conv(64, 1),
+                conv_hw(64, [7, 1]),
+                conv_hw(64, [1, 7]),
+                conv(96, 3).valid(),
+            ]),
+        ],
+    ),
+    stage(
+        "mixed5", // 35
+        &[
+            chain(&[conv(192, 3).stride(2).valid()]),
+            pooled(MAX_S2, &[]),
+        ],
+    ),
+    v4_a!("a1"),
+    v4_a!("a2"),
+    v4_a!("a3"),
+    v4_a!("a4"),
+    stage(
+        "reduction_a", // 17
+        &[
+            pooled(MAX_S2, &[]),
+            chain(&[conv(384, 3).stride(2).valid()]),
+            chain(&[conv(192, 1), conv(224, 3), conv(256, 3).stride(2).valid()]),
+        ],
+    ),
+    v4_b!("b1"),
+    v4_b!("b2"),
+    v4_b!("b3"),
+    v4_b!("b4"),
+    v4_b!("b5"),
+    v4_b!("b6"),
+    v4_b!("b7"),
+    stage(
+        "reduction_b", // 8
+        &[
+            pooled(MAX_S2, &[]),
+            chain(&[conv(192, 1), conv(192, 3).stride(2).valid()]),
+            chain(&[
+                conv(256, 1),
+                conv_hw(256, [1, 7]),
+                conv_hw(320, [7, 1]),
+                conv(320, 3).stride(2).valid(),
+            ]),
+        ],
+    ),
+    v4_c!("c1"),
+    v4_c!("c2"),
+    v4_c!("c3"),
+];
+
+/// Which of the two networks an [`Inception`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V3,
+    V4,
+}
+
+impl Version {
+    const fn rows(self) -> &'static [StageRow] {
+        match self {
+            Self::V3 => V3,
+            Self::V4 => V4,
+        }
+    }
+}
+
+/// Inception V3 or V4.
+#[derive(Module, Debug)]
+pub struct Inception {
+    stages: Vec<Stage>,
+    head: Classifier,
+    #[module(skip)]
+    version: Version,
+}
+
+impl Inception {
+    pub(crate) fn new(version: Version, num_classes: usize, device: &Device) -> Self {
+        let (stages, channels) = build_stages(version.rows(), STYLE, device);
+        Self {
+            stages,
+            head: Classifier::new(channels, num_classes, DropoutSpec::AfterPool(0.2), device),
+            version,
+        }
+    }
+
+    pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
+        forward_stages(&self.stages, self.version.rows(), images, observe)
+    }
+
+    pub(crate) fn head(&self) -> &Classifier {
+        &self.head
+    }
+}
+
+impl Trace for Inception {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        self.stages.trace(input, cost)
+    }
+}

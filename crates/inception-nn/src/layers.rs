@@ -1,0 +1,299 @@
+//! The layers that more than one family uses.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{
+    AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, AvgPool2d, AvgPool2dConfig, MaxPool2d,
+    MaxPool2dConfig,
+};
+use burn::nn::{
+    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d,
+};
+use burn::tensor::{Device, Tensor, activation::relu};
+
+use crate::cost::{Cost, Trace, window_output};
+
+/// How a family normalises after its convolutions. Both numbers are the source's own; Burn's
+/// momentum is the weight of the *new* batch, Paddle's that of the old statistics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormSpec {
+    pub epsilon: f64,
+    pub momentum: f64,
+}
+
+/// What `paddle.nn.BatchNorm` does when told nothing.
+pub(crate) const PADDLE_NORM: NormSpec = NormSpec {
+    epsilon: 1e-5,
+    momentum: 0.1,
+};
+
+/// One convolution of a table: a kernel, its stride, and whether it keeps the map's size at stride 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvRow {
+    pub channels: usize,
+    pub kernel: [usize; 2],
+    pub stride: usize,
+    pub dilation: usize,
+    pub same: bool,
+    pub depthwise: bool,
+}
+
+/// A square, size-keeping convolution to `channels` channels.
+pub(crate) const fn conv(channels: usize, kernel: usize) -> ConvRow {
+    conv_hw(channels, [kernel, kernel])
+}
+
+/// As [`conv`], with a `[height, width]` kernel.
+pub(crate) const fn conv_hw(channels: usize, kernel: [usize; 2]) -> ConvRow {
+    ConvRow {
+        channels,
+        kernel,
+        stride: 1,
+        dilation: 1,
+        same: true,
+        depthwise: false,
+    }
+}
+
+impl ConvRow {
+    /// Without padding.
+    pub const fn valid(mut self) -> Self {
+        self.same = false;
+        self
+    }
+
+    pub const fn stride(mut self, stride: usize) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    pub const fn dilation(mut self, dilation: usize) -> Self {
+        self.dilation = dilation;
+        self
+    }
+
+    /// One filter a channel.
+    pub const fn depthwise(mut self) -> Self {
+        self.depthwise = true;
+        self
+    }
+
+    fn padding(&self) -> [usize; 2] {
+        match self.same {
+            true => self.kernel.map(|k| (k - 1) / 2 * self.dilation),
+            false => [0, 0],
+        }
+    }
+}
+
+/// A convolution without bias, the batch norm that follows it in every network but GoogLeNet, and a
+/// ReLU where the network has one there.
+#[derive(Module, Debug)]
+pub struct ConvNorm {
+    conv: Conv2d,
+    norm: Option<BatchNorm>,
+    relu: bool,
+}
+
+impl ConvNorm {
+    pub(crate) fn new(
+        channels_in: usize,
+        row: ConvRow,
+        norm: Option<NormSpec>,
+        relu: bool,
+        device: &Device,
+    ) -> Self {
+        let [pad_h, pad_w] = row.padding();
+        Self {
+            conv: Conv2dConfig::new([channels_in, row.channels], row.kernel)
+                .with_stride([row.stride, row.stride])
+                .with_dilation([row.dilation, row.dilation])
+                .with_groups(if row.depthwise { channels_in } else { 1 })
+                .with_padding(PaddingConfig2d::Explicit(pad_h, pad_w, pad_h, pad_w))
+                .with_bias(false)
+                .init(device),
+            norm: norm.map(|norm| {
+                BatchNormConfig::new(row.channels)
+                    .with_epsilon(norm.epsilon)
+                    .with_momentum(norm.momentum)
+                    .init(device)
+            }),
+            relu,
+        }
+    }
+
+    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let mut x = self.conv.forward(input);
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x);
+        }
+        match self.relu {
+            true => relu(x),
+            false => x,
+        }
+    }
+}
+
+impl Trace for ConvNorm {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        let conv = &self.conv;
+        let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
+            unreachable!("`new` pads explicitly");
+        };
+        let output = window_output(
+            input,
+            conv.kernel_size,
+            conv.stride,
+            [top, left],
+            conv.dilation,
+        )?;
+        // [out, in / groups, kh, kw]: each output value takes one product of each weight of its filter.
+        let weights = conv.weight.lazy_shape().num_elements();
+        cost.macs += (weights * output[0] * output[1]) as u64;
+        Some(output)
+    }
+}
+
+/// One pooling of a table: always a window of 3, the only one the family uses between convolutions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PoolRow {
+    /// Floor-mode maximum; padding never wins.
+    Max { stride: usize, padding: usize },
+    /// Size-keeping average. `count_padding` divides by 9 at the border too (Inception V3),
+    /// otherwise by the number of real pixels (Inception V4).
+    Average { count_padding: bool },
+}
+
+/// A pooling layer.
+#[derive(Module, Debug)]
+pub enum Pool {
+    /// Maximum of a window.
+    Max(MaxPool2d),
+    /// Average of a window.
+    Average(AvgPool2d),
+}
+
+impl Pool {
+    pub(crate) fn new(row: PoolRow) -> Self {
+        match row {
+            PoolRow::Max { stride, padding } => Self::Max(
+                MaxPool2dConfig::new([3, 3])
+                    .with_strides([stride, stride])
+                    .with_padding(PaddingConfig2d::Explicit(
+                        padding, padding, padding, padding,
+                    ))
+                    .init(),
+            ),
+            PoolRow::Average { count_padding } => Self::Average(
+                AvgPool2dConfig::new([3, 3])
+                    .with_strides([1, 1])
+                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                    .with_count_include_pad(count_padding)
+                    .init(),
+            ),
+        }
+    }
+
+    /// `[batch, channels, height, width]` to `[batch, channels, height_out, width_out]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Max(pool) => pool.forward(input),
+            Self::Average(pool) => pool.forward(input),
+        }
+    }
+}
+
+impl Trace for Pool {
+    fn trace(&self, input: [usize; 2], _: &mut Cost) -> Option<[usize; 2]> {
+        let (kernel, stride, padding) = match self {
+            Self::Max(pool) => (pool.kernel_size, pool.stride, &pool.padding),
+            Self::Average(pool) => (pool.kernel_size, pool.stride, &pool.padding),
+        };
+        let padding = match *padding {
+            PaddingConfig2d::Explicit(top, left, ..) => [top, left],
+            PaddingConfig2d::Valid | PaddingConfig2d::Same => [0, 0],
+        };
+        window_output(input, kernel, stride, padding, [1, 1])
+    }
+}
+
+/// Paddle's dropout in its `downscale_in_infer` mode: training zeroes values and leaves the others as
+/// they are; inference multiplies by the share that training keeps. (Burn's own, like PyTorch's,
+/// scales up while training and is the identity at inference.)
+#[derive(Module, Debug)]
+pub struct DownscaleDropout {
+    dropout: Dropout,
+}
+
+impl DownscaleDropout {
+    pub(crate) fn new(probability: f64) -> Self {
+        Self {
+            dropout: DropoutConfig::new(probability).init(),
+        }
+    }
+
+    /// Any shape, kept.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        // Training: the mask scaled by 1/(1-p), and back. Inference: the identity, scaled by 1-p.
+        self.dropout
+            .forward(input)
+            .mul_scalar(1.0 - self.dropout.prob)
+    }
+}
+
+/// Where a classifier drops values out: the two differ while training only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DropoutSpec {
+    None,
+    BeforePool(f64),
+    AfterPool(f64),
+}
+
+/// Global average pool, dropout, fully connected layer: features to logits.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    dropout: Option<DownscaleDropout>,
+    dropout_before_pool: bool,
+    pool: AdaptiveAvgPool2d,
+    fc: Linear,
+}
+
+impl Classifier {
+    pub(crate) fn new(
+        channels: usize,
+        num_classes: usize,
+        dropout: DropoutSpec,
+        device: &Device,
+    ) -> Self {
+        let (probability, dropout_before_pool) = match dropout {
+            DropoutSpec::None => (None, false),
+            DropoutSpec::BeforePool(p) => (Some(p), true),
+            DropoutSpec::AfterPool(p) => (Some(p), false),
+        };
+        Self {
+            dropout: probability.map(DownscaleDropout::new),
+            dropout_before_pool,
+            pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            fc: LinearConfig::new(channels, num_classes).init(device),
+        }
+    }
+
+    /// Features `[batch, channels, height, width]` to logits `[batch, classes]`.
+    pub fn forward(&self, features: Tensor<4>) -> Tensor<2> {
+        let drop = |x, here| match &self.dropout {
+            Some(dropout) if here => dropout.forward(x),
+            _ => x,
+        };
+        let x = drop(features, self.dropout_before_pool);
+        let x = drop(self.pool.forward(x), !self.dropout_before_pool);
+        self.fc.forward(x.flatten::<2>(1, 3))
+    }
+}
+
+impl Trace for Classifier {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        cost.macs += self.fc.weight.lazy_shape().num_elements() as u64;
+        (input[0] > 0 && input[1] > 0).then_some([1, 1])
+    }
+}

@@ -1,0 +1,175 @@
+//! Stages of parallel branches: what GoogLeNet, Inception V3 and Inception V4 are tables of.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation::relu};
+
+use crate::cost::{Cost, Trace};
+use crate::layers::{ConvNorm, ConvRow, NormSpec, Pool, PoolRow};
+
+/// A chain of layers: a pooling or none, then convolutions, then perhaps convolutions side by side
+/// that all read the last of the chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BranchRow {
+    pub pool: Option<PoolRow>,
+    pub convs: &'static [ConvRow],
+    pub fork: &'static [ConvRow],
+}
+
+pub(crate) const fn chain(convs: &'static [ConvRow]) -> BranchRow {
+    forked(convs, &[])
+}
+
+pub(crate) const fn forked(convs: &'static [ConvRow], fork: &'static [ConvRow]) -> BranchRow {
+    BranchRow {
+        pool: None,
+        convs,
+        fork,
+    }
+}
+
+pub(crate) const fn pooled(pool: PoolRow, convs: &'static [ConvRow]) -> BranchRow {
+    BranchRow {
+        pool: Some(pool),
+        convs,
+        fork: &[],
+    }
+}
+
+/// Branches that read one map and whose outputs are concatenated, in the order of the rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StageRow {
+    pub name: &'static str,
+    pub branches: &'static [BranchRow],
+}
+
+pub(crate) const fn stage(name: &'static str, branches: &'static [BranchRow]) -> StageRow {
+    StageRow { name, branches }
+}
+
+/// What follows the convolutions of a network of stages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StageStyle {
+    pub norm: Option<NormSpec>,
+    /// A ReLU after each convolution.
+    pub relu: bool,
+    /// A ReLU after each concatenation of several branches.
+    pub relu_after_concat: bool,
+}
+
+/// One branch of a [`Stage`].
+#[derive(Module, Debug)]
+pub struct Branch {
+    pool: Option<Pool>,
+    convs: Vec<ConvNorm>,
+    fork: Vec<ConvNorm>,
+}
+
+impl Branch {
+    /// The branch and its number of output channels.
+    fn new(row: BranchRow, channels: usize, style: StageStyle, device: &Device) -> (Self, usize) {
+        let mut trunk = channels;
+        let convs = row.convs.iter().map(|&conv| {
+            let channels_in = std::mem::replace(&mut trunk, conv.channels);
+            ConvNorm::new(channels_in, conv, style.norm, style.relu, device)
+        });
+        let convs = convs.collect();
+        let fork = row.fork.iter();
+        let branch = Self {
+            pool: row.pool.map(Pool::new),
+            convs,
+            fork: fork
+                .clone()
+                .map(|&conv| ConvNorm::new(trunk, conv, style.norm, style.relu, device))
+                .collect(),
+        };
+        match row.fork.is_empty() {
+            true => (branch, trunk),
+            false => (branch, fork.map(|conv| conv.channels).sum()),
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>, outputs: &mut Vec<Tensor<4>>) {
+        let pooled = match &self.pool {
+            Some(pool) => pool.forward(input),
+            None => input,
+        };
+        let trunk = self.convs.iter().fold(pooled, |x, conv| conv.forward(x));
+        match self.fork.is_empty() {
+            true => outputs.push(trunk),
+            false => outputs.extend(self.fork.iter().map(|conv| conv.forward(trunk.clone()))),
+        }
+    }
+}
+
+impl Trace for Branch {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        let pooled = match &self.pool {
+            Some(pool) => pool.trace(input, cost)?,
+            None => input,
+        };
+        let trunk = self.convs.trace(pooled, cost)?;
+        let mut output = trunk;
+        for conv in &self.fork {
+            output = conv.trace(trunk, cost)?;
+        }
+        Some(output)
+    }
+}
+
+/// Parallel branches over one map, concatenated over channels.
+#[derive(Module, Debug)]
+pub struct Stage {
+    branches: Vec<Branch>,
+    relu: bool,
+}
+
+impl Stage {
+    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let mut outputs = Vec::with_capacity(self.branches.len());
+        for branch in &self.branches {
+            branch.forward(input.clone(), &mut outputs);
+        }
+        let x = match outputs.len() {
+            1 => outputs.remove(0),
+            _ => Tensor::cat(outputs, 1),
+        };
+        match self.relu {
+            true => relu(x),
+            false => x,
+        }
+    }
+}
+
+impl Trace for Stage {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        let mut output = None;
+        for branch in &self.branches {
+            output = Some(branch.trace(input, cost)?);
+        }
+        output
+    }
+}
+
+/// Builds a table's stages from an image of three channels on; also the channels of the last map.
+pub(crate) fn build_stages(
+    rows: &[StageRow],
+    style: StageStyle,
+    device: &Device,
+) -> (Vec<Stage>, usize) {
+    let mut channels = 3;
+    let stages = rows.iter().map(|row| {
+        let channels_in = std::mem::take(&mut channels);
+        let branches = row.branches.iter().map(|&branch| {
+            let (branch, channels_out) = Branch::new(branch, channels_in, style, device);
+            channels += channels_out;
+            branch
+        });
+        let branches: Vec<_> = branches.collect();
+        Stage {
+            relu: style.relu_after_concat && branches.len() > 1,
+            branches,
+        }
+    });
+    (stages.collect(), channels)
+}

@@ -1,0 +1,439 @@
+//! The Xceptions as PaddleClas 2.6 has them (`model_zoo/xception.py`, `model_zoo/xception_deeplab.py`
+//! under `ppcls/arch/backbone`): Chollet, *Xception: Deep learning with depthwise separable convolutions*, 2016, in
+//! the deeper and wider forms of Chen et al., *Encoder-decoder with atrous separable convolution*
+//! (DeepLabV3+), 2018.
+//!
+//! # Differences from the papers and timm
+//!
+//! Each is pinned by the parity goldens `tests/goldens/Xception*.json`.
+//!
+//! - The plain networks (41, 65, 71) convolve **pointwise first, then depthwise**, each with its norm; everyone else
+//!   goes depthwise first. Their entry and exit blocks have two separable convolutions and end in a max pool, with
+//!   the shortcut a bare convolution without norm. (timm's and DeepLab's have three, the last one strided, and a norm
+//!   on the shortcut.)
+//! - In Xception71 the max pool stands in the stride-1 entry blocks too.
+//! - The first entry block of the plain networks starts without a ReLU; the deeplab pair's starts with one, which
+//!   does nothing since the stem ends in one.
+//! - The plain networks end in two separable convolutions, ReLU after each, none inside.
+//! - The deeplab pair: depthwise first, epsilon 1e-3, momentum 0.99 (Paddle's sense), three separable convolutions a
+//!   block, the last strided, norm on the shortcut, and a last block with dilation 2 and a ReLU after *each* norm.
+//!   DeepLab itself gives that block dilation 1 at output stride 32; Paddle keeps 2, and so do its weights.
+//! - The deeplab pair drops out before the global pool, half of the values; the plain ones not at all.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation::relu};
+
+use crate::Observer;
+use crate::cost::{Cost, Trace};
+use crate::layers::{
+    Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv,
+};
+
+/// Where a block's ReLUs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relus {
+    /// Before each separable convolution.
+    Before,
+    /// Before each but the first.
+    BeforeAllButFirst,
+    /// After each separable convolution.
+    After,
+    /// After each of the two norms of each separable convolution.
+    Inside,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shortcut {
+    None,
+    Identity,
+    /// A strided 1x1 convolution.
+    Projection,
+}
+
+/// One block: a separable convolution for each of `channels`.
+#[derive(Clone, Copy, Debug)]
+struct BlockRow {
+    name: &'static str,
+    channels: &'static [usize],
+    stride: usize,
+    dilation: usize,
+    relus: Relus,
+    shortcut: Shortcut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeparableOrder {
+    PointwiseFirst,
+    DepthwiseFirst,
+}
+
+/// What a block with a stride does it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Downsampling {
+    /// A 3x3 max pool that closes each block whose shortcut is a projection, even at stride 1.
+    MaxPool,
+    /// The depthwise convolution of the block's last separable convolution.
+    LastDepthwise,
+}
+
+/// What one of the two kinds of Xception does everywhere.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    order: SeparableOrder,
+    norm: NormSpec,
+    shortcut_norm: bool,
+    downsampling: Downsampling,
+    dropout: DropoutSpec,
+}
+
+const PLAIN: Style = Style {
+    order: SeparableOrder::PointwiseFirst,
+    norm: PADDLE_NORM,
+    shortcut_norm: false,
+    downsampling: Downsampling::MaxPool,
+    dropout: DropoutSpec::None,
+};
+
+const DEEPLAB: Style = Style {
+    order: SeparableOrder::DepthwiseFirst,
+    norm: NormSpec {
+        epsilon: 1e-3,
+        momentum: 0.01,
+    },
+    shortcut_norm: true,
+    downsampling: Downsampling::LastDepthwise,
+    dropout: DropoutSpec::BeforePool(0.5),
+};
+
+const fn row(
+    name: &'static str,
+    channels: &'static [usize],
+    stride: usize,
+    relus: Relus,
+    shortcut: Shortcut,
+) -> BlockRow {
+    BlockRow {
+        name,
+        channels,
+        stride,
+        dilation: 1,
+        relus,
+        shortcut,
+    }
+}
+
+use Relus::{After, Before, BeforeAllButFirst, Inside};
+use Shortcut::{Identity, None as NoShortcut, Projection};
+
+const ENTRY: &[BlockRow] = &[
+    row("entry1", &[128, 128], 2, BeforeAllButFirst, Projection), // 150 -> 75
+    row("entry2", &[256, 256], 2, Before, Projection),            // 38
+    row("entry3", &[728, 728], 2, Before, Projection),            // 19
+];
+const ENTRY_71: &[BlockRow] = &[
+    row("entry1", &[128, 128], 2, BeforeAllButFirst, Projection), // 150 -> 75
+    row("entry2", &[256, 256], 1, Before, Projection),
+    row("entry3", &[256, 256], 2, Before, Projection), // 38
+    row("entry4", &[728, 728], 1, Before, Projection),
+    row("entry5", &[728, 728], 2, Before, Projection), // 19
+];
+const EXIT: &[BlockRow] = &[
+    row("exit1", &[728, 1024], 2, Before, Projection), // 10
+    row("exit2", &[1536, 2048], 1, After, NoShortcut),
+];
+
+const ENTRY_DEEPLAB: &[BlockRow] = &[
+    row("entry1", &[128, 128, 128], 2, Before, Projection), // 150 -> 75
+    row("entry2", &[256, 256, 256], 2, Before, Projection), // 38
+    row("entry3", &[728, 728, 728], 2, Before, Projection), // 19
+];
+const EXIT_DEEPLAB: &[BlockRow] = &[
+    row("exit1", &[728, 1024, 1024], 2, Before, Projection), // 10
+    row("exit2", &[1536, 1536, 2048], 1, Inside, NoShortcut),
+];
+
+const MIDDLE: BlockRow = row("middle", &[728, 728, 728], 1, Before, Identity);
+
+/// How many input pixels one pixel of the last map of a deeplab network stands for.
+///
+/// | output stride | entry block 3 | middle dilation | exit block 1 | exit block 2 dilation |
+/// |---|---|---|---|---|
+/// | 32, PaddleClas | stride 2 | 1 | stride 2, dilation 1 | 2 |
+/// | 16, DeepLabV3+ and PaddleSeg | stride 2 | 1 | stride 1, dilation 1 | 2 |
+/// | 8, DeepLabV3+ | stride 1 | 2 | stride 1, dilation 2 | 4 |
+///
+/// The rates are those of DeepLab's `stack_blocks_dense`: a stride dropped dilates what comes after it. Weights of one
+/// output stride run at any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum OutputStride {
+    S8,
+    S16,
+    #[default]
+    S32,
+}
+
+impl OutputStride {
+    /// Sets strides and dilations of [`ENTRY_DEEPLAB`], [`MIDDLE`] and [`EXIT_DEEPLAB`] rows.
+    fn apply(self, row: &mut BlockRow) {
+        let (stride, dilation) = match (row.name, self) {
+            ("entry3", Self::S8) => (1, 1),
+            ("middle", Self::S8) => (1, 2),
+            ("exit1", Self::S8) => (1, 2),
+            ("exit1", Self::S16) => (1, 1),
+            ("exit2", Self::S8) => (1, 4),
+            ("exit2", _) => (1, 2),
+            _ => return,
+        };
+        row.stride = stride;
+        row.dilation = dilation;
+    }
+}
+
+/// Depthwise and pointwise convolution, each with its norm, in either order.
+#[derive(Module, Debug)]
+pub struct SeparableConv {
+    depthwise: ConvNorm,
+    pointwise: ConvNorm,
+    pointwise_first: bool,
+}
+
+impl SeparableConv {
+    fn new(
+        channels: [usize; 2],
+        stride: usize,
+        dilation: usize,
+        relus: Relus,
+        style: &Style,
+        device: &Device,
+    ) -> Self {
+        let [channels_in, channels_out] = channels;
+        let pointwise_first = style.order == SeparableOrder::PointwiseFirst;
+        let depthwise_channels = if pointwise_first {
+            channels_out
+        } else {
+            channels_in
+        };
+        let depthwise = conv(depthwise_channels, 3)
+            .stride(stride)
+            .dilation(dilation)
+            .depthwise();
+        let relu = |is_last: bool| relus == Inside || (relus == After && is_last);
+        let norm = Some(style.norm);
+        Self {
+            depthwise: ConvNorm::new(
+                depthwise_channels,
+                depthwise,
+                norm,
+                relu(pointwise_first),
+                device,
+            ),
+            pointwise: ConvNorm::new(
+                channels_in,
+                conv(channels_out, 1),
+                norm,
+                relu(!pointwise_first),
+                device,
+            ),
+            pointwise_first,
+        }
+    }
+
+    fn layers(&self) -> [&ConvNorm; 2] {
+        match self.pointwise_first {
+            true => [&self.pointwise, &self.depthwise],
+            false => [&self.depthwise, &self.pointwise],
+        }
+    }
+
+    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.layers()
+            .into_iter()
+            .fold(input, |x, layer| layer.forward(x))
+    }
+}
+
+impl Trace for SeparableConv {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        self.layers()
+            .into_iter()
+            .try_fold(input, |size, layer| layer.trace(size, cost))
+    }
+}
+
+/// A few separable convolutions and the shortcut around them.
+#[derive(Module, Debug)]
+pub struct Block {
+    separable: Vec<SeparableConv>,
+    pool: Option<Pool>,
+    projection: Option<ConvNorm>,
+    identity: bool,
+    /// Index of the first separable convolution that a ReLU precedes.
+    relu_from: usize,
+}
+
+impl Block {
+    fn new(channels_in: usize, row: &BlockRow, style: &Style, device: &Device) -> Self {
+        let last = row.channels.len() - 1;
+        let projects = row.shortcut == Projection;
+        let pools = style.downsampling == Downsampling::MaxPool && projects;
+        let mut channels = channels_in;
+        let separable = row.channels.iter().enumerate().map(|(i, &channels_out)| {
+            let stride = if i == last && !pools { row.stride } else { 1 };
+            let pair = [std::mem::replace(&mut channels, channels_out), channels_out];
+            SeparableConv::new(pair, stride, row.dilation, row.relus, style, device)
+        });
+        Self {
+            separable: separable.collect(),
+            pool: pools.then(|| {
+                Pool::new(PoolRow::Max {
+                    stride: row.stride,
+                    padding: 1,
+                })
+            }),
+            projection: projects.then(|| {
+                let projection = conv(row.channels[last], 1).stride(row.stride);
+                let norm = style.shortcut_norm.then_some(style.norm);
+                ConvNorm::new(channels_in, projection, norm, false, device)
+            }),
+            identity: row.shortcut == Identity,
+            relu_from: match row.relus {
+                Before => 0,
+                BeforeAllButFirst => 1,
+                After | Inside => usize::MAX,
+            },
+        }
+    }
+
+    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let mut x = input.clone();
+        for (i, separable) in self.separable.iter().enumerate() {
+            if i >= self.relu_from {
+                x = relu(x);
+            }
+            x = separable.forward(x);
+        }
+        if let Some(pool) = &self.pool {
+            x = pool.forward(x);
+        }
+        match &self.projection {
+            Some(projection) => projection.forward(input) + x,
+            None if self.identity => input + x,
+            None => x,
+        }
+    }
+}
+
+impl Trace for Block {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        let mut output = self.separable.trace(input, cost)?;
+        if let Some(pool) = &self.pool {
+            output = pool.trace(output, cost)?;
+        }
+        if let Some(projection) = &self.projection {
+            projection.trace(input, cost)?;
+        }
+        Some(output)
+    }
+}
+
+/// Which of the five networks an [`Xception`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    Xception41,
+    Xception65,
+    Xception71,
+    Xception41Deeplab(OutputStride),
+    Xception65Deeplab(OutputStride),
+}
+
+impl Variant {
+    fn style(self) -> &'static Style {
+        match self {
+            Self::Xception41 | Self::Xception65 | Self::Xception71 => &PLAIN,
+            Self::Xception41Deeplab(_) | Self::Xception65Deeplab(_) => &DEEPLAB,
+        }
+    }
+
+    fn rows(self) -> Vec<BlockRow> {
+        let (entry, middle, exit) = match self {
+            Self::Xception41 => (ENTRY, 8, EXIT),
+            Self::Xception65 => (ENTRY, 16, EXIT),
+            Self::Xception71 => (ENTRY_71, 16, EXIT),
+            Self::Xception41Deeplab(_) => (ENTRY_DEEPLAB, 8, EXIT_DEEPLAB),
+            Self::Xception65Deeplab(_) => (ENTRY_DEEPLAB, 16, EXIT_DEEPLAB),
+        };
+        let middle = vec![MIDDLE; middle];
+        let mut rows = [entry, &middle, exit].concat();
+        if let Self::Xception41Deeplab(stride) | Self::Xception65Deeplab(stride) = self {
+            rows.iter_mut().for_each(|row| stride.apply(row));
+        }
+        rows
+    }
+}
+
+/// One of the five Xceptions.
+#[derive(Module, Debug)]
+pub struct Xception {
+    stem: Vec<ConvNorm>,
+    blocks: Vec<Block>,
+    head: Classifier,
+    #[module(skip)]
+    variant: Variant,
+}
+
+impl Xception {
+    pub(crate) fn new(variant: Variant, num_classes: usize, device: &Device) -> Self {
+        let style = variant.style();
+        let mut channels = 3;
+        let stem = [conv(32, 3).stride(2), conv(64, 3)].map(|row| {
+            let channels_in = std::mem::replace(&mut channels, row.channels);
+            ConvNorm::new(channels_in, row, Some(style.norm), true, device)
+        });
+        let rows = variant.rows();
+        let blocks = rows.iter().map(|row| {
+            let channels_out = row.channels[row.channels.len() - 1];
+            let channels_in = std::mem::replace(&mut channels, channels_out);
+            Block::new(channels_in, row, style, device)
+        });
+        Self {
+            stem: stem.into(),
+            blocks: blocks.collect(),
+            head: Classifier::new(channels, num_classes, style.dropout, device),
+            variant,
+        }
+    }
+
+    pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
+        let mut x = images;
+        for (name, conv) in ["conv1", "conv2"].iter().zip(&self.stem) {
+            x = conv.forward(x);
+            observe(name, &x);
+        }
+        let mut middle = 0;
+        for (row, block) in self.variant.rows().iter().zip(&self.blocks) {
+            x = block.forward(x);
+            match row.name == MIDDLE.name {
+                true => {
+                    middle += 1;
+                    observe(&format!("{}{middle}", row.name), &x);
+                }
+                false => observe(row.name, &x),
+            }
+        }
+        x
+    }
+
+    pub(crate) fn head(&self) -> &Classifier {
+        &self.head
+    }
+}
+
+impl Trace for Xception {
+    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+        let size = self.stem.trace(input, cost)?;
+        self.blocks.trace(size, cost)
+    }
+}
