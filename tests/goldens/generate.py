@@ -176,6 +176,8 @@ def write(name):
               "stages": stages, "logits": [floats(row) for row in logits]}
     if auxiliary:
         golden["auxiliary"] = [[floats(row) for row in head] for head in auxiliary]
+        # The auxiliary heads fit 224 only and would stop the main path: give them the 3x3 map that they want.
+        model._pool_o1 = model._pool_o2 = paddle.nn.AdaptiveAvgPool2D(3)
         golden["logits_299"] = [floats(run(model, images(1, 299))[0][0][0])]
     if not stride:
         golden["keys"] = keys
