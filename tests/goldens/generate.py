@@ -46,20 +46,19 @@ def uniform(key, count):
 
 
 def tensor(key, shape):
-    """The value of a state dict's tensor. Each kind has a spread of its own, so that no two can be confused."""
+    """The value of a state dict's tensor: activations neither die out nor explode, nor forget the image, over 70 layers."""
     u = uniform(key, int(np.prod(shape)))
     if len(shape) == 4:
-        u = u * np.sqrt(6.0 / (shape[1] * shape[2] * shape[3]))  # He: variance 2 / fan-in
+        # Variance 2 / fan-in before a ReLU; depthwise kernels have none right behind them.
+        u = u * np.sqrt((3.0 if shape[1] == 1 else 6.0) / (shape[1] * shape[2] * shape[3]))
     elif len(shape) == 2:
-        u = u * np.sqrt(3.0 / shape[0])  # variance 1 / fan-in
-    elif key.endswith("._mean"):
-        u = u * 0.25
+        u = u * np.sqrt(3.0 / shape[0])
     elif key.endswith("._variance"):
         u = 1.0 + u * 0.5
-    elif key.endswith(".bias"):
-        u = u * 0.25
+    elif key.endswith((".bias", "._mean")):
+        u = u * 0.15
     else:
-        u = 0.75 + u * 0.25  # a norm's scale
+        u = 0.9 + u * 0.2  # a norm's scale
     return u.astype(np.float32).reshape(shape)
 
 
