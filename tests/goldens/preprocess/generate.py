@@ -119,7 +119,6 @@ def preprocess(rgb, resize_short, crop):
 def preprocess_goldens(photo_png):
     out = []
     sizes = [
-        # The last five have a longer side that is a half before rounding: 320/64 * 0.1 and so on, see `round` in Python.
         (1, 1), (3, 1000), (1000, 3), (299, 299), (320, 320), (640, 640), (640, 480), (333, 500), (501, 377), (37, 29),
         (128, 129), (128, 131), (256, 333), (512, 515), (512, 513),
     ]

@@ -1,0 +1,85 @@
+//! The picture that the steps hand to each other.
+
+use crate::Error;
+
+/// An 8-bit RGB picture, `[height, width, 3]`, rows from the top, without gaps between rows; never empty.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    width: u32,
+    height: u32,
+    pixels: Vec<u8>,
+}
+
+impl RgbImage {
+    /// Takes pixels that are there already, for instance from a video frame.
+    ///
+    /// # Errors
+    /// [`Error::ZeroSize`] if a side is 0, [`Error::BufferLength`] if `pixels` is not `height * width * 3` long.
+    pub fn from_raw(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, Error> {
+        if width == 0 || height == 0 {
+            return Err(Error::ZeroSize {
+                width: width.into(),
+                height: height.into(),
+            });
+        }
+        match byte_count(width, height) {
+            Some(expected) if expected == pixels.len() => Ok(Self {
+                width,
+                height,
+                pixels,
+            }),
+            expected => Err(Error::BufferLength {
+                expected: expected.unwrap_or(usize::MAX),
+                found: pixels.len(),
+            }),
+        }
+    }
+
+    /// Width in pixels, at least 1.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels, at least 1.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// All pixels, `[height, width, 3]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Gives the pixels away, `[height, width, 3]`.
+    pub fn into_pixels(self) -> Vec<u8> {
+        self.pixels
+    }
+
+    /// The pixel in column `x` of row `y`, or `None` outside the picture.
+    pub fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
+        if x >= self.width || y >= self.height {
+            return None;
+        }
+        let at = (y as usize * self.width as usize + x as usize) * 3;
+        self.pixels.get(at..at + 3)?.try_into().ok()
+    }
+
+    /// Row `y`, `[width, 3]`; `y` must be less than the height.
+    pub(crate) fn row(&self, y: usize) -> &[u8] {
+        let stride = self.width as usize * 3;
+        &self.pixels[y * stride..(y + 1) * stride]
+    }
+}
+
+impl std::fmt::Debug for RgbImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RgbImage({} x {})", self.width, self.height)
+    }
+}
+
+/// `height * width * 3`, or `None` if memory cannot hold as many bytes.
+pub(crate) fn byte_count(width: u32, height: u32) -> Option<usize> {
+    usize::try_from(u64::from(width) * u64::from(height))
+        .ok()?
+        .checked_mul(3)
+}

@@ -1,0 +1,25 @@
+//! ImageNet's class names.
+
+use std::sync::LazyLock;
+
+/// One line a class, in the order of the 1000 classes of ILSVRC 2012. Source: `ppcls/utils/imagenet1k_label_list.txt`
+/// of PaddleClas 2.6.0 (Apache-2.0), less the number at the start of each line.
+static LABELS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| include_str!("imagenet1k_labels.txt").lines().collect());
+
+/// Name of class `index` of ImageNet's 1000 (ILSVRC 2012, counted from 0), or `None` from 1000 on.
+///
+/// Names are not unique: 134 and 517 are both "crane", the bird and the machine.
+///
+/// ```
+/// assert_eq!(inception_data::label(0), Some("tench, Tinca tinca"));
+/// assert_eq!(inception_data::label(1000), None);
+/// ```
+pub fn label(index: usize) -> Option<&'static str> {
+    LABELS.get(index).copied()
+}
+
+/// Names of all of ImageNet's 1000 classes, by class number.
+pub fn labels() -> &'static [&'static str] {
+    &LABELS
+}

@@ -1,0 +1,85 @@
+//! PNG to 8-bit RGB, as cv2 sets up libpng (`modules/imgcodecs/src/grfmt_png.cpp`).
+
+use std::io::{Cursor, ErrorKind};
+
+use png::{ColorType, DecodingError, Transformations};
+
+use crate::decode::check_size;
+use crate::error::{Error, ImageFormat};
+use crate::exif::Orientation;
+use crate::image::RgbImage;
+
+/// Decodes all of a PNG, up to and including its end chunk.
+pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
+    let error = |source| error(source, bytes.len());
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    // Palettes are looked up, grey of fewer than 8 bits is spread, and of 16 bits the high byte is kept.
+    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+
+    let header = decoder.read_header_info().map_err(error)?;
+    let (width, height) = (header.width, header.height);
+    check_size(width, height, max_pixels)?;
+
+    let mut reader = decoder.read_info().map_err(error)?;
+    let (colour, _) = reader.output_color_type();
+    let len = reader.output_buffer_size().ok_or(Error::TooLarge {
+        width: width.into(),
+        height: height.into(),
+        max_pixels,
+    })?;
+    let mut samples = vec![0; len];
+    let frame = reader.next_frame(&mut samples).map_err(error)?;
+    // The end of the file is checked, and an `eXIf` chunk may still follow the pixels.
+    reader.finish().map_err(error)?;
+    if (frame.width, frame.height) != (width, height) {
+        // Only an animation whose first frame breaks the rules.
+        return Err(Error::BufferLength {
+            expected: len,
+            found: frame.buffer_size(),
+        });
+    }
+    let orientation = reader
+        .info()
+        .exif_metadata
+        .as_ref()
+        .map_or(Orientation::Upright, |exif| Orientation::from_tiff(exif));
+
+    let pixels = match colour {
+        ColorType::Rgb => samples,
+        ColorType::Rgba => samples
+            .chunks_exact(4)
+            .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
+            .collect(),
+        ColorType::Grayscale => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
+        ColorType::GrayscaleAlpha => samples
+            .chunks_exact(2)
+            .flat_map(|pixel| [pixel[0]; 3])
+            .collect(),
+        // The decoder has turned it into RGB.
+        ColorType::Indexed => {
+            return Err(Error::UnsupportedColour {
+                format: ImageFormat::Png,
+                components: 1,
+            });
+        }
+    };
+    Ok((RgbImage::from_raw(width, height, pixels)?, orientation))
+}
+
+fn error(source: DecodingError, bytes: usize) -> Error {
+    match source {
+        DecodingError::IoError(ref io) if io.kind() == ErrorKind::UnexpectedEof => {
+            Error::Truncated {
+                format: ImageFormat::Png,
+                bytes,
+                source: Some(source.into()),
+            }
+        }
+        source => Error::Undecodable {
+            format: ImageFormat::Png,
+            source: source.into(),
+        },
+    }
+}

@@ -1,0 +1,414 @@
+//! Decoding equals cv2's for PNG and stays within stated bounds for JPEG; bad files are errors, never panics.
+#![allow(clippy::unwrap_used)] // In a test the panic is the report.
+
+mod common;
+
+use std::error::Error as _;
+
+use common::{expected, goldens, input};
+use inception_data::{Error, FoundFormat, ImageFormat, RgbImage, decode, decode_with_limit, read};
+
+#[test]
+fn png_equals_cv2() {
+    let cases = goldens().png;
+    assert!(cases.len() > 20);
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|case| match decode(&input(&case.file)) {
+            Ok(image) => case
+                .summary
+                .difference(&image)
+                .map(|difference| format!("{}: {difference}", case.file)),
+            Err(error) => Some(format!("{}: {error}", case.file)),
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// How far two pictures of one size are apart.
+#[derive(Debug)]
+struct Distance {
+    /// Largest difference of a channel, of 255.
+    worst: u8,
+    /// Share of pixels that differ in any channel.
+    share: f64,
+    /// Mean difference of a channel.
+    mean: f64,
+}
+
+fn distance(ours: &RgbImage, theirs: &RgbImage) -> Distance {
+    assert_eq!(
+        (ours.width(), ours.height()),
+        (theirs.width(), theirs.height()),
+        "size"
+    );
+    let mut worst = 0;
+    let (mut pixels, mut sum) = (0_u64, 0_u64);
+    for (a, b) in ours
+        .pixels()
+        .chunks_exact(3)
+        .zip(theirs.pixels().chunks_exact(3))
+    {
+        let differences = [0, 1, 2].map(|channel| a[channel].abs_diff(b[channel]));
+        worst = worst.max(differences.into_iter().max().unwrap());
+        pixels += u64::from(a != b);
+        sum += differences.into_iter().map(u64::from).sum::<u64>();
+    }
+    let count = f64::from(ours.width()) * f64::from(ours.height());
+    Distance {
+        worst,
+        share: pixels as f64 / count,
+        mean: sum as f64 / count / 3.0,
+    }
+}
+
+/// Both decoders are right within the standard's tolerance, but round differently. The bounds are the figures in the
+/// crate's documentation, rounded up.
+#[test]
+fn jpeg_is_close_to_libjpeg_turbo() {
+    let cases = goldens().jpeg;
+    assert!(cases.len() > 25);
+    for case in &cases {
+        let ours =
+            decode(&input(&case.file)).unwrap_or_else(|error| panic!("{}: {error:?}", case.file));
+        let distance = distance(&ours, &expected(&case.expected));
+        println!("{:28} {distance:?}", case.file);
+        let (worst, share, mean) = bounds(&case.file);
+        assert!(
+            distance.worst <= worst && distance.share <= share && distance.mean <= mean,
+            "{}: {distance:?}, allowed are {worst}, {share}, {mean}",
+            case.file
+        );
+    }
+}
+
+/// Largest difference, share of pixels and mean difference that are allowed.
+fn bounds(file: &str) -> (u8, f64, f64) {
+    match file {
+        // Full chroma: only the inverse DCT rounds differently.
+        "ILSVRC2012_val_00010010.jpeg" => (3, 0.011, 0.009),
+        "part_444.jpg" | "part_restart.jpg" => (3, 0.014, 0.012),
+        "part_grey.jpg" => (1, 0.008, 0.008),
+        // Enlarging the chroma planes rounds differently, too.
+        "part_422.jpg" => (4, 0.11, 0.09),
+        "part_420.jpg" | "part_420_progressive.jpg" | "part_420_low.jpg" => (4, 0.22, 0.17),
+        "rgb.jpg" | "rgb_adobe.jpg" | "cmyk.jpg" | "ycck.jpg" => (2, 0.014, 0.007),
+        "1x1.jpg" => (0, 0.0, 0.0),
+        _ if file.contains("exif") => (1, 0.006, 0.003),
+        _ => panic!("{file} has no bounds"),
+    }
+}
+
+/// The eight stored orientations of one picture come out as eight different pictures of the same pixels, so that a wrong
+/// turn cannot hide behind a symmetric picture.
+#[test]
+fn orientations_differ_as_stored_and_keep_the_pixels() {
+    let upright = decode(&input("exif1.jpg")).unwrap();
+    let mut seen = vec![upright.clone()];
+    for value in 2..=8 {
+        let turned = decode(&input(&format!("exif{value}.jpg"))).unwrap();
+        let [before, after] = [&upright, &turned].map(|image| {
+            let mut pixels: Vec<&[u8]> = image.pixels().chunks_exact(3).collect();
+            pixels.sort_unstable();
+            pixels
+        });
+        assert!(before == after, "orientation {value} only moves pixels");
+        assert!(
+            !seen.contains(&turned),
+            "orientation {value} equals another one"
+        );
+        seen.push(turned);
+    }
+}
+
+#[test]
+fn empty() {
+    assert!(matches!(decode(b""), Err(Error::Empty)));
+}
+
+/// Every cut of a PNG is an error, and an honest one.
+#[test]
+fn truncated_png() {
+    let whole = input("rgb.png");
+    for len in 1..whole.len() {
+        match decode(&whole[..len]) {
+            Err(Error::Truncated {
+                format: ImageFormat::Png,
+                bytes,
+                ..
+            }) => assert_eq!(bytes, len),
+            other => panic!("cut at {len} of {}: {other:?}", whole.len()),
+        }
+    }
+}
+
+/// Every cut of a JPEG is an error, where cv2 fills the rest with grey: within the header, within the pixels, and of the
+/// end marker alone.
+#[test]
+fn truncated_jpeg() {
+    for file in [
+        "part_grey.jpg",
+        "part_restart.jpg",
+        "part_420_progressive.jpg",
+        "exif6.jpg",
+    ] {
+        let whole = input(file);
+        for len in (1..whole.len())
+            .step_by(if whole.len() > 4000 { 37 } else { 1 })
+            .chain([whole.len() - 2, whole.len() - 1])
+        {
+            match decode(&whole[..len]) {
+                Err(Error::Truncated {
+                    format: ImageFormat::Jpeg,
+                    bytes,
+                    ..
+                }) => assert_eq!(bytes, len),
+                other => panic!("{file} cut at {len} of {}: {other:?}", whole.len()),
+            }
+        }
+        // What follows the end doesn't matter, as in cv2.
+        let longer = [&whole[..], b"and a comment"].concat();
+        assert_eq!(decode(&longer).unwrap(), decode(&whole).unwrap());
+    }
+}
+
+/// The limit of what is noticed: if somebody closed a cut JPEG with an end marker, the rest is made up as in cv2.
+#[test]
+fn an_end_marker_after_a_cut_is_believed() {
+    let whole = input("ILSVRC2012_val_00010010.jpeg");
+    let closed = [&whole[..whole.len() / 2], b"\xff\xd9"].concat();
+    let image = decode(&closed).unwrap();
+    assert_eq!((image.width(), image.height()), (500, 375));
+    assert_ne!(image, decode(&whole).unwrap());
+}
+
+#[test]
+fn other_formats_are_named() {
+    let cases: &[(&[u8], FoundFormat)] = &[
+        (b"GIF89a\x01\0\x01\0", FoundFormat::Gif),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", FoundFormat::WebP),
+        (b"BM\x46\0\0\0", FoundFormat::Bmp),
+        (b"II*\0\x08\0\0\0", FoundFormat::Tiff),
+        (b"MM\0*\0\0\0\x08", FoundFormat::Tiff),
+        (b"\0\0\0\x20ftypavif", FoundFormat::Heif),
+        (b"\0\0\0\x20ftypheic", FoundFormat::Heif),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", FoundFormat::Jpeg2000),
+        (b"\xff\x0a\x01", FoundFormat::JpegXl),
+        (b"%PDF-1.7", FoundFormat::Pdf),
+        (b"\n<!DOCTYPE html><title>404</title>", FoundFormat::Markup),
+        (b"n02123394/x.jpeg 283\n", FoundFormat::Text),
+        ("Gr\u{fc}\u{df}e".as_bytes(), FoundFormat::Text),
+        (b"\0\0\0\0", FoundFormat::Unknown),
+        (b"\x80\x81\x82", FoundFormat::Unknown),
+    ];
+    for (bytes, wanted) in cases {
+        match decode(bytes) {
+            Err(Error::UnsupportedFormat { found }) => assert_eq!(found, *wanted, "{bytes:?}"),
+            other => panic!("{bytes:?}: {other:?}"),
+        }
+    }
+    let message = decode(b"GIF89a").unwrap_err().to_string();
+    assert_eq!(message, "expected JPEG or PNG, found GIF");
+}
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let crc = [&kind[..], data]
+        .concat()
+        .iter()
+        .fold(u32::MAX, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
+            })
+        });
+    [
+        &(data.len() as u32).to_be_bytes()[..],
+        kind,
+        data,
+        &(!crc).to_be_bytes(),
+    ]
+    .concat()
+}
+
+/// A PNG of a few bytes that declares a picture of `width` x `height`.
+fn png_bomb(width: u32, height: u32) -> Vec<u8> {
+    let header = [
+        &width.to_be_bytes()[..],
+        &height.to_be_bytes(),
+        &[8, 6, 0, 0, 0],
+    ]
+    .concat();
+    [
+        &b"\x89PNG\r\n\x1a\n"[..],
+        &chunk(b"IHDR", &header),
+        &chunk(b"IDAT", b"x\x9c\x03\0\0\0\0\x01"),
+        &chunk(b"IEND", b""),
+    ]
+    .concat()
+}
+
+#[test]
+fn bombs_are_refused_by_their_headers() {
+    for (width, height) in [
+        (60_000, 60_000),
+        (i32::MAX as u32, i32::MAX as u32),
+        (1, i32::MAX as u32),
+    ] {
+        match decode(&png_bomb(width, height)) {
+            Err(Error::TooLarge {
+                width: w,
+                height: h,
+                ..
+            }) => assert_eq!((w, h), (width.into(), height.into())),
+            other => panic!("{width} x {height}: {other:?}"),
+        }
+    }
+    // The same file with a size that is allowed fails for another reason, so the limit is what refused it.
+    assert!(matches!(
+        decode(&png_bomb(60, 60)),
+        Err(Error::Undecodable { .. } | Error::Truncated { .. })
+    ));
+
+    let mut jpeg = input("part_420.jpg");
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == b"\xff\xc0")
+        .unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
+    assert!(matches!(
+        decode(&jpeg),
+        Err(Error::TooLarge {
+            width: 65_535,
+            height: 65_535,
+            ..
+        })
+    ));
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0; 4]);
+    assert!(matches!(
+        decode(&jpeg),
+        Err(Error::ZeroSize {
+            width: 0,
+            height: 0
+        })
+    ));
+}
+
+#[test]
+fn the_limit_is_on_pixels() {
+    for file in ["part_420.jpg", "3x1000.png"] {
+        let data = input(file);
+        let image = decode(&data).unwrap();
+        let pixels = u64::from(image.width()) * u64::from(image.height());
+        assert!(decode_with_limit(&data, pixels).is_ok());
+        assert!(
+            matches!(decode_with_limit(&data, pixels - 1), Err(Error::TooLarge { max_pixels, .. }) if max_pixels == pixels - 1)
+        );
+    }
+}
+
+#[test]
+fn kinds_of_jpeg_that_are_not_supported_are_errors() {
+    let whole = input("part_420.jpg");
+    let frame = whole
+        .windows(2)
+        .position(|pair| pair == b"\xff\xc0")
+        .unwrap();
+    // Lossless, arithmetic coding, 12 bits.
+    for (at, value) in [(1, 0xc3), (1, 0xc9), (4, 12)] {
+        let mut other = whole.clone();
+        other[frame + at] = value;
+        match decode(&other) {
+            Err(
+                error @ Error::Undecodable {
+                    format: ImageFormat::Jpeg,
+                    ..
+                },
+            ) => assert!(error.source().is_some()),
+            other => panic!("{at}, {value}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_files_errors_say_which_file() {
+    let missing = read("no/such/picture.jpg").unwrap_err();
+    assert_eq!(missing.to_string(), "cannot read no/such/picture.jpg");
+    assert!(missing.source().is_some());
+
+    let not_a_picture = common::goldens_dir().join("generate.py");
+    let error = read(&not_a_picture).unwrap_err();
+    assert!(error.to_string().contains("generate.py"), "{error}");
+    assert!(matches!(
+        error,
+        Error::File { source, .. } if matches!(*source, Error::UnsupportedFormat { found: FoundFormat::Text })
+    ));
+}
+
+/// Damaged files give an error or a picture, never a panic: some thousand random changes, the same ones each time.
+#[test]
+fn damage_never_panics() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let files = [
+        "exif6.jpg",
+        "rgb_adobe.jpg",
+        "cmyk.jpg",
+        "ycck.jpg",
+        "1x1.jpg",
+        "part_420_progressive.jpg",
+        "part_422.jpg",
+        "exif6_before.png",
+        "rgba16.png",
+        "palette4.png",
+        "grey_alpha.png",
+        "filtered.png",
+    ];
+    let (mut pictures, mut errors) = (0, 0);
+    for file in files {
+        let whole = input(file);
+        for round in 0..400 {
+            let mut damaged = whole.clone();
+            for _ in 0..1 + random(4) {
+                // Half of the changes hit the header, where they do most.
+                let at = if round % 2 == 0 {
+                    random(damaged.len())
+                } else {
+                    random(damaged.len().min(640))
+                };
+                match random(4) {
+                    0 => damaged[at] ^= 1 << random(8),
+                    1 => damaged[at] = random(256) as u8,
+                    2 => drop(damaged.drain(at..(at + 1 + random(9)).min(damaged.len()))),
+                    _ => damaged
+                        .splice(at..at, [0xff, random(256) as u8])
+                        .for_each(drop),
+                }
+                if damaged.is_empty() {
+                    break;
+                }
+            }
+            // A small limit keeps the test quick where a size was hit.
+            match decode_with_limit(&damaged, 1 << 20) {
+                Ok(image) => {
+                    pictures += 1;
+                    assert_eq!(
+                        image.pixels().len(),
+                        image.width() as usize * image.height() as usize * 3
+                    );
+                }
+                Err(error) => {
+                    errors += 1;
+                    assert!(!error.to_string().is_empty());
+                }
+            }
+        }
+    }
+    assert!(
+        pictures > 100 && errors > 1000,
+        "{pictures} pictures, {errors} errors: the damage is one-sided"
+    );
+}
