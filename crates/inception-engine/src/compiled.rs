@@ -1,0 +1,351 @@
+//! A compiled network and the machine that runs it.
+#![allow(unsafe_code)] // Hands raw pointers to steps, under the plan's promise that they do not collide.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::graph::{Graph, Shape};
+use crate::kernels::Kernels;
+use crate::memory::Aligned;
+use crate::plan::{Plan, Row, plan};
+use crate::steps::{Context, Setting};
+use crate::threads::{Threads, Worker};
+use crate::{Error, Isa, passes};
+
+/// Floats of arena that a run tries to stay within: activations that fit a shared third-level cache of 32 MiB beside the
+/// weights of the layer at hand. A larger batch is run in slices.
+const SLICE_ARENA: usize = 5 << 20;
+
+/// How to compile a network.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given.
+    pub threads: usize,
+    /// Threads to share with other compiled networks.
+    pub pool: Option<Arc<Threads>>,
+    /// Keep to algorithms that add and multiply as the network is written: no Winograd.
+    pub exact: bool,
+    /// Largest batch that `run` accepts.
+    pub max_batch: usize,
+    /// Instruction set; `None` takes the one that the environment variable `INCEPTION_ISA` names (`avx512`, `avx2`,
+    /// `portable`), or else the best of this CPU.
+    pub isa: Option<Isa>,
+    /// Images of a batch that go through the layers together; 0 chooses so that their activations stay in cache.
+    pub slice: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { threads: 0, pool: None, exact: false, max_batch: 256, isa: None, slice: 0 }
+    }
+}
+
+/// Memory of one run; kept for the next one.
+struct Memory {
+    arena: Aligned,
+    scratch: Vec<Aligned>,
+    counters: Vec<AtomicUsize>,
+}
+
+/// Time of one step of a run.
+#[derive(Clone, Debug)]
+pub struct LayerTime {
+    /// The nodes that the step computes; empty for copies and the output.
+    pub nodes: Vec<String>,
+    /// The kernel.
+    pub kernel: String,
+    /// Multiply-adds for the batch, by the direct method.
+    pub macs: u64,
+    /// Median time.
+    pub time: Duration,
+}
+
+/// A network, compiled for this CPU. It can run from several threads at once (runs that share a pool take turns).
+pub struct Compiled {
+    plan: Plan,
+    names: Vec<String>,
+    macs: Vec<u64>,
+    kernels: &'static Kernels,
+    threads: Arc<Threads>,
+    input: Shape,
+    output: Shape,
+    zeros: Aligned,
+    scratch: usize,
+    slice: usize,
+    max_batch: usize,
+    memories: Mutex<Vec<Memory>>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled")
+            .field("input", &self.input)
+            .field("output", &self.output)
+            .field("isa", &self.kernels.isa)
+            .field("threads", &self.threads.count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The instruction set to use: asked for, forced by the environment, or the best.
+fn choose_isa(asked: Option<Isa>) -> Result<&'static Kernels, Error> {
+    let unusable = |name: String, reason| {
+        let available =
+            Isa::ALL.iter().filter(|isa| isa.available()).map(|isa| isa.name()).collect::<Vec<_>>();
+        Error::Isa { name, reason, available: available.join(", ") }
+    };
+    let isa = match (asked, std::env::var("INCEPTION_ISA")) {
+        (Some(isa), _) => isa,
+        (None, Ok(name)) if !name.is_empty() => {
+            Isa::from_name(&name).ok_or_else(|| unusable(name, "is unknown"))?
+        }
+        _ => Isa::best(),
+    };
+    Kernels::of(isa).ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
+}
+
+impl Compiled {
+    /// Compiles a graph: runs the passes, plans, and packs the weights.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] if the instruction
+    /// set that was asked for cannot be used.
+    pub fn from_graph(mut graph: Graph, options: &Options) -> Result<Compiled, Error> {
+        let kernels = choose_isa(options.isa)?;
+        graph.verify()?;
+        let image = graph.nodes[0].shape;
+        // A flattened result has the very order of floats in which results leave the engine.
+        while matches!(graph.nodes[graph.output].op, crate::graph::Op::Flatten) {
+            graph.output = graph.nodes[graph.output].inputs[0];
+        }
+        passes::run_all(&mut graph)?;
+        let plan = plan(&graph, image, options.exact)?;
+        let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
+        let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
+        let fits = (SLICE_ARENA / plan.arena.max(1)).clamp(1, 8);
+        Ok(Compiled {
+            names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
+            macs: graph.nodes.iter().map(|node| node.macs()).collect(),
+            kernels,
+            threads: options.pool.clone().unwrap_or_else(|| Threads::new(options.threads)),
+            input: image,
+            output: graph.nodes[graph.output].shape,
+            zeros: Aligned::zeros(zeros),
+            scratch,
+            slice: if options.slice == 0 { fits } else { options.slice },
+            max_batch: options.max_batch.max(1),
+            memories: Mutex::new(Vec::new()),
+            plan,
+        })
+    }
+
+    /// One image as `run` takes it.
+    pub fn input_shape(&self) -> Shape {
+        self.input
+    }
+
+    /// One image's result.
+    pub fn output_shape(&self) -> Shape {
+        self.output
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.kernels.isa
+    }
+
+    /// The thread pool, to share with other networks through [`Options::pool`].
+    pub fn threads(&self) -> &Arc<Threads> {
+        &self.threads
+    }
+
+    /// Bytes of activations for one image: the arena, without weights.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena * size_of::<f32>()
+    }
+
+    /// Images of a batch that go through the layers together.
+    pub fn slice(&self) -> usize {
+        self.slice
+    }
+
+    /// Per node, what became of it and which kernel computes it.
+    pub fn explain(&self) -> &[Row] {
+        &self.plan.rows
+    }
+
+    /// Waves of the plan: the number of times that all threads meet in a run.
+    pub fn waves(&self) -> usize {
+        self.plan.waves.len()
+    }
+
+    /// Runs `batch` images, `[batch][channels][height][width]`, and returns the results in the same layout.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] or [`Error::Length`] if the batch is empty or too large, or `input` is not that many images.
+    pub fn run(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
+        self.check_batch(batch)?;
+        let mut output = vec![0.0; batch * self.output.len()];
+        self.run_into(input, batch, &mut output)?;
+        Ok(output)
+    }
+
+    /// As [`Compiled::run`], into a slice of `batch * output_shape().len()` floats.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`].
+    pub fn run_into(&self, input: &[f32], batch: usize, output: &mut [f32]) -> Result<(), Error> {
+        self.check_lengths(input, batch, output)?;
+        let slice = self.slice.min(batch);
+        let mut memory = self.take_memory(slice);
+        let (image, result) = (self.input.len(), self.output.len());
+        for start in (0..batch).step_by(slice) {
+            let n = slice.min(batch - start);
+            let images = &input[start * image..(start + n) * image];
+            let results = &mut output[start * result..(start + n) * result];
+            self.run_slice(&mut memory, images, n, results);
+        }
+        self.give_memory(memory);
+        Ok(())
+    }
+
+    /// Median time of each step over `repeats` runs of `batch` images, the steps run one after the other.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`].
+    pub fn profile(&self, input: &[f32], batch: usize, repeats: usize) -> Result<Vec<LayerTime>, Error> {
+        let mut output = vec![0.0; batch * self.output.len()];
+        self.check_lengths(input, batch, &output)?;
+        let mut memory = self.take_memory(batch);
+        let mut times = vec![Vec::with_capacity(repeats); self.plan.steps.len()];
+        let order: Vec<Vec<usize>> = self.plan.waves.iter().flatten().map(|&step| vec![step]).collect();
+        for _ in 0..repeats.max(1) {
+            for wave in &order {
+                let start = Instant::now();
+                self.run_waves(&mut memory, input, batch, &mut output, std::slice::from_ref(wave));
+                times[wave[0]].push(start.elapsed());
+            }
+        }
+        self.give_memory(memory);
+        let layer = |wave: &Vec<usize>| {
+            let planned = &self.plan.steps[wave[0]];
+            let times = &mut times[wave[0]];
+            times.sort_unstable();
+            LayerTime {
+                nodes: planned.nodes.iter().map(|&node| self.names[node].clone()).collect(),
+                kernel: planned.step.kernel(),
+                macs: batch as u64 * planned.nodes.iter().map(|&node| self.macs[node]).sum::<u64>(),
+                time: times[times.len() / 2],
+            }
+        };
+        Ok(order.iter().map(layer).collect())
+    }
+
+    fn check_batch(&self, batch: usize) -> Result<(), Error> {
+        if (1..=self.max_batch).contains(&batch) {
+            Ok(())
+        } else {
+            Err(Error::Batch { batch, max: self.max_batch })
+        }
+    }
+
+    fn check_lengths(&self, input: &[f32], batch: usize, output: &[f32]) -> Result<(), Error> {
+        self.check_batch(batch)?;
+        for (what, found, one) in
+            [("input", input.len(), self.input.len()), ("output", output.len(), self.output.len())]
+        {
+            if found != batch * one {
+                return Err(Error::Length { what, found, wanted: batch * one, batch });
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory for `n` images: what an earlier run left, if it is large enough.
+    fn take_memory(&self, n: usize) -> Memory {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let arena = self.plan.arena * n;
+        let kept = memories.pop().filter(|memory| memory.arena.len() >= arena);
+        drop(memories);
+        kept.unwrap_or_else(|| Memory {
+            arena: Aligned::zeros(arena),
+            scratch: (0..self.threads.count()).map(|_| Aligned::zeros(self.scratch)).collect(),
+            counters: self.plan.waves.iter().chain([&vec![]]).map(|_| AtomicUsize::new(0)).collect(),
+        })
+    }
+
+    fn give_memory(&self, memory: Memory) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+    }
+
+    fn run_slice(&self, memory: &mut Memory, input: &[f32], n: usize, output: &mut [f32]) {
+        self.run_waves(memory, input, n, output, &self.plan.waves);
+    }
+
+    /// Runs `waves` in order. The caller has checked the lengths of `input` and `output`.
+    fn run_waves(
+        &self,
+        memory: &mut Memory,
+        input: &[f32],
+        n: usize,
+        output: &mut [f32],
+        waves: &[Vec<usize>],
+    ) {
+        let setting = Setting { kernels: self.kernels, threads: self.threads.count(), n };
+        let base = Shared {
+            arena: memory.arena.as_mut_ptr(),
+            scratch: memory.scratch.iter_mut().map(Aligned::as_mut_ptr).collect(),
+            input: input.as_ptr(),
+            output: output.as_mut_ptr(),
+        };
+        for counter in &mut memory.counters {
+            *counter.get_mut() = 0;
+        }
+        let counters = &memory.counters;
+        self.threads.run(&|worker: &Worker<'_>| {
+            let context = base.context(setting, &self.zeros, worker.index);
+            for (wave, counter) in waves.iter().zip(counters) {
+                let mut claimed = counter.fetch_add(1, Ordering::Relaxed);
+                let mut passed = 0;
+                for &index in wave {
+                    let step = &self.plan.steps[index].step;
+                    let tasks = step.tasks(&setting);
+                    while claimed < passed + tasks {
+                        // SAFETY: earlier waves are complete (the barrier below), the counter hands out each task of this
+                        // wave once, and the pointers are those of a run of this plan: the arena holds `plan.arena * n`
+                        // floats, the scratch memory what the hungriest step asks for, input and output `n` images.
+                        unsafe { step.run(claimed - passed, &context) };
+                        claimed = counter.fetch_add(1, Ordering::Relaxed);
+                    }
+                    passed += tasks;
+                }
+                worker.barrier();
+            }
+        });
+    }
+}
+
+/// The pointers of a run, shared by its threads.
+struct Shared {
+    arena: *mut f32,
+    scratch: Vec<*mut f32>,
+    input: *const f32,
+    output: *mut f32,
+}
+
+// SAFETY: the pointers outlive the run, and steps write disjoint parts of what they point to; see `Step::run`.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn context(&self, setting: Setting, zeros: &Aligned, thread: usize) -> Context {
+        Context {
+            setting,
+            arena: self.arena,
+            zeros: zeros.as_ptr(),
+            scratch: self.scratch[thread],
+            input: self.input,
+            output: self.output,
+        }
+    }
+}

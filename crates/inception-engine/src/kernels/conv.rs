@@ -1,0 +1,120 @@
+//! The convolution micro-kernel: a few rows of pixels by one panel of output channels.
+//!
+//! A convolution in NHWC is, for each output pixel, a sum over kernel taps of a `k`-long dot product between a pixel of
+//! the input and a `k x 32` slab of weights. The kernel takes each tap's pixels as *pointers*. Padding is then a pointer
+//! to zeros, and stride, dilation and concatenation are pointer arithmetic, so one kernel serves every shape without
+//! gathering patches into a matrix.
+
+use super::isa::Simd;
+
+/// Output channels in a full panel of packed weights; the last panel of a convolution may be half as wide.
+pub(crate) const PANEL: usize = 32;
+/// Output channels in a narrow panel.
+pub(crate) const NARROW: usize = 16;
+
+/// One call of the micro-kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Pointers to the first channel of each input pixel, `[taps][n]`.
+    pub rows: *const *const f32,
+    /// Output pixels, 1 to the instruction set's row count.
+    pub n: usize,
+    /// Kernel taps.
+    pub taps: usize,
+    /// Floats read at each pointer.
+    pub k: usize,
+    /// Packed weights `[taps * k][width]`.
+    pub weights: *const f32,
+    /// Columns of the panel: `PANEL` or `NARROW`.
+    pub width: usize,
+    /// Columns to store; the rest of the panel is padding.
+    pub valid: usize,
+    /// Added to each column, `width` floats.
+    pub bias: *const f32,
+    /// Lower bound of each column, `width` floats: 0 is ReLU, -inf is none.
+    pub floor: *const f32,
+    /// Added to each output before the floor, or null; row stride `ld_residual`.
+    pub residual: *const f32,
+    /// Floats from one pixel of the residual to the next.
+    pub ld_residual: usize,
+    /// First output pixel, row stride `ld_out`.
+    pub out: *mut f32,
+    /// Floats from one output pixel to the next.
+    pub ld_out: usize,
+}
+
+/// `MR` rows by `NZ` vectors, starting at column `col` of the panel.
+///
+/// # Safety
+/// The pointers of `t` are valid for what their fields describe, `t.n == MR`, and see [`Simd`].
+#[inline(always)]
+unsafe fn block<S: Simd, const MR: usize, const NZ: usize>(t: &Tile, col: usize) {
+    // SAFETY: all offsets stay within the extents that the fields of `Tile` promise: rows[tap][r][0..k],
+    // weights[(tap * k + kk)][col..col + NZ * LANES], bias/floor[col..], and `valid` columns of out and residual.
+    unsafe {
+        let mut acc = [[S::splat(0.0); NZ]; MR];
+        let mut b = t.weights.add(col);
+        for tap in 0..t.taps {
+            let rows: [*const f32; MR] = t.rows.add(tap * MR).cast::<[*const f32; MR]>().read();
+            for kk in 0..t.k {
+                let mut bv = [S::splat(0.0); NZ];
+                for (z, v) in bv.iter_mut().enumerate() {
+                    *v = S::load(b.add(z * S::LANES));
+                }
+                b = b.add(t.width);
+                for (row, acc) in rows.iter().zip(acc.iter_mut()) {
+                    let a = S::splat(*row.add(kk));
+                    for (acc, b) in acc.iter_mut().zip(bv) {
+                        *acc = S::fma(a, b, *acc);
+                    }
+                }
+            }
+        }
+        for z in 0..NZ {
+            let c = col + z * S::LANES;
+            if c >= t.valid {
+                break;
+            }
+            let n = t.valid - c;
+            let (bias, floor) = (S::load(t.bias.add(c)), S::load(t.floor.add(c)));
+            for (r, acc) in acc.iter().enumerate() {
+                let mut v = S::add(acc[z], bias);
+                if !t.residual.is_null() {
+                    v = S::add(v, S::load_n(t.residual.add(r * t.ld_residual + c), n));
+                }
+                S::store_n(t.out.add(r * t.ld_out + c), S::max(v, floor), n);
+            }
+        }
+    }
+}
+
+/// All columns of a panel for `MR` rows.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+pub(super) unsafe fn panel<S: Simd, const MR: usize>(t: &Tile) {
+    // Two vectors a row while the panel has them: each broadcast then feeds two multiply-adds.
+    let mut col = 0;
+    while col + 2 * S::LANES <= t.width {
+        // SAFETY: as the caller's.
+        unsafe { block::<S, MR, 2>(t, col) };
+        col += 2 * S::LANES;
+    }
+    if col < t.width {
+        // SAFETY: as the caller's.
+        unsafe { block::<S, MR, 1>(t, col) };
+    }
+}
+
+/// Expands to the body of a kernel entry: picks the instance whose row count is `t.n`.
+macro_rules! by_rows {
+    ($simd:ty, $tile:expr, $($rows:literal)*) => {
+        match $tile.n {
+            // SAFETY: the caller of the entry vouches for the tile, and this arm for its row count.
+            $($rows => unsafe { $crate::kernels::conv::panel::<$simd, $rows>($tile) },)*
+            n => unreachable!("a tile of {n} rows"),
+        }
+    };
+}
+pub(super) use by_rows;

@@ -1,0 +1,204 @@
+//! Depthwise convolution, one row segment of output pixels at a time, vectorised over channels.
+
+use super::isa::Simd;
+
+/// What stays the same for every row of one depthwise convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct Depthwise {
+    /// Input height and width in pixels.
+    pub input: [usize; 2],
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [usize; 2],
+    /// Top and left padding.
+    pub pad: [usize; 2],
+    /// Vertical and horizontal dilation.
+    pub dilation: [usize; 2],
+    /// Channels.
+    pub channels: usize,
+    /// Floats from one input pixel to the next.
+    pub ld_in: usize,
+    /// Clamp the input at zero before use.
+    pub input_relu: bool,
+}
+
+/// One segment of an output row.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    /// First pixel of the image that the segment belongs to.
+    pub image: *const f32,
+    /// Output row.
+    pub y: usize,
+    /// First output column, and one past the last.
+    pub x: [usize; 2],
+    /// Weights `[kernel taps][ld_weights]`.
+    pub weights: *const f32,
+    /// Floats from one tap's weights to the next: the channels rounded up to a whole vector.
+    pub ld_weights: usize,
+    /// Added to each channel.
+    pub bias: *const f32,
+    /// Lower bound of each channel: 0 is ReLU, -inf is none.
+    pub floor: *const f32,
+    /// Added to each output before the floor, or null: the residual at the segment's first pixel.
+    pub residual: *const f32,
+    /// Floats from one pixel of the residual to the next.
+    pub ld_residual: usize,
+    /// Where the first pixel goes.
+    pub out: *mut f32,
+    /// Floats from one output pixel to the next.
+    pub ld_out: usize,
+    /// Second copy of the output clamped at zero (what a ReLU would make of it), or null.
+    pub relu_out: *mut f32,
+    /// Floats from one pixel of the second copy to the next.
+    pub ld_relu: usize,
+}
+
+/// Output pixels that share their input loads in the blocked path.
+const GROUP: usize = 4;
+
+/// Adds bias and residual, applies the floor and stores one pixel's vector.
+///
+/// # Safety
+/// `s` is valid for pixel `i` of the segment and channels `c..c + n`; see [`Simd`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(s: &Segment, i: usize, c: usize, n: usize, acc: S::V) {
+    // SAFETY: the caller vouches for pixel i and channels c..c + n; bias and floor are padded to a whole vector.
+    unsafe {
+        let mut v = acc;
+        if !s.residual.is_null() {
+            v = S::add(v, S::load_n(s.residual.add(i * s.ld_residual + c), n));
+        }
+        v = S::max(v, S::load(s.floor.add(c)));
+        if !s.out.is_null() {
+            S::store_n(s.out.add(i * s.ld_out + c), v, n);
+        }
+        if !s.relu_out.is_null() {
+            S::store_n(s.relu_out.add(i * s.ld_relu + c), S::max(v, S::splat(0.0)), n);
+        }
+    }
+}
+
+/// Any pixel, any kernel: taps outside the input are skipped.
+///
+/// # Safety
+/// `s` describes memory valid for `d`; `x` is an output column of the segment; see [`Simd`].
+#[inline(always)]
+unsafe fn pixel<S: Simd>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usize) {
+    // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias are padded.
+    unsafe {
+        let mut acc = S::load(s.bias.add(c));
+        for ky in 0..d.kernel[0] {
+            let iy = (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
+            if iy >= d.input[0] {
+                continue;
+            }
+            for kx in 0..d.kernel[1] {
+                let ix = (x * d.stride[1] + kx * d.dilation[1]).wrapping_sub(d.pad[1]);
+                if ix >= d.input[1] {
+                    continue;
+                }
+                let mut v = S::load_n(s.image.add((iy * d.input[1] + ix) * d.ld_in + c), n);
+                if d.input_relu {
+                    v = S::max(v, S::splat(0.0));
+                }
+                let w = S::load(s.weights.add((ky * d.kernel[1] + kx) * s.ld_weights + c));
+                acc = S::fma(v, w, acc);
+            }
+        }
+        finish::<S>(s, x - s.x[0], c, n, acc);
+    }
+}
+
+/// Columns `from..to` of a 3x3 kernel whose taps all lie inside the input horizontally, `GROUP` at a time.
+///
+/// A group's outputs share input columns, so it loads each once; a lone pixel would load nine vectors for nine
+/// multiply-adds and be bound by the load ports.
+///
+/// # Safety
+/// As [`pixel`], and the columns are interior; `STRIDE` and `DILATION` are those of `d`.
+#[inline(always)]
+unsafe fn interior<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
+    d: &Depthwise,
+    s: &Segment,
+    [from, to]: [usize; 2],
+    c: usize,
+) {
+    // SAFETY: rows are bounds-checked, columns are interior by the caller's promise, a whole vector of channels exists.
+    unsafe {
+        let mut x = from;
+        while x + GROUP <= to {
+            let bias = S::load(s.bias.add(c));
+            let mut acc = [bias; GROUP];
+            for ky in 0..3 {
+                let iy = (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
+                if iy >= d.input[0] {
+                    continue;
+                }
+                let row = s.image.add((iy * d.input[1] + x * STRIDE - d.pad[1]) * d.ld_in + c);
+                // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
+                let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
+                let mut v = [bias; 9];
+                for (j, v) in v.iter_mut().enumerate().take(columns) {
+                    *v = S::load(row.add(j * d.ld_in));
+                    if RELU {
+                        *v = S::max(*v, S::splat(0.0));
+                    }
+                }
+                for kx in 0..3 {
+                    let w = S::load(s.weights.add((ky * 3 + kx) * s.ld_weights + c));
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = S::fma(v[i * STRIDE + kx * DILATION], w, *acc);
+                    }
+                }
+            }
+            for (i, acc) in acc.into_iter().enumerate() {
+                finish::<S>(s, x - s.x[0] + i, c, S::LANES, acc);
+            }
+            x += GROUP;
+        }
+        while x < to {
+            pixel::<S>(d, s, x, c, S::LANES);
+            x += 1;
+        }
+    }
+}
+
+/// One segment, all channels.
+///
+/// # Safety
+/// The pointers of `s` are valid for what their fields describe under the geometry `d`; see [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn segment<S: Simd>(d: &Depthwise, s: &Segment) {
+    // Output columns whose taps all lie inside the input.
+    let reach = (d.kernel[1] - 1) * d.dilation[1];
+    let first = d.pad[1].div_ceil(d.stride[1]);
+    let last = (d.input[1] + d.pad[1]).checked_sub(reach + 1).map_or(0, |x| x / d.stride[1] + 1);
+    let from = first.clamp(s.x[0], s.x[1]);
+    let to = last.clamp(from, s.x[1]);
+    let blocked = d.kernel == [3, 3];
+    let mut c = 0;
+    while c < d.channels {
+        let n = (d.channels - c).min(S::LANES);
+        // SAFETY: the caller's promise, restricted to columns of the segment and channels below `channels`.
+        unsafe {
+            let mut done = [s.x[0], s.x[0]];
+            if blocked && n == S::LANES {
+                done = [from, to];
+                match (d.stride[1], d.dilation[1], d.input_relu) {
+                    (1, 1, false) => interior::<S, 1, 1, false>(d, s, done, c),
+                    (1, 1, true) => interior::<S, 1, 1, true>(d, s, done, c),
+                    (2, 1, false) => interior::<S, 2, 1, false>(d, s, done, c),
+                    (2, 1, true) => interior::<S, 2, 1, true>(d, s, done, c),
+                    (1, 2, false) => interior::<S, 1, 2, false>(d, s, done, c),
+                    (1, 2, true) => interior::<S, 1, 2, true>(d, s, done, c),
+                    _ => done = [s.x[0], s.x[0]],
+                }
+            }
+            for x in (s.x[0]..done[0]).chain(done[1]..s.x[1]) {
+                pixel::<S>(d, s, x, c, n);
+            }
+        }
+        c += S::LANES;
+    }
+}

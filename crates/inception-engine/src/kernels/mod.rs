@@ -1,0 +1,183 @@
+//! Kernels: written once over [`isa::Simd`], compiled for each instruction set, reached through a table of functions.
+//!
+//! A kernel knows nothing of graphs, threads or buffers. It gets pointers and extents from the executor (`run`), which
+//! owns the promise that they are in bounds; that is why the entries are `unsafe fn`.
+#![allow(unsafe_code)] // Vector loads and stores go through raw pointers; this is where they live.
+
+pub(crate) mod conv;
+pub(crate) mod depthwise;
+pub(crate) mod isa;
+pub(crate) mod pointwise;
+pub(crate) mod winograd;
+
+use conv::Tile;
+use depthwise::{Depthwise, Segment};
+use isa::Isa;
+use pointwise::{Elementwise, Window};
+use winograd::{F43, One, TileIn, TileOut};
+
+/// A pair of one-dimensional Winograd schemes, vertical and horizontal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transform {
+    /// F(4x4, 3x3).
+    F43xF43,
+    /// F(4, 3) along rows: kernels of 1x3.
+    OnexF43,
+    /// F(4, 3) along columns: kernels of 3x1.
+    F43xOne,
+}
+
+/// What a transform costs and how its weights are made.
+#[derive(Clone, Copy)]
+pub(crate) struct TransformSpec {
+    /// Which one.
+    pub transform: Transform,
+    /// Name for `explain`.
+    pub name: &'static str,
+    /// Outputs of a tile.
+    pub outputs: [usize; 2],
+    /// Kernel size.
+    pub kernel: [usize; 2],
+    /// Multiplications along each axis.
+    pub points: [usize; 2],
+    /// `G` of each axis.
+    pub g: [&'static [&'static [f64]]; 2],
+}
+
+const fn spec<Y: winograd::Scheme, X: winograd::Scheme>(
+    transform: Transform,
+    name: &'static str,
+) -> TransformSpec {
+    TransformSpec {
+        transform,
+        name,
+        outputs: [Y::M, X::M],
+        kernel: [Y::R, X::R],
+        points: [Y::POINTS, X::POINTS],
+        g: [Y::G, X::G],
+    }
+}
+
+/// Every transform that the kernels have.
+pub(crate) const TRANSFORMS: &[TransformSpec] = &[
+    spec::<F43, F43>(Transform::F43xF43, "winograd F(4x4,3x3)"),
+    spec::<One, F43>(Transform::OnexF43, "winograd F(4,3) along rows"),
+    spec::<F43, One>(Transform::F43xOne, "winograd F(4,3) along columns"),
+];
+
+/// The kernels of one instruction set.
+///
+/// The safety contract of each entry is that of the generic function behind it, plus: the CPU has the instruction set,
+/// which is so whenever the table came from [`Kernels::of`].
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    /// The instruction set.
+    pub isa: Isa,
+    /// Rows of pixels in a full convolution tile.
+    pub rows: usize,
+    /// See [`conv`].
+    pub conv: unsafe fn(&Tile),
+    /// See [`depthwise::segment`].
+    pub depthwise: unsafe fn(&Depthwise, &Segment),
+    /// See [`winograd::input`].
+    pub winograd_input: unsafe fn(Transform, &TileIn),
+    /// See [`winograd::output`].
+    pub winograd_output: unsafe fn(Transform, &TileOut),
+    /// See [`pointwise::pool`].
+    pub pool: unsafe fn(&Window, *const f32, usize, [usize; 2], *const f32, *const f32, *mut f32),
+    /// See [`pointwise::elementwise`].
+    pub elementwise: unsafe fn(&Elementwise, usize),
+}
+
+impl Kernels {
+    /// The table of `isa`, or `None` where this CPU cannot run it.
+    pub fn of(isa: Isa) -> Option<&'static Kernels> {
+        isa.available().then_some(match isa {
+            Isa::Portable => &portable::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &avx2::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &avx512::TABLE,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => &portable::TABLE,
+        })
+    }
+}
+
+/// Compiles every kernel for one instruction set, in functions that carry its target features.
+macro_rules! table {
+    ($module:ident, $isa:expr, $simd:ty, $(#[$features:meta])*, rows $rows:literal: $($row:literal)*) => {
+        mod $module {
+            use super::*;
+
+            // The safety contracts are those of the generic functions; see `Kernels`.
+            $(#[$features])*
+            unsafe fn conv(t: &Tile) {
+                conv::by_rows!($simd, t, $($row)*)
+            }
+            $(#[$features])*
+            unsafe fn depthwise(d: &Depthwise, s: &Segment) {
+                // SAFETY: the caller's promise, unchanged.
+                unsafe { depthwise::segment::<$simd>(d, s) }
+            }
+            $(#[$features])*
+            unsafe fn winograd_input(transform: Transform, t: &TileIn) {
+                // SAFETY: the caller's promise, unchanged.
+                unsafe {
+                    match transform {
+                        Transform::F43xF43 => winograd::input::<$simd, F43, F43>(t),
+                        Transform::OnexF43 => winograd::input::<$simd, One, F43>(t),
+                        Transform::F43xOne => winograd::input::<$simd, F43, One>(t),
+                    }
+                }
+            }
+            $(#[$features])*
+            unsafe fn winograd_output(transform: Transform, t: &TileOut) {
+                // SAFETY: the caller's promise, unchanged.
+                unsafe {
+                    match transform {
+                        Transform::F43xF43 => winograd::output::<$simd, F43, F43>(t),
+                        Transform::OnexF43 => winograd::output::<$simd, One, F43>(t),
+                        Transform::F43xOne => winograd::output::<$simd, F43, One>(t),
+                    }
+                }
+            }
+            $(#[$features])*
+            unsafe fn pool(
+                w: &Window,
+                image: *const f32,
+                y: usize,
+                x: [usize; 2],
+                bias: *const f32,
+                floor: *const f32,
+                out: *mut f32,
+            ) {
+                // SAFETY: the caller's promise, unchanged.
+                unsafe { pointwise::pool::<$simd>(w, image, y, x, bias, floor, out) }
+            }
+            $(#[$features])*
+            unsafe fn elementwise(e: &Elementwise, pixels: usize) {
+                // SAFETY: the caller's promise, unchanged.
+                unsafe { pointwise::elementwise::<$simd>(e, pixels) }
+            }
+
+            pub(super) static TABLE: Kernels = Kernels {
+                isa: $isa,
+                rows: $rows,
+                conv,
+                depthwise,
+                winograd_input,
+                winograd_output,
+                pool,
+                elementwise,
+            };
+        }
+    };
+}
+
+// Row counts: accumulators, one panel row of weights and one broadcast fill the register file.
+table!(portable, Isa::Portable, isa::Portable, , rows 2: 1 2);
+#[cfg(target_arch = "x86_64")]
+table!(avx2, Isa::Avx2, isa::Avx2, #[target_feature(enable = "avx2,fma")], rows 6: 1 2 3 4 5 6);
+#[cfg(target_arch = "x86_64")]
+table!(avx512, Isa::Avx512, isa::Avx512, #[target_feature(enable = "avx512f")], rows 14: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);

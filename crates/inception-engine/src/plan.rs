@@ -1,0 +1,545 @@
+//! From graph to plan: which nodes share a step, which kernel each gets, where each tensor lies, what runs together.
+
+use crate::Error;
+use crate::graph::{Conv, Graph, NodeId, Op, Window};
+use crate::kernels::{TRANSFORMS, TransformSpec};
+use crate::memory::{Aligned, LINE, Lifetime, View, place};
+use crate::steps::{
+    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
+    Panels, PoolStep, Prologue, Step, WinogradStep,
+};
+
+/// Channels below which a Winograd transform costs more than it saves.
+const WINOGRAD_CHANNELS: usize = 16;
+
+/// A step with its place in the plan.
+pub(crate) struct Planned {
+    /// What to run.
+    pub step: Box<dyn Step>,
+    /// The nodes that it computes.
+    pub nodes: Vec<NodeId>,
+}
+
+/// One row of [`crate::Compiled::explain`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The node's name.
+    pub node: String,
+    /// Its operation with what was fused into it.
+    pub op: String,
+    /// The kernel that computes it, or what became of it.
+    pub kernel: String,
+    /// Rows, columns and channels of the output.
+    pub shape: [usize; 3],
+    /// Multiply-adds for one image, by the direct method.
+    pub macs: u64,
+}
+
+/// A compiled network, without the machine to run it on.
+pub(crate) struct Plan {
+    /// All steps; a step reads only what earlier waves wrote.
+    pub steps: Vec<Planned>,
+    /// Steps that run at the same time, largest first.
+    pub waves: Vec<Vec<usize>>,
+    /// Floats of the arena for one image.
+    pub arena: usize,
+    /// Rows for `explain`.
+    pub rows: Vec<Row>,
+}
+
+/// What becomes of a node.
+#[derive(Clone, Debug, PartialEq)]
+enum Fate {
+    /// A step of its own, or as the first of its siblings.
+    Step,
+    /// A head of the step of this node.
+    Sibling(NodeId),
+    /// The prologue of this pointwise convolution's step.
+    Prologue(NodeId),
+    /// Its parts are written in place.
+    InPlace,
+}
+
+/// Makes the plan of a graph that has been through the passes. `exact` keeps to algorithms that do not reassociate.
+///
+/// # Errors
+/// [`Error::Graph`] for a node that no step can compute.
+pub(crate) fn plan(graph: &Graph, image: crate::Shape, exact: bool) -> Result<Plan, Error> {
+    let fates = fates(graph);
+    let storage = Storage::assign(graph, &fates);
+    let levels = levels(graph, &fates);
+    let (views, arena) = storage.lay_out(graph, &levels);
+    let mut builder = Builder { graph, fates: &fates, views: &views, steps: Vec::new(), levels: Vec::new() };
+    for id in 0..graph.nodes.len() {
+        builder.lower(id, image, exact, &levels)?;
+    }
+    let output = &graph.nodes[graph.output];
+    let last = levels.iter().max().copied().unwrap_or(0) + 1;
+    let step = OutputStep { shape: output.shape, input: builder.view(graph.output)? };
+    builder.push(Box::new(step), vec![], last);
+
+    let mut waves = vec![Vec::new(); last + 1];
+    for (index, &level) in builder.levels.iter().enumerate() {
+        waves[level].push(index);
+    }
+    waves.retain(|wave| !wave.is_empty());
+    let steps = builder.steps;
+    let cost = |&step: &usize| steps[step].nodes.iter().map(|&n| graph.nodes[n].macs()).sum::<u64>();
+    for wave in &mut waves {
+        wave.sort_by_key(|step| std::cmp::Reverse(cost(step)));
+    }
+    let rows = explain(graph, &fates, &steps);
+    Ok(Plan { steps, waves, arena, rows })
+}
+
+/// Whether `node` is a 1x1 convolution that the pointwise kernel can compute with a prologue.
+fn pointwise(graph: &Graph, node: NodeId) -> Option<&Conv> {
+    match &graph.nodes[node].op {
+        Op::Conv(conv) if conv.window.is_pointwise() && conv.groups == 1 => Some(conv),
+        _ => None,
+    }
+}
+
+/// Whether a path leads from `from` to `to`.
+fn reaches(graph: &Graph, from: NodeId, to: NodeId) -> bool {
+    let mut reached = vec![false; to + 1];
+    if from > to {
+        return false;
+    }
+    reached[from] = true;
+    for id in from + 1..=to {
+        reached[id] = graph.nodes[id].inputs.iter().any(|&input| input >= from && reached[input]);
+    }
+    reached[to]
+}
+
+/// Decides for each node whether it gets a step, and if not, why.
+fn fates(graph: &Graph) -> Vec<Fate> {
+    let consumers = graph.consumers();
+    let mut fates = vec![Fate::Step; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        match &node.op {
+            Op::Concat => fates[id] = Fate::InPlace,
+            Op::Conv(conv) if conv.is_depthwise() => {
+                // The first pointwise reader computes it on the way, unless that would make it wait for itself.
+                let reader = consumers[id].iter().copied().find(|&reader| {
+                    pointwise(graph, reader).is_some()
+                        && graph.nodes[reader].inputs[0] == id
+                        && graph.nodes[reader].inputs.get(1) != Some(&id)
+                        && consumers[id]
+                            .iter()
+                            .all(|&other| other == reader || !reaches(graph, other, reader))
+                });
+                if let Some(reader) = reader {
+                    fates[id] = Fate::Prologue(reader);
+                }
+            }
+            _ => {}
+        }
+    }
+    let fused: Vec<NodeId> = fates
+        .iter()
+        .filter_map(|fate| if let Fate::Prologue(reader) = fate { Some(*reader) } else { None })
+        .collect();
+    for readers in &consumers {
+        let mut leader: Option<NodeId> = None;
+        for &id in readers {
+            let alike = pointwise(graph, id).is_some_and(|conv| {
+                let same = leader
+                    .and_then(|leader| pointwise(graph, leader))
+                    .is_none_or(|first| first.input_relu == conv.input_relu);
+                same && graph.nodes[id].inputs.len() == 1 && !fused.contains(&id)
+            });
+            match leader {
+                _ if !alike => {}
+                None => leader = Some(id),
+                Some(leader) => fates[id] = Fate::Sibling(leader),
+            }
+        }
+    }
+    fates
+}
+
+/// The wave in which each node's tensor is complete. A prologue is complete with the step that it belongs to.
+fn levels(graph: &Graph, fates: &[Fate]) -> Vec<usize> {
+    let mut levels = vec![0; graph.nodes.len()];
+    // A prologue's level is that of its reader, which comes later in the order: repeat until nothing moves.
+    loop {
+        let before = levels.clone();
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let inputs = node.inputs.iter().map(|&input| match (&fates[input], &fates[id]) {
+                // A prologue is not waited for by its own step, but its inputs are.
+                (Fate::Prologue(reader), _) if *reader == id => {
+                    graph.nodes[input].inputs.iter().map(|&i| levels[i]).max().unwrap_or(0)
+                }
+                _ => levels[input],
+            });
+            let ready = inputs.max().unwrap_or(0);
+            levels[id] = match fates[id] {
+                // The parts of a concatenation that need a copy are copied one wave after they are made.
+                Fate::InPlace => ready + 1,
+                _ if id == 0 => 0,
+                _ => ready + 1,
+            };
+        }
+        for (id, fate) in fates.iter().enumerate() {
+            if let Fate::Prologue(reader) = fate {
+                levels[id] = levels[*reader];
+            }
+        }
+        if before == levels {
+            return levels;
+        }
+    }
+}
+
+/// Which buffer each node's tensor lies in.
+struct Storage {
+    /// For each node: the node that owns the buffer, and the first channel in it. `None`: the tensor is never stored.
+    places: Vec<Option<(NodeId, usize)>>,
+}
+
+impl Storage {
+    /// Puts the parts of concatenations into the concatenation's buffer where they have no other place already.
+    fn assign(graph: &Graph, fates: &[Fate]) -> Storage {
+        let consumers = graph.consumers();
+        let mut places: Vec<Option<(NodeId, usize)>> = vec![None; graph.nodes.len()];
+        for id in (0..graph.nodes.len()).rev() {
+            let node = &graph.nodes[id];
+            if let Fate::Prologue(reader) = fates[id]
+                && consumers[id][..] == [reader]
+            {
+                continue;
+            }
+            let place = *places[id].get_or_insert((id, 0));
+            if matches!(node.op, Op::Concat) {
+                let mut channel = place.1;
+                for &part in &node.inputs {
+                    if part != 0 && places[part].is_none() {
+                        places[part] = Some((place.0, channel));
+                    }
+                    channel += graph.nodes[part].shape.channels;
+                }
+            }
+        }
+        Storage { places }
+    }
+
+    /// Floats from one pixel of a node's buffer to the next. The image stays dense, so that the first convolution can read
+    /// a kernel row as one run; everything else starts its pixels on cache lines.
+    fn ld(graph: &Graph, root: NodeId) -> usize {
+        let channels = graph.nodes[root].shape.channels;
+        if root == 0 && channels < LINE { channels } else { channels.next_multiple_of(LINE) }
+    }
+
+    /// Lays the buffers out in the arena.
+    fn lay_out(&self, graph: &Graph, levels: &[usize]) -> (Vec<Option<View>>, usize) {
+        let end = levels.iter().max().copied().unwrap_or(0) + 1;
+        let mut roots: Vec<NodeId> = self.places.iter().flatten().map(|&(root, _)| root).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let mut lifetimes: Vec<Lifetime> = roots
+            .iter()
+            .map(|&root| {
+                let size =
+                    (graph.nodes[root].shape.pixels() * Storage::ld(graph, root)).next_multiple_of(LINE);
+                Lifetime { size, first: usize::MAX, last: 0 }
+            })
+            .collect();
+        let mut touch = |node: NodeId, level: usize| {
+            if let Some((root, _)) = self.places[node]
+                && let Ok(index) = roots.binary_search(&root)
+            {
+                lifetimes[index].first = lifetimes[index].first.min(level);
+                lifetimes[index].last = lifetimes[index].last.max(level);
+            }
+        };
+        for (id, node) in graph.nodes.iter().enumerate() {
+            touch(id, levels[id]);
+            // A prologue reads in its reader's wave, which `levels` gives it.
+            for &input in &node.inputs {
+                touch(input, levels[id]);
+            }
+        }
+        touch(graph.output, end);
+        let (offsets, arena) = place(&lifetimes);
+        let views = self
+            .places
+            .iter()
+            .map(|place| {
+                place.and_then(|(root, channel)| {
+                    let index = roots.binary_search(&root).ok()?;
+                    let pixels = graph.nodes[root].shape.pixels();
+                    Some(View { offset: offsets[index], channel, ld: Storage::ld(graph, root), pixels })
+                })
+            })
+            .collect();
+        (views, arena)
+    }
+}
+
+/// The Winograd transform for a convolution, if there is one that pays.
+pub(crate) fn transform(conv: &Conv) -> Option<TransformSpec> {
+    let Window { kernel, stride, dilation, .. } = conv.window;
+    let plain = stride == [1; 2] && dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
+    if !plain || conv.in_channels() < WINOGRAD_CHANNELS || conv.out_channels < WINOGRAD_CHANNELS {
+        return None;
+    }
+    TRANSFORMS.iter().copied().find(|spec| spec.kernel == kernel)
+}
+
+/// Collects steps.
+struct Builder<'a> {
+    graph: &'a Graph,
+    fates: &'a [Fate],
+    views: &'a [Option<View>],
+    steps: Vec<Planned>,
+    levels: Vec<usize>,
+}
+
+impl Builder<'_> {
+    fn push(&mut self, step: Box<dyn Step>, nodes: Vec<NodeId>, level: usize) {
+        self.steps.push(Planned { step, nodes });
+        self.levels.push(level);
+    }
+
+    fn error(&self, id: NodeId, reason: &str) -> Error {
+        let node = &self.graph.nodes[id];
+        Error::Graph { node: node.name.clone(), op: node.op.name(), reason: reason.into() }
+    }
+
+    fn view(&self, id: NodeId) -> Result<View, Error> {
+        self.views[id].ok_or_else(|| self.error(id, "is read but not stored"))
+    }
+
+    fn size(&self, id: NodeId) -> [usize; 2] {
+        let shape = self.graph.nodes[id].shape;
+        [shape.height, shape.width]
+    }
+
+    fn residual(&self, id: NodeId) -> Result<Option<View>, Error> {
+        self.graph.nodes[id].inputs.get(1).map(|&residual| self.view(residual)).transpose()
+    }
+
+    fn depthwise(&self, id: NodeId, conv: &Conv) -> Result<DepthwiseWeights, Error> {
+        let input = self.graph.nodes[id].inputs[0];
+        let ld = self.view(input)?.ld;
+        Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), ld, self.residual(id)?))
+    }
+
+    fn head(&self, id: NodeId, conv: &Conv) -> Result<Head, Error> {
+        let (channels, taps) = (conv.in_channels(), conv.taps());
+        let depth = channels * taps;
+        let weight = dense(conv);
+        let panels = Panels::pack(depth, conv.out_channels, |o| {
+            let kernel = &weight[o * depth..(o + 1) * depth];
+            // The micro-kernel goes over taps, and over channels within a tap.
+            (0..depth).map(move |kk| kernel[kk % channels * taps + kk / channels])
+        });
+        Ok(Head {
+            panels,
+            epilogue: Epilogue::new(&conv.bias, conv.out_channels, conv.relu),
+            out: self.view(id)?,
+            residual: self.residual(id)?,
+        })
+    }
+
+    fn lower(&mut self, id: NodeId, image: crate::Shape, exact: bool, levels: &[usize]) -> Result<(), Error> {
+        let node = &self.graph.nodes[id];
+        let level = levels[id];
+        if matches!(self.fates[id], Fate::Sibling(_) | Fate::Prologue(_)) {
+            return Ok(());
+        }
+        let sizes = |input: NodeId| [self.size(input), self.size(id)];
+        let step: Box<dyn Step> = match &node.op {
+            Op::Input { pad, .. } => {
+                Box::new(InputStep { image, pad: *pad, stored: node.shape, out: self.view(id)? })
+            }
+            Op::Conv(conv) if conv.is_depthwise() => Box::new(DepthwiseStep {
+                weights: self.depthwise(id, conv)?,
+                input: self.view(node.inputs[0])?,
+                out: self.view(id)?,
+            }),
+            Op::Conv(conv) => match transform(conv) {
+                Some(spec) if !exact && node.inputs.len() == 1 => Box::new(WinogradStep::new(
+                    conv,
+                    spec,
+                    sizes(node.inputs[0]),
+                    self.view(node.inputs[0])?,
+                    self.view(id)?,
+                )),
+                _ => return self.lower_conv(id, conv, level),
+            },
+            Op::Pool(pool) => Box::new(PoolStep::new(
+                pool,
+                node.shape.channels,
+                sizes(node.inputs[0]),
+                self.view(node.inputs[0])?,
+                self.view(id)?,
+            )),
+            Op::Add { relu } => Box::new(ElementwiseStep {
+                name: "add",
+                channels: node.shape.channels,
+                a: self.view(node.inputs[0])?,
+                b: Some(self.view(node.inputs[1])?),
+                out: self.view(id)?,
+                affine: None,
+                relu: *relu,
+            }),
+            Op::Relu => Box::new(ElementwiseStep {
+                name: "relu",
+                channels: node.shape.channels,
+                a: self.view(node.inputs[0])?,
+                b: None,
+                out: self.view(id)?,
+                affine: None,
+                relu: true,
+            }),
+            Op::Affine { scale, shift } => {
+                let padded = |values: &[f64]| {
+                    let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+                    Aligned::padded(&values, values.len() + LINE, 0.0)
+                };
+                Box::new(ElementwiseStep {
+                    name: "affine",
+                    channels: node.shape.channels,
+                    a: self.view(node.inputs[0])?,
+                    b: None,
+                    out: self.view(id)?,
+                    affine: Some([padded(scale), padded(shift)]),
+                    relu: false,
+                })
+            }
+            Op::Concat => return self.lower_concat(id, level),
+            Op::Flatten => {
+                return Err(self.error(
+                    id,
+                    "a flattened map is only supported before a fully connected layer or the output",
+                ));
+            }
+        };
+        self.push(step, vec![id], level);
+        Ok(())
+    }
+
+    fn lower_conv(&mut self, id: NodeId, conv: &Conv, level: usize) -> Result<(), Error> {
+        let node = &self.graph.nodes[id];
+        let source = node.inputs[0];
+        let mut nodes = vec![id];
+        let (input, prologue) = match &self.graph.nodes[source].op {
+            Op::Conv(depthwise) if self.fates[source] == Fate::Prologue(id) => {
+                nodes.push(source);
+                let prologue = Prologue::Depthwise {
+                    weights: Box::new(self.depthwise(source, depthwise)?),
+                    stored: self.views[source],
+                    clamp: conv.input_relu,
+                };
+                (self.view(self.graph.nodes[source].inputs[0])?, prologue)
+            }
+            _ if conv.input_relu => (self.view(source)?, Prologue::Relu),
+            _ => (self.view(source)?, Prologue::None),
+        };
+        let mut heads = vec![self.head(id, conv)?];
+        for (sibling, fate) in self.fates.iter().enumerate() {
+            if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
+                && *leader == id
+            {
+                heads.push(self.head(sibling, conv)?);
+                nodes.push(sibling);
+            }
+        }
+        let step = ConvStep {
+            input,
+            input_size: self.size(source),
+            output_size: self.size(id),
+            channels: self.graph.nodes[source].shape.channels,
+            window: conv.window,
+            heads,
+            prologue,
+        };
+        self.push(Box::new(step), nodes, level);
+        Ok(())
+    }
+
+    /// Copies the parts of a concatenation that could not be written in place.
+    fn lower_concat(&mut self, id: NodeId, level: usize) -> Result<(), Error> {
+        let out = self.view(id)?;
+        let mut channel = out.channel;
+        for &part in &self.graph.nodes[id].inputs {
+            let (target, source) = (View { channel, ..out }, self.view(part)?);
+            let channels = self.graph.nodes[part].shape.channels;
+            channel += channels;
+            if source != target {
+                let step = ElementwiseStep {
+                    name: "copy",
+                    channels,
+                    a: source,
+                    b: None,
+                    out: target,
+                    affine: None,
+                    relu: false,
+                };
+                self.push(Box::new(step), vec![], level);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A convolution's weights `[out][in][taps]`, with zeros between channels of different groups.
+fn dense(conv: &Conv) -> std::borrow::Cow<'_, [f32]> {
+    if conv.groups == 1 {
+        return std::borrow::Cow::Borrowed(&conv.weight);
+    }
+    let (channels, taps) = (conv.in_channels(), conv.taps());
+    let (group_in, group_out) = (channels / conv.groups, conv.out_channels / conv.groups);
+    let mut weight = vec![0.0; conv.out_channels * channels * taps];
+    for o in 0..conv.out_channels {
+        let row = group_in * taps;
+        let start = (o * channels + o / group_out * group_in) * taps;
+        weight[start..start + row].copy_from_slice(&conv.weight[o * row..(o + 1) * row]);
+    }
+    std::borrow::Cow::Owned(weight)
+}
+
+fn explain(graph: &Graph, fates: &[Fate], steps: &[Planned]) -> Vec<Row> {
+    let kernel =
+        |id: NodeId| steps.iter().find(|step| step.nodes.contains(&id)).map(|step| step.step.kernel());
+    graph
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(id, node)| {
+            let mut op = String::new();
+            if let Op::Conv(conv) = &node.op
+                && conv.input_relu
+            {
+                op += "relu+";
+            }
+            op += node.op.name();
+            if let Op::Conv(conv) = &node.op {
+                op += &format!(" {}x{}", conv.window.kernel[0], conv.window.kernel[1]);
+            }
+            if matches!(node.op, Op::Conv(_)) && node.inputs.len() > 1 {
+                op += "+add";
+            }
+            let relu = match &node.op {
+                Op::Conv(conv) => conv.relu,
+                Op::Pool(pool) => pool.relu,
+                Op::Add { relu } => *relu,
+                _ => false,
+            };
+            if relu {
+                op += "+relu";
+            }
+            let kernel = match fates[id] {
+                Fate::InPlace => "in place".into(),
+                Fate::Prologue(reader) => format!("on the way into {}", graph.nodes[reader].name),
+                Fate::Sibling(leader) => format!("with {}", graph.nodes[leader].name),
+                Fate::Step => kernel(id).unwrap_or_default(),
+            };
+            let shape = [node.shape.height, node.shape.width, node.shape.channels];
+            Row { node: node.name.clone(), op, kernel, shape, macs: node.macs() }
+        })
+        .collect()
+}

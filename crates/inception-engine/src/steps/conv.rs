@@ -1,0 +1,340 @@
+//! Direct convolution by pointer rows, with an optional prologue that makes the input while it is in cache.
+
+use super::{CACHE, Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
+use crate::graph::Window;
+use crate::kernels::Kernels;
+use crate::kernels::conv::{NARROW, PANEL, Tile};
+use crate::kernels::pointwise::Elementwise;
+use crate::memory::{Aligned, LINE, View};
+
+/// Weights packed for the micro-kernel: panels of 32 columns, the last one of 16 where that suffices.
+pub(crate) struct Panels {
+    data: Aligned,
+    /// Rows of a panel: taps times channels.
+    depth: usize,
+    /// Columns that hold weights.
+    pub columns: usize,
+}
+
+/// One panel.
+pub(crate) struct Panel {
+    pub weights: *const f32,
+    pub width: usize,
+    /// First column.
+    pub first: usize,
+    /// Columns that hold weights.
+    pub valid: usize,
+}
+
+impl Panels {
+    /// Floats of a packed matrix of `depth` by `columns`.
+    pub fn packed_len(depth: usize, columns: usize) -> usize {
+        depth * columns.next_multiple_of(NARROW)
+    }
+
+    /// Packs `columns` columns of `depth` weights; `column(o)` yields them in the order in which the kernel reads its rows.
+    pub fn pack<I: Iterator<Item = f32>>(depth: usize, columns: usize, column: impl Fn(usize) -> I) -> Self {
+        let mut data = Aligned::zeros(Panels::packed_len(depth, columns));
+        let packed = data.as_mut();
+        for o in 0..columns {
+            let first = o / PANEL * PANEL;
+            let width = (columns - first).next_multiple_of(NARROW).min(PANEL);
+            let start = first * depth + (o - first);
+            for (kk, w) in column(o).take(depth).enumerate() {
+                packed[start + kk * width] = w;
+            }
+        }
+        Panels { data, depth, columns }
+    }
+
+    /// Number of panels.
+    pub fn count(&self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
+    /// Panel number `index`.
+    pub fn get(&self, index: usize) -> Panel {
+        let first = index * PANEL;
+        let valid = (self.columns - first).min(PANEL);
+        let width = valid.next_multiple_of(NARROW);
+        Panel { weights: self.data.as_ptr().wrapping_add(first * self.depth), width, first, valid }
+    }
+}
+
+/// One convolution of a step; siblings that read the same input share the step, each with a head of its own.
+pub(crate) struct Head {
+    /// Packed weights.
+    pub panels: Panels,
+    /// Bias and ReLU.
+    pub epilogue: Epilogue,
+    /// Where the output goes.
+    pub out: View,
+    /// What is added to it.
+    pub residual: Option<View>,
+}
+
+/// How a task gets the pixels that it multiplies.
+pub(crate) enum Prologue {
+    /// They lie in the arena.
+    None,
+    /// They are copied to scratch memory and clamped at zero on the way.
+    Relu,
+    /// They are the output of a depthwise convolution, computed into scratch memory; `stored` if others read it too.
+    /// `clamp` if the matrix product reads it through a ReLU.
+    Depthwise { weights: Box<DepthwiseWeights>, stored: Option<View>, clamp: bool },
+}
+
+/// A direct convolution.
+pub(crate) struct ConvStep {
+    /// Where the input lies (the depthwise convolution's input, with that prologue).
+    pub input: View,
+    /// Height and width of the matrix product's input.
+    pub input_size: [usize; 2],
+    /// Height and width of the output.
+    pub output_size: [usize; 2],
+    /// Channels of the matrix product's input.
+    pub channels: usize,
+    /// Kernel, stride, padding, dilation.
+    pub window: Window,
+    /// Convolutions that read this input.
+    pub heads: Vec<Head>,
+    /// What happens before.
+    pub prologue: Prologue,
+}
+
+/// How a run's work is cut: chunks of row tiles by groups of panels.
+struct Split {
+    tiles: usize,
+    chunks: usize,
+    groups: usize,
+}
+
+impl ConvStep {
+    /// Whether a row of the kernel is one contiguous run of floats in the input.
+    fn rows_are_contiguous(&self) -> bool {
+        self.input.ld == self.channels
+            && self.window.pad == [0; 2]
+            && self.window.pad_end == [0; 2]
+            && self.window.dilation[1] == 1
+            && matches!(self.prologue, Prologue::None)
+    }
+
+    /// Kernel taps as the micro-kernel sees them, and floats at each.
+    fn taps(&self) -> (usize, usize) {
+        let [height, width] = self.window.kernel;
+        if self.rows_are_contiguous() {
+            (height, width * self.channels)
+        } else {
+            (height * width, self.channels)
+        }
+    }
+
+    fn panels(&self) -> usize {
+        self.heads.iter().map(|head| head.panels.count()).sum()
+    }
+
+    /// Row tiles whose input fits the cache: they are gone over once for each panel.
+    fn tiles_in_cache(&self, rows: usize) -> usize {
+        let [sy, sx] = self.window.stride;
+        (CACHE / (self.channels * sy * sx * rows)).clamp(1, 64)
+    }
+
+    fn split(&self, setting: &Setting) -> Split {
+        let rows = setting.n * self.output_size[0] * self.output_size[1];
+        let tiles = rows.div_ceil(setting.kernels.rows);
+        let least = tiles.div_ceil(self.tiles_in_cache(setting.kernels.rows));
+        let (units, panels) = match self.prologue {
+            // Panels of one chunk share the prologue's output, so chunks are all there is to split by.
+            Prologue::Depthwise { .. } | Prologue::Relu => (tiles, 1),
+            // A few tiles for each load of a panel into the first-level cache.
+            Prologue::None => (tiles.div_ceil(4), self.panels()),
+        };
+        let chunks = parts(units, least, setting.threads).max(least);
+        let wanted = setting.threads * super::TASKS_PER_THREAD;
+        let groups =
+            if setting.threads == 1 || chunks >= wanted { 1 } else { wanted.div_ceil(chunks).min(panels) };
+        Split { tiles, chunks, groups }
+    }
+
+    /// Largest number of row tiles in a chunk.
+    fn largest_chunk(&self, kernels: &Kernels) -> usize {
+        // `part` rounds, which can add one tile to an even share.
+        self.tiles_in_cache(kernels.rows) + 1
+    }
+
+    /// Fills the pointer table for output rows `rows`: `[taps][n]`.
+    ///
+    /// # Safety
+    /// `table` holds `taps * n` pointers.
+    unsafe fn point(&self, context: &Context, rows: std::ops::Range<usize>, table: *mut *const f32) {
+        let n = rows.len();
+        let [oh, ow] = self.output_size;
+        let [ih, iw] = self.input_size;
+        let base = context.at(&self.input).cast_const();
+        let (taps, _) = self.taps();
+        let wide = taps == self.window.kernel[0] * self.window.kernel[1];
+        let columns = if wide { self.window.kernel[1] } else { 1 };
+        for (r, row) in rows.enumerate() {
+            let (image, pixel) = (row / (oh * ow), row % (oh * ow));
+            let (y, x) = (pixel / ow * self.window.stride[0], pixel % ow * self.window.stride[1]);
+            for ky in 0..self.window.kernel[0] {
+                let iy = (y + ky * self.window.dilation[0]).wrapping_sub(self.window.pad[0]);
+                for kx in 0..columns {
+                    let ix = (x + kx * self.window.dilation[1]).wrapping_sub(self.window.pad[1]);
+                    let inside = iy < ih && ix < iw;
+                    let pointer = if inside {
+                        base.wrapping_add((image * ih * iw + iy * iw + ix) * self.input.ld)
+                    } else {
+                        context.zeros
+                    };
+                    // SAFETY: tap ky * columns + kx < taps and r < n.
+                    unsafe { *table.add((ky * columns + kx) * n + r) = pointer };
+                }
+            }
+        }
+    }
+
+    /// Makes the input rows `rows` in scratch memory, `stride` floats apart.
+    ///
+    /// # Safety
+    /// As [`Step::run`]; `scratch` holds `rows.len() * stride` floats and no other task makes these rows.
+    unsafe fn prepare(
+        &self,
+        context: &Context,
+        rows: std::ops::Range<usize>,
+        scratch: *mut f32,
+        stride: usize,
+    ) {
+        match &self.prologue {
+            Prologue::None => {}
+            Prologue::Relu => {
+                let e = Elementwise {
+                    channels: self.channels,
+                    a: context.at(&self.input).wrapping_add(rows.start * self.input.ld),
+                    b: std::ptr::null(),
+                    out: scratch,
+                    ld: [self.input.ld, 0, stride],
+                    scale: std::ptr::null(),
+                    shift: std::ptr::null(),
+                    floor: 0.0,
+                };
+                // SAFETY: the rows lie in the input, which is complete, and in scratch.
+                unsafe { (context.setting.kernels.elementwise)(&e, rows.len()) };
+            }
+            Prologue::Depthwise { weights, stored, clamp } => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    weights.run(context, &self.input, rows, stored.as_ref(), Some((scratch, stride, *clamp)))
+                };
+            }
+        }
+    }
+}
+
+impl Step for ConvStep {
+    fn kernel(&self) -> String {
+        let kind = if self.window.is_pointwise() { "pointwise" } else { "direct" };
+        let prologue = match &self.prologue {
+            Prologue::None => "",
+            Prologue::Relu => " of ReLU",
+            Prologue::Depthwise { .. } => " of depthwise",
+        };
+        let siblings =
+            if self.heads.len() > 1 { format!(", {} heads", self.heads.len()) } else { String::new() };
+        format!("{kind}{prologue}{siblings}")
+    }
+
+    fn tasks(&self, setting: &Setting) -> usize {
+        let split = self.split(setting);
+        split.chunks * split.groups
+    }
+
+    unsafe fn run(&self, task: usize, context: &Context) {
+        let setting = &context.setting;
+        let split = self.split(setting);
+        let (taps, k) = self.taps();
+        let total = setting.n * self.output_size[0] * self.output_size[1];
+        let tiles = part(split.tiles, task / split.groups, split.chunks);
+        let tile_rows = |t: usize| part(total, t, split.tiles);
+        let first_row = tile_rows(tiles.start).start;
+
+        // Scratch: the prologue's rows, then one pointer table for each tile.
+        let stride = self.channels.next_multiple_of(LINE);
+        let copied = !matches!(self.prologue, Prologue::None);
+        let rows_end = tile_rows(tiles.end - 1).end;
+        let table_size = taps * setting.kernels.rows;
+        let copied_rows = self.largest_chunk(setting.kernels) * setting.kernels.rows;
+        let tables =
+            context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 }).cast::<*const f32>();
+        if copied {
+            // SAFETY: the chunk has at most `copied_rows` rows, and only this task makes them (panels are not split).
+            unsafe { self.prepare(context, first_row..rows_end, context.scratch, stride) };
+        }
+        for (i, t) in tiles.clone().enumerate() {
+            let rows = tile_rows(t);
+            let table = tables.wrapping_add(i * table_size);
+            if copied {
+                for (r, row) in rows.enumerate() {
+                    // SAFETY: a table holds `taps * rows` pointers; a copied input has one tap.
+                    unsafe { *table.add(r) = context.scratch.wrapping_add((row - first_row) * stride) };
+                }
+            } else {
+                // SAFETY: as above.
+                unsafe { self.point(context, rows, table) };
+            }
+        }
+
+        let wanted = part(self.panels(), task % split.groups, split.groups);
+        let mut number = 0;
+        for head in &self.heads {
+            let out = context.at(&head.out);
+            let residual = head.residual.as_ref().map(|view| (context.at(view).cast_const(), view.ld));
+            for p in 0..head.panels.count() {
+                number += 1;
+                if !wanted.contains(&(number - 1)) {
+                    continue;
+                }
+                let panel = head.panels.get(p);
+                for (i, t) in tiles.clone().enumerate() {
+                    let rows = tile_rows(t);
+                    let tile = Tile {
+                        rows: tables.wrapping_add(i * table_size),
+                        n: rows.len(),
+                        taps,
+                        k,
+                        weights: panel.weights,
+                        width: panel.width,
+                        valid: panel.valid,
+                        bias: head.epilogue.bias.as_ptr().wrapping_add(panel.first),
+                        floor: head.epilogue.floor.as_ptr().wrapping_add(panel.first),
+                        residual: residual.map_or(std::ptr::null(), |(residual, ld)| {
+                            residual.wrapping_add(rows.start * ld + panel.first)
+                        }),
+                        ld_residual: residual.map_or(0, |(_, ld)| ld),
+                        out: out.wrapping_add(rows.start * head.out.ld + panel.first),
+                        ld_out: head.out.ld,
+                    };
+                    // SAFETY: the table points into the complete input (or zeros, or scratch), the panel holds taps * k
+                    // rows, and these rows and columns of the output belong to this task alone.
+                    unsafe { (setting.kernels.conv)(&tile) };
+                }
+            }
+        }
+    }
+
+    fn scratch(&self, kernels: &Kernels) -> usize {
+        let (taps, _) = self.taps();
+        let tiles = self.largest_chunk(kernels);
+        let copied = if matches!(self.prologue, Prologue::None) {
+            0
+        } else {
+            tiles * kernels.rows * self.channels.next_multiple_of(LINE)
+        };
+        // A pointer is as large as two floats.
+        copied + 2 * tiles * kernels.rows * taps
+    }
+
+    fn zeros(&self) -> usize {
+        self.taps().1
+    }
+}

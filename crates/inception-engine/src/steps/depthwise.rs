@@ -1,0 +1,155 @@
+//! Depthwise convolution, alone or as the prologue of the pointwise one that reads it.
+
+use super::{Context, Epilogue, Setting, Step, part, parts};
+use crate::graph::Conv;
+use crate::kernels::depthwise::{Depthwise, Segment};
+use crate::memory::{Aligned, LINE, View};
+
+/// A depthwise convolution's weights and geometry.
+pub(crate) struct DepthwiseWeights {
+    geometry: Depthwise,
+    output_size: [usize; 2],
+    /// `[taps][channels, padded to a cache line]`
+    weights: Aligned,
+    epilogue: Epilogue,
+    residual: Option<View>,
+}
+
+impl DepthwiseWeights {
+    /// Packs `conv`, whose input is `input_size` pixels stored `ld` floats apart.
+    pub fn new(
+        conv: &Conv,
+        input_size: [usize; 2],
+        output_size: [usize; 2],
+        ld: usize,
+        residual: Option<View>,
+    ) -> Self {
+        let (channels, taps) = (conv.out_channels, conv.taps());
+        let stride = channels.next_multiple_of(LINE);
+        let mut weights = Aligned::zeros(taps * stride);
+        for (c, taps) in conv.weight.chunks_exact(taps).enumerate() {
+            for (t, w) in taps.iter().enumerate() {
+                weights.as_mut()[t * stride + c] = *w;
+            }
+        }
+        let geometry = Depthwise {
+            input: input_size,
+            kernel: conv.window.kernel,
+            stride: conv.window.stride,
+            pad: conv.window.pad,
+            dilation: conv.window.dilation,
+            channels,
+            ld_in: ld,
+            input_relu: conv.input_relu,
+        };
+        let epilogue = Epilogue::new(&conv.bias, channels, conv.relu);
+        DepthwiseWeights { geometry, output_size, weights, epilogue, residual }
+    }
+
+    /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`: an address for the first
+    /// of them, floats from one to the next, and whether to clamp at zero there.
+    ///
+    /// # Safety
+    /// As [`Step::run`]; no other task writes these pixels of `stored`, and `copy` has room for them.
+    pub unsafe fn run(
+        &self,
+        context: &Context,
+        input: &View,
+        rows: std::ops::Range<usize>,
+        stored: Option<&View>,
+        copy: Option<(*mut f32, usize, bool)>,
+    ) {
+        let [oh, ow] = self.output_size;
+        let [ih, iw] = self.geometry.input;
+        let mut row = rows.start;
+        while row < rows.end {
+            let (image, pixel) = (row / (oh * ow), row % (oh * ow));
+            let (y, x) = (pixel / ow, pixel % ow);
+            let end = (x + rows.end - row).min(ow);
+            let null = std::ptr::null_mut();
+            let copied = copy.map(|(p, ld, clamp)| (p.wrapping_add((row - rows.start) * ld), ld, clamp));
+            let stored = stored.map(|view| (context.at(view).wrapping_add(row * view.ld), view.ld));
+            // An unclamped copy is the plain output; it needs the second slot only if the tensor is stored as well.
+            let (out, relu_out) = match (stored, copied) {
+                (Some(out), Some((p, ld, true))) => (out, (p, ld)),
+                (Some(out), _) => (out, (null, 0)),
+                (None, Some((p, ld, true))) => ((null, 0), (p, ld)),
+                (None, Some((p, ld, false))) => ((p, ld), (null, 0)),
+                (None, None) => ((null, 0), (null, 0)),
+            };
+            let residual =
+                self.residual.as_ref().map(|view| (context.at(view).wrapping_add(row * view.ld), view.ld));
+            let segment = Segment {
+                image: context.at(input).wrapping_add(image * ih * iw * input.ld),
+                y,
+                x: [x, end],
+                weights: self.weights.as_ptr(),
+                ld_weights: self.geometry.channels.next_multiple_of(LINE),
+                bias: self.epilogue.bias.as_ptr(),
+                floor: self.epilogue.floor.as_ptr(),
+                residual: residual.map_or(std::ptr::null(), |(p, _)| p.cast_const()),
+                ld_residual: residual.map_or(0, |(_, ld)| ld),
+                out: out.0,
+                ld_out: out.1,
+                relu_out: relu_out.0,
+                ld_relu: relu_out.1,
+            };
+            // SAFETY: the segment lies within one output row, the input and residual are complete.
+            unsafe { (context.setting.kernels.depthwise)(&self.geometry, &segment) };
+            if let (Some((from, from_ld)), Some((to, to_ld, false))) = (stored, copied) {
+                for i in 0..end - x {
+                    // SAFETY: both hold this pixel's channels, which were just written to `from`.
+                    unsafe {
+                        std::ptr::copy_nonoverlapping(
+                            from.wrapping_add(i * from_ld),
+                            to.wrapping_add(i * to_ld),
+                            self.geometry.channels,
+                        );
+                    }
+                }
+            }
+            row += end - x;
+        }
+    }
+}
+
+/// A depthwise convolution on its own.
+pub(crate) struct DepthwiseStep {
+    /// Weights and geometry.
+    pub weights: DepthwiseWeights,
+    /// Where the input lies.
+    pub input: View,
+    /// Where the output goes.
+    pub out: View,
+}
+
+impl DepthwiseStep {
+    fn rows(&self, n: usize) -> usize {
+        n * self.weights.output_size[0]
+    }
+}
+
+impl Step for DepthwiseStep {
+    fn kernel(&self) -> String {
+        "depthwise".into()
+    }
+
+    fn tasks(&self, setting: &Setting) -> usize {
+        parts(self.rows(setting.n), 1, setting.threads)
+    }
+
+    unsafe fn run(&self, task: usize, context: &Context) {
+        let rows = part(self.rows(context.setting.n), task, self.tasks(&context.setting));
+        let width = self.weights.output_size[1];
+        // SAFETY: whole output rows, each in one task; the caller's promise for the rest.
+        unsafe {
+            self.weights.run(
+                context,
+                &self.input,
+                rows.start * width..rows.end * width,
+                Some(&self.out),
+                None,
+            )
+        };
+    }
+}

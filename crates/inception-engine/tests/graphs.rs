@@ -1,0 +1,313 @@
+//! Compiled graphs against the oracle, over instruction sets, thread counts and batches.
+#![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
+
+mod oracle;
+
+use inception_engine::graph::{Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
+use inception_engine::{Compiled, Isa, Options};
+use oracle::{Numbers, conv};
+
+/// Largest difference, relative to the largest output.
+fn error(found: &[f32], wanted: &[f64]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    // `f64::max` would pass over a NaN.
+    assert!(
+        found.iter().all(|x| x.is_finite()) || wanted.iter().any(|x| !x.is_finite()),
+        "not a finite result"
+    );
+    let largest = wanted.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+    found.iter().zip(wanted).map(|(f, w)| (f64::from(*f) - w).abs()).fold(0.0, f64::max) / largest
+}
+
+/// Rounding of f32 over some hundred terms; a wrong tap, channel or border is off by a thousand times as much.
+const TOLERANCE: f64 = 2e-5;
+
+/// The tiers of this CPU; says which ones it lacks, since those are not tested.
+fn tiers() -> Vec<Isa> {
+    let (run, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|isa| isa.available());
+    lack.iter().for_each(|isa| eprintln!("SKIPPED: this CPU lacks {isa}"));
+    run
+}
+
+/// Compiles for each tier and some thread counts, with and without Winograd, and compares with the oracle.
+fn check(what: &str, graph: &Graph, batch: usize, numbers: &mut Numbers) {
+    let images = numbers.floats(batch * graph.nodes[0].shape.len(), 1.0);
+    let wanted = oracle::run(graph, &images);
+    for isa in tiers() {
+        for exact in [true, false] {
+            let mut first: Option<Vec<f32>> = None;
+            for threads in [1, 3] {
+                let options = Options { threads, exact, isa: Some(isa), ..Options::default() };
+                let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+                let found = model.run(&images, batch).unwrap();
+                let error = error(&found, &wanted);
+                assert!(
+                    error < TOLERANCE,
+                    "{what}, {isa}, exact {exact}, {threads} threads: error {error:.1e}\n{:#?}",
+                    model.explain()
+                );
+                // The order of additions does not depend on how many threads share the work.
+                let first = first.get_or_insert_with(|| found.clone());
+                assert_eq!(*first, found, "{what}, {isa}: {threads} threads give other bits");
+            }
+        }
+    }
+}
+
+fn single(shape: Shape, op: Op) -> Graph {
+    let mut graph = Graph::new(shape);
+    graph.add("node", op, &[0]).unwrap();
+    graph
+}
+
+#[test]
+fn convolutions_of_all_shapes() {
+    let mut numbers = Numbers::new(1);
+    // Kernel, stride, padding, dilation; channels around the panel widths; sizes around the row tiles.
+    let windows = [
+        ([1, 1], [1, 1], [0, 0], 1),
+        ([1, 1], [2, 2], [0, 0], 1),
+        ([3, 3], [1, 1], [1, 1], 1),
+        ([3, 3], [1, 1], [0, 0], 1),
+        ([3, 3], [2, 2], [0, 0], 1),
+        ([3, 3], [1, 1], [2, 2], 2),
+        ([5, 5], [1, 1], [2, 2], 1),
+        ([7, 7], [2, 2], [3, 3], 1),
+        ([1, 7], [1, 1], [0, 3], 1),
+        ([7, 1], [1, 1], [3, 0], 1),
+        ([1, 3], [1, 1], [0, 1], 1),
+        ([3, 1], [1, 1], [1, 0], 1),
+    ];
+    for (kernel, stride, pad, dilation) in windows {
+        for (cin, cout) in [(3, 32), (16, 33), (17, 16), (40, 47), (1, 1), (33, 64)] {
+            let mut window = Window::new(kernel, stride, pad);
+            window.dilation = [dilation; 2];
+            let (height, width) = (8 + numbers.below(8), 8 + numbers.below(8));
+            let graph = single(
+                Shape::new(height, width, cin),
+                Op::Conv(Box::new(conv(&mut numbers, cin, cout, 1, window))),
+            );
+            check(
+                &format!("conv {kernel:?} {stride:?} {pad:?} {dilation} {cin}->{cout} on {height}x{width}"),
+                &graph,
+                2,
+                &mut numbers,
+            );
+        }
+    }
+}
+
+#[test]
+fn row_tiles_at_their_edges() {
+    let mut numbers = Numbers::new(2);
+    for pixels in [1, 2, 5, 6, 7, 12, 13, 14, 15, 27, 28, 29, 56, 57] {
+        let graph = single(
+            Shape::new(1, pixels, 20),
+            Op::Conv(Box::new(conv(&mut numbers, 20, 70, 1, Window::square(1, 1, 0)))),
+        );
+        check(&format!("{pixels} pixels"), &graph, 1, &mut numbers);
+    }
+}
+
+#[test]
+fn grouped_and_depthwise_convolutions() {
+    let mut numbers = Numbers::new(3);
+    for channels in [2, 15, 16, 17, 40] {
+        for (kernel, stride, pad, dilation) in
+            [(3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (3, 1, 0, 1), (5, 1, 2, 1), (3, 2, 2, 2), (1, 1, 0, 1)]
+        {
+            let mut window = Window::square(kernel, stride, pad);
+            window.dilation = [dilation; 2];
+            let depthwise = conv(&mut numbers, channels, channels, channels, window);
+            let graph = single(Shape::new(9, 13, channels), Op::Conv(Box::new(depthwise)));
+            check(
+                &format!("depthwise {kernel} {stride} {pad} {dilation} of {channels}"),
+                &graph,
+                2,
+                &mut numbers,
+            );
+        }
+    }
+    let grouped = conv(&mut numbers, 12, 18, 3, Window::square(3, 1, 1));
+    check("three groups", &single(Shape::new(6, 7, 12), Op::Conv(Box::new(grouped))), 1, &mut numbers);
+}
+
+#[test]
+fn pools_of_all_kinds() {
+    let mut numbers = Numbers::new(4);
+    for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding] {
+        for (kernel, stride, pad, ceil) in [
+            (3, 1, 1, false),
+            (3, 2, 1, false),
+            (3, 2, 0, true),
+            (2, 2, 0, true),
+            (7, 1, 0, false),
+            (5, 3, 2, true),
+        ] {
+            for channels in [3, 16, 21] {
+                let window = Window { ceil, ..Window::square(kernel, stride, pad) };
+                let pool = Pool { kind, window, bias: vec![], relu: false };
+                let graph = single(Shape::new(8, 11, channels), Op::Pool(Box::new(pool)));
+                check(
+                    &format!("{kind:?} {kernel} {stride} {pad} {ceil} of {channels}"),
+                    &graph,
+                    2,
+                    &mut numbers,
+                );
+            }
+        }
+    }
+}
+
+/// Appends one random operation to `graph`, reading recent nodes.
+fn grow(graph: &mut Graph, numbers: &mut Numbers) {
+    let from = |graph: &Graph, numbers: &mut Numbers| {
+        graph.nodes.len() - 1 - numbers.below(graph.nodes.len().min(4))
+    };
+    let x = from(graph, numbers);
+    let shape = graph.nodes[x].shape;
+    let name = format!("n{}", graph.nodes.len());
+    let add = |graph: &mut Graph, op: Op, inputs: &[NodeId]| {
+        // What does not fit is not added: the generator need not know the rules of shapes.
+        let _ = graph.add(name.clone(), op, inputs);
+    };
+    let cout = numbers.pick(&[1, 8, 16, 24, 33, 48]);
+    match numbers.below(12) {
+        0..=2 => {
+            let window = Window::square(1, numbers.pick(&[1, 1, 1, 2]), 0);
+            add(graph, Op::Conv(Box::new(conv(numbers, shape.channels, cout, 1, window))), &[x]);
+        }
+        3 | 4 => {
+            let (kernel, pad) = numbers.pick(&[
+                ([3, 3], [1, 1]),
+                ([5, 5], [2, 2]),
+                ([1, 7], [0, 3]),
+                ([7, 1], [3, 0]),
+                ([3, 3], [0, 0]),
+            ]);
+            let window = Window::new(kernel, [numbers.pick(&[1, 1, 2]); 2], pad);
+            add(graph, Op::Conv(Box::new(conv(numbers, shape.channels, cout, 1, window))), &[x]);
+        }
+        5 | 6 => {
+            let (stride, dilation) = numbers.pick(&[(1, 1), (1, 1), (2, 1), (1, 2)]);
+            let window = Window { dilation: [dilation; 2], ..Window::square(3, stride, dilation) };
+            add(
+                graph,
+                Op::Conv(Box::new(conv(numbers, shape.channels, shape.channels, shape.channels, window))),
+                &[x],
+            );
+        }
+        7 => {
+            let kind = numbers.pick(&[PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding]);
+            let window =
+                Window { ceil: numbers.chance(50), ..Window::square(3, numbers.pick(&[1, 1, 2]), 1) };
+            add(graph, Op::Pool(Box::new(Pool { kind, window, bias: vec![], relu: false })), &[x]);
+        }
+        8 => {
+            let scale = numbers.floats(shape.channels, 1.5).iter().map(|&s| f64::from(s)).collect();
+            let shift = numbers.floats(shape.channels, 0.5).iter().map(|&s| f64::from(s)).collect();
+            add(graph, Op::Affine { scale, shift }, &[x]);
+        }
+        9 => add(graph, Op::Relu, &[x]),
+        10 => {
+            let y = (0..graph.nodes.len()).rev().find(|&y| y != x && graph.nodes[y].shape == shape);
+            if let Some(y) = y {
+                add(graph, Op::Add { relu: false }, &[x, y]);
+            }
+        }
+        _ => {
+            let fits = |&y: &NodeId| {
+                (graph.nodes[y].shape.height, graph.nodes[y].shape.width) == (shape.height, shape.width)
+            };
+            let parts: Vec<NodeId> =
+                (0..graph.nodes.len()).rev().filter(fits).take(1 + numbers.below(4)).collect();
+            if parts.iter().map(|&p| graph.nodes[p].shape.channels).sum::<usize>() < 200 {
+                add(graph, Op::Concat, &parts);
+            }
+        }
+    }
+}
+
+#[test]
+fn random_graphs_equal_the_oracle() {
+    for seed in 0..300 {
+        let mut numbers = Numbers::new(1000 + seed);
+        let shape = Shape::new(5 + numbers.below(12), 5 + numbers.below(12), numbers.pick(&[1, 3, 16, 20]));
+        let mut graph = Graph::new(shape);
+        for _ in 0..3 + numbers.below(14) {
+            grow(&mut graph, &mut numbers);
+        }
+        if numbers.chance(50) {
+            let map = graph.nodes[graph.output].shape;
+            if map.len() < 4000 {
+                let flat = graph.add("flatten", Op::Flatten, &[graph.output]).unwrap();
+                if numbers.chance(80) {
+                    let linear = conv(&mut numbers, map.len(), 10, 1, Window::square(1, 1, 0));
+                    graph.add("linear", Op::Conv(Box::new(linear)), &[flat]).unwrap();
+                }
+            }
+        }
+        let batch = 1 + numbers.below(3);
+        check(&format!("graph {seed}"), &graph, batch, &mut numbers);
+    }
+}
+
+#[test]
+fn batches_larger_than_a_slice_equal_single_images() {
+    let mut numbers = Numbers::new(5);
+    let mut graph = Graph::new(Shape::new(9, 9, 3));
+    let a = graph
+        .add("a", Op::Conv(Box::new(conv(&mut numbers, 3, 20, 1, Window::square(3, 1, 1)))), &[0])
+        .unwrap();
+    graph.add("b", Op::Conv(Box::new(conv(&mut numbers, 20, 20, 1, Window::square(3, 1, 1)))), &[a]).unwrap();
+    let model = Compiled::from_graph(graph, &Options { threads: 2, slice: 3, ..Options::default() }).unwrap();
+    let images = numbers.floats(8 * 9 * 9 * 3, 1.0);
+    let together = model.run(&images, 8).unwrap();
+    let alone: Vec<f32> = images.chunks(9 * 9 * 3).flat_map(|image| model.run(image, 1).unwrap()).collect();
+    assert_eq!(together, alone);
+}
+
+#[test]
+fn models_share_threads_and_run_from_several_at_once() {
+    let mut numbers = Numbers::new(6);
+    let mut graph = Graph::new(Shape::new(12, 12, 3));
+    graph.add("a", Op::Conv(Box::new(conv(&mut numbers, 3, 40, 1, Window::square(3, 1, 1)))), &[0]).unwrap();
+    let first = Compiled::from_graph(graph.clone(), &Options { threads: 2, ..Options::default() }).unwrap();
+    let options = Options { pool: Some(first.threads().clone()), ..Options::default() };
+    let second = Compiled::from_graph(graph, &options).unwrap();
+    let images = numbers.floats(12 * 12 * 3, 1.0);
+    let wanted = first.run(&images, 1).unwrap();
+    std::thread::scope(|scope| {
+        for model in [&first, &second, &first, &second] {
+            scope.spawn(|| (0..50).for_each(|_| assert_eq!(model.run(&images, 1).unwrap(), wanted)));
+        }
+    });
+}
+
+#[test]
+fn bad_input_is_an_error_that_says_what_is_wrong() {
+    let graph = Graph::new(Shape::new(2, 2, 1));
+    let model =
+        Compiled::from_graph(graph, &Options { threads: 1, max_batch: 2, ..Options::default() }).unwrap();
+    let message = |result: Result<Vec<f32>, inception_engine::Error>| result.unwrap_err().to_string();
+    assert_eq!(message(model.run(&[0.0; 3], 1)), "the input holds 3 floats; a batch of 1 needs 4");
+    assert_eq!(message(model.run(&[], 0)), "a batch of 0 images; this model was compiled for 1 to 2");
+    assert_eq!(message(model.run(&[0.0; 12], 3)), "a batch of 3 images; this model was compiled for 1 to 2");
+    assert_eq!(model.run(&[1.0, 2.0, 3.0, 4.0], 1).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+
+    let mut graph = Graph::new(Shape::new(4, 4, 2));
+    let bad = graph.add(
+        "pool",
+        Op::Pool(Box::new(Pool {
+            kind: PoolKind::Max,
+            window: Window::square(5, 1, 0),
+            bias: vec![],
+            relu: false,
+        })),
+        &[0],
+    );
+    assert_eq!(
+        bad.unwrap_err().to_string(),
+        "node pool (max_pool): window [5, 5] does not fit an input of 4x4x2"
+    );
+}
