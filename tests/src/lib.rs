@@ -1,1 +1,29 @@
-//! Shared pieces of the whole-system tests.
+//! What the whole-system tests share: the formula behind the goldens, and the goldens themselves.
+
+#![allow(clippy::unwrap_used)] // A test may panic.
+
+pub mod formula;
+pub mod golden;
+
+use burn::tensor::Device;
+use inception_nn::{ModelSpec, Network, NetworkConfig, load_tensors};
+use inception_weights::{Dialect, name_table};
+
+/// The eager CPU devices, by the name that the command line has for them.
+pub fn eager_devices() -> [(&'static str, Device); 2] {
+    #[allow(deprecated)] // The project's owner asks for burn-ndarray.
+    let ndarray = Device::ndarray();
+    [("flex", Device::flex()), ("ndarray", ndarray)]
+}
+
+/// The network of `config` with the formula's weights under PaddleClas's names.
+pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
+    let network = config.init(device).unwrap();
+    let mut rows = name_table(&network, spec.architecture, Dialect::PaddleClas).into_iter();
+    load_tensors(network, |info| {
+        let row = rows.next().unwrap();
+        assert_eq!(row.tensor, *info);
+        Ok::<_, std::convert::Infallible>(formula::tensor(&row.key, info))
+    })
+    .unwrap()
+}

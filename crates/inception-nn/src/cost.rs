@@ -17,8 +17,7 @@ pub(crate) trait Trace {
 
 impl<T: Trace> Trace for [T] {
     fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        self.iter()
-            .try_fold(input, |size, layer| layer.trace(size, cost))
+        self.iter().try_fold(input, |size, layer| layer.trace(size, cost))
     }
 }
 

@@ -20,9 +20,7 @@ pub enum Error {
         model: &'static str,
     },
     /// An input at which some window of the network does not fit.
-    #[error(
-        "an input of {height}x{width} is too small: the smallest that fits is {minimum}x{minimum}"
-    )]
+    #[error("an input of {height}x{width} is too small: the smallest that fits is {minimum}x{minimum}")]
     InputSize {
         /// Rows of the input.
         height: usize,

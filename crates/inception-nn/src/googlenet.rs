@@ -25,20 +25,10 @@ use crate::error::Error;
 use crate::layers::{Classifier, ConvNorm, DownscaleDropout, DropoutSpec, PoolRow, conv};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, pooled, stage};
 
-const STYLE: StageStyle = StageStyle {
-    norm: None,
-    relu: false,
-    relu_after_concat: true,
-};
+const STYLE: StageStyle = StageStyle { norm: None, relu: false, relu_after_concat: true };
 
-const MAX_S2: PoolRow = PoolRow::Max {
-    stride: 2,
-    padding: 0,
-};
-const MAX_S1: PoolRow = PoolRow::Max {
-    stride: 1,
-    padding: 1,
-};
+const MAX_S2: PoolRow = PoolRow::Max { stride: 2, padding: 0 };
+const MAX_S1: PoolRow = PoolRow::Max { stride: 1, padding: 1 };
 
 /// The paper's table 1, a row a module: 1x1; 3x3 after its reduction; 5x5 after its reduction; 1x1 after the pool.
 macro_rules! inception {
@@ -82,16 +72,8 @@ struct AuxiliaryRow {
 }
 
 const AUXILIARY: [AuxiliaryRow; 2] = [
-    AuxiliaryRow {
-        after: "4a",
-        channels: 512,
-        relu: true,
-    },
-    AuxiliaryRow {
-        after: "4d",
-        channels: 528,
-        relu: false,
-    },
+    AuxiliaryRow { after: "4a", channels: 512, relu: true },
+    AuxiliaryRow { after: "4d", channels: 528, relu: false },
 ];
 
 /// The side of the map that an auxiliary head's first fully connected layer takes.
@@ -133,8 +115,7 @@ impl AuxiliaryHead {
     /// Whether a map of this size can be read.
     fn fits(&self, map: [usize; 2]) -> bool {
         let pool = &self.pool;
-        window_output(map, pool.kernel_size, pool.stride, [0, 0], [1, 1])
-            == Some([AUXILIARY_SIDE; 2])
+        window_output(map, pool.kernel_size, pool.stride, [0, 0], [1, 1]) == Some([AUXILIARY_SIDE; 2])
     }
 }
 
@@ -164,8 +145,7 @@ pub struct GoogLeNet {
 impl GoogLeNet {
     pub(crate) fn new(num_classes: usize, device: &Device) -> Self {
         let (stages, channels) = build_stages(STAGES, STYLE, device);
-        let [auxiliary1, auxiliary2] =
-            AUXILIARY.map(|row| AuxiliaryHead::new(&row, num_classes, device));
+        let [auxiliary1, auxiliary2] = AUXILIARY.map(|row| AuxiliaryHead::new(&row, num_classes, device));
         Self {
             stages,
             head: Classifier::new(channels, num_classes, DropoutSpec::AfterPool(0.4), device),
@@ -195,11 +175,9 @@ impl GoogLeNet {
             }
         });
         match <[_; 2]>::try_from(auxiliary) {
-            Ok([auxiliary1, auxiliary2]) if !misfit => Ok(GoogLeNetOutput {
-                logits: self.head.forward(features),
-                auxiliary1,
-                auxiliary2,
-            }),
+            Ok([auxiliary1, auxiliary2]) if !misfit => {
+                Ok(GoogLeNetOutput { logits: self.head.forward(features), auxiliary1, auxiliary2 })
+            }
             _ => Err(Error::AuxiliarySize { height, width }),
         }
     }

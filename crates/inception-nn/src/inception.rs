@@ -23,22 +23,11 @@ use crate::googlenet::forward_stages;
 use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 
-const STYLE: StageStyle = StageStyle {
-    norm: Some(PADDLE_NORM),
-    relu: true,
-    relu_after_concat: false,
-};
+const STYLE: StageStyle = StageStyle { norm: Some(PADDLE_NORM), relu: true, relu_after_concat: false };
 
-const MAX_S2: PoolRow = PoolRow::Max {
-    stride: 2,
-    padding: 0,
-};
-const AVERAGE_V3: PoolRow = PoolRow::Average {
-    count_padding: true,
-};
-const AVERAGE_V4: PoolRow = PoolRow::Average {
-    count_padding: false,
-};
+const MAX_S2: PoolRow = PoolRow::Max { stride: 2, padding: 0 };
+const AVERAGE_V3: PoolRow = PoolRow::Average { count_padding: true };
+const AVERAGE_V4: PoolRow = PoolRow::Average { count_padding: false };
 
 macro_rules! v3_a {
     ($name:literal, pool $pool:literal) => {
@@ -80,14 +69,8 @@ macro_rules! v3_e {
             $name,
             &[
                 chain(&[conv(320, 1)]),
-                forked(
-                    &[conv(384, 1)],
-                    &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])],
-                ),
-                forked(
-                    &[conv(448, 1), conv(384, 3)],
-                    &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])],
-                ),
+                forked(&[conv(384, 1)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
+                forked(&[conv(448, 1), conv(384, 3)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
                 pooled(AVERAGE_V3, &[conv(192, 1)]),
             ],
         )
@@ -175,10 +158,7 @@ macro_rules! v4_c {
             &[
                 pooled(AVERAGE_V4, &[conv(256, 1)]),
                 chain(&[conv(256, 1)]),
-                forked(
-                    &[conv(384, 1)],
-                    &[conv_hw(256, [1, 3]), conv_hw(256, [3, 1])],
-                ),
+                forked(&[conv(384, 1)], &[conv_hw(256, [1, 3]), conv_hw(256, [3, 1])]),
                 forked(
                     &[conv(384, 1), conv_hw(448, [1, 3]), conv_hw(512, [3, 1])],
                     &[conv_hw(256, [1, 3]), conv_hw(256, [3, 1])],
@@ -200,20 +180,12 @@ const V4: &[StageRow] = &[
         "mixed4", // 71
         &[
             chain(&[conv(64, 1), conv(96, 3).valid()]),
-            chain(&[
-                conv(64, 1),
-                conv_hw(64, [7, 1]),
-                conv_hw(64, [1, 7]),
-                conv(96, 3).valid(),
-            ]),
+            chain(&[conv(64, 1), conv_hw(64, [7, 1]), conv_hw(64, [1, 7]), conv(96, 3).valid()]),
         ],
     ),
     stage(
         "mixed5", // 35
-        &[
-            chain(&[conv(192, 3).stride(2).valid()]),
-            pooled(MAX_S2, &[]),
-        ],
+        &[chain(&[conv(192, 3).stride(2).valid()]), pooled(MAX_S2, &[])],
     ),
     v4_a!("a1"),
     v4_a!("a2"),

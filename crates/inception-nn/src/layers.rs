@@ -3,12 +3,9 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{
-    AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, AvgPool2d, AvgPool2dConfig, MaxPool2d,
-    MaxPool2dConfig,
+    AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig,
 };
-use burn::nn::{
-    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d,
-};
+use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::cost::{Cost, Trace, window_output};
@@ -22,10 +19,7 @@ pub(crate) struct NormSpec {
 }
 
 /// What `paddle.nn.BatchNorm` does when told nothing.
-pub(crate) const PADDLE_NORM: NormSpec = NormSpec {
-    epsilon: 1e-5,
-    momentum: 0.1,
-};
+pub(crate) const PADDLE_NORM: NormSpec = NormSpec { epsilon: 1e-5, momentum: 0.1 };
 
 /// One convolution of a table: a kernel, its stride, and whether it keeps the map's size at stride 1.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +39,7 @@ pub(crate) const fn conv(channels: usize, kernel: usize) -> ConvRow {
 
 /// As [`conv`], with a `[height, width]` kernel.
 pub(crate) const fn conv_hw(channels: usize, kernel: [usize; 2]) -> ConvRow {
-    ConvRow {
-        channels,
-        kernel,
-        stride: 1,
-        dilation: 1,
-        same: true,
-        depthwise: false,
-    }
+    ConvRow { channels, kernel, stride: 1, dilation: 1, same: true, depthwise: false }
 }
 
 impl ConvRow {
@@ -141,13 +128,7 @@ impl Trace for ConvNorm {
         let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
             unreachable!("`new` pads explicitly");
         };
-        let output = window_output(
-            input,
-            conv.kernel_size,
-            conv.stride,
-            [top, left],
-            conv.dilation,
-        )?;
+        let output = window_output(input, conv.kernel_size, conv.stride, [top, left], conv.dilation)?;
         // [out, in / groups, kh, kw]: each output value takes one product of each weight of its filter.
         let weights = conv.weight.lazy_shape().num_elements();
         cost.macs += (weights * output[0] * output[1]) as u64;
@@ -180,9 +161,7 @@ impl Pool {
             PoolRow::Max { stride, padding } => Self::Max(
                 MaxPool2dConfig::new([3, 3])
                     .with_strides([stride, stride])
-                    .with_padding(PaddingConfig2d::Explicit(
-                        padding, padding, padding, padding,
-                    ))
+                    .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
                     .init(),
             ),
             PoolRow::Average { count_padding } => Self::Average(
@@ -228,17 +207,13 @@ pub struct DownscaleDropout {
 
 impl DownscaleDropout {
     pub(crate) fn new(probability: f64) -> Self {
-        Self {
-            dropout: DropoutConfig::new(probability).init(),
-        }
+        Self { dropout: DropoutConfig::new(probability).init() }
     }
 
     /// Any shape, kept.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         // Training: the mask scaled by 1/(1-p), and back. Inference: the identity, scaled by 1-p.
-        self.dropout
-            .forward(input)
-            .mul_scalar(1.0 - self.dropout.prob)
+        self.dropout.forward(input).mul_scalar(1.0 - self.dropout.prob)
     }
 }
 
@@ -260,12 +235,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    pub(crate) fn new(
-        channels: usize,
-        num_classes: usize,
-        dropout: DropoutSpec,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(channels: usize, num_classes: usize, dropout: DropoutSpec, device: &Device) -> Self {
         let (probability, dropout_before_pool) = match dropout {
             DropoutSpec::None => (None, false),
             DropoutSpec::BeforePool(p) => (Some(p), true),

@@ -42,7 +42,5 @@ pub use layers::{Classifier, ConvNorm, DownscaleDropout, Pool};
 pub use models::{LATENCY_BATCHES, Latency, MODELS, ModelSpec, Reference, model};
 pub use network::{Architecture, Network, NetworkConfig, Observer};
 pub use stage::{Branch, Stage};
-pub use tensors::{
-    TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters,
-};
+pub use tensors::{TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters};
 pub use xception::{Block, OutputStride, SeparableConv, Xception};

@@ -189,13 +189,7 @@ pub static MODELS: &[ModelSpec] = &[
         input_size: 299,
         resize_short: 320,
         num_classes: 1000,
-        reference: Reference {
-            top1: 0.791,
-            top5: 0.946,
-            flops_g: 11.460,
-            params_m: 23.830,
-            latency: None,
-        },
+        reference: Reference { top1: 0.791, top5: 0.946, flops_g: 11.460, params_m: 23.830, latency: None },
         note: INCEPTION_NOTE,
     },
     ModelSpec {
@@ -229,9 +223,7 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, crate::Error> {
     MODELS
         .iter()
         .find(|spec| matches(&spec.name) || spec.aliases.iter().any(|alias| matches(&alias)))
-        .ok_or_else(|| crate::Error::UnknownModel {
-            name: name.to_owned(),
-        })
+        .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned() })
 }
 
 /// The three names of [`MODELS`] most like `name`, best first.

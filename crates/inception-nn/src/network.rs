@@ -40,13 +40,7 @@ pub struct NetworkConfig {
 
 impl NetworkConfig {
     pub(crate) fn new(name: &'static str, architecture: Architecture) -> Self {
-        Self {
-            name,
-            architecture,
-            num_classes: 1000,
-            output_stride: OutputStride::default(),
-            seed: 0,
-        }
+        Self { name, architecture, num_classes: 1000, output_stride: OutputStride::default(), seed: 0 }
     }
 
     /// Number of logits; 1000 unless set.
@@ -156,9 +150,7 @@ impl Network {
 
     /// The smallest square input that every window of the network fits in.
     pub fn minimum_input(&self) -> usize {
-        (1..)
-            .find(|&side| self.trace([side, side], &mut Cost::default()).is_some())
-            .expect("some size fits")
+        (1..).find(|&side| self.trace([side, side], &mut Cost::default()).is_some()).expect("some size fits")
     }
 
     /// Whether images of `[height, width]` can be run.
@@ -176,12 +168,11 @@ impl Network {
     ///
     /// As [`check_input`](Self::check_input).
     pub fn feature_size(&self, input: [usize; 2]) -> Result<[usize; 2], Error> {
-        self.trace(input, &mut Cost::default())
-            .ok_or_else(|| Error::InputSize {
-                height: input[0],
-                width: input[1],
-                minimum: self.minimum_input(),
-            })
+        self.trace(input, &mut Cost::default()).ok_or_else(|| Error::InputSize {
+            height: input[0],
+            width: input[1],
+            minimum: self.minimum_input(),
+        })
     }
 
     /// What inference on one image of `[height, width]` costs, without GoogLeNet's auxiliary heads.

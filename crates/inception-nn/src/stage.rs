@@ -20,19 +20,11 @@ pub(crate) const fn chain(convs: &'static [ConvRow]) -> BranchRow {
 }
 
 pub(crate) const fn forked(convs: &'static [ConvRow], fork: &'static [ConvRow]) -> BranchRow {
-    BranchRow {
-        pool: None,
-        convs,
-        fork,
-    }
+    BranchRow { pool: None, convs, fork }
 }
 
 pub(crate) const fn pooled(pool: PoolRow, convs: &'static [ConvRow]) -> BranchRow {
-    BranchRow {
-        pool: Some(pool),
-        convs,
-        fork: &[],
-    }
+    BranchRow { pool: Some(pool), convs, fork: &[] }
 }
 
 /// Branches that read one map and whose outputs are concatenated, in the order of the rows.
@@ -152,11 +144,7 @@ impl Trace for Stage {
 }
 
 /// Builds a table's stages from an image of three channels on; also the channels of the last map.
-pub(crate) fn build_stages(
-    rows: &[StageRow],
-    style: StageStyle,
-    device: &Device,
-) -> (Vec<Stage>, usize) {
+pub(crate) fn build_stages(rows: &[StageRow], style: StageStyle, device: &Device) -> (Vec<Stage>, usize) {
     let mut channels = 3;
     let stages = rows.iter().map(|row| {
         let channels_in = std::mem::take(&mut channels);
@@ -166,10 +154,7 @@ pub(crate) fn build_stages(
             branch
         });
         let branches: Vec<_> = branches.collect();
-        Stage {
-            relu: style.relu_after_concat && branches.len() > 1,
-            branches,
-        }
+        Stage { relu: style.relu_after_concat && branches.len() > 1, branches }
     });
     (stages.collect(), channels)
 }

@@ -76,11 +76,7 @@ impl Path {
         let fields = self.0.iter().filter(|(c, _)| !c.starts_with("Enum:"));
         let names: Vec<_> = fields.map(|(_, name)| name.as_str()).collect();
         let (container, name) = self.0.last().expect("a tensor is the field of a layer");
-        TensorInfo {
-            name: names.join("."),
-            shape,
-            role: TensorRole::of(container, name),
-        }
+        TensorInfo { name: names.join("."), shape, role: TensorRole::of(container, name) }
     }
 }
 
@@ -105,9 +101,7 @@ pub fn tensors<M: Module>(module: &M) -> Vec<TensorInfo> {
 
 /// Number of values that training changes.
 pub fn trainable_parameters<M: Module>(module: &M) -> usize {
-    let trainable = tensors(module)
-        .into_iter()
-        .filter(|t| t.role.is_trainable());
+    let trainable = tensors(module).into_iter().filter(|t| t.role.is_trainable());
     trainable.map(|t| t.shape.iter().product::<usize>()).sum()
 }
 
@@ -236,7 +230,7 @@ fn initial_values(info: &TensorInfo, seed: u64) -> Vec<f32> {
 
 /// The 64-bit FNV-1a hash: stable across versions and platforms, which the standard library's hasher is not.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -25,9 +25,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::Observer;
 use crate::cost::{Cost, Trace};
-use crate::layers::{
-    Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv,
-};
+use crate::layers::{Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv};
 
 /// Where a block's ReLUs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +94,7 @@ const PLAIN: Style = Style {
 
 const DEEPLAB: Style = Style {
     order: SeparableOrder::DepthwiseFirst,
-    norm: NormSpec {
-        epsilon: 1e-3,
-        momentum: 0.01,
-    },
+    norm: NormSpec { epsilon: 1e-3, momentum: 0.01 },
     shortcut_norm: true,
     downsampling: Downsampling::LastDepthwise,
     dropout: DropoutSpec::BeforePool(0.5),
@@ -112,14 +107,7 @@ const fn row(
     relus: Relus,
     shortcut: Shortcut,
 ) -> BlockRow {
-    BlockRow {
-        name,
-        channels,
-        stride,
-        dilation: 1,
-        relus,
-        shortcut,
-    }
+    BlockRow { name, channels, stride, dilation: 1, relus, shortcut }
 }
 
 use Relus::{After, Before, BeforeAllButFirst, Inside};
@@ -209,25 +197,12 @@ impl SeparableConv {
     ) -> Self {
         let [channels_in, channels_out] = channels;
         let pointwise_first = style.order == SeparableOrder::PointwiseFirst;
-        let depthwise_channels = if pointwise_first {
-            channels_out
-        } else {
-            channels_in
-        };
-        let depthwise = conv(depthwise_channels, 3)
-            .stride(stride)
-            .dilation(dilation)
-            .depthwise();
+        let depthwise_channels = if pointwise_first { channels_out } else { channels_in };
+        let depthwise = conv(depthwise_channels, 3).stride(stride).dilation(dilation).depthwise();
         let relu = |is_last: bool| relus == Inside || (relus == After && is_last);
         let norm = Some(style.norm);
         Self {
-            depthwise: ConvNorm::new(
-                depthwise_channels,
-                depthwise,
-                norm,
-                relu(pointwise_first),
-                device,
-            ),
+            depthwise: ConvNorm::new(depthwise_channels, depthwise, norm, relu(pointwise_first), device),
             pointwise: ConvNorm::new(
                 channels_in,
                 conv(channels_out, 1),
@@ -248,17 +223,13 @@ impl SeparableConv {
 
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.layers()
-            .into_iter()
-            .fold(input, |x, layer| layer.forward(x))
+        self.layers().into_iter().fold(input, |x, layer| layer.forward(x))
     }
 }
 
 impl Trace for SeparableConv {
     fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        self.layers()
-            .into_iter()
-            .try_fold(input, |size, layer| layer.trace(size, cost))
+        self.layers().into_iter().try_fold(input, |size, layer| layer.trace(size, cost))
     }
 }
 
@@ -286,12 +257,7 @@ impl Block {
         });
         Self {
             separable: separable.collect(),
-            pool: pools.then(|| {
-                Pool::new(PoolRow::Max {
-                    stride: row.stride,
-                    padding: 1,
-                })
-            }),
+            pool: pools.then(|| Pool::new(PoolRow::Max { stride: row.stride, padding: 1 })),
             projection: projects.then(|| {
                 let projection = conv(row.channels[last], 1).stride(row.stride);
                 let norm = style.shortcut_norm.then_some(style.norm);

@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+/// What can be wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is none of the formats that can be read.
+    #[error("{}: {found}; a checkpoint is a .safetensors file", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it looks like instead.
+        found: &'static str,
+    },
+    /// The file contradicts its own format.
+    #[error("{}: damaged {format}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The format that it starts like.
+        format: &'static str,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The tensors are not those of the network asked for.
+    #[error("{} does not fit {model}: {}", path.display(), summary(problems))]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// The network asked for.
+        model: &'static str,
+        /// Every difference.
+        problems: Vec<Problem>,
+    },
+    /// The network cannot be built.
+    #[error(transparent)]
+    Network(#[from] inception_nn::Error),
+}
+
+/// One way in which a checkpoint's tensors are not a network's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The network has a tensor that the file lacks.
+    #[error("`{key}` {shape:?} is missing{}", nearest.as_ref().map(|n| format!(" (the file has `{n}`)")).unwrap_or_default())]
+    Missing {
+        /// The key under which it is looked for.
+        key: String,
+        /// The shape that it has to have.
+        shape: Vec<usize>,
+        /// The unused key of the file that is most like it.
+        nearest: Option<String>,
+    },
+    /// The file has a tensor that the network does not.
+    #[error("`{key}` {shape:?} belongs to no part of the network")]
+    Unknown {
+        /// Its key.
+        key: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor has another shape than the network's.
+    #[error("`{key}` has shape {found:?}, not {wanted:?}{}", if is_transposed(wanted, found) { " (transposed?)" } else { "" })]
+    Shape {
+        /// Its key.
+        key: String,
+        /// The network's shape.
+        wanted: Vec<usize>,
+        /// The file's.
+        found: Vec<usize>,
+    },
+    /// A tensor's numbers are of a kind that no weight has.
+    #[error("`{key}` holds {dtype}, not floating-point numbers")]
+    Dtype {
+        /// Its key.
+        key: String,
+        /// The kind of its numbers.
+        dtype: String,
+    },
+}
+
+fn is_transposed(wanted: &[usize], found: &[usize]) -> bool {
+    wanted.len() == 2 && wanted.iter().eq(found.iter().rev())
+}
+
+/// The first few differences, and how many more there are.
+fn summary(problems: &[Problem]) -> String {
+    const SHOWN: usize = 5;
+    let mut lines: Vec<_> = problems.iter().take(SHOWN).map(|p| format!("\n  {p}")).collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("\n  and {} more differences", problems.len() - SHOWN));
+    }
+    lines.concat()
+}

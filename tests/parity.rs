@@ -1,0 +1,148 @@
+//! The networks against PaddleClas: full size, every network, both eager devices.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use burn::tensor::{Device, Tensor, s};
+use inception_nn::{MODELS, Network, OutputStride, tensors};
+use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
+use inception_tests::{eager_devices, formula, formula_network};
+use inception_weights::{Dialect, name_table};
+
+/// Relative to the largest logit: ten times under what the project promises. f32 sums in another order differ by
+/// 2e-6 at most after 40 to 70 layers (seen on both devices); `sensitivity.rs` shows what moves the logits by more.
+const TOLERANCE: f32 = 1e-5;
+
+/// Relative to a stage's norm, for the same reason; the mean may be near zero and is compared against the norm too.
+const STAGE_TOLERANCE: f64 = 1e-5;
+
+fn check_logits(logits: Tensor<2>, reference: &[Vec<f32>], what: &str) -> f32 {
+    let [batch, classes] = logits.dims();
+    assert_eq!(batch, reference.len(), "{what}");
+    let values = logits.into_data().try_into_vec::<f32>().unwrap();
+    let mut worst = 0f32;
+    for (row, reference) in values.chunks(classes).zip(reference) {
+        worst = worst.max(worst_difference(row, reference));
+        assert!(worst <= TOLERANCE, "{what}: {worst:.2e} of the largest logit off");
+        assert_eq!(top(row, 5), top(reference, 5), "{what}: the first five classes");
+    }
+    worst
+}
+
+/// Runs one image and compares every stage on the way, so that the first that is off names itself.
+fn check_stages(network: &Network, golden: &Golden, device: &Device, what: &str) -> Tensor<2> {
+    let images = Tensor::<4>::from_data(formula::images(0..1, golden.size), device);
+    let mut expected = golden.stages.iter();
+    let logits = network.forward_observed(images, &mut |name, map| {
+        let stage: &StageGolden = expected.next().expect("as many stages as the golden has");
+        assert_eq!(name, stage.name, "{what}");
+        assert_eq!(map.dims()[1..], stage.shape, "{what}: shape after {name}");
+        let values = map.to_data().try_into_vec::<f32>().unwrap();
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
+        let norm = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let rms = stage.norm / (values.len() as f64).sqrt();
+        let off = ((norm - stage.norm) / stage.norm).abs().max((mean - stage.mean).abs() / rms);
+        assert!(off <= STAGE_TOLERANCE, "{what}: {off:.2e} off after stage {name}");
+    });
+    assert_eq!(expected.count(), 0, "{what}: stages left in the golden");
+    logits
+}
+
+fn check(name: &str) {
+    let golden = read(name);
+    let spec = inception_nn::model(&golden.model).unwrap();
+    let stride = match golden.output_stride {
+        8 => OutputStride::S8,
+        16 => OutputStride::S16,
+        _ => OutputStride::S32,
+    };
+    let config = spec.config().with_output_stride(stride);
+    for (device_name, device) in eager_devices() {
+        let what = format!("{name} on {device_name}");
+        let network = formula_network(spec, &config, &device);
+        let single = check_stages(&network, &golden, &device, &what);
+        let worst_single = check_logits(single, &golden.logits[..1], &what);
+        let images = Tensor::<4>::from_data(formula::images(0..3, golden.size), &device);
+        let batch = network.forward(images);
+        let worst_batch = check_logits(batch, &golden.logits, &format!("{what}, batch 3"));
+        println!("{what}: worst {worst_single:.1e} at batch 1, {worst_batch:.1e} at batch 3");
+        if !golden.auxiliary.is_empty() {
+            check_googlenet(&network, &golden, &device, &what);
+        }
+    }
+}
+
+/// Both auxiliary heads in training form, and the main path at a size that they do not fit.
+fn check_googlenet(network: &Network, golden: &Golden, device: &Device, what: &str) {
+    let Network::GoogLeNet(googlenet) = network else { panic!("{what} is no GoogLeNet") };
+    let images = |count, size| Tensor::<4>::from_data(formula::images(0..count, size), device);
+    let output = googlenet.forward_training(images(3, 224)).unwrap();
+    check_logits(output.logits, &golden.logits, &format!("{what}, training form"));
+    check_logits(output.auxiliary1, &golden.auxiliary[0], &format!("{what}, auxiliary head 1"));
+    check_logits(output.auxiliary2, &golden.auxiliary[1], &format!("{what}, auxiliary head 2"));
+    check_logits(network.forward(images(1, 299)), &golden.logits_299, &format!("{what} at 299"));
+    googlenet.forward_training(images(1, 299)).expect_err("the auxiliary heads do not fit 299");
+}
+
+macro_rules! parity {
+    ($($test:ident: $name:literal),* $(,)?) => {
+        const CHECKED: &[&str] = &[$($name),*];
+        $(#[test] fn $test() { check($name) })*
+    };
+}
+
+parity! {
+    googlenet: "GoogLeNet",
+    xception41: "Xception41",
+    xception41_deeplab: "Xception41_deeplab",
+    xception41_deeplab_output_stride_16: "Xception41_deeplab@16",
+    xception65: "Xception65",
+    xception65_deeplab: "Xception65_deeplab",
+    xception71: "Xception71",
+    inception_v3: "InceptionV3",
+    inception_v4: "InceptionV4",
+}
+
+#[test]
+fn every_model_has_a_golden() {
+    for spec in MODELS {
+        assert!(CHECKED.contains(&spec.name), "{} is not checked", spec.name);
+    }
+}
+
+/// The table of names is total both ways, against the keys that PaddleClas's own state dict has.
+#[test]
+fn paddle_names_are_total() {
+    for spec in MODELS {
+        let golden = read(spec.name);
+        let network = spec.config().init(&Device::flex()).unwrap();
+        let mut ours: Vec<_> = name_table(&network, spec.architecture, Dialect::PaddleClas)
+            .into_iter()
+            .map(|row| (row.key, row.tensor.shape))
+            .collect();
+        let mut theirs = golden.keys;
+        ours.sort();
+        theirs.sort();
+        assert_eq!(ours, theirs, "{}", spec.name);
+        assert_eq!(tensors(&network).len(), ours.len(), "{}", spec.name);
+    }
+}
+
+/// An output stride only samples more densely: at 8, every other pixel is the map at 16.
+#[test]
+fn output_stride_8_refines_16() {
+    let spec = inception_nn::model("Xception41_deeplab").unwrap();
+    let device = Device::flex();
+    let features = |stride, size| {
+        let network = formula_network(spec, &spec.config().with_output_stride(stride), &device);
+        let images = Tensor::<4>::from_data(formula::images(0..1, size), &device);
+        network.forward_features(images)
+    };
+    let coarse = features(OutputStride::S16, 129);
+    let fine = features(OutputStride::S8, 129);
+    assert_eq!(coarse.dims(), [1, 2048, 9, 9]);
+    assert_eq!(fine.dims(), [1, 2048, 17, 17]);
+    let sampled = fine.slice(s![.., .., 0..17;2, 0..17;2]);
+    let norm = |t: Tensor<4>| t.powf_scalar(2.0).sum().into_scalar::<f32>().sqrt();
+    let off = norm(sampled - coarse.clone()) / norm(coarse);
+    assert!(off < 1e-5, "{off:.2e} off");
+}

@@ -1,0 +1,56 @@
+//! The goldens: what PaddleClas computes from the formula's weights.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// A file of `tests/goldens`; `generate.py` there says what its fields are.
+#[derive(Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Golden {
+    pub model: String,
+    pub output_stride: usize,
+    pub size: usize,
+    pub stages: Vec<StageGolden>,
+    pub logits: Vec<Vec<f32>>,
+    #[serde(default)]
+    pub auxiliary: Vec<Vec<Vec<f32>>>,
+    #[serde(default)]
+    pub logits_299: Vec<Vec<f32>>,
+    #[serde(default)]
+    pub keys: Vec<(String, Vec<usize>)>,
+}
+
+/// The map after a stage, for the first image.
+#[derive(Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct StageGolden {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub mean: f64,
+    pub norm: f64,
+}
+
+/// Reads the golden called `name`.
+pub fn read(name: &str) -> Golden {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(format!("{name}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The worst difference from the reference, relative to the reference's largest logit.
+pub fn worst_difference(logits: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(logits.len(), reference.len());
+    let largest = reference.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let worst = logits.iter().zip(reference).map(|(a, b)| (a - b).abs());
+    // A NaN is the worst difference of all, which `max` would pass over.
+    worst.fold(0f32, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) }) / largest
+}
+
+/// Indices of the `k` largest values, largest first.
+pub fn top(values: &[f32], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order.truncate(k);
+    order
+}
