@@ -23,7 +23,7 @@ pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device
     load_tensors(network, |info| {
         let row = rows.next().unwrap();
         assert_eq!(row.tensor, *info);
-        Ok::<_, std::convert::Infallible>(formula::tensor(&row.key, info))
+        Ok::<_, std::convert::Infallible>(Some(formula::tensor(&row.key, info)))
     })
     .unwrap()
 }

@@ -134,7 +134,7 @@ pub fn read_tensors<M: Module, E>(
     reader.2
 }
 
-/// Replaces every tensor by what `source` gives for it, on the device where it is.
+/// Replaces each tensor by what `source` gives for it, on the device where it is; `None` keeps the tensor.
 ///
 /// The values must be as many as the shape asks for; `source` is asked once for each of [`tensors`], in that order.
 ///
@@ -143,10 +143,10 @@ pub fn read_tensors<M: Module, E>(
 /// The first error of `source`; the module is then lost, as half of it may have been replaced.
 pub fn load_tensors<M: Module, E>(
     module: M,
-    source: impl FnMut(&TensorInfo) -> Result<TensorData, E>,
+    source: impl FnMut(&TensorInfo) -> Result<Option<TensorData>, E>,
 ) -> Result<M, E> {
     struct Loader<F, E>(Path, F, Result<(), E>);
-    impl<F: FnMut(&TensorInfo) -> Result<TensorData, E>, E> ModuleMapper for Loader<F, E> {
+    impl<F: FnMut(&TensorInfo) -> Result<Option<TensorData>, E>, E> ModuleMapper for Loader<F, E> {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.0.enter(name, container);
         }
@@ -158,7 +158,8 @@ pub fn load_tensors<M: Module, E>(
                 return param;
             }
             match (self.1)(&self.0.info(param.lazy_shape().to_vec())) {
-                Ok(data) => {
+                Ok(None) => param,
+                Ok(Some(data)) => {
                     let tensor = Tensor::from_data(data, &param.lazy_device());
                     let id = param.id;
                     param.transform_for_load(tensor, id)

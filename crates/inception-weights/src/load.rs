@@ -61,7 +61,7 @@ pub fn load(spec: &ModelSpec, checkpoint: &Checkpoint, device: &Device) -> Resul
         if values.iter().any(|v| !v.is_finite()) {
             not_finite.push(info.name.clone());
         }
-        Ok::<_, Error>(TensorData::new(values, info.shape.clone()))
+        Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
     })?;
     Ok(Loaded { network, num_classes, dialect, not_finite })
 }

@@ -1,0 +1,99 @@
+//! The goldens can fail: whichever tensor is wrong, the logits move past parity's tolerance.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::convert::Infallible;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use inception_nn::{MODELS, Network, TensorInfo, load_tensors, tensors};
+use inception_tests::golden::worst_difference;
+use inception_tests::{formula, formula_network};
+
+/// Parity's tolerance, relative to the largest logit.
+const TOLERANCE: f32 = 1e-5;
+
+/// The wrongs that are done to a tensor: the same values in another order, as a permuted axis or the neighbour's
+/// weights would be, and a shift of all values by a hundredth of their size.
+const WRONGS: [(&str, fn(&mut Vec<f32>)); 2] = [
+    ("reversed", |values| values.reverse()),
+    ("nudged", |values| {
+        let rms = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+        values.iter_mut().for_each(|v| *v += rms / 100.0);
+    }),
+];
+
+fn replace(network: Network, name: &str, values: &TensorData) -> Network {
+    let source = |info: &TensorInfo| Ok::<_, Infallible>((info.name == name).then(|| values.clone()));
+    let Ok(network) = load_tensors(network, source);
+    network
+}
+
+/// All logits that the network can give, auxiliary ones included where `auxiliary` is asked for.
+fn logits(network: &Network, images: &Tensor<4>, auxiliary: bool) -> Vec<f32> {
+    let values = |t: Tensor<2>| t.into_data().try_into_vec::<f32>().unwrap();
+    match network {
+        Network::GoogLeNet(googlenet) if auxiliary => {
+            let output = googlenet.forward_training(images.clone()).unwrap();
+            [values(output.auxiliary1), values(output.auxiliary2)].concat()
+        }
+        _ => values(network.forward(images.clone())),
+    }
+}
+
+fn check(name: &str) {
+    let spec = inception_nn::model(name).unwrap();
+    let device = Device::flex();
+    let mut network = formula_network(spec, &spec.config(), &device);
+    let image = |size| Tensor::<4>::from_data(formula::images(0..1, size), &device);
+    // Not smaller than 33: a map of one pixel would hide all but the centre of a 3x3 kernel.
+    let small = image(network.minimum_input().max(97));
+    let standard = image(spec.input_size);
+    let mut least = f32::INFINITY;
+    for info in tensors(&network) {
+        let auxiliary = info.name.starts_with("auxiliary");
+        let images = if auxiliary { &standard } else { &small };
+        let right = logits(&network, images, auxiliary);
+        let mut values = None;
+        let Ok(()) = inception_nn::read_tensors(&network, |other, data| {
+            if *other == info {
+                values = Some(data.try_into_vec::<f32>().unwrap());
+            }
+            Ok::<_, Infallible>(())
+        });
+        let values = values.unwrap();
+        let data = |values| TensorData::new(values, info.shape.clone());
+        for (wrong, apply) in WRONGS {
+            let mut changed = values.clone();
+            apply(&mut changed);
+            network = replace(network, &info.name, &data(changed));
+            let moved = worst_difference(&logits(&network, images, auxiliary), &right);
+            assert!(moved > TOLERANCE, "{name}: {} {wrong} moves the logits by {moved:.1e} only", info.name);
+            least = least.min(moved);
+        }
+        network = replace(network, &info.name, &data(values));
+    }
+    println!("{name}: the least that any tensor moved the logits: {least:.1e}");
+}
+
+macro_rules! sensitivity {
+    ($($test:ident: $name:literal),* $(,)?) => {
+        const CHECKED: &[&str] = &[$($name),*];
+        $(#[test] fn $test() { check($name) })*
+    };
+}
+
+sensitivity! {
+    googlenet: "GoogLeNet",
+    xception41: "Xception41",
+    xception41_deeplab: "Xception41_deeplab",
+    xception65: "Xception65",
+    xception65_deeplab: "Xception65_deeplab",
+    xception71: "Xception71",
+    inception_v3: "InceptionV3",
+    inception_v4: "InceptionV4",
+}
+
+#[test]
+fn every_model_is_checked() {
+    assert!(MODELS.iter().all(|spec| CHECKED.contains(&spec.name)));
+}
