@@ -40,9 +40,7 @@ pub fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Erro
         Some(ImageFormat::Jpeg) => jpeg::decode(bytes, max_pixels)?,
         Some(ImageFormat::Png) => png::decode(bytes, max_pixels)?,
         None => {
-            return Err(Error::UnsupportedFormat {
-                found: FoundFormat::sniff(bytes),
-            });
+            return Err(Error::UnsupportedFormat { found: FoundFormat::sniff(bytes) });
         }
     };
     orientation.apply(image)
@@ -54,23 +52,15 @@ pub fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Erro
 /// [`Error::Read`] if the file cannot be read, else [`Error::File`] around an error of [`decode`].
 pub fn read(path: impl AsRef<Path>) -> Result<RgbImage, Error> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    decode(&bytes).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    decode(&bytes).map_err(|source| Error::File { path: path.to_owned(), source: Box::new(source) })
 }
 
 /// cv2's signatures. A file that was cut within its signature still counts as that format, so that it is reported as
 /// truncated.
 fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
-    const SIGNATURES: [(&[u8], ImageFormat); 2] = [
-        (b"\xff\xd8\xff", ImageFormat::Jpeg),
-        (b"\x89PNG\r\n\x1a\n", ImageFormat::Png),
-    ];
+    const SIGNATURES: [(&[u8], ImageFormat); 2] =
+        [(b"\xff\xd8\xff", ImageFormat::Jpeg), (b"\x89PNG\r\n\x1a\n", ImageFormat::Png)];
     SIGNATURES
         .into_iter()
         .find(|(signature, _)| bytes.starts_with(signature) || signature.starts_with(bytes))
@@ -81,16 +71,9 @@ fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
 pub(crate) fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<usize, Error> {
     let (wide, high) = (u64::from(width), u64::from(height));
     if wide == 0 || high == 0 {
-        return Err(Error::ZeroSize {
-            width: wide,
-            height: high,
-        });
+        return Err(Error::ZeroSize { width: wide, height: high });
     }
-    let too_large = Error::TooLarge {
-        width: wide,
-        height: high,
-        max_pixels,
-    };
+    let too_large = Error::TooLarge { width: wide, height: high, max_pixels };
     if wide * high > max_pixels {
         return Err(too_large);
     }

@@ -212,11 +212,7 @@ impl FoundFormat {
         };
         if text.is_empty() || text.contains('\0') {
             Self::Unknown
-        } else if text
-            .trim_start_matches('\u{feff}')
-            .trim_start()
-            .starts_with('<')
-        {
+        } else if text.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
             Self::Markup
         } else {
             Self::Text

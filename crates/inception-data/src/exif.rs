@@ -45,15 +45,11 @@ impl Orientation {
         let turned: Vec<u8> = match self {
             Self::Upright => return Ok(image),
             Self::MirroredLeftRight => collect(width, height, |x, y| at(&image, width - 1 - x, y)),
-            Self::Turned180 => collect(width, height, |x, y| {
-                at(&image, width - 1 - x, height - 1 - y)
-            }),
+            Self::Turned180 => collect(width, height, |x, y| at(&image, width - 1 - x, height - 1 - y)),
             Self::MirroredTopBottom => collect(width, height, |x, y| at(&image, x, height - 1 - y)),
             Self::Transposed => collect(height, width, |x, y| at(&image, y, x)),
             Self::TurnedLeft => collect(height, width, |x, y| at(&image, y, height - 1 - x)),
-            Self::Transversed => collect(height, width, |x, y| {
-                at(&image, width - 1 - y, height - 1 - x)
-            }),
+            Self::Transversed => collect(height, width, |x, y| at(&image, width - 1 - y, height - 1 - x)),
             Self::TurnedRight => collect(height, width, |x, y| at(&image, width - 1 - y, x)),
         };
         let (width, height) = match self {
@@ -85,10 +81,7 @@ fn collect(width: usize, height: usize, pixel: impl Fn(usize, usize) -> [u8; 3])
 
 /// Value of the first orientation tag of the first directory, whatever type the tag claims to have.
 fn orientation_value(block: &[u8]) -> Option<u16> {
-    let block = TiffBlock {
-        bytes: block,
-        little_endian: block.starts_with(b"II"),
-    };
+    let block = TiffBlock { bytes: block, little_endian: block.starts_with(b"II") };
     if block.u16(2)? != 42 {
         return None;
     }
@@ -133,19 +126,11 @@ struct TiffBlock<'a> {
 impl TiffBlock<'_> {
     fn u16(&self, at: usize) -> Option<u16> {
         let bytes = self.bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(if self.little_endian {
-            u16::from_le_bytes(bytes)
-        } else {
-            u16::from_be_bytes(bytes)
-        })
+        Some(if self.little_endian { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
     }
 
     fn u32(&self, at: usize) -> Option<u32> {
         let bytes = self.bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(if self.little_endian {
-            u32::from_le_bytes(bytes)
-        } else {
-            u32::from_be_bytes(bytes)
-        })
+        Some(if self.little_endian { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
     }
 }

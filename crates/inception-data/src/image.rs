@@ -17,21 +17,13 @@ impl RgbImage {
     /// [`Error::ZeroSize`] if a side is 0, [`Error::BufferLength`] if `pixels` is not `height * width * 3` long.
     pub fn from_raw(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, Error> {
         if width == 0 || height == 0 {
-            return Err(Error::ZeroSize {
-                width: width.into(),
-                height: height.into(),
-            });
+            return Err(Error::ZeroSize { width: width.into(), height: height.into() });
         }
         match byte_count(width, height) {
-            Some(expected) if expected == pixels.len() => Ok(Self {
-                width,
-                height,
-                pixels,
-            }),
-            expected => Err(Error::BufferLength {
-                expected: expected.unwrap_or(usize::MAX),
-                found: pixels.len(),
-            }),
+            Some(expected) if expected == pixels.len() => Ok(Self { width, height, pixels }),
+            expected => {
+                Err(Error::BufferLength { expected: expected.unwrap_or(usize::MAX), found: pixels.len() })
+            }
         }
     }
 
@@ -79,7 +71,5 @@ impl std::fmt::Debug for RgbImage {
 
 /// `height * width * 3`, or `None` if memory cannot hold as many bytes.
 pub(crate) fn byte_count(width: u32, height: u32) -> Option<usize> {
-    usize::try_from(u64::from(width) * u64::from(height))
-        .ok()?
-        .checked_mul(3)
+    usize::try_from(u64::from(width) * u64::from(height)).ok()?.checked_mul(3)
 }

@@ -21,11 +21,7 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
         check_size(width.into(), height.into(), max_pixels)?;
     }
     if !layout.complete {
-        return Err(Error::Truncated {
-            format: ImageFormat::Jpeg,
-            bytes: bytes.len(),
-            source: None,
-        });
+        return Err(Error::Truncated { format: ImageFormat::Jpeg, bytes: bytes.len(), source: None });
     }
     match layout.adobe_transform {
         // Adobe's mark for "three components, plain RGB". zune-jpeg takes it for CMYK, but copies components without
@@ -65,10 +61,7 @@ fn decode_as(
         (3, _) => ColorSpace::RGB,
         (4, Some(stored @ (ColorSpace::CMYK | ColorSpace::YCCK))) => stored,
         (components, _) => {
-            return Err(Error::UnsupportedColour {
-                format: ImageFormat::Jpeg,
-                components,
-            });
+            return Err(Error::UnsupportedColour { format: ImageFormat::Jpeg, components });
         }
     };
     decoder.set_options(options.jpeg_set_out_colorspace(out));
@@ -76,10 +69,9 @@ fn decode_as(
 
     let pixels = match out {
         ColorSpace::Luma => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
-        ColorSpace::CMYK => samples
-            .chunks_exact(4)
-            .flat_map(|p| cmyk_to_rgb([p[0], p[1], p[2], p[3]]))
-            .collect(),
+        ColorSpace::CMYK => {
+            samples.chunks_exact(4).flat_map(|p| cmyk_to_rgb([p[0], p[1], p[2], p[3]])).collect()
+        }
         ColorSpace::YCCK => samples
             .chunks_exact(4)
             .flat_map(|p| {
@@ -89,9 +81,7 @@ fn decode_as(
             .collect(),
         _ => samples,
     };
-    let orientation = layout
-        .exif
-        .map_or(Orientation::Upright, Orientation::from_tiff);
+    let orientation = layout.exif.map_or(Orientation::Upright, Orientation::from_tiff);
     Ok((RgbImage::from_raw(width, height, pixels)?, orientation))
 }
 
@@ -117,15 +107,10 @@ fn ycc_to_rgb([luma, blue, red]: [u8; 3]) -> [u8; 3] {
 fn error(source: DecodeErrors, bytes: usize) -> Error {
     let format = ImageFormat::Jpeg;
     match source {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => Error::Truncated {
-            format,
-            bytes,
-            source: Some(source.into()),
-        },
-        source => Error::Undecodable {
-            format,
-            source: source.into(),
-        },
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => {
+            Error::Truncated { format, bytes, source: Some(source.into()) }
+        }
+        source => Error::Undecodable { format, source: source.into() },
     }
 }
 
@@ -155,10 +140,7 @@ impl<'a> Layout<'a> {
         let mut at = 2;
         // Between segments, as in the entropy-coded data after a scan's header, everything up to the next marker is
         // skipped. FF 00 is a data byte, FF FF is padding, and restart markers belong to the data.
-        while let Some(offset) = bytes
-            .get(at..)
-            .and_then(|rest| rest.iter().position(|&byte| byte == 0xff))
-        {
+        while let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
             at += offset + 1;
             let Some(&marker) = bytes.get(at) else { break };
             match marker {

@@ -35,10 +35,7 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
     reader.finish().map_err(error)?;
     if (frame.width, frame.height) != (width, height) {
         // Only an animation whose first frame breaks the rules.
-        return Err(Error::BufferLength {
-            expected: len,
-            found: frame.buffer_size(),
-        });
+        return Err(Error::BufferLength { expected: len, found: frame.buffer_size() });
     }
     let orientation = reader
         .info()
@@ -48,21 +45,12 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
 
     let pixels = match colour {
         ColorType::Rgb => samples,
-        ColorType::Rgba => samples
-            .chunks_exact(4)
-            .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
-            .collect(),
+        ColorType::Rgba => samples.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
         ColorType::Grayscale => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
-        ColorType::GrayscaleAlpha => samples
-            .chunks_exact(2)
-            .flat_map(|pixel| [pixel[0]; 3])
-            .collect(),
+        ColorType::GrayscaleAlpha => samples.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect(),
         // The decoder has turned it into RGB.
         ColorType::Indexed => {
-            return Err(Error::UnsupportedColour {
-                format: ImageFormat::Png,
-                components: 1,
-            });
+            return Err(Error::UnsupportedColour { format: ImageFormat::Png, components: 1 });
         }
     };
     Ok((RgbImage::from_raw(width, height, pixels)?, orientation))
@@ -71,15 +59,8 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
 fn error(source: DecodingError, bytes: usize) -> Error {
     match source {
         DecodingError::IoError(ref io) if io.kind() == ErrorKind::UnexpectedEof => {
-            Error::Truncated {
-                format: ImageFormat::Png,
-                bytes,
-                source: Some(source.into()),
-            }
+            Error::Truncated { format: ImageFormat::Png, bytes, source: Some(source.into()) }
         }
-        source => Error::Undecodable {
-            format: ImageFormat::Png,
-            source: source.into(),
-        },
+        source => Error::Undecodable { format: ImageFormat::Png, source: source.into() },
     }
 }

@@ -73,10 +73,7 @@ impl Preprocessing {
     /// [`Error::ZeroSize`] if a side is 0 before or after, [`Error::ResizeTooLarge`] if one exceeds 2^31 - 1.
     pub fn resized_size(&self, width: u32, height: u32) -> Result<(u32, u32), Error> {
         if width == 0 || height == 0 {
-            return Err(Error::ZeroSize {
-                width: width.into(),
-                height: height.into(),
-            });
+            return Err(Error::ZeroSize { width: width.into(), height: height.into() });
         }
         let percent = f64::from(self.resize_short) / f64::from(width.min(height));
         // Converting saturates and is never negative.
@@ -106,18 +103,11 @@ impl Preprocessing {
     pub fn apply(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {
         self.check()?;
         if out.len() != self.output_len() {
-            return Err(Error::BufferLength {
-                expected: self.output_len(),
-                found: out.len(),
-            });
+            return Err(Error::BufferLength { expected: self.output_len(), found: out.len() });
         }
         let (width, height) = self.resized_size(image.width(), image.height())?;
         if width < self.crop || height < self.crop {
-            return Err(Error::CropTooLarge {
-                crop: self.crop,
-                width,
-                height,
-            });
+            return Err(Error::CropTooLarge { crop: self.crop, width, height });
         }
         let [left, top] = [width, height].map(|side| (side - self.crop) / 2);
         let (columns, rows) = (left..left + self.crop, top..top + self.crop);
@@ -126,17 +116,15 @@ impl Preprocessing {
         let side = self.crop as usize;
         let (red, rest) = out.split_at_mut(side * side);
         let (green, blue) = rest.split_at_mut(side * side);
-        let planes = red
-            .chunks_exact_mut(side)
-            .zip(green.chunks_exact_mut(side))
-            .zip(blue.chunks_exact_mut(side));
+        let planes =
+            red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side)).zip(blue.chunks_exact_mut(side));
 
         match self.resampler {
             Resampler::Cv2Bilinear => {
                 let mut resized = Cv2Bilinear::new(image, width, height, columns, rows)?;
                 for ((red, green), blue) in planes {
                     let Some(row) = resized.next_row() else { break };
-                    let pixels = row.chunks_exact(3).zip(red).zip(green).zip(blue);
+                    let pixels = row.iter().zip(red).zip(green).zip(blue);
                     for (((pixel, red), green), blue) in pixels {
                         *red = red_of[usize::from(pixel[0])];
                         *green = green_of[usize::from(pixel[1])];
@@ -154,34 +142,19 @@ impl Preprocessing {
         // `np.float32(1.0 / 255.0)`
         const SCALE: f32 = (1.0_f64 / 255.0) as f32;
         std::array::from_fn(|channel| {
-            std::array::from_fn(|value| {
-                (value as f32 * SCALE - self.mean[channel]) / self.std[channel]
-            })
+            std::array::from_fn(|value| (value as f32 * SCALE - self.mean[channel]) / self.std[channel])
         })
     }
 
     fn check(&self) -> Result<(), Error> {
         if self.crop == 0 {
-            return Err(Error::InvalidPreprocessing {
-                field: "crop",
-                value: 0.0,
-            });
+            return Err(Error::InvalidPreprocessing { field: "crop", value: 0.0 });
         }
         if let Some(value) = self.mean.into_iter().find(|mean| !mean.is_finite()) {
-            return Err(Error::InvalidPreprocessing {
-                field: "mean",
-                value: value.into(),
-            });
+            return Err(Error::InvalidPreprocessing { field: "mean", value: value.into() });
         }
-        if let Some(value) = self
-            .std
-            .into_iter()
-            .find(|std| !(std.is_finite() && *std > 0.0))
-        {
-            return Err(Error::InvalidPreprocessing {
-                field: "std",
-                value: value.into(),
-            });
+        if let Some(value) = self.std.into_iter().find(|std| !(std.is_finite() && *std > 0.0)) {
+            return Err(Error::InvalidPreprocessing { field: "std", value: value.into() });
         }
         Ok(())
     }

@@ -15,10 +15,9 @@ fn png_equals_cv2() {
     let failures: Vec<String> = cases
         .iter()
         .filter_map(|case| match decode(&input(&case.file)) {
-            Ok(image) => case
-                .summary
-                .difference(&image)
-                .map(|difference| format!("{}: {difference}", case.file)),
+            Ok(image) => {
+                case.summary.difference(&image).map(|difference| format!("{}: {difference}", case.file))
+            }
             Err(error) => Some(format!("{}: {error}", case.file)),
         })
         .collect();
@@ -37,29 +36,17 @@ struct Distance {
 }
 
 fn distance(ours: &RgbImage, theirs: &RgbImage) -> Distance {
-    assert_eq!(
-        (ours.width(), ours.height()),
-        (theirs.width(), theirs.height()),
-        "size"
-    );
+    assert_eq!((ours.width(), ours.height()), (theirs.width(), theirs.height()), "size");
     let mut worst = 0;
     let (mut pixels, mut sum) = (0_u64, 0_u64);
-    for (a, b) in ours
-        .pixels()
-        .chunks_exact(3)
-        .zip(theirs.pixels().chunks_exact(3))
-    {
+    for (a, b) in ours.pixels().chunks_exact(3).zip(theirs.pixels().chunks_exact(3)) {
         let differences = [0, 1, 2].map(|channel| a[channel].abs_diff(b[channel]));
         worst = worst.max(differences.into_iter().max().unwrap());
         pixels += u64::from(a != b);
         sum += differences.into_iter().map(u64::from).sum::<u64>();
     }
     let count = f64::from(ours.width()) * f64::from(ours.height());
-    Distance {
-        worst,
-        share: pixels as f64 / count,
-        mean: sum as f64 / count / 3.0,
-    }
+    Distance { worst, share: pixels as f64 / count, mean: sum as f64 / count / 3.0 }
 }
 
 /// Both decoders are right within the standard's tolerance, but round differently. The bounds are the figures in the
@@ -69,8 +56,7 @@ fn jpeg_is_close_to_libjpeg_turbo() {
     let cases = goldens().jpeg;
     assert!(cases.len() > 25);
     for case in &cases {
-        let ours =
-            decode(&input(&case.file)).unwrap_or_else(|error| panic!("{}: {error:?}", case.file));
+        let ours = decode(&input(&case.file)).unwrap_or_else(|error| panic!("{}: {error:?}", case.file));
         let distance = distance(&ours, &expected(&case.expected));
         println!("{:28} {distance:?}", case.file);
         let (worst, share, mean) = bounds(&case.file);
@@ -113,10 +99,7 @@ fn orientations_differ_as_stored_and_keep_the_pixels() {
             pixels
         });
         assert!(before == after, "orientation {value} only moves pixels");
-        assert!(
-            !seen.contains(&turned),
-            "orientation {value} equals another one"
-        );
+        assert!(!seen.contains(&turned), "orientation {value} equals another one");
         seen.push(turned);
     }
 }
@@ -132,11 +115,7 @@ fn truncated_png() {
     let whole = input("rgb.png");
     for len in 1..whole.len() {
         match decode(&whole[..len]) {
-            Err(Error::Truncated {
-                format: ImageFormat::Png,
-                bytes,
-                ..
-            }) => assert_eq!(bytes, len),
+            Err(Error::Truncated { format: ImageFormat::Png, bytes, .. }) => assert_eq!(bytes, len),
             other => panic!("cut at {len} of {}: {other:?}", whole.len()),
         }
     }
@@ -146,23 +125,14 @@ fn truncated_png() {
 /// end marker alone.
 #[test]
 fn truncated_jpeg() {
-    for file in [
-        "part_grey.jpg",
-        "part_restart.jpg",
-        "part_420_progressive.jpg",
-        "exif6.jpg",
-    ] {
+    for file in ["part_grey.jpg", "part_restart.jpg", "part_420_progressive.jpg", "exif6.jpg"] {
         let whole = input(file);
         for len in (1..whole.len())
             .step_by(if whole.len() > 4000 { 37 } else { 1 })
             .chain([whole.len() - 2, whole.len() - 1])
         {
             match decode(&whole[..len]) {
-                Err(Error::Truncated {
-                    format: ImageFormat::Jpeg,
-                    bytes,
-                    ..
-                }) => assert_eq!(bytes, len),
+                Err(Error::Truncated { format: ImageFormat::Jpeg, bytes, .. }) => assert_eq!(bytes, len),
                 other => panic!("{file} cut at {len} of {}: {other:?}", whole.len()),
             }
         }
@@ -212,31 +182,15 @@ fn other_formats_are_named() {
 }
 
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
-    let crc = [&kind[..], data]
-        .concat()
-        .iter()
-        .fold(u32::MAX, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-                (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
-            })
-        });
-    [
-        &(data.len() as u32).to_be_bytes()[..],
-        kind,
-        data,
-        &(!crc).to_be_bytes(),
-    ]
-    .concat()
+    let crc = [&kind[..], data].concat().iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    });
+    [&(data.len() as u32).to_be_bytes()[..], kind, data, &(!crc).to_be_bytes()].concat()
 }
 
 /// A PNG of a few bytes that declares a picture of `width` x `height`.
 fn png_bomb(width: u32, height: u32) -> Vec<u8> {
-    let header = [
-        &width.to_be_bytes()[..],
-        &height.to_be_bytes(),
-        &[8, 6, 0, 0, 0],
-    ]
-    .concat();
+    let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 6, 0, 0, 0]].concat();
     [
         &b"\x89PNG\r\n\x1a\n"[..],
         &chunk(b"IHDR", &header),
@@ -248,48 +202,23 @@ fn png_bomb(width: u32, height: u32) -> Vec<u8> {
 
 #[test]
 fn bombs_are_refused_by_their_headers() {
-    for (width, height) in [
-        (60_000, 60_000),
-        (i32::MAX as u32, i32::MAX as u32),
-        (1, i32::MAX as u32),
-    ] {
+    for (width, height) in [(60_000, 60_000), (i32::MAX as u32, i32::MAX as u32), (1, i32::MAX as u32)] {
         match decode(&png_bomb(width, height)) {
-            Err(Error::TooLarge {
-                width: w,
-                height: h,
-                ..
-            }) => assert_eq!((w, h), (width.into(), height.into())),
+            Err(Error::TooLarge { width: w, height: h, .. }) => {
+                assert_eq!((w, h), (width.into(), height.into()))
+            }
             other => panic!("{width} x {height}: {other:?}"),
         }
     }
     // The same file with a size that is allowed fails for another reason, so the limit is what refused it.
-    assert!(matches!(
-        decode(&png_bomb(60, 60)),
-        Err(Error::Undecodable { .. } | Error::Truncated { .. })
-    ));
+    assert!(matches!(decode(&png_bomb(60, 60)), Err(Error::Undecodable { .. } | Error::Truncated { .. })));
 
     let mut jpeg = input("part_420.jpg");
-    let frame = jpeg
-        .windows(2)
-        .position(|pair| pair == b"\xff\xc0")
-        .unwrap();
+    let frame = jpeg.windows(2).position(|pair| pair == b"\xff\xc0").unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
-    assert!(matches!(
-        decode(&jpeg),
-        Err(Error::TooLarge {
-            width: 65_535,
-            height: 65_535,
-            ..
-        })
-    ));
+    assert!(matches!(decode(&jpeg), Err(Error::TooLarge { width: 65_535, height: 65_535, .. })));
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0; 4]);
-    assert!(matches!(
-        decode(&jpeg),
-        Err(Error::ZeroSize {
-            width: 0,
-            height: 0
-        })
-    ));
+    assert!(matches!(decode(&jpeg), Err(Error::ZeroSize { width: 0, height: 0 })));
 }
 
 #[test]
@@ -308,21 +237,15 @@ fn the_limit_is_on_pixels() {
 #[test]
 fn kinds_of_jpeg_that_are_not_supported_are_errors() {
     let whole = input("part_420.jpg");
-    let frame = whole
-        .windows(2)
-        .position(|pair| pair == b"\xff\xc0")
-        .unwrap();
+    let frame = whole.windows(2).position(|pair| pair == b"\xff\xc0").unwrap();
     // Lossless, arithmetic coding, 12 bits.
     for (at, value) in [(1, 0xc3), (1, 0xc9), (4, 12)] {
         let mut other = whole.clone();
         other[frame + at] = value;
         match decode(&other) {
-            Err(
-                error @ Error::Undecodable {
-                    format: ImageFormat::Jpeg,
-                    ..
-                },
-            ) => assert!(error.source().is_some()),
+            Err(error @ Error::Undecodable { format: ImageFormat::Jpeg, .. }) => {
+                assert!(error.source().is_some())
+            }
             other => panic!("{at}, {value}: {other:?}"),
         }
     }
@@ -374,18 +297,12 @@ fn damage_never_panics() {
             let mut damaged = whole.clone();
             for _ in 0..1 + random(4) {
                 // Half of the changes hit the header, where they do most.
-                let at = if round % 2 == 0 {
-                    random(damaged.len())
-                } else {
-                    random(damaged.len().min(640))
-                };
+                let at = if round % 2 == 0 { random(damaged.len()) } else { random(damaged.len().min(640)) };
                 match random(4) {
                     0 => damaged[at] ^= 1 << random(8),
                     1 => damaged[at] = random(256) as u8,
                     2 => drop(damaged.drain(at..(at + 1 + random(9)).min(damaged.len()))),
-                    _ => damaged
-                        .splice(at..at, [0xff, random(256) as u8])
-                        .for_each(drop),
+                    _ => damaged.splice(at..at, [0xff, random(256) as u8]).for_each(drop),
                 }
                 if damaged.is_empty() {
                     break;
@@ -395,10 +312,7 @@ fn damage_never_panics() {
             match decode_with_limit(&damaged, 1 << 20) {
                 Ok(image) => {
                     pictures += 1;
-                    assert_eq!(
-                        image.pixels().len(),
-                        image.width() as usize * image.height() as usize * 3
-                    );
+                    assert_eq!(image.pixels().len(), image.width() as usize * image.height() as usize * 3);
                 }
                 Err(error) => {
                     errors += 1;
@@ -407,8 +321,5 @@ fn damage_never_panics() {
             }
         }
     }
-    assert!(
-        pictures > 100 && errors > 1000,
-        "{pictures} pictures, {errors} errors: the damage is one-sided"
-    );
+    assert!(pictures > 100 && errors > 1000, "{pictures} pictures, {errors} errors: the damage is one-sided");
 }

@@ -15,20 +15,13 @@ fn equals_paddleclas_to_the_last_bit() {
     for case in &cases {
         let (name, image) = match (&case.file, case.pattern) {
             (Some(file), None) => (file.clone(), expected(file)),
-            (None, Some((width, height))) => {
-                (format!("{width} x {height}"), pattern(width, height))
-            }
+            (None, Some((width, height))) => (format!("{width} x {height}"), pattern(width, height)),
             _ => panic!("a golden has either a file or a pattern"),
         };
         let preprocessing = Preprocessing::paddleclas(case.resize_short, case.crop);
-        let name = format!(
-            "{name}, short side {}, crop {}",
-            case.resize_short, case.crop
-        );
+        let name = format!("{name}, short side {}, crop {}", case.resize_short, case.crop);
 
-        let size = preprocessing
-            .resized_size(image.width(), image.height())
-            .unwrap();
+        let size = preprocessing.resized_size(image.width(), image.height()).unwrap();
         assert_eq!(size, case.resized, "{name}: size after resizing");
 
         // What is there before must not matter.
@@ -38,9 +31,7 @@ fn equals_paddleclas_to_the_last_bit() {
         for &(channel, y, x, wanted) in &case.values {
             let found = out[(channel * side + y) * side + x];
             if found.to_bits() != wanted.to_bits() {
-                failures.push(format!(
-                    "{name}: [{channel}, {y}, {x}] is {found} instead of {wanted}"
-                ));
+                failures.push(format!("{name}: [{channel}, {y}, {x}] is {found} instead of {wanted}"));
             }
         }
         let hash = fnv(out.iter().flat_map(|value| value.to_le_bytes()));
@@ -56,14 +47,8 @@ fn size_after_resizing_is_rounded_as_python_rounds() {
     let cases = goldens().resized_size;
     let mut halves = 0;
     for &[width, height, short, wanted_width, wanted_height] in &cases {
-        let size = Preprocessing::paddleclas(short, short)
-            .resized_size(width, height)
-            .unwrap();
-        assert_eq!(
-            size,
-            (wanted_width, wanted_height),
-            "{width} x {height}, short side {short}"
-        );
+        let size = Preprocessing::paddleclas(short, short).resized_size(width, height).unwrap();
+        assert_eq!(size, (wanted_width, wanted_height), "{width} x {height}, short side {short}");
         // Cases that rounding half up would get wrong.
         let percent = f64::from(short) / f64::from(width.min(height));
         halves += usize::from(
@@ -71,11 +56,7 @@ fn size_after_resizing_is_rounded_as_python_rounds() {
                 != [wanted_width, wanted_height],
         );
     }
-    assert!(
-        halves >= 5,
-        "only {halves} of {} cases notice how a half is rounded",
-        cases.len()
-    );
+    assert!(halves >= 5, "only {halves} of {} cases notice how a half is rounded", cases.len());
 }
 
 /// The crop is a window of the whole resized picture, although the rest of that is never made.
@@ -90,17 +71,10 @@ fn cropping_before_resizing_changes_nothing() {
         preprocessing.apply(&image, &mut out).unwrap();
         for (index, &value) in out.iter().enumerate() {
             let (channel, y, x) = (index / (41 * 41), index / 41 % 41, index % 41);
-            let pixel = resized
-                .pixel((wide - 41) / 2 + x as u32, (high - 41) / 2 + y as u32)
-                .unwrap();
-            let wanted = (f32::from(pixel[channel]) * (1.0_f64 / 255.0) as f32
-                - preprocessing.mean[channel])
+            let pixel = resized.pixel((wide - 41) / 2 + x as u32, (high - 41) / 2 + y as u32).unwrap();
+            let wanted = (f32::from(pixel[channel]) * (1.0_f64 / 255.0) as f32 - preprocessing.mean[channel])
                 / preprocessing.std[channel];
-            assert_eq!(
-                value.to_bits(),
-                wanted.to_bits(),
-                "{width} x {height}: [{channel}, {y}, {x}]"
-            );
+            assert_eq!(value.to_bits(), wanted.to_bits(), "{width} x {height}: [{channel}, {y}, {x}]");
         }
     }
 }
@@ -110,32 +84,21 @@ fn cropping_before_resizing_changes_nothing() {
 #[test]
 fn a_jpeg_decoders_rounding_stays_small() {
     let file = "ILSVRC2012_val_00010010";
-    for preprocessing in [
-        Preprocessing::paddleclas(320, 299),
-        Preprocessing::paddleclas(256, 224),
-    ] {
-        let [ours, theirs] = [
-            decode(&input(&format!("{file}.jpeg"))).unwrap(),
-            expected(&format!("{file}.png")),
-        ]
-        .map(|image| {
-            let mut out = vec![0.0; preprocessing.output_len()];
-            preprocessing.apply(&image, &mut out).unwrap();
-            out
-        });
-        let distances: Vec<f32> = ours
-            .iter()
-            .zip(&theirs)
-            .map(|(a, b)| (a - b).abs())
-            .collect();
+    for preprocessing in [Preprocessing::paddleclas(320, 299), Preprocessing::paddleclas(256, 224)] {
+        let [ours, theirs] =
+            [decode(&input(&format!("{file}.jpeg"))).unwrap(), expected(&format!("{file}.png"))].map(
+                |image| {
+                    let mut out = vec![0.0; preprocessing.output_len()];
+                    preprocessing.apply(&image, &mut out).unwrap();
+                    out
+                },
+            );
+        let distances: Vec<f32> = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).collect();
         let worst = distances.iter().copied().fold(0.0, f32::max);
         let mean = distances.iter().sum::<f32>() / distances.len() as f32;
         assert!(worst <= 3.0 / 255.0 / 0.224 + 1e-6, "worst {worst}");
         assert!(mean <= 2e-4, "mean {mean}");
-        assert!(
-            worst > 0.0,
-            "the decoders agree now; say so in the crate's documentation"
-        );
+        assert!(worst > 0.0, "the decoders agree now; say so in the crate's documentation");
     }
 }
 
@@ -144,10 +107,7 @@ fn a_picture_longer_than_memory_after_resizing_is_cropped_all_the_same() {
     // 320 x 16 million after resizing, of which the centre is 299 x 299.
     let image = pattern(1, 50_000);
     let preprocessing = Preprocessing::paddleclas(320, 299);
-    assert_eq!(
-        preprocessing.resized_size(1, 50_000).unwrap(),
-        (320, 16_000_000)
-    );
+    assert_eq!(preprocessing.resized_size(1, 50_000).unwrap(), (320, 16_000_000));
     let mut out = vec![f32::NAN; preprocessing.output_len()];
     preprocessing.apply(&image, &mut out).unwrap();
     assert!(out.iter().all(|value| value.is_finite()));
@@ -167,48 +127,17 @@ fn refuses_what_makes_no_sense() {
     };
     let fine = Preprocessing::paddleclas(20, 16);
     assert!(apply(fine, 3 * 16 * 16).is_ok());
+    assert!(matches!(apply(fine, 3 * 16 * 16 - 1), Err(Error::BufferLength { expected: 768, found: 767 })));
     assert!(matches!(
-        apply(fine, 3 * 16 * 16 - 1),
-        Err(Error::BufferLength {
-            expected: 768,
-            found: 767
-        })
+        apply(Preprocessing { resize_short: 0, ..fine }, 768),
+        Err(Error::ZeroSize { width: 0, height: 0 })
     ));
     assert!(matches!(
-        apply(
-            Preprocessing {
-                resize_short: 0,
-                ..fine
-            },
-            768
-        ),
-        Err(Error::ZeroSize {
-            width: 0,
-            height: 0
-        })
+        apply(Preprocessing { resize_short: 15, ..fine }, 768),
+        Err(Error::CropTooLarge { crop: 16, width: 20, height: 15 })
     ));
     assert!(matches!(
-        apply(
-            Preprocessing {
-                resize_short: 15,
-                ..fine
-            },
-            768
-        ),
-        Err(Error::CropTooLarge {
-            crop: 16,
-            width: 20,
-            height: 15
-        })
-    ));
-    assert!(matches!(
-        apply(
-            Preprocessing {
-                resize_short: u32::MAX,
-                ..fine
-            },
-            768
-        ),
+        apply(Preprocessing { resize_short: u32::MAX, ..fine }, 768),
         Err(Error::ResizeTooLarge { .. })
     ));
     assert!(matches!(
@@ -216,23 +145,11 @@ fn refuses_what_makes_no_sense() {
         Err(Error::InvalidPreprocessing { field: "crop", .. })
     ));
     for std in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        let preprocessing = Preprocessing {
-            std: [0.2, std, 0.2],
-            ..fine
-        };
-        assert!(matches!(
-            apply(preprocessing, 768),
-            Err(Error::InvalidPreprocessing { field: "std", .. })
-        ));
+        let preprocessing = Preprocessing { std: [0.2, std, 0.2], ..fine };
+        assert!(matches!(apply(preprocessing, 768), Err(Error::InvalidPreprocessing { field: "std", .. })));
     }
-    let preprocessing = Preprocessing {
-        mean: [f32::NAN; 3],
-        ..fine
-    };
-    assert!(matches!(
-        apply(preprocessing, 768),
-        Err(Error::InvalidPreprocessing { field: "mean", .. })
-    ));
+    let preprocessing = Preprocessing { mean: [f32::NAN; 3], ..fine };
+    assert!(matches!(apply(preprocessing, 768), Err(Error::InvalidPreprocessing { field: "mean", .. })));
 }
 
 #[test]
@@ -247,30 +164,18 @@ fn every_field_must_be_written_out() {
     for field in fields {
         let mut less = full.clone();
         less.as_object_mut().unwrap().remove(&field);
-        assert!(
-            serde_json::from_value::<Preprocessing>(less).is_err(),
-            "{field} has a default"
-        );
+        assert!(serde_json::from_value::<Preprocessing>(less).is_err(), "{field} has a default");
     }
     let mut more = full;
     more["scale"] = 0.5.into();
-    assert!(
-        serde_json::from_value::<Preprocessing>(more).is_err(),
-        "an unknown field is ignored"
-    );
+    assert!(serde_json::from_value::<Preprocessing>(more).is_err(), "an unknown field is ignored");
 }
 
 #[test]
 fn labels_are_paddleclass_own() {
     let golden = goldens().labels;
     assert_eq!(labels().len(), golden.count);
-    assert_eq!(
-        fnv(labels().iter().flat_map(|name| name.bytes().chain([b'\n']))),
-        golden.fnv
-    );
-    assert_eq!(
-        label(999),
-        Some("toilet tissue, toilet paper, bathroom tissue")
-    );
+    assert_eq!(fnv(labels().iter().flat_map(|name| name.bytes().chain([b'\n']))), golden.fnv);
+    assert_eq!(label(999), Some("toilet tissue, toilet paper, bathroom tissue"));
     assert_eq!(label(1000), None);
 }

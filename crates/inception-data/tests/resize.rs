@@ -13,13 +13,10 @@ fn equals_cv2_on_every_size() {
     let mut failures = Vec::new();
     for case in &cases {
         let (width, height) = case.from;
-        let resized =
-            resize_cv2_bilinear(&pattern(width, height), case.to.width, case.to.height).unwrap();
+        let resized = resize_cv2_bilinear(&pattern(width, height), case.to.width, case.to.height).unwrap();
         if let Some(difference) = case.to.difference(&resized) {
-            failures.push(format!(
-                "{width} x {height} -> {} x {}: {difference}",
-                case.to.width, case.to.height
-            ));
+            failures
+                .push(format!("{width} x {height} -> {} x {}: {difference}", case.to.width, case.to.height));
         }
     }
     assert!(
@@ -44,11 +41,7 @@ fn goldens_tell_cv2_from_exact_bilinear() {
             let at = |index: u32, from: u32, to: u32| {
                 let position = (f64::from(index) + 0.5) * f64::from(from) / f64::from(to) - 0.5;
                 let position = position.clamp(0.0, f64::from(from - 1));
-                (
-                    position.floor() as u32,
-                    (position.floor() as u32 + 1).min(from - 1),
-                    position.fract(),
-                )
+                (position.floor() as u32, (position.floor() as u32 + 1).min(from - 1), position.fract())
             };
             let mut pixels = Vec::new();
             for y in 0..height {
@@ -68,26 +61,16 @@ fn goldens_tell_cv2_from_exact_bilinear() {
             case.to.difference(&exact).is_some()
         })
         .count();
-    assert!(
-        differing * 10 > cases.len() * 8,
-        "only {differing} of {} cases notice",
-        cases.len()
-    );
+    assert!(differing * 10 > cases.len() * 8, "only {differing} of {} cases notice", cases.len());
 }
 
 #[test]
 fn refuses_sizes_that_cannot_be() {
     let image = pattern(3, 2);
     for (width, height) in [(0, 5), (5, 0), (0, 0)] {
-        assert!(matches!(
-            resize_cv2_bilinear(&image, width, height),
-            Err(Error::ZeroSize { .. })
-        ));
+        assert!(matches!(resize_cv2_bilinear(&image, width, height), Err(Error::ZeroSize { .. })));
     }
-    assert!(matches!(
-        resize_cv2_bilinear(&image, 1 << 31, 1),
-        Err(Error::ResizeTooLarge { .. })
-    ));
+    assert!(matches!(resize_cv2_bilinear(&image, 1 << 31, 1), Err(Error::ResizeTooLarge { .. })));
     assert!(matches!(
         resize_cv2_bilinear(&image, i32::MAX as u32, i32::MAX as u32),
         Err(Error::ResizeTooLarge { .. })

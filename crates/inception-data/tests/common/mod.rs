@@ -19,11 +19,7 @@ pub fn goldens_dir() -> PathBuf {
 /// Bytes of an input of the goldens: one that the generator made, or a photograph.
 pub fn input(file: &str) -> Vec<u8> {
     let path = goldens_dir().join("inputs").join(file);
-    let path = if path.exists() {
-        path
-    } else {
-        tests().join("images").join(file)
-    };
+    let path = if path.exists() { path } else { tests().join("images").join(file) };
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -48,9 +44,7 @@ pub fn pattern(width: u32, height: u32) -> RgbImage {
 pub fn fnv(bytes: impl IntoIterator<Item = u8>) -> String {
     let hash = bytes
         .into_iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     format!("{hash:016x}")
 }
 
@@ -85,26 +79,17 @@ impl Summary {
     pub fn difference(&self, image: &RgbImage) -> Option<String> {
         let size = (image.width(), image.height());
         if size != (self.width, self.height) {
-            return Some(format!(
-                "{} x {} instead of {} x {}",
-                size.0, size.1, self.width, self.height
-            ));
+            return Some(format!("{} x {} instead of {} x {}", size.0, size.1, self.width, self.height));
         }
         for &(x, y, wanted) in &self.pixels {
             let found = image.pixel(x, y);
             if found != Some(wanted) {
-                return Some(format!(
-                    "pixel ({x}, {y}) is {found:?} instead of {wanted:?}"
-                ));
+                return Some(format!("pixel ({x}, {y}) is {found:?} instead of {wanted:?}"));
             }
         }
         let hash = fnv(image.pixels().iter().copied());
-        (hash != self.fnv).then(|| {
-            format!(
-                "sampled pixels agree, but the hash is {hash} instead of {}",
-                self.fnv
-            )
-        })
+        (hash != self.fnv)
+            .then(|| format!("sampled pixels agree, but the hash is {hash} instead of {}", self.fnv))
     }
 }
 
@@ -141,7 +126,7 @@ pub struct JpegGolden {
 
 /// All goldens.
 pub fn goldens() -> Goldens {
-    let text = std::fs::read_to_string(goldens_dir().join("goldens.json"))
-        .expect("the goldens are committed");
+    let text =
+        std::fs::read_to_string(goldens_dir().join("goldens.json")).expect("the goldens are committed");
     serde_json::from_str(&text).expect("the generator wrote them")
 }
