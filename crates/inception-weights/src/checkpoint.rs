@@ -85,6 +85,8 @@ pub struct Metadata(pub(crate) BTreeMap<String, String>);
 
 impl Metadata {
     const MODEL: &str = "model";
+    /// The key under which a file says what its weights expect of a picture.
+    pub const PREPROCESSING: &str = "preprocessing";
 
     /// That the file is of `spec`'s network.
     pub fn of(spec: &ModelSpec) -> Self {
@@ -94,6 +96,11 @@ impl Metadata {
     /// The row of [`inception_nn::MODELS`] that the weights are of, where the file says so.
     pub fn model(&self) -> Option<&str> {
         self.0.get(Self::MODEL).map(String::as_str)
+    }
+
+    /// What the weights expect of a picture, as the JSON of `inception_data::Preprocessing`, where the file says so.
+    pub fn preprocessing(&self) -> Option<&str> {
+        self.0.get(Self::PREPROCESSING).map(String::as_str)
     }
 }
 

@@ -1,0 +1,81 @@
+//! Devices by the names of the command line.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::Error;
+
+/// Where a network runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// `burn-flex`: Burn's CPU backend, one operation after the other.
+    Flex,
+    /// `burn-ndarray`: its deprecated predecessor.
+    Ndarray,
+    /// The GPU through wgpu.
+    Wgpu,
+    /// The GPU through wgpu, with SPIR-V kernels.
+    Vulkan,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+impl DeviceKind {
+    /// Every device, compiled in or not.
+    pub const ALL: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Wgpu, Self::Vulkan, Self::Cuda];
+
+    /// The command line's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::Ndarray => "ndarray",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    pub(crate) fn compiled_in() -> Vec<&'static str> {
+        let devices = Self::ALL.into_iter().filter(|kind| kind.open().is_ok());
+        devices.map(Self::name).collect()
+    }
+
+    /// The Burn device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDevice`] if it was not compiled in.
+    pub fn open(self) -> Result<Device, Error> {
+        match self {
+            Self::Flex => Ok(Device::flex()),
+            // Deprecated upstream in favour of flex, and kept because the project's owner names it.
+            #[allow(deprecated)]
+            Self::Ndarray => Ok(Device::ndarray()),
+            Self::Wgpu | Self::Vulkan | Self::Cuda => Err(Error::NoDevice { device: self }),
+        }
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no device has.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no device is named `{0}`; there are {}", DeviceKind::ALL.map(DeviceKind::name).join(", "))]
+pub struct UnknownDevice(String);
+
+impl FromStr for DeviceKind {
+    type Err = UnknownDevice;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
+        let mut kinds = Self::ALL.into_iter();
+        kinds
+            .find(|kind| kind.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| UnknownDevice(name.to_owned()))
+    }
+}

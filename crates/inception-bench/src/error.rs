@@ -1,0 +1,38 @@
+use crate::device::DeviceKind;
+
+/// What can go wrong between a picture and its class.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device was not compiled in.
+    #[error("this build has no `{device}` device; it has {}", DeviceKind::compiled_in().join(", "))]
+    NoDevice {
+        /// The device asked for.
+        device: DeviceKind,
+    },
+    /// The weights do not load.
+    #[error(transparent)]
+    Weights(#[from] inception_weights::Error),
+    /// The weights say something about themselves that cannot be read.
+    #[error("the weights' own `{key}` cannot be read")]
+    Metadata {
+        /// The key in the file's metadata.
+        key: &'static str,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The network cannot be built or run.
+    #[error(transparent)]
+    Network(#[from] inception_nn::Error),
+    /// The picture cannot be used.
+    #[error(transparent)]
+    Picture(#[from] inception_data::Error),
+    /// The device failed while computing.
+    #[error("the {device} device failed: {reason}")]
+    Device {
+        /// The device.
+        device: DeviceKind,
+        /// What it said.
+        reason: String,
+    },
+}
