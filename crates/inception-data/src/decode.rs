@@ -8,8 +8,6 @@ use crate::image::{RgbImage, byte_count};
 use crate::{jpeg, png};
 
 /// The most pixels that [`decode`] and [`read`] accept: 2^27, that is 384 MiB of RGB.
-///
-/// ImageNet's largest picture has half as many.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
 /// Decodes the JPEG or PNG in `bytes` to 8-bit RGB, `[height, width, 3]`.

@@ -51,6 +51,7 @@
 //!
 //! - A JPEG that ends before its end-of-image marker is [`Error::Truncated`]. cv2 prints a warning at most and returns
 //!   the picture with what is missing filled in grey, which would count as a wrong answer of the network.
+//!   A cut file that somebody closed with that marker is believed, as by cv2.
 //! - PaddleClas fails with `'NoneType' object has no attribute 'shape'` where cv2 cannot read a file; here each reason
 //!   is its own [`Error`].
 //! - Only JPEG and PNG are read (told apart by content, as cv2 does); any other format is
