@@ -9,8 +9,9 @@ no weights need to be stored. Keys are PaddleClas's own: whoever loads them must
 Each file holds, for one image size:
   keys      every key of the state dict with its shape, in order
   stages    name, shape, mean and 2-norm of the map after each stage for image 0
-  logits    of images 0, 1 and 2
-  batch     sizes that were run; image i of a batch is image i of the formula
+  logits    of images 0, 1 and 2 of the formula, run as one batch
+  photograph  logits of a photograph, read and preprocessed by PaddleClas's own operators
+  parameters, macs  trainable values, and multiply-adds of inference on one image, counted over Paddle's layers
 and for GoogLeNet the logits of both auxiliary heads and the main logits at 299.
 """
 import inspect
@@ -149,6 +150,45 @@ def run(model, x, stages=()):
     return out, rows
 
 
+def count(model, x):
+    """Trainable values, and multiply-adds on the way from the image to the main logits."""
+    import paddle
+
+    macs = []
+    auxiliary = ("_conv_o", "_fc_o1", "_fc_o2", "_out1", "_out2")  # GoogLeNet's heads; its classifier is _fc_out
+
+    def conv(layer, args, out):
+        macs.append(int(np.prod(out.shape[2:])) * int(np.prod(layer.weight.shape)))
+
+    hooks = []
+    for name, layer in model.named_sublayers():
+        if name.startswith(auxiliary):
+            continue
+        if isinstance(layer, paddle.nn.Conv2D):
+            hooks.append(layer.register_forward_post_hook(conv))
+        elif isinstance(layer, paddle.nn.Linear):
+            hooks.append(layer.register_forward_post_hook(lambda layer, args, out: macs.append(int(layer.weight.size))))
+    with paddle.no_grad():
+        model(paddle.to_tensor(x))
+    for hook in hooks:
+        hook.remove()
+    return sum(int(p.size) for p in model.parameters() if not p.stop_gradient), sum(macs)
+
+
+def photograph(size):
+    """The input that PaddleClas's evaluation makes of a photograph, [1, 3, size, size]."""
+    from paddleclas.deploy.python import preprocess as op  # the wheel's copy of ppcls/data/preprocess/ops/operators.py
+
+    short = 256 if size == 224 else 320
+    with open(os.path.join(HERE, "../images/ILSVRC2012_val_00000010.jpeg"), "rb") as file:
+        x = file.read()
+    for step in (op.DecodeImage(to_rgb=True, channel_first=False), op.ResizeImage(resize_short=short), op.CropImage(size=size),
+                 op.NormalizeImage(scale="1.0/255.0", mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], order="hwc"),
+                 op.ToCHWImage()):
+        x = step(x)
+    return x[None].astype(np.float32)
+
+
 def floats(a):
     """Decimal digits that give the same f32 back."""
     return [float(np.format_float_positional(v, unique=True)) if abs(v) > 1e-4 else float(str(v)) for v in np.asarray(a, np.float32).ravel()]
@@ -172,7 +212,8 @@ def write(name):
     assert spread > 1e-2, f"the logits depend on the image: {spread}"
     golden = {"model": stem, "output_stride": int(stride or 32), "size": size,
               "versions": {"paddlepaddle": paddle.__version__, "paddleclas": "2.6.0", "numpy": np.__version__},
-              "stages": stages, "logits": [floats(row) for row in logits]}
+              "stages": stages, "logits": [floats(row) for row in logits],
+              "photograph": floats(run(model, photograph(size))[0][0][0])}
     if auxiliary:
         golden["auxiliary"] = [[floats(row) for row in head] for head in auxiliary]
         # The auxiliary heads fit 224 only and would stop the main path: give them the 3x3 map that they want.
@@ -180,6 +221,7 @@ def write(name):
         golden["logits_299"] = [floats(run(model, images(1, 299))[0][0][0])]
     if not stride:
         golden["keys"] = keys
+        golden["parameters"], golden["macs"] = count(model, x[:1])
     path = os.path.join(HERE, name + ".json")
     with open(path, "w") as file:
         # One line a top-level entry: small diffs.

@@ -66,8 +66,10 @@ impl fmt::Display for DeviceKind {
 
 /// A name that no device has.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no device is named `{0}`; there are {}", DeviceKind::ALL.map(DeviceKind::name).join(", "))]
-pub struct UnknownDevice(String);
+#[error("no device is named `{name}`; there are {}", DeviceKind::ALL.map(DeviceKind::name).join(", "))]
+pub struct UnknownDevice {
+    name: String,
+}
 
 impl FromStr for DeviceKind {
     type Err = UnknownDevice;
@@ -76,6 +78,6 @@ impl FromStr for DeviceKind {
         let mut kinds = Self::ALL.into_iter();
         kinds
             .find(|kind| kind.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| UnknownDevice(name.to_owned()))
+            .ok_or_else(|| UnknownDevice { name: name.to_owned() })
     }
 }
