@@ -1,2 +1,53 @@
-//! The commands.
-fn main() {}
+//! The commands of the workspace; `cargo xtask --help` lists them. Each parses, calls a crate, and prints.
+
+mod args;
+mod check;
+mod models;
+mod predict;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3 and V4.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110)]
+#[command(after_help = models::help())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what is in a picture
+    Predict(predict::Predict),
+    /// List the models with their exact parameters and multiply-adds beside the published figures
+    Models(models::Models),
+    /// Check the workspace: formatting, lints, docs, tests, cheapest first
+    Check(check::Check),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Predict(command) => command.run(),
+        Command::Models(command) => command.run(),
+        Command::Check(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough: `cargo xtask models | head -1` is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do if standard error is closed, too.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    io_errors.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
+}

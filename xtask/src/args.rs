@@ -1,0 +1,83 @@
+//! Flags that several commands have.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use inception_bench::{DeviceKind, Weights};
+use inception_nn::ModelSpec;
+
+/// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
+fn model(name: &str) -> Result<&'static ModelSpec, inception_nn::Error> {
+    inception_nn::model(name)
+}
+
+/// Which networks.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Networks by name, whatever the case; several with commas between
+    #[arg(long = "model", value_name = "NAME", value_delimiter = ',', required = true, value_parser = model)]
+    pub models: Vec<&'static ModelSpec>,
+}
+
+/// Which weights.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct WeightArgs {
+    /// A checkpoint; its format is found from its content
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Weights drawn from --seed: for trying things out; the classes mean nothing
+    #[arg(long)]
+    random_weights: bool,
+}
+
+impl WeightArgs {
+    /// The weights asked for; clap has seen to it that there is exactly one of the flags.
+    pub fn weights(&self, seed: u64) -> Weights {
+        match &self.weights {
+            Some(file) => Weights::File(file.clone()),
+            None => Weights::Random { seed },
+        }
+    }
+}
+
+/// In which numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Where and how a network runs.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// Where to run: flex or ndarray
+    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    pub device: DeviceKind,
+    /// Numbers to compute in
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// CPU threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl DeviceArgs {
+    /// Makes the process compute as asked for; to be called once, before anything computes.
+    pub fn apply(&self) -> anyhow::Result<()> {
+        self.device.open()?;
+        if self.precision != Precision::F32 {
+            bail!("the {} device computes in f32 only; leave --precision out", self.device);
+        }
+        if let Some(threads) = self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            pool.build_global().context("starting the threads")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! `cargo xtask predict`
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use inception_bench::{Guess, Prediction, Predictor};
+use serde::Serialize;
+
+use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
+
+#[derive(Args)]
+pub struct Predict {
+    #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Pictures, JPEG or PNG
+    #[arg(long = "image", value_name = "FILE", required = true, num_args = 1..)]
+    images: Vec<PathBuf>,
+    /// How many classes to print for each picture
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    top_k: usize,
+    /// With --json: all logits, too
+    #[arg(long, requires = "json")]
+    with_logits: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    image: &'a Path,
+    model: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
+    top: Vec<Guess>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<&'a [f32]>,
+}
+
+impl Predict {
+    pub fn run(&self) -> anyhow::Result<()> {
+        self.device.apply()?;
+        let mut failures = 0;
+        for spec in &self.models.models {
+            let weights = self.weights.weights(self.device.seed);
+            let predictor = Predictor::new(spec, &weights, self.device.device)?;
+            for warning in predictor.warnings() {
+                eprintln!("warning: {}: {warning}", spec.name);
+            }
+            for image in &self.images {
+                // A picture that cannot be used does not cost the others their answers.
+                match self.predict(&predictor, image) {
+                    Ok(prediction) => self.print(&predictor, image, &prediction)?,
+                    Err(error) => {
+                        failures += 1;
+                        eprintln!("error: {error:#}");
+                    }
+                }
+            }
+        }
+        if failures > 0 {
+            bail!("{failures} of {} predictions failed", self.images.len() * self.models.models.len());
+        }
+        Ok(())
+    }
+
+    fn predict(&self, predictor: &Predictor, image: &Path) -> anyhow::Result<Prediction> {
+        let picture = inception_data::read(image)?;
+        predictor.predict(&picture).with_context(|| image.display().to_string())
+    }
+
+    fn print(&self, predictor: &Predictor, image: &Path, prediction: &Prediction) -> anyhow::Result<()> {
+        let top = predictor.top(prediction, self.top_k);
+        let model = predictor.spec().name;
+        let mut out = stdout().lock();
+        if self.json {
+            let logits = self.with_logits.then_some(&prediction.logits[..]);
+            let line = Line { image, model, warnings: predictor.warnings(), top, logits };
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+            return Ok(());
+        }
+        writeln!(out, "{} ({model})", image.display())?;
+        for guess in top {
+            let Guess { index, label, probability } = guess;
+            writeln!(out, "  {:6.2} %  {index:4}  {}", probability * 100.0, label.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
