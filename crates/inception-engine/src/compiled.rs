@@ -105,6 +105,48 @@ fn choose_isa(asked: Option<Isa>) -> Result<&'static Kernels, Error> {
     Kernels::of(isa).ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
 }
 
+#[cfg(feature = "capture")]
+impl Compiled {
+    /// Captures `forward(module, images)` for images of `input`, `[channels, height, width]`, and compiles it. The module
+    /// is not needed afterwards: the weights are kept in packed form.
+    ///
+    /// # Errors
+    /// [`Error::Capture`] or [`Error::Unsupported`] if the module cannot be captured or holds an operation that the
+    /// engine does not have; otherwise as [`Compiled::from_graph`].
+    pub fn new<M: burn::module::Module, const D: usize>(
+        module: &M,
+        forward: impl FnOnce(&M, burn::tensor::Tensor<4>) -> burn::tensor::Tensor<D>,
+        input: [usize; 3],
+        options: &Options,
+    ) -> Result<Compiled, Error> {
+        Compiled::from_graph(crate::capture(module, forward, input)?, options)
+    }
+
+    /// Runs a batch of images on whatever device, and puts the results there: `[batch, channels]` for `D` = 2,
+    /// `[batch, channels, height, width]` for `D` = 4.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`]; [`Error::Capture`] if the device does not hand out its data as `f32`.
+    pub fn run_tensor<const D: usize>(
+        &self,
+        images: burn::tensor::Tensor<4>,
+    ) -> Result<burn::tensor::Tensor<D>, Error> {
+        use burn::tensor::{Tensor, TensorData};
+        let (device, batch) = (images.device(), images.dims()[0]);
+        let data = images.try_into_data_as::<f32>().map_err(|error| Error::Capture(error.to_string()))?;
+        let data = data.as_slice::<f32>().map_err(|error| Error::Capture(error.to_string()))?;
+        let output = self.run(data, batch)?;
+        let Shape { height, width, channels } = self.output;
+        let full = [batch, channels, height, width];
+        let mut dims = [1; D];
+        for (axis, dim) in full.iter().enumerate() {
+            // What does not fit the rank asked for goes into the last axis.
+            dims[axis.min(D - 1)] *= dim;
+        }
+        Ok(Tensor::from_data(TensorData::new(output, dims), &device))
+    }
+}
+
 impl Compiled {
     /// Compiles a graph: runs the passes, plans, and packs the weights.
     ///

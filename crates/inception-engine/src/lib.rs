@@ -1,5 +1,7 @@
 //! Compiles convolutional Burn modules for the CPU.
 
+#[cfg(feature = "capture")]
+mod capture;
 mod compiled;
 mod error;
 pub mod graph;
@@ -10,6 +12,8 @@ mod plan;
 mod steps;
 mod threads;
 
+#[cfg(feature = "capture")]
+pub use capture::capture;
 pub use compiled::{Compiled, LayerTime, Options};
 pub use error::Error;
 pub use graph::Shape;

@@ -9,9 +9,6 @@ use crate::steps::{
     Panels, PoolStep, Prologue, Step, WinogradStep,
 };
 
-/// Channels below which a Winograd transform costs more than it saves.
-const WINOGRAD_CHANNELS: usize = 16;
-
 /// A step with its place in the plan.
 pub(crate) struct Planned {
     /// What to run.
@@ -278,14 +275,20 @@ impl Storage {
     }
 }
 
-/// The Winograd transform for a convolution, if there is one that pays.
-pub(crate) fn transform(conv: &Conv) -> Option<TransformSpec> {
+/// The Winograd transform for a convolution whose output is `output` pixels, if there is one that pays.
+pub(crate) fn transform(conv: &Conv, output: [usize; 2]) -> Option<TransformSpec> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = stride == [1; 2] && dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
-    if !plain || conv.in_channels() < WINOGRAD_CHANNELS || conv.out_channels < WINOGRAD_CHANNELS {
-        return None;
-    }
-    TRANSFORMS.iter().copied().find(|spec| spec.kernel == kernel)
+    let spec = TRANSFORMS.iter().copied().find(|spec| spec.kernel == kernel)?;
+    let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
+    // Cost in multiply-adds of one image. A transform touches each of its floats a few times, by vectors but mostly
+    // from the second-level cache, so that a float costs about as much as this many multiply-adds:
+    const TOUCH: f64 = 24.0;
+    let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
+    let positions = (spec.points[0] * spec.points[1] * tiles) as f64;
+    let fast = positions * (channels * out_channels + TOUCH * (channels + out_channels));
+    let direct = (output[0] * output[1] * conv.taps()) as f64 * channels * out_channels;
+    (plain && fast < direct).then_some(spec)
 }
 
 /// Collects steps.
@@ -360,7 +363,7 @@ impl Builder<'_> {
                 input: self.view(node.inputs[0])?,
                 out: self.view(id)?,
             }),
-            Op::Conv(conv) => match transform(conv) {
+            Op::Conv(conv) => match transform(conv, self.size(id)) {
                 Some(spec) if !exact && node.inputs.len() == 1 => Box::new(WinogradStep::new(
                     conv,
                     spec,

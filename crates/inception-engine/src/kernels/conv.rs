@@ -70,19 +70,49 @@ unsafe fn block<S: Simd, const MR: usize, const NZ: usize>(t: &Tile, col: usize)
                 }
             }
         }
+        // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have to live
+        // in memory, where an index can reach them, all through the loop above.
         for z in 0..NZ {
-            let c = col + z * S::LANES;
-            if c >= t.valid {
-                break;
+            let bias = S::load(t.bias.add(col + z * S::LANES));
+            for acc in &mut acc {
+                acc[z] = S::add(acc[z], bias);
             }
-            let n = t.valid - c;
-            let (bias, floor) = (S::load(t.bias.add(c)), S::load(t.floor.add(c)));
-            for (r, acc) in acc.iter().enumerate() {
-                let mut v = S::add(acc[z], bias);
-                if !t.residual.is_null() {
-                    v = S::add(v, S::load_n(t.residual.add(r * t.ld_residual + c), n));
+        }
+        let valid = t.valid.saturating_sub(col);
+        if valid >= NZ * S::LANES {
+            store::<S, MR, NZ, true>(t, col, valid, acc);
+        } else {
+            store::<S, MR, NZ, false>(t, col, valid, acc);
+        }
+    }
+}
+
+/// Adds the residual, applies the floor and stores the first `valid` columns; all of them if `FULL`.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+unsafe fn store<S: Simd, const MR: usize, const NZ: usize, const FULL: bool>(
+    t: &Tile,
+    col: usize,
+    valid: usize,
+    mut acc: [[S::V; NZ]; MR],
+) {
+    // SAFETY: `valid` columns of each row exist in out and residual; the floor is padded to the panel's width.
+    unsafe {
+        let lanes = |z: usize| if FULL { S::LANES } else { valid.saturating_sub(z * S::LANES) };
+        if !t.residual.is_null() {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                for (z, acc) in acc.iter_mut().enumerate() {
+                    let residual = t.residual.add(r * t.ld_residual + col + z * S::LANES);
+                    *acc = S::add(*acc, S::load_n(residual, lanes(z)));
                 }
-                S::store_n(t.out.add(r * t.ld_out + c), S::max(v, floor), n);
+            }
+        }
+        for z in 0..NZ {
+            let floor = S::load(t.floor.add(col + z * S::LANES));
+            for (r, acc) in acc.iter().enumerate() {
+                S::store_n(t.out.add(r * t.ld_out + col + z * S::LANES), S::max(acc[z], floor), lanes(z));
             }
         }
     }

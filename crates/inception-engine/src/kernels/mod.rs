@@ -14,17 +14,59 @@ use conv::Tile;
 use depthwise::{Depthwise, Segment};
 use isa::Isa;
 use pointwise::{Elementwise, Window};
-use winograd::{F43, One, TileIn, TileOut};
+use winograd::{F43, F45, F47, One, TileIn, TileOut};
 
-/// A pair of one-dimensional Winograd schemes, vertical and horizontal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transform {
-    /// F(4x4, 3x3).
-    F43xF43,
-    /// F(4, 3) along rows: kernels of 1x3.
-    OnexF43,
-    /// F(4, 3) along columns: kernels of 3x1.
-    F43xOne,
+/// Declares the Winograd transforms: the enum that names them, their table, and the dispatch on them.
+macro_rules! transforms {
+    ($($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal;)*) => {
+        /// A pair of one-dimensional Winograd schemes, vertical and horizontal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Transform {
+            $($(#[$doc])* $variant,)*
+        }
+
+        /// Every transform that the kernels have.
+        pub(crate) const TRANSFORMS: &[TransformSpec] = &[$(spec::<$y, $x>(Transform::$variant, $name),)*];
+
+        /// See [`winograd::input`].
+        ///
+        /// # Safety
+        /// As that function.
+        #[inline(always)]
+        unsafe fn winograd_input<S: isa::Simd>(transform: Transform, t: &TileIn) {
+            match transform {
+                // SAFETY: the caller's promise, unchanged.
+                $(Transform::$variant => unsafe { winograd::input::<S, $y, $x>(t) },)*
+            }
+        }
+
+        /// See [`winograd::output`].
+        ///
+        /// # Safety
+        /// As that function.
+        #[inline(always)]
+        unsafe fn winograd_output<S: isa::Simd>(transform: Transform, t: &TileOut) {
+            match transform {
+                // SAFETY: the caller's promise, unchanged.
+                $(Transform::$variant => unsafe { winograd::output::<S, $y, $x>(t) },)*
+            }
+        }
+    };
+}
+
+transforms! {
+    /// Kernels of 3x3.
+    F43xF43: F43, F43, "winograd F(4x4,3x3)";
+    /// Kernels of 5x5.
+    F45xF45: F45, F45, "winograd F(4x4,5x5)";
+    /// Kernels of 1x3.
+    OnexF43: One, F43, "winograd F(4,3) along rows";
+    /// Kernels of 3x1.
+    F43xOne: F43, One, "winograd F(4,3) along columns";
+    /// Kernels of 1x7.
+    OnexF47: One, F47, "winograd F(4,7) along rows";
+    /// Kernels of 7x1.
+    F47xOne: F47, One, "winograd F(4,7) along columns";
 }
 
 /// What a transform costs and how its weights are made.
@@ -40,8 +82,8 @@ pub(crate) struct TransformSpec {
     pub kernel: [usize; 2],
     /// Multiplications along each axis.
     pub points: [usize; 2],
-    /// `G` of each axis.
-    pub g: [&'static [&'static [f64]]; 2],
+    /// The pairs of points of each axis.
+    pub pairs: [&'static [f64]; 2],
 }
 
 const fn spec<Y: winograd::Scheme, X: winograd::Scheme>(
@@ -54,16 +96,9 @@ const fn spec<Y: winograd::Scheme, X: winograd::Scheme>(
         outputs: [Y::M, X::M],
         kernel: [Y::R, X::R],
         points: [Y::POINTS, X::POINTS],
-        g: [Y::G, X::G],
+        pairs: [Y::PAIRS, X::PAIRS],
     }
 }
-
-/// Every transform that the kernels have.
-pub(crate) const TRANSFORMS: &[TransformSpec] = &[
-    spec::<F43, F43>(Transform::F43xF43, "winograd F(4x4,3x3)"),
-    spec::<One, F43>(Transform::OnexF43, "winograd F(4,3) along rows"),
-    spec::<F43, One>(Transform::F43xOne, "winograd F(4,3) along columns"),
-];
 
 /// The kernels of one instruction set.
 ///
@@ -123,24 +158,12 @@ macro_rules! table {
             $(#[$features])*
             unsafe fn winograd_input(transform: Transform, t: &TileIn) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe {
-                    match transform {
-                        Transform::F43xF43 => winograd::input::<$simd, F43, F43>(t),
-                        Transform::OnexF43 => winograd::input::<$simd, One, F43>(t),
-                        Transform::F43xOne => winograd::input::<$simd, F43, One>(t),
-                    }
-                }
+                unsafe { super::winograd_input::<$simd>(transform, t) }
             }
             $(#[$features])*
             unsafe fn winograd_output(transform: Transform, t: &TileOut) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe {
-                    match transform {
-                        Transform::F43xF43 => winograd::output::<$simd, F43, F43>(t),
-                        Transform::OnexF43 => winograd::output::<$simd, One, F43>(t),
-                        Transform::F43xOne => winograd::output::<$simd, F43, One>(t),
-                    }
-                }
+                unsafe { super::winograd_output::<$simd>(transform, t) }
             }
             $(#[$features])*
             unsafe fn pool(

@@ -1,41 +1,41 @@
-//! Winograd convolution: `m x m` outputs of an `r x r` kernel from `(m + r - 1)^2` multiplications instead of `m^2 r^2`.
+//! Winograd convolution: `m x m` outputs of an `r x r` kernel from `(m + r - 1)^2` multiplications instead of
+//! `m^2 r^2`.
 //!
-//! A tile of the input is transformed (`B^T d B`), multiplied position by position with transformed weights (`G g G^T`),
-//! summed over input channels, and transformed back (`A^T m A`). The sums over channels are ordinary matrix products, one
-//! for each position of the tile, done by the micro-kernel of `conv`. The transforms here are vectorised over channels.
+//! A tile of the input is transformed (`B^T d B`), multiplied position by position with transformed weights
+//! (`G g G^T`), summed over input channels, and transformed back (`A^T m A`). The sums over channels are ordinary
+//! matrix products, one for each position of the tile, done by the micro-kernel of `conv`. The transforms here are
+//! vectorised over channels.
 //!
-//! The two axes are independent: each has its own [`Scheme`], and an axis along which the kernel is one wide uses [`One`].
+//! The two axes are independent: each has its own [`Scheme`], and an axis along which the kernel is one wide uses
+//! [`One`].
+//!
+//! Every scheme is the Cook-Toom construction on points that come in pairs: 0, `p` and `-p` for each `p` of
+//! [`Scheme::PAIRS`], and infinity. With `Q(x)` the product of all `x^2 - p^2`, the rows of `B^T` are the
+//! coefficients of `Q` for the point 0, of `x Q` for infinity, and of `x (x + p) Q / (x^2 - p^2)` for `p`. The two
+//! members of a pair thus share their even and their odd half, which halves the work; and no rows need balancing,
+//! since a factor that is a power of two does not change a rounding.
 
 use super::isa::Simd;
 
 /// The longest transform: F(4, 7) has ten points.
 pub(crate) const MAX_POINTS: usize = 10;
+const MAX_PAIRS: usize = MAX_POINTS / 2 - 1;
 
 /// A one-dimensional algorithm F(M, R): `M` outputs of an `R`-tap filter from `POINTS = M + R - 1` multiplications.
 ///
-/// Arrays are [`MAX_POINTS`] long so that one signature serves all schemes; entries past `POINTS` (or `M`) are not read,
-/// and the compiler removes them.
+/// Arrays are [`MAX_POINTS`] long so that one signature serves all schemes; entries past `POINTS` (or `M`) are not
+/// read, and the compiler removes them.
 pub(crate) trait Scheme {
     /// Outputs of a tile along this axis.
     const M: usize;
     /// Kernel taps along this axis.
     const R: usize;
+    /// The finite points other than 0, one of each pair.
+    const PAIRS: &'static [f64];
     /// Inputs of a tile, and multiplications.
     const POINTS: usize = Self::M + Self::R - 1;
-    /// `G`, `[POINTS][R]`, applied to the weights once, in f64.
-    const G: &'static [&'static [f64]];
-
-    /// `B^T d`
-    ///
-    /// # Safety
-    /// See [`Simd`].
-    unsafe fn input<S: Simd>(d: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS];
-
-    /// `A^T m`
-    ///
-    /// # Safety
-    /// See [`Simd`].
-    unsafe fn output<S: Simd>(m: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS];
+    /// What the transforms multiply by.
+    const COEFFICIENTS: Coefficients = Coefficients::of(Self::PAIRS);
 }
 
 /// The identity, for an axis along which the kernel has one tap.
@@ -44,76 +44,190 @@ pub(crate) struct One;
 impl Scheme for One {
     const M: usize = 1;
     const R: usize = 1;
-    const G: &'static [&'static [f64]] = &[&[1.0]];
+    const PAIRS: &'static [f64] = &[];
+}
 
-    #[inline(always)]
-    unsafe fn input<S: Simd>(d: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
-        d
+macro_rules! schemes {
+    ($($(#[$doc:meta])* $name:ident: F($m:literal, $r:literal) on $pairs:expr;)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl Scheme for $name {
+            const M: usize = $m;
+            const R: usize = $r;
+            const PAIRS: &'static [f64] = &$pairs;
+        }
+
+        // A scheme of M + R - 1 points has 0, infinity, and pairs.
+        const _: () = assert!($name::PAIRS.len() * 2 + 2 == $name::POINTS);
+    )*};
+}
+
+schemes! {
+    /// 1.5 multiplications an output instead of 3.
+    F43: F(4, 3) on [1.0, 2.0];
+    /// 2 multiplications an output instead of 5.
+    F45: F(4, 5) on [1.0, 2.0, 0.5];
+    /// 2.5 multiplications an output instead of 7. With 3/4 the error is half of that with the usual 4 and -1/4.
+    F47: F(4, 7) on [1.0, 2.0, 0.5, 0.75];
+}
+
+/// The numbers of a scheme, computed by the compiler.
+pub(crate) struct Coefficients {
+    /// Coefficients of `Q` at the even powers.
+    q: [f32; MAX_PAIRS + 1],
+    /// For each pair the coefficients of `Q / (x^2 - p^2)` at the even powers,
+    even: [[f32; MAX_PAIRS]; MAX_PAIRS],
+    /// and `p` times them.
+    odd: [[f32; MAX_PAIRS]; MAX_PAIRS],
+    /// Powers of `p` for each pair.
+    powers: [[f32; MAX_POINTS]; MAX_PAIRS],
+}
+
+/// Coefficients, in powers of `x^2`, of the product of `x^2 - p^2` over all pairs but number `skip`.
+const fn product(pairs: &[f64], skip: usize) -> [f64; MAX_PAIRS + 1] {
+    let mut q = [0.0; MAX_PAIRS + 1];
+    q[0] = 1.0;
+    let mut k = 0;
+    while k < pairs.len() {
+        if k != skip {
+            let mut j = MAX_PAIRS;
+            while j > 0 {
+                q[j] = q[j - 1] - pairs[k] * pairs[k] * q[j];
+                j -= 1;
+            }
+            q[0] *= -pairs[k] * pairs[k];
+        }
+        k += 1;
     }
-    #[inline(always)]
-    unsafe fn output<S: Simd>(m: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
-        m
+    q
+}
+
+impl Coefficients {
+    const fn of(pairs: &[f64]) -> Self {
+        let mut c = Coefficients {
+            q: [0.0; MAX_PAIRS + 1],
+            even: [[0.0; MAX_PAIRS]; MAX_PAIRS],
+            odd: [[0.0; MAX_PAIRS]; MAX_PAIRS],
+            powers: [[0.0; MAX_POINTS]; MAX_PAIRS],
+        };
+        let q = product(pairs, usize::MAX);
+        let mut j = 0;
+        while j <= MAX_PAIRS {
+            c.q[j] = q[j] as f32;
+            j += 1;
+        }
+        let mut k = 0;
+        while k < pairs.len() {
+            let q = product(pairs, k);
+            let mut j = 0;
+            while j < MAX_PAIRS {
+                c.even[k][j] = q[j] as f32;
+                c.odd[k][j] = (q[j] * pairs[k]) as f32;
+                j += 1;
+            }
+            let (mut i, mut power) = (0, 1.0);
+            while i < MAX_POINTS {
+                c.powers[k][i] = power as f32;
+                power *= pairs[k];
+                i += 1;
+            }
+            k += 1;
+        }
+        c
     }
 }
 
-/// `B^T` for the points 0, 1, -1, 2, -2 and infinity: it depends on the points only, so F(4, 3) and F(2, 5) share it.
+/// `G` of the scheme with these pairs and `r` taps: one row for each point, in the order 0, p, -p, ..., infinity.
+pub(crate) fn weight_transform(pairs: &[f64], r: usize) -> Vec<Vec<f64>> {
+    if r == 1 {
+        return vec![vec![1.0]];
+    }
+    let row =
+        |point: f64, factor: f64| (0..r).map(|tap| point.powi(tap as i32) / factor).collect::<Vec<f64>>();
+    let mut g = vec![row(0.0, pairs.iter().map(|p| -p * p).product())];
+    for p in pairs {
+        // The product of the differences from all other points.
+        let others: f64 = pairs.iter().filter(|q| *q != p).map(|q| p * p - q * q).product();
+        g.extend([*p, -p].map(|point| row(point, 2.0 * p * p * others)));
+    }
+    g.push((0..r).map(|tap| f64::from(u8::from(tap == r - 1))).collect());
+    g
+}
+
+/// `B^T d`
+///
+/// # Safety
+/// See [`Simd`].
 #[inline(always)]
-unsafe fn six_points<S: Simd>(d: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
+unsafe fn transform_input<S: Simd, T: Scheme>(d: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
+    if T::POINTS == 1 {
+        return d;
+    }
+    let pairs = T::PAIRS.len();
+    let c = const { &T::COEFFICIENTS };
+    let mut o = d;
     // SAFETY: register arithmetic; see `Simd`.
     unsafe {
-        let (two, four, five) = (S::splat(2.0), S::splat(4.0), S::splat(-5.0));
-        let minus_four = S::splat(-4.0);
-        // Points p and -p share an even and an odd half.
-        let even1 = S::fma(minus_four, d[2], d[4]);
-        let odd1 = S::fma(minus_four, d[1], d[3]);
-        let even2 = S::sub(d[4], d[2]);
-        let odd2 = S::mul(two, S::sub(d[3], d[1]));
-        let mut o = d;
-        o[0] = S::fma(four, d[0], S::fma(five, d[2], d[4]));
-        o[1] = S::add(even1, odd1);
-        o[2] = S::sub(even1, odd1);
-        o[3] = S::add(even2, odd2);
-        o[4] = S::sub(even2, odd2);
-        o[5] = S::fma(four, d[1], S::fma(five, d[3], d[5]));
-        o
-    }
-}
-
-/// F(4, 3): 1.5 multiplications an output instead of 3.
-pub(crate) struct F43;
-
-impl Scheme for F43 {
-    const M: usize = 4;
-    const R: usize = 3;
-    const G: &'static [&'static [f64]] = &[
-        &[1.0 / 4.0, 0.0, 0.0],
-        &[-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-        &[-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-        &[1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-        &[1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-        &[0.0, 0.0, 1.0],
-    ];
-
-    #[inline(always)]
-    unsafe fn input<S: Simd>(d: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
-        // SAFETY: as the caller's.
-        unsafe { six_points::<S>(d) }
-    }
-
-    #[inline(always)]
-    unsafe fn output<S: Simd>(m: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
-        // SAFETY: register arithmetic; see `Simd`.
-        unsafe {
-            let (sum1, dif1) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-            let (sum2, dif2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-            let mut o = m;
-            o[0] = S::add(m[0], S::add(sum1, sum2));
-            o[1] = S::fma(S::splat(2.0), dif2, dif1);
-            o[2] = S::fma(S::splat(4.0), sum2, sum1);
-            o[3] = S::add(S::fma(S::splat(8.0), dif2, dif1), m[5]);
-            o
+        // The leading coefficient of each polynomial is one.
+        let (mut zero, mut infinity) = (d[2 * pairs], d[2 * pairs + 1]);
+        for j in 0..pairs {
+            zero = S::fma(S::splat(c.q[j]), d[2 * j], zero);
+            infinity = S::fma(S::splat(c.q[j]), d[2 * j + 1], infinity);
+        }
+        o[0] = zero;
+        o[2 * pairs + 1] = infinity;
+        for k in 0..pairs {
+            let mut even = d[2 * pairs];
+            let mut odd = S::mul(S::splat(c.powers[k][1]), d[2 * pairs - 1]);
+            for j in 0..pairs - 1 {
+                even = S::fma(S::splat(c.even[k][j]), d[2 * j + 2], even);
+                odd = S::fma(S::splat(c.odd[k][j]), d[2 * j + 1], odd);
+            }
+            o[2 * k + 1] = S::add(even, odd);
+            o[2 * k + 2] = S::sub(even, odd);
         }
     }
+    o
+}
+
+/// `A^T m`
+///
+/// # Safety
+/// See [`Simd`].
+#[inline(always)]
+unsafe fn transform_output<S: Simd, T: Scheme>(m: [S::V; MAX_POINTS]) -> [S::V; MAX_POINTS] {
+    if T::POINTS == 1 {
+        return m;
+    }
+    let pairs = T::PAIRS.len();
+    let c = const { &T::COEFFICIENTS };
+    let mut o = m;
+    // SAFETY: register arithmetic; see `Simd`.
+    unsafe {
+        let (mut sum, mut difference) = (m, m);
+        for k in 0..pairs {
+            sum[k] = S::add(m[2 * k + 1], m[2 * k + 2]);
+            difference[k] = S::sub(m[2 * k + 1], m[2 * k + 2]);
+        }
+        for (i, o) in o.iter_mut().enumerate().take(T::M) {
+            // Even powers of p and -p are equal, odd ones opposite.
+            let halves = if i % 2 == 0 { &sum } else { &difference };
+            // The point 0 has no part in any output but the first, infinity in none but the last.
+            let mut acc = S::mul(S::splat(c.powers[0][i]), halves[0]);
+            for (half, powers) in halves.iter().zip(&c.powers).take(pairs).skip(1) {
+                acc = S::fma(S::splat(powers[i]), *half, acc);
+            }
+            if i == 0 {
+                acc = S::add(acc, m[0]);
+            }
+            if i == T::M - 1 {
+                acc = S::add(acc, m[2 * pairs + 1]);
+            }
+            *o = acc;
+        }
+    }
+    o
 }
 
 /// One input tile.
@@ -180,14 +294,14 @@ pub(super) unsafe fn input<S: Simd, Y: Scheme, X: Scheme>(t: &TileIn) {
                         *d = S::load_n(t.image.add((y * t.input[1] + x) * t.ld + c), n);
                     }
                 }
-                *d = X::input::<S>(*d);
+                *d = transform_input::<S, X>(*d);
             }
             for j in 0..X::POINTS {
                 let mut column = [zero; MAX_POINTS];
                 for (e, row) in column.iter_mut().zip(&d).take(Y::POINTS) {
                     *e = row[j];
                 }
-                let column = Y::input::<S>(column);
+                let column = transform_input::<S, Y>(column);
                 for (i, e) in column.iter().enumerate().take(Y::POINTS) {
                     S::store_n(t.v.add((i * X::POINTS + j) * t.position + c), *e, n);
                 }
@@ -215,14 +329,14 @@ pub(super) unsafe fn output<S: Simd, Y: Scheme, X: Scheme>(t: &TileOut) {
                 for (i, e) in column.iter_mut().enumerate().take(Y::POINTS) {
                     *e = S::load_n(t.m.add((i * X::POINTS + j) * t.position + c), n);
                 }
-                let column = Y::output::<S>(column);
+                let column = transform_output::<S, Y>(column);
                 for (e, row) in column.iter().zip(&mut s).take(Y::M) {
                     row[j] = *e;
                 }
             }
             let (bias, floor) = (S::load(t.bias.add(c)), S::load(t.floor.add(c)));
             for (i, row) in s.iter().enumerate().take(Y::M) {
-                let row = X::output::<S>(*row);
+                let row = transform_output::<S, X>(*row);
                 for (j, e) in row.iter().enumerate().take(X::M) {
                     if i < t.valid[0] && j < t.valid[1] {
                         let v = S::max(S::add(*e, bias), floor);

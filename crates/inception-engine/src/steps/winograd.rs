@@ -5,7 +5,7 @@ use super::conv::Panels;
 use super::{Context, Epilogue, Setting, Step, part};
 use crate::graph::Conv;
 use crate::kernels::conv::Tile;
-use crate::kernels::winograd::{TileIn, TileOut};
+use crate::kernels::winograd::{TileIn, TileOut, weight_transform};
 use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{LINE, View};
 
@@ -42,9 +42,10 @@ impl WinogradStep {
         let [kh, kw] = spec.kernel;
         let taps = kh * kw;
         let kernels = &conv.weight;
+        let g = [weight_transform(spec.pairs[0], kh), weight_transform(spec.pairs[1], kw)];
         let position = |py: usize, px: usize| {
             // The weight of position (py, px) is sum G[py][ky] g[ky][kx] G[px][kx]: one factor for each tap.
-            let factor: Vec<f64> = (0..taps).map(|t| spec.g[0][py][t / kw] * spec.g[1][px][t % kw]).collect();
+            let factor: Vec<f64> = (0..taps).map(|t| g[0][py][t / kw] * g[1][px][t % kw]).collect();
             Panels::pack(channels, out_channels, move |o| {
                 let factor = factor.clone();
                 kernels[o * channels * taps..(o + 1) * channels * taps]

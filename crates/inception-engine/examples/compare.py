@@ -1,0 +1,60 @@
+"""Latency of the engine, ONNX Runtime and OpenVINO on the same threads, in alternation: medians and ratios.
+
+usage: PYTHON compare.py BENCH_BINARY MODEL_DIR THREADS BATCH,BATCH,... MODEL [MODEL ...]
+
+Each round gives every runtime a turn (one run to warm up, then a few that count) and then a pause, so that threads that
+still spin for the last runtime do not disturb the next. ratio = best rival's median / ours.
+"""
+import os, subprocess, sys, time
+import numpy as np
+import onnxruntime as ort
+import openvino as ov
+
+bench, models, threads, batches, names = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5:]
+rounds = int(os.environ.get("ROUNDS", "5"))
+ort.set_default_logger_severity(3)
+core = ov.Core()
+engine = subprocess.Popen([bench, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ours(name, batch, runs):
+    engine.stdin.write(f"{name} {threads} {batch} {runs + 1}\n")
+    engine.stdin.flush()
+    return [float(t) for t in engine.stdout.readline().split()][1:]
+
+
+def times(run, runs):
+    run()
+    spent = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        spent.append((time.perf_counter() - start) * 1e3)
+    return spent
+
+
+for name in names:
+    file = f"{models}/{name}.onnx"
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    node = session.get_inputs()[0]
+    for batch in [int(b) for b in batches.split(",")]:
+        x = np.random.randn(batch, *node.shape[1:]).astype(np.float32)
+        model = core.read_model(file)
+        model.reshape([batch, *node.shape[1:]])
+        config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
+        request = core.compile_model(model, "CPU", config).create_infer_request()
+        runs = max(1, 6 // batch)
+        spent = {"engine": [], "onnxruntime": [], "openvino": []}
+        for _ in range(rounds):
+            spent["engine"] += ours(name, batch, runs)
+            time.sleep(0.1)
+            spent["onnxruntime"] += times(lambda: session.run(None, {node.name: x}), runs)
+            time.sleep(0.1)
+            spent["openvino"] += times(lambda: request.infer({0: x}), runs)
+            time.sleep(0.1)
+        median = {k: float(np.median(v)) for k, v in spent.items()}
+        ratio = min(median["onnxruntime"], median["openvino"]) / median["engine"]
+        row = ", ".join(f"{k} {v:.2f}" for k, v in median.items())
+        print(f"{name} threads {threads} batch {batch}: {row}, ratio {ratio:.3f}", flush=True)
