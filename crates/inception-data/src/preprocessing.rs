@@ -1,9 +1,17 @@
 //! From a decoded picture to the input of a network.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use crate::pil::{Filter, PilWindow};
 use crate::resize::Cv2Bilinear;
 use crate::{Error, RgbImage};
+
+/// Mean of ImageNet's pixels, scaled to 0..=1.
+const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Their standard deviation.
+const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// How pixels are interpolated when a picture is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -12,6 +20,23 @@ use crate::{Error, RgbImage};
 pub enum Resampler {
     /// OpenCV's `INTER_LINEAR`: bilinear without antialiasing, in fixed point. PaddleClas's evaluation uses it.
     Cv2Bilinear,
+    /// Pillow's `BILINEAR`: antialiased where the picture shrinks. torchvision's weights use it.
+    PilBilinear,
+    /// Pillow's `BICUBIC`: antialiased where the picture shrinks. Most of timm's weights use it.
+    PilBicubic,
+}
+
+/// Whose arithmetic is followed where the reference implementations differ by a pixel or by the last bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Arithmetic {
+    /// PaddleClas: both sides are multiplied by one factor and rounded half to even; the margin left of and above the
+    /// crop is rounded down; pixels are multiplied by 1/255.
+    Paddleclas,
+    /// torchvision, and timm, which calls it: the longer side is rounded down; that margin is rounded half to even;
+    /// pixels are divided by 255.
+    Torchvision,
 }
 
 /// What a checkpoint expects to be done to a picture. It belongs to the weights, not to the network.
@@ -25,7 +50,7 @@ pub enum Resampler {
 /// let json = serde_json::to_string(&Preprocessing::paddleclas(256, 224))?;
 /// assert_eq!(
 ///     json,
-///     r#"{"resampler":"cv2-bilinear","resize_short":256,"crop":224,"mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}"#
+///     r#"{"resampler":"cv2-bilinear","arithmetic":"paddleclas","resize_short":256,"crop":224,"mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}"#
 /// );
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -34,6 +59,8 @@ pub enum Resampler {
 pub struct Preprocessing {
     /// Interpolation.
     pub resampler: Resampler,
+    /// Rounding of sizes, of the crop's place and of the scaling to 0..=1.
+    pub arithmetic: Arithmetic,
     /// Length of the shorter side after resizing, in pixels; the ratio of the sides is kept up to rounding.
     pub resize_short: u32,
     /// Side of the square that is cut from the centre, in pixels.
@@ -52,10 +79,27 @@ impl Preprocessing {
     pub const fn paddleclas(resize_short: u32, crop: u32) -> Self {
         Self {
             resampler: Resampler::Cv2Bilinear,
+            arithmetic: Arithmetic::Paddleclas,
             resize_short,
             crop,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
+        }
+    }
+
+    /// What torchvision's presets for its weights do (`ImageClassification(crop_size, resize_size)`): Pillow's bilinear
+    /// resizing and ImageNet's mean and standard deviation.
+    ///
+    /// timm's weights take the same with another resampler, mean and standard deviation, and
+    /// `resize_short = floor(crop / crop_pct)`: write the fields.
+    pub const fn torchvision(resize_short: u32, crop: u32) -> Self {
+        Self {
+            resampler: Resampler::PilBilinear,
+            arithmetic: Arithmetic::Torchvision,
+            resize_short,
+            crop,
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
         }
     }
 
@@ -66,8 +110,9 @@ impl Preprocessing {
 
     /// Width and height after resizing a picture of `width` x `height`, in pixels.
     ///
-    /// Both sides are multiplied by `resize_short / shorter side` in double precision and rounded half to even, as
-    /// Python's `round` does in PaddleClas's `ResizeImage`.
+    /// [`Arithmetic::Paddleclas`] multiplies both sides by `resize_short / shorter side` in double precision and rounds
+    /// half to even, as Python's `round` does in PaddleClas's `ResizeImage`. [`Arithmetic::Torchvision`] rounds
+    /// `resize_short * longer side / shorter side` down.
     ///
     /// # Errors
     /// [`Error::ZeroSize`] if a side is 0 before or after, [`Error::ResizeTooLarge`] if one exceeds 2^31 - 1.
@@ -75,10 +120,20 @@ impl Preprocessing {
         if width == 0 || height == 0 {
             return Err(Error::ZeroSize { width: width.into(), height: height.into() });
         }
-        let percent = f64::from(self.resize_short) / f64::from(width.min(height));
-        // Converting saturates and is never negative.
-        let [width, height] =
-            [width, height].map(|side| (f64::from(side) * percent).round_ties_even() as u64);
+        let shorter = width.min(height);
+        let [width, height] = [width, height].map(|side| match self.arithmetic {
+            Arithmetic::Paddleclas => {
+                let percent = f64::from(self.resize_short) / f64::from(shorter);
+                // Converting saturates and is never negative.
+                (f64::from(side) * percent).round_ties_even() as u64
+            }
+            Arithmetic::Torchvision if side == shorter => self.resize_short.into(),
+            // A product of two integers and a quotient, the latter in double precision.
+            Arithmetic::Torchvision => {
+                let product = u64::from(self.resize_short) * u64::from(side);
+                (product as f64 / f64::from(shorter)) as u64
+            }
+        });
         if width == 0 || height == 0 {
             return Err(Error::ZeroSize { width, height });
         }
@@ -91,58 +146,99 @@ impl Preprocessing {
     /// Resizes, crops and normalises `image`, `[height, width, 3]`, into `out`, `[3, crop, crop]`: all of red, then
     /// green, then blue, rows from the top.
     ///
-    /// Equal to PaddleClas's `ResizeImage(resize_short)`, `CropImage(crop)`, `NormalizeImage(1/255, mean, std)` and
-    /// `ToCHWImage` to the last bit. `out` may be one picture's part of a batch. Only the pixels that the crop keeps
-    /// are computed, so memory is bounded by the crop, however long and thin the picture is.
+    /// As [`paddleclas`](Self::paddleclas) equal to PaddleClas's `ResizeImage(resize_short)`, `CropImage(crop)`,
+    /// `NormalizeImage(1/255, mean, std)` and `ToCHWImage` to the last bit; as [`torchvision`](Self::torchvision) to
+    /// `Resize(resize_short)`, `CenterCrop(crop)`, `ToTensor` and `Normalize(mean, std)` on a Pillow image. `out` may be
+    /// one picture's part of a batch. Only the pixels that the crop keeps are computed, so memory is bounded by the crop,
+    /// however long and thin the picture is.
     ///
     /// # Errors
     /// [`Error::BufferLength`] if `out` is not [`output_len`](Self::output_len) long;
     /// [`Error::InvalidPreprocessing`] if `crop` is 0, a mean is not finite, or a standard deviation is not finite and
-    /// positive; [`Error::CropTooLarge`] if `crop` exceeds `resize_short` (PaddleClas raises there, too); those of
-    /// [`resized_size`](Self::resized_size). `out` is left untouched by each.
+    /// positive; [`Error::CropTooLarge`] if `crop` exceeds `resize_short` (PaddleClas raises there, too, and torchvision
+    /// would add black borders); those of [`resized_size`](Self::resized_size). `out` is left untouched by each.
     pub fn apply(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {
+        let (width, height) = self.prepare(image, out, 1)?;
+        let corner = [width, height].map(|side| self.centre(side));
+        self.render(image, (width, height), corner, false, out)
+    }
+
+    /// The ten crops of a picture, one after the other in `out`, `[10, 3, crop, crop]`: after resizing the corners
+    /// top left, top right, bottom left, bottom right, the centre, and the same five of the mirrored picture.
+    ///
+    /// As [`torchvision`](Self::torchvision) equal to torchvision's `TenCrop(crop)` to the last bit.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), for a buffer ten times as long.
+    pub fn ten_crop(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {
+        let size @ (width, height) = self.prepare(image, out, 10)?;
+        let [right, bottom] = [width - self.crop, height - self.crop];
+        let centre = [width, height].map(|side| self.centre(side));
+        let corners = [[0, 0], [right, 0], [0, bottom], [right, bottom], centre];
+        for (part, (mirrored, [left, top])) in
+            [false, true].into_iter().flat_map(|m| corners.map(|c| (m, c))).enumerate()
+        {
+            // Counted from the right, where the picture is mirrored.
+            let left = if mirrored { right - left } else { left };
+            let out = &mut out[part * self.output_len()..][..self.output_len()];
+            self.render(image, size, [left, top], mirrored, out)?;
+        }
+        Ok(())
+    }
+
+    /// Checks everything that is needed for `count` crops; the size after resizing.
+    fn prepare(&self, image: &RgbImage, out: &[f32], count: usize) -> Result<(u32, u32), Error> {
         self.check()?;
-        if out.len() != self.output_len() {
-            return Err(Error::BufferLength { expected: self.output_len(), found: out.len() });
+        let expected = self.output_len().saturating_mul(count);
+        if out.len() != expected {
+            return Err(Error::BufferLength { expected, found: out.len() });
         }
         let (width, height) = self.resized_size(image.width(), image.height())?;
         if width < self.crop || height < self.crop {
             return Err(Error::CropTooLarge { crop: self.crop, width, height });
         }
-        let [left, top] = [width, height].map(|side| (side - self.crop) / 2);
-        let (columns, rows) = (left..left + self.crop, top..top + self.crop);
+        Ok((width, height))
+    }
 
-        let [red_of, green_of, blue_of] = self.normalised();
-        let side = self.crop as usize;
-        let (red, rest) = out.split_at_mut(side * side);
-        let (green, blue) = rest.split_at_mut(side * side);
-        let planes =
-            red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side)).zip(blue.chunks_exact_mut(side));
-
-        match self.resampler {
-            Resampler::Cv2Bilinear => {
-                let mut resized = Cv2Bilinear::new(image, width, height, columns, rows)?;
-                for ((red, green), blue) in planes {
-                    let Some(row) = resized.next_row() else { break };
-                    let pixels = row.iter().zip(red).zip(green).zip(blue);
-                    for (((pixel, red), green), blue) in pixels {
-                        *red = red_of[usize::from(pixel[0])];
-                        *green = green_of[usize::from(pixel[1])];
-                        *blue = blue_of[usize::from(pixel[2])];
-                    }
-                }
-            }
+    /// Where the crop starts within `side` resized pixels.
+    fn centre(&self, side: u32) -> u32 {
+        let margin = side - self.crop;
+        match self.arithmetic {
+            Arithmetic::Paddleclas => margin / 2,
+            // Half to even: of 1, 3, 5, 7 pixels 0, 2, 2, 4.
+            Arithmetic::Torchvision => margin / 2 + u32::from(margin % 4 == 3),
         }
+    }
+
+    /// One crop of the picture resized to `size`.
+    fn render(
+        &self,
+        image: &RgbImage,
+        size: (u32, u32),
+        [left, top]: [u32; 2],
+        mirrored: bool,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let (columns, rows) = (left..left + self.crop, top..top + self.crop);
+        let mut resized = Window::new(self.resampler, image, size, columns, rows)?;
+        write_planes(&mut resized, &self.normalised(), self.crop as usize, mirrored, out);
         Ok(())
     }
 
     /// The normalised value of each 8-bit value, for red, green and blue: there are only 256, so that a division per
-    /// pixel is not needed. Single precision throughout and in this order, as NumPy computes PaddleClas's expression.
-    fn normalised(&self) -> [[f32; 256]; 3] {
+    /// pixel is not needed. Single precision throughout and in this order, as NumPy computes PaddleClas's expression and
+    /// PyTorch torchvision's.
+    fn normalised(&self) -> Normalised {
         // `np.float32(1.0 / 255.0)`
         const SCALE: f32 = (1.0_f64 / 255.0) as f32;
         std::array::from_fn(|channel| {
-            std::array::from_fn(|value| (value as f32 * SCALE - self.mean[channel]) / self.std[channel])
+            std::array::from_fn(|value| {
+                let value = match self.arithmetic {
+                    Arithmetic::Paddleclas => value as f32 * SCALE,
+                    Arithmetic::Torchvision => value as f32 / 255.0,
+                };
+                (value - self.mean[channel]) / self.std[channel]
+            })
         })
     }
 
@@ -157,5 +253,70 @@ impl Preprocessing {
             return Err(Error::InvalidPreprocessing { field: "std", value: value.into() });
         }
         Ok(())
+    }
+}
+
+/// The network's value of each 8-bit value, for red, green and blue.
+pub(crate) type Normalised = [[f32; 256]; 3];
+
+/// A rectangle of a resized picture, row by row.
+pub(crate) enum Window<'a> {
+    /// By cv2's rules.
+    Cv2(Cv2Bilinear<'a>),
+    /// By Pillow's.
+    Pil(PilWindow<'a>),
+}
+
+impl<'a> Window<'a> {
+    /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie inside.
+    pub(crate) fn new(
+        resampler: Resampler,
+        image: &'a RgbImage,
+        (width, height): (u32, u32),
+        columns: Range<u32>,
+        rows: Range<u32>,
+    ) -> Result<Self, Error> {
+        let filter = match resampler {
+            Resampler::Cv2Bilinear => {
+                return Ok(Self::Cv2(Cv2Bilinear::new(image, width, height, columns, rows)?));
+            }
+            Resampler::PilBilinear => Filter::Bilinear,
+            Resampler::PilBicubic => Filter::Bicubic,
+        };
+        Ok(Self::Pil(PilWindow::new(image, width, height, columns, rows, filter)?))
+    }
+
+    fn next_row(&mut self) -> Option<&[[u8; 4]]> {
+        match self {
+            Self::Cv2(window) => window.next_row(),
+            Self::Pil(window) => window.next_row(),
+        }
+    }
+}
+
+/// Normalises a square of `side` x `side` pixels into `out`, `[3, side, side]`.
+pub(crate) fn write_planes(
+    resized: &mut Window<'_>,
+    [red_of, green_of, blue_of]: &Normalised,
+    side: usize,
+    mirrored: bool,
+    out: &mut [f32],
+) {
+    let (red, rest) = out.split_at_mut(side * side);
+    let (green, blue) = rest.split_at_mut(side * side);
+    let planes =
+        red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side)).zip(blue.chunks_exact_mut(side));
+    for ((red, green), blue) in planes {
+        let Some(row) = resized.next_row() else { break };
+        for (((pixel, red), green), blue) in row.iter().zip(&mut *red).zip(&mut *green).zip(&mut *blue) {
+            *red = red_of[usize::from(pixel[0])];
+            *green = green_of[usize::from(pixel[1])];
+            *blue = blue_of[usize::from(pixel[2])];
+        }
+        if mirrored {
+            red.reverse();
+            green.reverse();
+            blue.reverse();
+        }
     }
 }

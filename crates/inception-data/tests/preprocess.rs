@@ -160,7 +160,7 @@ fn every_field_must_be_written_out() {
         Preprocessing::paddleclas(320, 299)
     );
     let fields: Vec<String> = full.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(fields.len(), 5);
+    assert_eq!(fields.len(), 6);
     for field in fields {
         let mut less = full.clone();
         less.as_object_mut().unwrap().remove(&field);
