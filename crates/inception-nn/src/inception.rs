@@ -22,6 +22,7 @@ use crate::cost::{Cost, Trace};
 use crate::googlenet::forward_stages;
 use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
+use crate::torch;
 
 const STYLE: StageStyle = StageStyle { norm: Some(PADDLE_NORM), relu: true, relu_after_concat: false };
 
@@ -224,23 +225,35 @@ const V4: &[StageRow] = &[
     v4_c!("c3"),
 ];
 
-/// Which of the two networks an [`Inception`] is.
+/// Which network an [`Inception`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     V3,
     V4,
+    TorchV3,
+    TimmV4,
+    TorchvisionGoogLeNet,
 }
 
 impl Version {
     const fn rows(self) -> &'static [StageRow] {
         match self {
-            Self::V3 => V3,
+            Self::V3 | Self::TorchV3 => V3,
             Self::V4 => V4,
+            Self::TimmV4 => torch::V4,
+            Self::TorchvisionGoogLeNet => torch::GOOGLENET,
+        }
+    }
+
+    const fn style(self) -> (StageStyle, DropoutSpec) {
+        match self {
+            Self::V3 | Self::V4 => (STYLE, DropoutSpec::AfterPool(0.2)),
+            Self::TorchV3 | Self::TimmV4 | Self::TorchvisionGoogLeNet => (torch::STYLE, DropoutSpec::None),
         }
     }
 }
 
-/// Inception V3 or V4.
+/// Inception V3 or V4, PaddleClas's or PyTorch's; or torchvision's GoogLeNet, which is built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {
     stages: Vec<Stage>,
@@ -251,12 +264,9 @@ pub struct Inception {
 
 impl Inception {
     pub(crate) fn new(version: Version, num_classes: usize, device: &Device) -> Self {
-        let (stages, channels) = build_stages(version.rows(), STYLE, device);
-        Self {
-            stages,
-            head: Classifier::new(channels, num_classes, DropoutSpec::AfterPool(0.2), device),
-            version,
-        }
+        let (style, dropout) = version.style();
+        let (stages, channels) = build_stages(version.rows(), style, device);
+        Self { stages, head: Classifier::new(channels, num_classes, dropout, device), version }
     }
 
     pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {

@@ -136,11 +136,13 @@ impl Trace for ConvNorm {
     }
 }
 
-/// One pooling of a table: always a window of 3, the only one the family uses between convolutions.
+/// One pooling of a table: a window of 3, but for one of torchvision's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PoolRow {
     /// Floor-mode maximum; padding never wins.
     Max { stride: usize, padding: usize },
+    /// Maximum with stride 2 whose last window may hang over the edge.
+    MaxRoundingUp { window: usize },
     /// Size-keeping average. `count_padding` divides by 9 at the border too (Inception V3),
     /// otherwise by the number of real pixels (Inception V4).
     Average { count_padding: bool },
@@ -162,6 +164,13 @@ impl Pool {
                 MaxPool2dConfig::new([3, 3])
                     .with_strides([stride, stride])
                     .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+                    .init(),
+            ),
+            PoolRow::MaxRoundingUp { window } => Self::Max(
+                MaxPool2dConfig::new([window, window])
+                    .with_strides([2, 2])
+                    .with_padding(PaddingConfig2d::Valid)
+                    .with_ceil_mode(true)
                     .init(),
             ),
             PoolRow::Average { count_padding } => Self::Average(
@@ -193,7 +202,11 @@ impl Trace for Pool {
             PaddingConfig2d::Explicit(top, left, ..) => [top, left],
             PaddingConfig2d::Valid | PaddingConfig2d::Same => [0, 0],
         };
-        window_output(input, kernel, stride, padding, [1, 1])
+        let output = window_output(input, kernel, stride, padding, [1, 1])?;
+        let rounds_up = matches!(self, Self::Max(pool) if pool.ceil_mode);
+        // One more window where the last whole one leaves pixels over; these are never padded.
+        let covered = |i: usize| (output[i] - 1) * stride[i] + kernel[i];
+        Some([0, 1].map(|i| output[i] + usize::from(rounds_up && covered(i) < input[i])))
     }
 }
 

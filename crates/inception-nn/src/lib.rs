@@ -32,6 +32,7 @@ mod models;
 mod network;
 mod stage;
 mod tensors;
+mod torch;
 mod xception;
 
 pub use cost::Cost;

@@ -66,7 +66,10 @@ const DEEPLAB_NOTE: &str = "published parameters leave out the depthwise kernels
                             counted with the norms";
 const INCEPTION_NOTE: &str = "operations are 2 x MACs, counted with the norms";
 
-/// Every model, in the order of the reference's table.
+const TIMM_NOTE: &str = "timm counts multiply-adds";
+const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
+
+/// Every model: PaddleClas's in the order of the reference's table, then those of another origin that differ.
 pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
         name: "GoogLeNet",
@@ -211,7 +214,82 @@ pub static MODELS: &[ModelSpec] = &[
         },
         note: INCEPTION_NOTE,
     },
+    ModelSpec {
+        name: "timm-inception_v3",
+        aliases: &[],
+        architecture: Architecture::TorchInceptionV3,
+        input_size: 299,
+        resize_short: 342,
+        num_classes: 1000,
+        reference: torch_reference(0.77434, 0.93474, 5.73, 23.83),
+        note: TIMM_NOTE,
+    },
+    ModelSpec {
+        name: "timm-inception_v4",
+        aliases: &[],
+        architecture: Architecture::TimmInceptionV4,
+        input_size: 299,
+        resize_short: 342,
+        num_classes: 1000,
+        reference: torch_reference(0.80156, 0.94968, 12.28, 42.68),
+        note: TIMM_NOTE,
+    },
+    ModelSpec {
+        name: "timm-xception41",
+        aliases: &[],
+        architecture: Architecture::TimmXception41,
+        input_size: 299,
+        resize_short: 331,
+        num_classes: 1000,
+        reference: torch_reference(0.78504, 0.94276, 9.28, 26.97),
+        note: TIMM_NOTE,
+    },
+    ModelSpec {
+        name: "timm-xception65",
+        aliases: &[],
+        architecture: Architecture::TimmXception65,
+        input_size: 299,
+        resize_short: 318,
+        num_classes: 1000,
+        reference: torch_reference(0.83182, 0.96592, 13.96, 39.92),
+        note: TIMM_NOTE,
+    },
+    ModelSpec {
+        name: "timm-xception71",
+        aliases: &[],
+        architecture: Architecture::TimmXception71,
+        input_size: 299,
+        resize_short: 331,
+        num_classes: 1000,
+        reference: torch_reference(0.79872, 0.94928, 18.09, 42.34),
+        note: TIMM_NOTE,
+    },
+    ModelSpec {
+        name: "torchvision-inception_v3",
+        aliases: &[],
+        architecture: Architecture::TorchInceptionV3,
+        input_size: 299,
+        resize_short: 342,
+        num_classes: 1000,
+        reference: torch_reference(0.77294, 0.93450, 5.713, 27.161264),
+        note: TORCHVISION_NOTE,
+    },
+    ModelSpec {
+        name: "torchvision-googlenet",
+        aliases: &[],
+        architecture: Architecture::TorchvisionGoogLeNet,
+        input_size: 224,
+        resize_short: 256,
+        num_classes: 1000,
+        reference: torch_reference(0.69778, 0.89530, 1.498, 6.624904),
+        note: "torchvision counts multiply-adds",
+    },
 ];
+
+/// timm's `results/results-imagenet.csv`, or torchvision's metadata of its weights.
+const fn torch_reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Reference {
+    Reference { top1, top5, flops_g, params_m, latency: None }
+}
 
 /// The row of a name or alias, whatever its case.
 ///

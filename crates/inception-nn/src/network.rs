@@ -26,6 +26,29 @@ pub enum Architecture {
     Xception71,
     Xception41Deeplab,
     Xception65Deeplab,
+    TorchInceptionV3,
+    TimmInceptionV4,
+    TorchvisionGoogLeNet,
+    TimmXception41,
+    TimmXception65,
+    TimmXception71,
+}
+
+impl Architecture {
+    /// Whether the network is PaddleClas's; the others are those of PyTorch's world that differ from it.
+    pub const fn is_paddle(self) -> bool {
+        matches!(
+            self,
+            Self::GoogLeNet
+                | Self::InceptionV3
+                | Self::InceptionV4
+                | Self::Xception41
+                | Self::Xception65
+                | Self::Xception71
+                | Self::Xception41Deeplab
+                | Self::Xception65Deeplab
+        )
+    }
 }
 
 /// What to build; [`init`](NetworkConfig::init) builds it.
@@ -87,6 +110,12 @@ impl NetworkConfig {
             A::Xception41 => xception(Variant::Xception41),
             A::Xception65 => xception(Variant::Xception65),
             A::Xception71 => xception(Variant::Xception71),
+            A::TorchInceptionV3 => inception(Version::TorchV3),
+            A::TimmInceptionV4 => inception(Version::TimmV4),
+            A::TorchvisionGoogLeNet => inception(Version::TorchvisionGoogLeNet),
+            A::TimmXception41 => xception(Variant::Timm41),
+            A::TimmXception65 => xception(Variant::Timm65),
+            A::TimmXception71 => xception(Variant::Timm71),
         };
         Ok(seed_parameters(network, self.seed))
     }

@@ -26,6 +26,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 use crate::Observer;
 use crate::cost::{Cost, Trace};
 use crate::layers::{Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv};
+use crate::torch::TENSORFLOW_NORM;
 
 /// Where a block's ReLUs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,15 @@ const DEEPLAB: Style = Style {
     dropout: DropoutSpec::BeforePool(0.5),
 };
 
+/// timm's, which are converted from DeepLab's.
+const TIMM: Style = Style {
+    order: SeparableOrder::DepthwiseFirst,
+    norm: TENSORFLOW_NORM,
+    shortcut_norm: true,
+    downsampling: Downsampling::LastDepthwise,
+    dropout: DropoutSpec::None,
+};
+
 const fn row(
     name: &'static str,
     channels: &'static [usize],
@@ -138,6 +148,14 @@ const ENTRY_DEEPLAB: &[BlockRow] = &[
 const EXIT_DEEPLAB: &[BlockRow] = &[
     row("exit1", &[728, 1024, 1024], 2, Before, Projection), // 10
     row("exit2", &[1536, 1536, 2048], 1, Inside, NoShortcut),
+];
+
+const ENTRY_TIMM_71: &[BlockRow] = &[
+    row("entry1", &[128, 128, 128], 2, Before, Projection), // 150 -> 75
+    row("entry2", &[256, 256, 256], 1, Before, Projection),
+    row("entry3", &[256, 256, 256], 2, Before, Projection), // 38
+    row("entry4", &[728, 728, 728], 1, Before, Projection),
+    row("entry5", &[728, 728, 728], 2, Before, Projection), // 19
 ];
 
 const MIDDLE: BlockRow = row("middle", &[728, 728, 728], 1, Before, Identity);
@@ -305,7 +323,7 @@ impl Trace for Block {
     }
 }
 
-/// Which of the five networks an [`Xception`] is.
+/// Which network an [`Xception`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     Xception41,
@@ -313,6 +331,9 @@ pub(crate) enum Variant {
     Xception71,
     Xception41Deeplab(OutputStride),
     Xception65Deeplab(OutputStride),
+    Timm41,
+    Timm65,
+    Timm71,
 }
 
 impl Variant {
@@ -320,6 +341,7 @@ impl Variant {
         match self {
             Self::Xception41 | Self::Xception65 | Self::Xception71 => &PLAIN,
             Self::Xception41Deeplab(_) | Self::Xception65Deeplab(_) => &DEEPLAB,
+            Self::Timm41 | Self::Timm65 | Self::Timm71 => &TIMM,
         }
     }
 
@@ -330,6 +352,9 @@ impl Variant {
             Self::Xception71 => (ENTRY_71, 16, EXIT),
             Self::Xception41Deeplab(_) => (ENTRY_DEEPLAB, 8, EXIT_DEEPLAB),
             Self::Xception65Deeplab(_) => (ENTRY_DEEPLAB, 16, EXIT_DEEPLAB),
+            Self::Timm41 => (ENTRY_DEEPLAB, 8, EXIT_DEEPLAB),
+            Self::Timm65 => (ENTRY_DEEPLAB, 16, EXIT_DEEPLAB),
+            Self::Timm71 => (ENTRY_TIMM_71, 16, EXIT_DEEPLAB),
         };
         let middle = vec![MIDDLE; middle];
         let mut rows = [entry, &middle, exit].concat();
@@ -340,7 +365,7 @@ impl Variant {
     }
 }
 
-/// One of the five Xceptions.
+/// One of PaddleClas's five Xceptions or of timm's three.
 #[derive(Module, Debug)]
 pub struct Xception {
     stem: Vec<ConvNorm>,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use inception_nn::ModelSpec;
 
 use crate::error::Error;
-use crate::safetensors_format;
+use crate::format;
+use crate::input::{Fault, Input, damaged};
 
 /// How a file is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,18 @@ use crate::safetensors_format;
 pub enum Format {
     /// <https://github.com/huggingface/safetensors>
     Safetensors,
+    /// PaddlePaddle's `.pdparams`: a pickle of NumPy arrays.
+    Pdparams,
+    /// PaddlePaddle's inference pair: `inference.json` or `inference.pdmodel` beside `inference.pdiparams`.
+    PaddleInference,
+    /// PyTorch's `.pth` or `.pt`: a zip of a pickle and the storages that it refers to.
+    PyTorch,
+    /// What PyTorch wrote before version 1.6: pickles, followed by the storages.
+    PyTorchLegacy,
+    /// Burn's own `.bpk`.
+    Burnpack,
+    /// ONNX.
+    Onnx,
 }
 
 impl Format {
@@ -24,6 +36,12 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Safetensors => "safetensors",
+            Self::Pdparams => "pdparams",
+            Self::PaddleInference => "Paddle inference model",
+            Self::PyTorch => "PyTorch checkpoint",
+            Self::PyTorchLegacy => "legacy PyTorch checkpoint",
+            Self::Burnpack => "burnpack",
+            Self::Onnx => "ONNX model",
         }
     }
 }
@@ -44,7 +62,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    fn size(&self) -> Option<usize> {
+    pub(crate) fn size(&self) -> Option<u64> {
         match self {
             Self::F16 | Self::Bf16 => Some(2),
             Self::F32 => Some(4),
@@ -66,8 +84,19 @@ impl std::fmt::Display for Dtype {
     }
 }
 
+/// Where a tensor's bytes are: little-endian, without gaps.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// In the file as they are, from this offset on.
+    At(u64),
+    /// As the characters of UTF-8 text: how Python 3 pickles bytes under protocol 2.
+    Latin1 { offset: u64, len: u64 },
+    /// In pieces, each with its number of bytes, one after the other.
+    Pieces(Vec<(Source, u64)>),
+}
+
 /// One tensor of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The key under which the file has it.
     pub key: String,
@@ -75,8 +104,93 @@ pub struct Entry {
     pub shape: Vec<usize>,
     /// The kind of its numbers.
     pub dtype: Dtype,
-    /// Where its bytes start in the file: little-endian, row-major, without gaps.
-    pub(crate) offset: u64,
+    pub(crate) source: Source,
+    /// The distance between neighbours along each dimension; row-major if absent.
+    pub(crate) strides: Option<Vec<usize>>,
+}
+
+impl Entry {
+    /// A tensor at `offset` of `input`, all of whose bytes are there.
+    pub(crate) fn checked(
+        input: &Input,
+        key: String,
+        shape: &[u64],
+        dtype: Dtype,
+        source: Source,
+    ) -> Result<Self, Fault> {
+        let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+        let bytes = count.and_then(|n| n.checked_mul(dtype.size().unwrap_or(1)));
+        let Some(bytes) = bytes.filter(|&bytes| bytes <= 2 * input.len()) else {
+            return damaged(format!("`{key}` {shape:?} is larger than the file"));
+        };
+        source
+            .check(input, bytes, dtype.size().is_some())
+            .or_else(|reason| damaged(format!("`{key}` {shape:?} {reason}")))?;
+        let shape = shape.iter().map(|&d| d as usize).collect(); // Fits: the product does, or is zero.
+        Ok(Self { key, shape, dtype, source, strides: None })
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Source {
+    /// Whether `bytes` can be there; `exact` if the number is right and not a lower bound.
+    fn check(&self, input: &Input, bytes: u64, exact: bool) -> Result<(), String> {
+        match self {
+            Self::At(offset) => match offset.checked_add(bytes) {
+                Some(end) if end <= input.len() => Ok(()),
+                _ => {
+                    Err(format!("of {bytes} bytes at {offset} ends beyond the file's {} bytes", input.len()))
+                }
+            },
+            // A character of one or two bytes for each byte.
+            Self::Latin1 { len, .. } => match exact && !(bytes..=bytes.saturating_mul(2)).contains(len) {
+                true => Err(format!("of {bytes} bytes has {len} bytes of text")),
+                false => Ok(()),
+            },
+            Self::Pieces(pieces) => {
+                let sum = pieces.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes));
+                match sum == Some(bytes) || !exact {
+                    true => Ok(()),
+                    false => Err(format!("of {bytes} bytes does not consist of its pieces")),
+                }
+            }
+        }
+    }
+
+    fn fill(&self, input: &Input, buffer: &mut [u8]) -> Result<(), Fault> {
+        match self {
+            Self::At(offset) => Ok(input.read_at(*offset, buffer)?),
+            Self::Latin1 { offset, len } => {
+                let bad = || Fault::at(*offset, "text that does not stand for so many bytes");
+                let text = String::from_utf8(input.read(*offset, *len)?).map_err(|_| bad())?;
+                let mut chars = text.chars();
+                for byte in buffer {
+                    *byte = chars.next().and_then(|c| u8::try_from(c).ok()).ok_or_else(bad)?;
+                }
+                if chars.next().is_some() { Err(bad()) } else { Ok(()) }
+            }
+            Self::Pieces(pieces) => {
+                let mut rest = buffer;
+                for (piece, bytes) in pieces {
+                    let (head, tail) = rest
+                        .split_at_mut_checked(*bytes as usize)
+                        .ok_or_else(|| Fault::Damaged("pieces larger than the whole".to_owned()))?;
+                    piece.fill(input, head)?;
+                    rest = tail;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// What our own files say about themselves, beside their tensors.
@@ -95,12 +209,28 @@ impl Metadata {
 
     /// The row of [`inception_nn::MODELS`] that the weights are of, where the file says so.
     pub fn model(&self) -> Option<&str> {
-        self.0.get(Self::MODEL).map(String::as_str)
+        self.get(Self::MODEL)
     }
 
     /// What the weights expect of a picture, as the JSON of `inception_data::Preprocessing`, where the file says so.
     pub fn preprocessing(&self) -> Option<&str> {
-        self.0.get(Self::PREPROCESSING).map(String::as_str)
+        self.get(Self::PREPROCESSING)
+    }
+
+    /// Adds a statement, such as `preprocessing` or `labels`.
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.0.insert(key.into(), value.into());
+        self
+    }
+
+    /// A statement.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// All statements, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
@@ -108,13 +238,20 @@ impl Metadata {
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    pub(crate) input: Input,
     /// The layout, found from the content.
     pub format: Format,
     /// What the file says about itself.
     pub metadata: Metadata,
     /// The tensors, in the file's order.
     pub entries: Vec<Entry>,
+}
+
+/// What a reader finds.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub entries: Vec<Entry>,
+    pub metadata: Metadata,
 }
 
 impl Checkpoint {
@@ -126,48 +263,132 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_path_buf();
         let io = |source| Error::Io { path: path.clone(), source };
-        let mut file = File::open(&path).map_err(io)?;
-        if file.metadata().map_err(io)?.is_dir() {
+        if path.is_dir() {
             return Err(Error::UnknownFormat { path, found: "a folder" });
         }
-        let mut start = Vec::with_capacity(16);
-        (&mut file).take(16).read_to_end(&mut start).map_err(io)?;
-        match &start[..] {
-            [] => Err(Error::UnknownFormat { path, found: "an empty file" }),
-            // An 8-byte length, then that much JSON.
-            [_, _, _, _, _, _, _, _, b'{', ..] => safetensors_format::open(path, file),
-            _ => Err(Error::UnknownFormat { path, found: "not a known format" }),
+        let input = File::open(&path).and_then(Input::file).map_err(io)?;
+        Self::of_input(path, input)
+    }
+
+    /// As [`open`](Self::open), of a file that is already in memory; `name` is what messages call it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, Error> {
+        Self::of_input(name.into(), Input::memory(bytes))
+    }
+
+    fn of_input(path: PathBuf, input: Input) -> Result<Self, Error> {
+        let format = match format::detect(&input) {
+            Ok(Ok(format)) => format,
+            Ok(Err(found)) => return Err(Error::UnknownFormat { path, found }),
+            Err(source) => return Err(Error::Io { path, source }),
+        };
+        let opened = match format {
+            Format::Safetensors => format::safetensors::open(&input).map(|c| (input, c)),
+            Format::Pdparams => format::paddle::open(&input).map(|c| (input, c)),
+            Format::Burnpack => format::burnpack::open(&input).map(|c| (input, c)),
+            Format::PyTorch => format::pytorch::open_zip(&input).map(|c| (input, c)),
+            Format::PyTorchLegacy => format::pytorch::open_legacy(&input).map(|c| (input, c)),
+            _ => return Err(Error::UnknownFormat { path, found: "not a known format" }),
+        };
+        match opened {
+            Ok((input, Contents { entries, metadata })) => {
+                Ok(Self { path, input, format, metadata, entries })
+            }
+            Err(fault) => Err(fault_of(&path, format, fault)),
         }
     }
 
-    /// The values of a tensor as 32-bit floating point, read now.
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The values of a tensor as 32-bit floating point, row-major, read now.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], and [`Error::Damaged`] for numbers that are not floating point.
     pub fn values(&self, entry: &Entry) -> Result<Vec<f32>, Error> {
-        let size = entry.dtype.size().ok_or_else(|| Error::Damaged {
-            path: self.path.clone(),
-            format: self.format.name(),
-            reason: format!("`{}` holds {}", entry.key, entry.dtype),
-        })?;
-        // The reader has checked that this many bytes are there, so that the product cannot overflow.
-        let mut bytes = vec![0; entry.shape.iter().product::<usize>() * size];
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(entry.offset))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|source| Error::Io { path: self.path.clone(), source })?;
-        Ok(match entry.dtype {
-            Dtype::F32 => decode(&bytes, f32::from_le_bytes),
-            Dtype::F16 => decode(&bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::Bf16 => decode(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F64 => decode(&bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::Other(_) => unreachable!("has no size"),
+        self.read_values(entry).map_err(|fault| fault_of(&self.path, self.format, fault))
+    }
+
+    fn read_values(&self, entry: &Entry) -> Result<Vec<f32>, Fault> {
+        let Some(size) = entry.dtype.size() else {
+            return damaged(format!("`{}` holds {}", entry.key, entry.dtype));
+        };
+        let count = entry.len(); // The reader has checked that the file can have so many.
+        let values = match (&entry.source, &entry.dtype) {
+            // Straight into place: no second copy of the largest tensors.
+            (source, Dtype::F32) => {
+                let mut values = vec![0f32; count];
+                source.fill(&self.input, bytemuck::cast_slice_mut(&mut values))?;
+                if cfg!(target_endian = "big") {
+                    values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+                }
+                values
+            }
+            (source, dtype) => {
+                let mut bytes = vec![0; count * size as usize];
+                source.fill(&self.input, &mut bytes)?;
+                match dtype {
+                    Dtype::F16 => decode(&bytes, |b| f16::from_le_bytes(b).to_f32()),
+                    Dtype::Bf16 => decode(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
+                    Dtype::F64 => decode(&bytes, |b| f64::from_le_bytes(b) as f32),
+                    Dtype::F32 | Dtype::Other(_) => return damaged("no such numbers"),
+                }
+            }
+        };
+        Ok(match &entry.strides {
+            Some(strides) => row_major(&values, &entry.shape, strides),
+            None => values,
         })
+    }
+}
+
+pub(crate) fn fault_of(path: &Path, format: Format, fault: Fault) -> Error {
+    let path = path.to_owned();
+    match fault {
+        Fault::Io(source) => Error::Io { path, source },
+        Fault::Damaged(reason) => Error::Damaged { path, format: format.name(), reason },
     }
 }
 
 fn decode<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     let (chunks, _) = bytes.as_chunks::<N>();
     chunks.iter().map(|&chunk| value(chunk)).collect()
+}
+
+/// Whether `strides` visit each of as many values as `shape` has exactly once: some order of the dimensions.
+pub(crate) fn is_permutation(shape: &[usize], strides: &[usize]) -> bool {
+    let mut order: Vec<usize> = (0..shape.len()).filter(|&i| shape[i] != 1).collect();
+    order.sort_by_key(|&i| strides[i]);
+    let mut next = 1usize;
+    order.iter().all(|&i| {
+        let expected = next;
+        next = next.saturating_mul(shape[i]);
+        strides[i] == expected
+    })
+}
+
+/// Values in the order of `strides`, which [`is_permutation`] has accepted, in row-major order.
+pub(crate) fn row_major(values: &[f32], shape: &[usize], strides: &[usize]) -> Vec<f32> {
+    let mut index = vec![0; shape.len()];
+    let mut at = 0;
+    let mut result = Vec::with_capacity(values.len());
+    for _ in 0..values.len() {
+        result.push(values[at]);
+        for d in (0..shape.len()).rev() {
+            index[d] += 1;
+            at += strides[d];
+            if index[d] < shape[d] {
+                break;
+            }
+            at -= strides[d] * shape[d];
+            index[d] = 0;
+        }
+    }
+    result
 }

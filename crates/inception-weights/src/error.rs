@@ -13,7 +13,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is none of the formats that can be read.
-    #[error("{}: {found}; a checkpoint is a .safetensors file", path.display())]
+    #[error(
+        "{}: {found}; a checkpoint is a .pdparams, .pth, .safetensors, .bpk or .onnx file or a Paddle inference model",
+        path.display()
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -31,7 +34,7 @@ pub enum Error {
         reason: String,
     },
     /// The tensors are not those of the network asked for.
-    #[error("{} does not fit {model}: {}", path.display(), summary(problems))]
+    #[error("{} does not fit {model}: {}{}", path.display(), summary(problems), hint(likely))]
     Mismatch {
         /// The file.
         path: PathBuf,
@@ -39,6 +42,8 @@ pub enum Error {
         model: &'static str,
         /// Every difference.
         problems: Vec<Problem>,
+        /// The models whose tensors the file has, where it has another's.
+        likely: Vec<&'static str>,
     },
     /// The network cannot be built.
     #[error(transparent)]
@@ -77,6 +82,12 @@ pub enum Problem {
         /// The file's.
         found: Vec<usize>,
     },
+    /// The file has two tensors of one name.
+    #[error("`{key}` is there twice")]
+    Duplicate {
+        /// Their key.
+        key: String,
+    },
     /// A tensor's numbers are of a kind that no weight has.
     #[error("`{key}` holds {dtype}, not floating-point numbers")]
     Dtype {
@@ -85,6 +96,13 @@ pub enum Problem {
         /// The kind of its numbers.
         dtype: String,
     },
+}
+
+fn hint(likely: &[&str]) -> String {
+    match likely {
+        [] => String::new(),
+        _ => format!("\n  its tensors are those of {}", likely.join(" or ")),
+    }
 }
 
 fn is_transposed(wanted: &[usize], found: &[usize]) -> bool {

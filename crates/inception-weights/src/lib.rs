@@ -23,11 +23,13 @@
 mod checkpoint;
 mod dialect;
 mod error;
+mod format;
+mod input;
 mod load;
-mod safetensors_format;
 
 pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
 pub use dialect::{Dialect, NameRow, name_table};
 pub use error::{Error, Problem};
-pub use load::{Loaded, load};
-pub use safetensors_format::save;
+pub use format::burnpack::save as save_burnpack;
+pub use format::safetensors::save;
+pub use load::{LoadOptions, Loaded, likely_models, load, load_with};

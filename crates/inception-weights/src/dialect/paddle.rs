@@ -125,7 +125,7 @@ const V4: &[Stage] = &[
     ("_inceptionC_3", V4_C),
 ];
 
-/// Paths of the layers of a network, in the order of our fields.
+/// Paths of the layers of a network, in the order of our fields; nothing for networks of another origin.
 pub(super) fn layers(architecture: Architecture) -> Vec<String> {
     use Architecture as A;
     match architecture {
@@ -137,6 +137,7 @@ pub(super) fn layers(architecture: Architecture) -> Vec<String> {
         A::Xception71 => xception(5, 16),
         A::Xception41Deeplab => xception_deeplab("xception_41", 8),
         A::Xception65Deeplab => xception_deeplab("xception_65", 16),
+        _ => Vec::new(),
     }
 }
 

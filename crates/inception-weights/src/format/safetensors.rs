@@ -2,65 +2,54 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::TensorData;
 use inception_nn::{TensorInfo, read_tensors};
 use safetensors::tensor::{Dtype as Kind, Metadata as Header, View};
 
-use crate::checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
+use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
 use crate::error::Error;
+use crate::input::{Fault, Input, damaged};
 
 /// The `safetensors` crate's own bound on the JSON at the start of a file.
 const MAX_HEADER: u64 = 100_000_000;
 
-pub(crate) fn open(path: PathBuf, mut file: File) -> Result<Checkpoint, Error> {
-    let io = |source| Error::Io { path: path.clone(), source };
-    let damaged =
-        |reason: String| Error::Damaged { path: path.clone(), format: Format::Safetensors.name(), reason };
-    let size = file.metadata().map_err(io)?.len();
+pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
+    let size = input.len();
     let mut length = [0; 8];
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    file.read_exact(&mut length).map_err(io)?;
+    input.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER.min(size - 8) {
-        return Err(damaged(format!("a header of {length} bytes in a file of {size}")));
+        return damaged(format!("a header of {length} bytes in a file of {size}"));
     }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(io)?;
+    let header = input.read(8, length)?;
     // Checks shapes against byte ranges, and that these follow one another without gap or overlap.
-    let header: Header = serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
+    let header: Header = serde_json::from_slice(&header).map_err(|e| Fault::Damaged(e.to_string()))?;
     let data = 8 + length;
-    let end = data + header.data_len() as u64;
-    if end != size {
-        return Err(damaged(format!("its tensors end at byte {end}, the file at {size}")));
+    let end = data.checked_add(header.data_len() as u64);
+    if end != Some(size) {
+        return damaged(format!(
+            "a header of {length} bytes and {} bytes of tensors in a file of {size}",
+            header.data_len()
+        ));
     }
     let entries = header.offset_keys().into_iter().map(|key| {
         let info = header.info(&key).expect("its own key");
-        Entry {
-            shape: info.shape.clone(),
-            dtype: match info.dtype {
-                Kind::F32 => Dtype::F32,
-                Kind::F16 => Dtype::F16,
-                Kind::BF16 => Dtype::Bf16,
-                Kind::F64 => Dtype::F64,
-                other => Dtype::Other(format!("{other:?}").to_lowercase()),
-            },
-            offset: data + info.data_offsets.0 as u64,
-            key,
-        }
+        let dtype = match info.dtype {
+            Kind::F32 => Dtype::F32,
+            Kind::F16 => Dtype::F16,
+            Kind::BF16 => Dtype::Bf16,
+            Kind::F64 => Dtype::F64,
+            other => Dtype::Other(format!("{other:?}").to_lowercase()),
+        };
+        let shape: Vec<u64> = info.shape.iter().map(|&d| d as u64).collect();
+        Entry::checked(input, key, &shape, dtype, Source::At(data + info.data_offsets.0 as u64))
     });
+    let entries = entries.collect::<Result<_, _>>()?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    Ok(Checkpoint {
-        entries: entries.collect(),
-        metadata: Metadata(metadata.into_iter().collect()),
-        format: Format::Safetensors,
-        path,
-        file,
-    })
+    Ok(Contents { entries, metadata: Metadata(metadata.into_iter().collect()) })
 }
 
 struct Values(TensorInfo, TensorData);

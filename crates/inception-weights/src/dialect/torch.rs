@@ -1,0 +1,172 @@
+//! The layers of timm 1.0 and torchvision 0.29, in the order of our fields.
+
+use inception_nn::Architecture;
+
+/// How both call a convolution and the norm after it.
+const PAIR: [&str; 2] = ["conv", "bn"];
+
+/// The convolutions of a stage: their common prefix, and their names below it.
+type Stage = (&'static str, &'static [&'static str]);
+
+const GOOGLENET_MODULE: &[&str] =
+    &["branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"];
+const GOOGLENET: &[Stage] = &[
+    ("", &["conv1", "conv2", "conv3"]),
+    ("inception3a.", GOOGLENET_MODULE),
+    ("inception3b.", GOOGLENET_MODULE),
+    ("inception4a.", GOOGLENET_MODULE),
+    ("inception4b.", GOOGLENET_MODULE),
+    ("inception4c.", GOOGLENET_MODULE),
+    ("inception4d.", GOOGLENET_MODULE),
+    ("inception4e.", GOOGLENET_MODULE),
+    ("inception5a.", GOOGLENET_MODULE),
+    ("inception5b.", GOOGLENET_MODULE),
+];
+
+const V3_A: &[&str] = &[
+    "branch1x1",
+    "branch5x5_1",
+    "branch5x5_2",
+    "branch3x3dbl_1",
+    "branch3x3dbl_2",
+    "branch3x3dbl_3",
+    "branch_pool",
+];
+const V3_C: &[&str] = &[
+    "branch1x1",
+    "branch7x7_1",
+    "branch7x7_2",
+    "branch7x7_3",
+    "branch7x7dbl_1",
+    "branch7x7dbl_2",
+    "branch7x7dbl_3",
+    "branch7x7dbl_4",
+    "branch7x7dbl_5",
+    "branch_pool",
+];
+const V3_E: &[&str] = &[
+    "branch1x1",
+    "branch3x3_1",
+    "branch3x3_2a",
+    "branch3x3_2b",
+    "branch3x3dbl_1",
+    "branch3x3dbl_2",
+    "branch3x3dbl_3a",
+    "branch3x3dbl_3b",
+    "branch_pool",
+];
+const V3: &[Stage] = &[
+    ("", &["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"]),
+    ("Mixed_5b.", V3_A),
+    ("Mixed_5c.", V3_A),
+    ("Mixed_5d.", V3_A),
+    ("Mixed_6a.", &["branch3x3", "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"]),
+    ("Mixed_6b.", V3_C),
+    ("Mixed_6c.", V3_C),
+    ("Mixed_6d.", V3_C),
+    ("Mixed_6e.", V3_C),
+    (
+        "Mixed_7a.",
+        &["branch3x3_1", "branch3x3_2", "branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4"],
+    ),
+    ("Mixed_7b.", V3_E),
+    ("Mixed_7c.", V3_E),
+];
+
+const V4_A: &[&str] =
+    &["branch0", "branch1.0", "branch1.1", "branch2.0", "branch2.1", "branch2.2", "branch3.1"];
+const V4_B: &[&str] = &[
+    "branch0",
+    "branch1.0",
+    "branch1.1",
+    "branch1.2",
+    "branch2.0",
+    "branch2.1",
+    "branch2.2",
+    "branch2.3",
+    "branch2.4",
+    "branch3.1",
+];
+const V4_C: &[&str] = &[
+    "branch0",
+    "branch1_0",
+    "branch1_1a",
+    "branch1_1b",
+    "branch2_0",
+    "branch2_1",
+    "branch2_2",
+    "branch2_3a",
+    "branch2_3b",
+    "branch3.1",
+];
+const V4: &[Stage] = &[
+    ("features.", &["0", "1", "2"]),
+    ("features.3.", &["conv"]),
+    ("features.4.", &["branch0.0", "branch0.1", "branch1.0", "branch1.1", "branch1.2", "branch1.3"]),
+    ("features.5.", &["conv"]),
+    ("features.6.", V4_A),
+    ("features.7.", V4_A),
+    ("features.8.", V4_A),
+    ("features.9.", V4_A),
+    ("features.10.", &["branch0", "branch1.0", "branch1.1", "branch1.2"]),
+    ("features.11.", V4_B),
+    ("features.12.", V4_B),
+    ("features.13.", V4_B),
+    ("features.14.", V4_B),
+    ("features.15.", V4_B),
+    ("features.16.", V4_B),
+    ("features.17.", V4_B),
+    ("features.18.", &["branch0.0", "branch0.1", "branch1.0", "branch1.1", "branch1.2", "branch1.3"]),
+    ("features.19.", V4_C),
+    ("features.20.", V4_C),
+    ("features.21.", V4_C),
+];
+
+/// Paths of the layers of a network, in the order of our fields; nothing for PaddleClas's.
+pub(super) fn layers(architecture: Architecture) -> Vec<String> {
+    use Architecture as A;
+    match architecture {
+        A::TorchInceptionV3 => stages(V3, "fc"),
+        A::TimmInceptionV4 => stages(V4, "last_linear"),
+        A::TorchvisionGoogLeNet => stages(GOOGLENET, "fc"),
+        A::TimmXception41 => xception(3, 8),
+        A::TimmXception65 => xception(3, 16),
+        A::TimmXception71 => xception(5, 16),
+        _ => Vec::new(),
+    }
+}
+
+/// What a file may have for `architecture` beyond what inference needs: the auxiliary heads.
+pub(super) fn unused(architecture: Architecture) -> &'static [&'static str] {
+    match architecture {
+        Architecture::TorchInceptionV3 => &["AuxLogits."],
+        Architecture::TorchvisionGoogLeNet => &["aux1.", "aux2."],
+        _ => &[],
+    }
+}
+
+fn stages(stages: &[Stage], head: &str) -> Vec<String> {
+    let convs =
+        stages.iter().flat_map(|(prefix, convs)| convs.iter().map(move |conv| format!("{prefix}{conv}")));
+    let layers = convs.flat_map(|conv| PAIR.map(|layer| format!("{conv}.{layer}")));
+    layers.chain([head.to_owned()]).collect()
+}
+
+/// Blocks with a shortcut convolution are the entry flow's and the first of the exit flow.
+fn xception(entry: usize, middle: usize) -> Vec<String> {
+    let mut layers: Vec<_> =
+        [0, 1].iter().flat_map(|i| PAIR.map(|layer| format!("stem.{i}.{layer}"))).collect();
+    let blocks =
+        std::iter::repeat_n(true, entry).chain(std::iter::repeat_n(false, middle)).chain([true, false]);
+    for (i, projects) in blocks.enumerate() {
+        for separable in 1..=3 {
+            let parts = ["conv_dw", "bn_dw", "conv_pw", "bn_pw"];
+            layers.extend(parts.map(|layer| format!("blocks.{i}.stack.conv{separable}.{layer}")));
+        }
+        if projects {
+            layers.extend(PAIR.map(|layer| format!("blocks.{i}.shortcut.{layer}")));
+        }
+    }
+    layers.push("head.fc".to_owned());
+    layers
+}

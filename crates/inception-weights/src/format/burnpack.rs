@@ -1,0 +1,105 @@
+//! Burn's own `.bpk`, in both directions: a header, CBOR that describes the tensors, and their bytes.
+//!
+//! `burn-pack` writes it. Its reader hands out tensors, not where they are; the description is small enough to read
+//! here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_pack::{
+    Bytes, DType, HEADER_SIZE, MAX_CBOR_RECURSION_DEPTH, MAX_TENSOR_COUNT, aligned_data_section_start,
+};
+use inception_nn::{Network, read_tensors};
+use serde::Deserialize;
+
+use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
+use crate::error::Error;
+use crate::input::{Fault, Input, damaged};
+
+#[derive(Deserialize)]
+struct Description {
+    tensors: BTreeMap<String, Descriptor>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    dtype: DType,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
+    let mut header = [0; HEADER_SIZE];
+    input.read_at(0, &mut header)?;
+    let header = burn_pack::Header::from_bytes(&header).map_err(|e| Fault::Damaged(e.to_string()))?;
+    if header.version != burn_pack::FORMAT_VERSION {
+        return damaged(format!("version {}; {} is known", header.version, burn_pack::FORMAT_VERSION));
+    }
+    let size = header.metadata_size;
+    if u64::from(size) > input.len() || size > burn_pack::MAX_METADATA_SIZE {
+        return damaged(format!("a description of {size} bytes in a file of {}", input.len()));
+    }
+    let description = input.read(HEADER_SIZE as u64, size.into())?;
+    let description: Description =
+        ciborium::de::from_reader_with_recursion_limit(&description[..], MAX_CBOR_RECURSION_DEPTH)
+            .map_err(|e| Fault::Damaged(format!("its description: {e}")))?;
+    if description.tensors.len() > MAX_TENSOR_COUNT {
+        return damaged(format!("{} tensors", description.tensors.len()));
+    }
+    let data = aligned_data_section_start(size as usize) as u64;
+    let mut ranges = Vec::new();
+    let mut entries = Vec::new();
+    for (key, Descriptor { dtype, shape, data_offsets: (start, end) }) in description.tensors {
+        let dtype = match dtype {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::Bf16,
+            DType::F64 => Dtype::F64,
+            other => Dtype::Other(format!("{other:?}").to_lowercase()),
+        };
+        let Some(offset) = data.checked_add(start) else {
+            return damaged(format!("`{key}` starts at {start}"));
+        };
+        let wanted = shape.iter().try_fold(dtype.size().unwrap_or(0), |n, &d| n.checked_mul(d));
+        if dtype.size().is_some() && wanted != end.checked_sub(start) {
+            return damaged(format!("`{key}` {shape:?} of {dtype} at bytes {start}..{end}"));
+        }
+        ranges.push((start, end));
+        entries.push(Entry::checked(input, key, &shape, dtype, Source::At(offset))?);
+    }
+    ranges.sort_unstable();
+    if ranges.array_windows().any(|[a, b]| b.0 < a.1) {
+        return damaged("two tensors share bytes");
+    }
+    Ok(Contents { entries, metadata: Metadata(description.metadata) })
+}
+
+/// Writes all tensors of `network`, in 32-bit floating point, to one of Burn's own `.bpk` files, under the names that
+/// Burn's `Module::load_file` looks for: first beside `path`, then renamed to it.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn save(network: &Network, metadata: &Metadata, path: &Path) -> Result<(), Error> {
+    let variant = match network {
+        Network::GoogLeNet(_) => "GoogLeNet",
+        Network::Inception(_) => "Inception",
+        Network::Xception(_) => "Xception",
+    };
+    let mut tensors = Vec::new();
+    let read = read_tensors(network, |info, data| {
+        let data = data.convert::<f32>();
+        let bytes = Bytes::from_bytes_vec(data.as_bytes().to_vec());
+        let name = format!("{variant}.{}", info.name);
+        tensors.push(burn_pack::Tensor::new(name, DType::F32, info.shape.clone(), None, bytes));
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let Ok(()) = read;
+    let writer = burn_pack::Writer::new(tensors).auto_extension(false).overwrite(true);
+    let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
+    writer
+        .write_to_file(path)
+        .map_err(|e| Error::Io { path: path.to_owned(), source: std::io::Error::other(e.to_string()) })
+}

@@ -1,0 +1,183 @@
+//! The bytes of a checkpoint: a file or memory, read at any place without a cursor to share.
+
+use std::fs::File;
+use std::io;
+
+/// Where bytes come from.
+#[derive(Debug)]
+enum Bytes {
+    File(File),
+    Memory(Vec<u8>),
+}
+
+/// A file or a piece of memory, and its length.
+#[derive(Debug)]
+pub(crate) struct Input {
+    bytes: Bytes,
+    len: u64,
+}
+
+impl Input {
+    pub fn file(file: File) -> io::Result<Self> {
+        Ok(Self { len: file.metadata()?.len(), bytes: Bytes::File(file) })
+    }
+
+    pub fn memory(bytes: Vec<u8>) -> Self {
+        Self { len: bytes.len() as u64, bytes: Bytes::Memory(bytes) }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Fills `buffer` from `offset` on.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => read_exact_at(file, offset, buffer),
+            Bytes::Memory(bytes) => {
+                let start = usize::try_from(offset).ok();
+                let from = start.and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
+                buffer.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// The bytes `offset..offset + len`, if there are so many.
+    pub fn read(&self, offset: u64, len: u64) -> io::Result<Vec<u8>> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut bytes = vec![0; len];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(buffer)
+}
+
+/// What is wrong with a file, and where: a reader's own error, before it knows the path.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Io(io::Error),
+    Damaged(String),
+}
+
+impl Fault {
+    pub fn at(offset: u64, reason: impl std::fmt::Display) -> Self {
+        Self::Damaged(format!("at byte {offset}: {reason}"))
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A reader's short form of "this is wrong".
+pub(crate) fn damaged<T>(reason: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Damaged(reason.into()))
+}
+
+/// Reads a range of an [`Input`] from front to back, in blocks.
+pub(crate) struct Stream<'a> {
+    input: &'a Input,
+    /// Where the next byte is.
+    pub pos: u64,
+    end: u64,
+    block: Vec<u8>,
+    /// Where `block` starts.
+    block_at: u64,
+}
+
+impl<'a> Stream<'a> {
+    const BLOCK: u64 = 1 << 16;
+
+    /// Over `start..end`, which the caller has checked to be within the input.
+    pub fn new(input: &'a Input, start: u64, end: u64) -> Self {
+        Self { input, pos: start, end: end.min(input.len()), block: Vec::new(), block_at: start }
+    }
+
+    /// How many bytes are left.
+    pub fn left(&self) -> u64 {
+        self.end.saturating_sub(self.pos)
+    }
+
+    fn need(&self, count: u64, what: &str) -> Result<(), Fault> {
+        match count <= self.left() {
+            true => Ok(()),
+            false => Err(Fault::at(
+                self.pos,
+                format!("{what} of {count} bytes, but only {} are left", self.left()),
+            )),
+        }
+    }
+
+    /// Passes over `count` bytes.
+    pub fn skip(&mut self, count: u64, what: &str) -> Result<(), Fault> {
+        self.need(count, what)?;
+        self.pos += count;
+        Ok(())
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> Result<u8, Fault> {
+        self.need(1, "an item")?;
+        let inside = |s: &Self| s.pos.checked_sub(s.block_at).filter(|&at| at < s.block.len() as u64);
+        let at = match inside(self) {
+            Some(at) => at,
+            None => {
+                self.block = self.input.read(self.pos, Self::BLOCK.min(self.left()))?;
+                self.block_at = self.pos;
+                0
+            }
+        };
+        self.pos += 1;
+        Ok(self.block[at as usize])
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        self.need(N as u64, "an item")?;
+        let mut array = [0; N];
+        for byte in &mut array {
+            *byte = self.byte()?;
+        }
+        Ok(array)
+    }
+
+    /// The next `count` bytes, where there are so many.
+    pub fn bytes(&mut self, count: u64, what: &str) -> Result<Vec<u8>, Fault> {
+        self.need(count, what)?;
+        let bytes = self.input.read(self.pos, count)?;
+        self.pos += count;
+        Ok(bytes)
+    }
+
+    /// The bytes up to the next line feed, which is passed over; at most `limit`.
+    pub fn line(&mut self, limit: usize) -> Result<Vec<u8>, Fault> {
+        let start = self.pos;
+        let mut line = Vec::new();
+        loop {
+            match self.byte()? {
+                b'\n' => return Ok(line),
+                _ if line.len() == limit => {
+                    return Err(Fault::at(start, format!("a line of over {limit} bytes")));
+                }
+                byte => line.push(byte),
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+"""Writes the goldens of this folder with the real libraries, from the integer formula of ../generate.py.
+
+usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, torchvision, timm, safetensors)
+       PADDLE/bin/python tests/goldens/weights/generate.py paddle    (paddlepaddle)
+where the environments are those of shared/peers/setup.sh.
+
+MODEL.json   what timm or torchvision computes for a whole network whose state dict has the formula's values: keys with
+             their shapes, and the logits of images 0 and 1. A fully connected weight is the formula's [inputs, outputs],
+             transposed.
+files/       small state dicts in every form that the libraries write. The tensors of all are the same: see `TENSORS`.
+"""
+import json
+import os
+import pickle
+import sys
+import warnings
+
+import numpy as np
+
+warnings.filterwarnings("ignore")
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+import generate as formula  # noqa: E402
+
+FILES = os.path.join(HERE, "files")
+# Small, but with every number of dimensions, and one payload whose bytes are above 0x7f, too.
+TENSORS = {"conv.weight": (4, 3, 3, 3), "norm.weight": (4,), "norm.bias": (4,), "fc.weight": (6, 5), "fc.bias": (5,)}
+
+
+def value(key, shape):
+    return formula.uniform(key, int(np.prod(shape))).astype(np.float32).reshape(shape)
+
+
+def tensor(key, shape):
+    """The formula's value for a key of PyTorch's."""
+    if len(shape) == 2:
+        return formula.tensor(key, shape[::-1]).T
+    if key.endswith(".running_var"):
+        return (1.0 + formula.uniform(key, int(np.prod(shape))) * 0.5).astype(np.float32).reshape(shape)
+    if key.endswith(".running_mean"):
+        return (formula.uniform(key, int(np.prod(shape))) * 0.15).astype(np.float32).reshape(shape)
+    return formula.tensor(key, shape)
+
+
+def torch_model(name, **kwargs):
+    origin, name = name.split("-")
+    if origin == "timm":
+        import timm
+
+        return timm.create_model(name, **kwargs)
+    import torchvision
+
+    return getattr(torchvision.models, name)(init_weights=False, **kwargs)
+
+
+TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-xception41", "timm-xception65", "timm-xception71",
+         "torchvision-inception_v3", "torchvision-googlenet"]
+
+
+def torch_goldens():
+    import timm
+    import torch
+    import torchvision
+
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
+    for name in TORCH:
+        model = torch_model(name).eval()
+        state = model.state_dict()
+        keys = [(k, list(v.shape)) for k, v in state.items()]
+        model.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(tensor(k, tuple(s)))) if s or "num_batches" not in k else torch.tensor(0) for k, s in keys})
+        size = 224 if "googlenet" in name else 299
+        with torch.no_grad():
+            logits = model(torch.from_numpy(formula.images(2, size))).numpy()
+        spread = np.abs(logits[0] - logits[1]).max() / np.abs(logits).max()
+        assert spread > 1e-2, spread
+        golden = {"model": name, "output_stride": 32, "size": size, "versions": versions, "stages": [],
+                  "logits": [formula.floats(row) for row in logits], "keys": keys}
+        with open(os.path.join(HERE, name + ".json"), "w") as file:
+            file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in golden.items()) + "\n}\n")
+        print(name, "spread", float(spread), "largest", float(np.abs(logits).max()))
+
+
+def torch_files():
+    import torch
+    from safetensors.torch import save_file
+
+    os.makedirs(FILES, exist_ok=True)
+    path = lambda name: os.path.join(FILES, name)
+    state = {k: torch.from_numpy(value(k, s)) for k, s in TENSORS.items()}
+    torch.save(state, path("plain.pth"))
+    torch.save(state, path("legacy.pth"), _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "best": 0.5, "arch": "x", "state_dict": {"module." + k: v for k, v in state.items()},
+                "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}},
+               path("nested_module.pth"))
+    parameters = {k: torch.nn.Parameter(v) for k, v in state.items()}
+    torch.save(parameters, path("parameters.pth"))
+    # Views of one storage, and other orders of memory.
+    whole = torch.cat([v.flatten() for v in state.values()])
+    views, at = {}, 0
+    for k, v in state.items():
+        views[k] = whole[at:at + v.numel()].view(v.shape)
+        at += v.numel()
+    torch.save(views, path("shared_storage.pth"))
+    strided = {k: v.clone() for k, v in state.items()}
+    strided["conv.weight"] = strided["conv.weight"].contiguous(memory_format=torch.channels_last)
+    strided["fc.weight"] = strided["fc.weight"].t().contiguous().t()
+    torch.save(strided, path("strided.pth"))
+    for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16), ("f64", torch.float64)):
+        cast = {k: v.to(dtype) for k, v in state.items()}
+        torch.save(cast, path(name + ".pth"))
+        save_file(cast, path(name + ".safetensors"))
+    save_file(state, path("plain.safetensors"), metadata={"format": "pt"})
+    torch.save(torch.nn.Linear(2, 2), path("module.pth"))  # not a state dict: names a class
+    print(sorted(os.listdir(FILES)))
+
+
+def paddle_files():
+    import inspect
+
+    import paddle
+    from paddle.framework import io_utils
+
+    os.makedirs(FILES, exist_ok=True)
+    path = lambda name: os.path.join(FILES, name)
+    state = {k: paddle.to_tensor(value(k, s)) for k, s in TENSORS.items()}
+    layers = paddle.nn.Linear(2, 2)
+    adam = paddle.optimizer.Adam(parameters=layers.parameters())
+    layers(paddle.ones([1, 2])).sum().backward()
+    adam.step()
+    for protocol in (2, 3, 4):
+        paddle.save(state, path(f"protocol{protocol}.pdparams"), protocol=protocol)
+    # What is left when the table of names is dropped, in protocol 5, as somebody's own script would.
+    arrays = {k: v.numpy() for k, v in state.items()}
+    with open(path("protocol5.pdparams"), "wb") as file:
+        pickle.dump(arrays, file, protocol=5)
+    column_major = {k: np.asfortranarray(v) for k, v in arrays.items()}
+    with open(path("column_major.pdparams"), "wb") as file:
+        pickle.dump(column_major, file, protocol=4)
+    with open(path("f16.pdparams"), "wb") as file:
+        pickle.dump({k: v.astype(np.float16) for k, v in arrays.items()}, file, protocol=4)
+    paddle.save({k: v.astype("bfloat16") for k, v in state.items()}, path("bf16.pdparams"))
+    paddle.save({"state_dict": state, "epoch": 3, "optimizer": adam.state_dict()}, path("nested.pdparams"))
+    # With the optimiser's state beside the parameters, as old training loops did.
+    both = dict(state)
+    both.update({"fc.weight_moment1_0": paddle.zeros([6, 5]), "LR_Scheduler": {"last_epoch": 3, "last_lr": 0.1}})
+    paddle.save(both, path("with_optimizer.pdparams"))
+    # Arrays of over 1 GB are cut: the same source with a smaller limit, of 32 bytes.
+    source = inspect.getsource(io_utils._unpack_saved_dict)
+    changed = source.replace("2**30 - 1", "2**5 - 1")
+    assert changed != source
+    exec(changed, io_utils.__dict__)
+    from paddle.framework import io
+    io._unpack_saved_dict = io_utils._unpack_saved_dict
+    paddle.save(state, path("chunked.pdparams"), protocol=2)
+    paddle.save(state, path("chunked3.pdparams"), protocol=3)
+    print(sorted(os.listdir(FILES)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "torch":
+        torch_files()
+        torch_goldens()
+    else:
+        paddle_files()

@@ -1,0 +1,324 @@
+//! Checkpoints against the libraries that wrote them: whole networks of timm and torchvision from the formula's
+//! weights, and small files in every form that the libraries write.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use half::{bf16, f16};
+use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, load_tensors};
+use inception_tests::formula;
+use inception_tests::golden::{Golden, read, top, worst_difference};
+use inception_weights::{
+    Checkpoint, Dialect, Dtype, Error, LoadOptions, Metadata, Problem, likely_models, load, load_with,
+    name_table, save, save_burnpack,
+};
+
+/// As in `parity.rs`: ten times under what the project promises.
+const TOLERANCE: f32 = 1e-5;
+
+/// The network with the formula's values under PyTorch's names; `formula.rs` gives them in our own order.
+fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
+    let network = config.init(device).unwrap();
+    let mut rows = name_table(&network, spec.architecture, Dialect::PyTorch).into_iter();
+    load_tensors(network, |info| {
+        let row = rows.next().unwrap();
+        Ok::<_, std::convert::Infallible>(Some(formula::tensor(&row.key, info)))
+    })
+    .unwrap()
+}
+
+fn torch_golden(name: &str) -> Golden {
+    read(&format!("weights/{name}"))
+}
+
+fn check(name: &str) {
+    let golden = torch_golden(name);
+    let spec = inception_nn::model(&golden.model).unwrap();
+    let device = Device::flex();
+    let network = formula_network(spec, &spec.config(), &device);
+    let images = Tensor::<4>::from_data(formula::images(0..2, golden.size), &device);
+    let values = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    for (row, reference) in values.chunks(1000).zip(&golden.logits) {
+        let worst = worst_difference(row, reference);
+        println!("{name}: {worst:.1e}");
+        assert!(worst <= TOLERANCE, "{name}: {worst:.2e} of the largest logit off");
+        assert_eq!(top(row, 5), top(reference, 5), "{name}: the first five classes");
+    }
+}
+
+macro_rules! parity {
+    ($($test:ident: $name:literal),* $(,)?) => {
+        const CHECKED: &[&str] = &[$($name),*];
+        $(#[test] fn $test() { check($name) })*
+    };
+}
+
+parity! {
+    timm_inception_v3: "timm-inception_v3",
+    timm_inception_v4: "timm-inception_v4",
+    timm_xception41: "timm-xception41",
+    timm_xception65: "timm-xception65",
+    timm_xception71: "timm-xception71",
+    torchvision_inception_v3: "torchvision-inception_v3",
+    torchvision_googlenet: "torchvision-googlenet",
+}
+
+fn of_pytorch() -> impl Iterator<Item = &'static ModelSpec> {
+    MODELS.iter().filter(|spec| !spec.architecture.is_paddle())
+}
+
+#[test]
+fn every_model_of_other_origin_is_checked() {
+    for spec in of_pytorch() {
+        assert!(CHECKED.contains(&spec.name), "{} is not checked", spec.name);
+    }
+}
+
+/// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its shape,
+/// and each key of that is used or on the written list of those that are not.
+#[test]
+fn pytorch_names_are_total() {
+    for spec in of_pytorch() {
+        let network = spec.config().init(&Device::flex()).unwrap();
+        let table = name_table(&network, spec.architecture, Dialect::PyTorch);
+        let mut ours: Vec<_> = table.iter().map(|row| (row.key.clone(), row.shape())).collect();
+        let mut theirs = torch_golden(spec.name).keys;
+        let all = theirs.len();
+        theirs.retain(|(key, _)| !Dialect::PyTorch.is_unused(spec.architecture, key));
+        assert!(theirs.len() < all, "{}: at least the counters of batches are unused", spec.name);
+        ours.sort();
+        theirs.sort();
+        assert_eq!(ours, theirs, "{}", spec.name);
+    }
+}
+
+fn files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/weights/files")
+}
+
+/// `TENSORS` of `goldens/weights/generate.py`.
+const TENSORS: &[(&str, &[usize])] = &[
+    ("conv.weight", &[4, 3, 3, 3]),
+    ("norm.weight", &[4]),
+    ("norm.bias", &[4]),
+    ("fc.weight", &[6, 5]),
+    ("fc.bias", &[5]),
+];
+
+/// Every value of every small file, bit by bit.
+#[test]
+fn small_files_hold_what_the_libraries_put_in() {
+    let mut seen = 0;
+    for file in std::fs::read_dir(files()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name == "module.pth" {
+            continue; // Refused: see below.
+        }
+        let checkpoint = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+        let mut wanted = TENSORS.len();
+        if name == "with_optimizer.pdparams" {
+            wanted += 1; // The optimiser's, which loading passes over.
+        }
+        assert_eq!(checkpoint.entries.len(), wanted, "{name}");
+        for (key, shape) in TENSORS {
+            let of_key = |k: &str| k == *key || k.strip_prefix("module.") == Some(key);
+            let entry =
+                checkpoint.entries.iter().find(|e| of_key(&e.key)).unwrap_or_else(|| panic!("{name}: {key}"));
+            assert_eq!(entry.shape, *shape, "{name}: {key}");
+            let exact = formula::uniform(key).map(|v| v as f32).take(entry.len());
+            let exact: Vec<f32> = match entry.dtype {
+                Dtype::F16 => exact.map(|v| f16::from_f32(v).to_f32()).collect(),
+                Dtype::Bf16 => exact.map(|v| bf16::from_f32(v).to_f32()).collect(),
+                _ => exact.collect(),
+            };
+            let expected_dtype = match &name {
+                n if n.starts_with("f16") => Dtype::F16,
+                n if n.starts_with("bf16") => Dtype::Bf16,
+                n if n.starts_with("f64") => Dtype::F64,
+                _ => Dtype::F32,
+            };
+            assert_eq!(entry.dtype, expected_dtype, "{name}: {key}");
+            assert_eq!(checkpoint.values(entry).unwrap(), exact, "{name}: {key}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 24, "only {seen} files");
+}
+
+#[test]
+fn a_pickled_module_is_refused_by_name() {
+    let error = Checkpoint::open(files().join("module.pth")).unwrap_err().to_string();
+    assert!(error.contains("`torch.nn.modules.linear.Linear`"), "{error}");
+    assert!(error.contains("save the state dict"), "{error}");
+}
+
+fn tensors_of(network: &Network) -> Vec<(String, Vec<f32>)> {
+    let mut tensors = Vec::new();
+    inception_nn::read_tensors(network, |info, data| {
+        tensors.push((info.name.clone(), data.try_into_vec::<f32>().unwrap()));
+        Ok::<_, std::convert::Infallible>(())
+    })
+    .unwrap();
+    tensors
+}
+
+/// Through every format that we write and back: the same bits, and what the file says about itself.
+#[test]
+fn round_trips_are_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    for name in ["GoogLeNet", "timm-xception41"] {
+        let spec = inception_nn::model(name).unwrap();
+        let network = spec.config().with_num_classes(7).with_seed(3).init(&device).unwrap();
+        let metadata = Metadata::of(spec).with("labels", "[\"a\"]");
+        let [first, second] = ["a.safetensors", "b.bpk"].map(|file| folder.path().join(file));
+        save(&network, &metadata, &first).unwrap();
+        let loaded = load(spec, &Checkpoint::open(&first).unwrap(), &device).unwrap();
+        save_burnpack(&loaded.network, &metadata, &second).unwrap();
+        let checkpoint = Checkpoint::open(&second).unwrap();
+        assert_eq!(checkpoint.metadata, metadata);
+        let again = load(spec, &checkpoint, &device).unwrap();
+        assert_eq!((again.num_classes, again.dialect), (7, Dialect::Native));
+        assert!(tensors_of(&network) == tensors_of(&again.network), "{name}: not the same values");
+    }
+}
+
+/// What Burn's own `Module::save_file` writes can be loaded.
+#[test]
+fn burns_own_files_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let spec = inception_nn::model("GoogLeNet").unwrap();
+    let network = spec.config().with_num_classes(7).with_seed(3).init(&device).unwrap();
+    let path = folder.path().join("burn.bpk");
+    network.clone().save_file(&path).unwrap();
+    let loaded = load(spec, &Checkpoint::open(&path).unwrap(), &device).unwrap_or_else(|e| panic!("{e}"));
+    assert!(tensors_of(&network) == tensors_of(&loaded.network));
+    // And the other way round.
+    let ours = folder.path().join("ours.bpk");
+    save_burnpack(&network, &Metadata::of(spec), &ours).unwrap();
+    let fresh = spec.config().with_num_classes(7).with_seed(4).init(&device).unwrap();
+    let theirs = fresh.try_load_file(&ours).unwrap_or_else(|e| panic!("{e}"));
+    assert!(tensors_of(&network) == tensors_of(&theirs));
+}
+
+/// Writes a file with timm's names.
+fn write_pytorch(
+    spec: &ModelSpec,
+    classes: usize,
+    edit: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>),
+) -> Vec<u8> {
+    let network = formula_network(spec, &spec.config().with_num_classes(classes), &Device::flex());
+    let table = name_table(&network, spec.architecture, Dialect::PyTorch);
+    let mut tensors: Vec<_> = table
+        .iter()
+        .zip(tensors_of(&network))
+        .map(|(row, (_, values))| {
+            let values = match (row.transposed, &row.tensor.shape[..]) {
+                (true, &[rows, columns]) => (0..columns)
+                    .flat_map(|c| (0..rows).map(move |r| (r, c)))
+                    .map(|(r, c)| values[r * columns + c])
+                    .collect(),
+                _ => values,
+            };
+            (row.key.clone(), row.shape(), values)
+        })
+        .collect();
+    edit(&mut tensors);
+    let views = tensors.iter().map(|(key, shape, values)| {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        (
+            key.as_str(),
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// A classifier of 1001 classes is TensorFlow's: its first class is the background.
+#[test]
+fn the_background_class_is_dropped_and_said() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = Device::flex();
+    let bytes = write_pytorch(spec, 1001, |_| {});
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+    let kept = load_with(spec, &checkpoint, &device, LoadOptions { keep_background: true }).unwrap();
+    let dropped = load(spec, &checkpoint, &device).unwrap();
+    assert_eq!((kept.num_classes, kept.background_dropped), (1001, false));
+    assert_eq!((dropped.num_classes, dropped.background_dropped), (1000, true));
+    let images = || Tensor::<4>::from_data(formula::images(0..1, 64), &device);
+    let all = kept.network.forward(images()).into_data().try_into_vec::<f32>().unwrap();
+    let rest = dropped.network.forward(images()).into_data().try_into_vec::<f32>().unwrap();
+    assert!(worst_difference(&rest, &all[1..]) < 1e-6);
+}
+
+/// Wrong files: every difference by name.
+#[test]
+fn differences_are_named() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = Device::flex();
+    let problems = |edit: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+        let bytes = write_pytorch(spec, 10, edit);
+        match load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device) {
+            Err(Error::Mismatch { problems, .. }) => problems,
+            Ok(_) => panic!("loaded"),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let at = |tensors: &[(String, Vec<usize>, Vec<f32>)], key: &str| {
+        tensors.iter().position(|t| t.0 == key).unwrap()
+    };
+    let missing = problems(&|t| {
+        let i = at(t, "conv1.bn.bias");
+        t.remove(i);
+    });
+    assert_eq!(missing, [Problem::Missing { key: "conv1.bn.bias".into(), shape: vec![64], nearest: None }]);
+    let transposed = problems(&|t| {
+        let i = at(t, "fc.weight");
+        t[i].1.reverse();
+    });
+    assert_eq!(transposed.len(), 1);
+    assert!(transposed[0].to_string().ends_with("(transposed?)"), "{}", transposed[0]);
+    let renamed = problems(&|t| {
+        let i = at(t, "conv1.bn.bias");
+        t[i].0 = "conv1.bn.beta".into();
+    });
+    assert_eq!(renamed.len(), 2);
+    assert!(renamed[0].to_string().contains("the file has `conv1.bn.beta`"), "{}", renamed[0]);
+    // Not a difference: wrappers, counters, heads for training.
+    let bytes = write_pytorch(spec, 10, |t| {
+        t.push(("conv1.bn.num_batches_tracked".into(), vec![], vec![0.0]));
+        t.push(("aux1.fc1.bias".into(), vec![1], vec![0.0]));
+        t.iter_mut().for_each(|t| t.0.insert_str(0, "module."));
+    });
+    let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+    assert_eq!(loaded.unused.len(), 2);
+    // Infinite and undefined values load, and are named.
+    let bytes = write_pytorch(spec, 10, |t| {
+        let i = at(t, "conv1.bn.bias");
+        t[i].2[0] = f32::NAN;
+        let i = at(t, "fc.bias");
+        t[i].2[0] = f32::INFINITY;
+    });
+    let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+    assert_eq!(loaded.not_finite.len(), 2);
+    assert!(loaded.not_finite.contains(&"head.fc.bias".to_owned()), "{:?}", loaded.not_finite);
+}
+
+/// Another network's file is recognised.
+#[test]
+fn the_right_model_is_proposed() {
+    let device = Device::flex();
+    let spec = inception_nn::model("timm-xception41").unwrap();
+    let bytes = write_pytorch(spec, 5, |_| {});
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+    let names: Vec<_> = likely_models(&checkpoint, &device).iter().map(|spec| spec.name).collect();
+    assert_eq!(names, ["timm-xception41"]);
+    let error =
+        load(inception_nn::model("Xception41").unwrap(), &checkpoint, &device).unwrap_err().to_string();
+    assert!(error.contains("its tensors are those of timm-xception41"), "{error}");
+}
