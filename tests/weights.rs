@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use half::{bf16, f16};
-use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, load_tensors};
+use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, load_tensors, trainable_parameters};
 use inception_tests::formula;
-use inception_tests::golden::{Golden, read, top, worst_difference};
+use inception_tests::golden::{top, worst_difference};
 use inception_weights::{
     Checkpoint, Dialect, Dtype, Error, LoadOptions, Metadata, Problem, likely_models, load, load_with,
     name_table, save, save_burnpack,
 };
+use serde::Deserialize;
 
 /// As in `parity.rs`: ten times under what the project promises.
 const TOLERANCE: f32 = 1e-5;
@@ -30,8 +31,20 @@ fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) ->
     .unwrap()
 }
 
+/// A file of `goldens/weights`; `generate.py` there says what its fields are.
+#[derive(Deserialize)]
+struct Golden {
+    model: String,
+    size: usize,
+    parameters: usize,
+    macs: u64,
+    logits: Vec<Vec<f32>>,
+    keys: Vec<(String, Vec<usize>)>,
+}
+
 fn torch_golden(name: &str) -> Golden {
-    read(&format!("weights/{name}"))
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/weights").join(format!("{name}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn check(name: &str) {
@@ -39,6 +52,9 @@ fn check(name: &str) {
     let spec = inception_nn::model(&golden.model).unwrap();
     let device = Device::flex();
     let network = formula_network(spec, &spec.config(), &device);
+    assert_eq!(spec.input_size, golden.size);
+    assert_eq!(trainable_parameters(&network), golden.parameters, "{name}");
+    assert_eq!(network.cost([golden.size, golden.size]).unwrap().macs, golden.macs, "{name}");
     let images = Tensor::<4>::from_data(formula::images(0..2, golden.size), &device);
     let values = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
     for (row, reference) in values.chunks(1000).zip(&golden.logits) {

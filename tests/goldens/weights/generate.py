@@ -5,7 +5,7 @@ usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, tor
 where the environments are those of shared/peers/setup.sh.
 
 MODEL.json   what timm or torchvision computes for a whole network whose state dict has the formula's values: keys with
-             their shapes, and the logits of images 0 and 1. A fully connected weight is the formula's [inputs, outputs],
+             their shapes, parameters without the auxiliary heads, multiply-adds, and the logits of images 0 and 1. A fully connected weight is the formula's [inputs, outputs],
              transposed.
 files/       small state dicts in every form that the libraries write. The tensors of all are the same: see `TENSORS`.
 """
@@ -69,11 +69,24 @@ def torch_goldens():
         keys = [(k, list(v.shape)) for k, v in state.items()]
         model.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(tensor(k, tuple(s)))) if s or "num_batches" not in k else torch.tensor(0) for k, s in keys})
         size = 224 if "googlenet" in name else 299
+        macs = 0
+
+        def count(layer, _, output):
+            nonlocal macs
+            # Each output value takes one product of each weight of its filter.
+            positions = output[0].numel() // layer.weight.shape[0]
+            macs += layer.weight.numel() * positions
+
         with torch.no_grad():
+            hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+            model(torch.from_numpy(formula.images(1, size)))
+            for hook in hooks:
+                hook.remove()
             logits = model(torch.from_numpy(formula.images(2, size))).numpy()
         spread = np.abs(logits[0] - logits[1]).max() / np.abs(logits).max()
         assert spread > 1e-2, spread
-        golden = {"model": name, "output_stride": 32, "size": size, "versions": versions, "stages": [],
+        golden = {"model": name, "size": size, "versions": versions,
+                  "parameters": sum(p.numel() for k, p in model.named_parameters() if not k.startswith(("Aux", "aux"))), "macs": macs,
                   "logits": [formula.floats(row) for row in logits], "keys": keys}
         with open(os.path.join(HERE, name + ".json"), "w") as file:
             file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in golden.items()) + "\n}\n")
