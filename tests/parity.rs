@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use burn::tensor::{Device, Tensor, s};
-use inception_nn::{MODELS, ModelSpec, Network, OutputStride, tensors};
+use inception_nn::{MODELS, Network, OutputStride, tensors};
 use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
 use inception_tests::{eager_devices, formula, formula_network};
 use inception_weights::{Dialect, name_table};
@@ -103,7 +103,7 @@ parity! {
 }
 
 /// The others' goldens are in `weights.rs`.
-fn of_paddle() -> impl Iterator<Item = &'static ModelSpec> {
+fn of_paddle() -> impl Iterator<Item = &'static inception_nn::ModelSpec> {
     MODELS.iter().filter(|spec| spec.architecture.is_paddle())
 }
 
