@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use burn::tensor::{Device, Tensor, s};
-use inception_nn::{MODELS, Network, OutputStride, tensors};
+use burn::tensor::{Device, Tensor, TensorData, s};
+use inception_nn::{MODELS, ModelSpec, Network, OutputStride, tensors};
 use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
 use inception_tests::{eager_devices, formula, formula_network};
 use inception_weights::{Dialect, name_table};
@@ -65,10 +65,28 @@ fn check(name: &str) {
         let batch = network.forward(images);
         let worst_batch = check_logits(batch, &golden.logits, &format!("{what}, batch 3"));
         println!("{what}: worst {worst_single:.1e} at batch 1, {worst_batch:.1e} at batch 3");
+        check_photograph(&network, spec, &golden, &device, &what);
         if !golden.auxiliary.is_empty() {
             check_googlenet(&network, &golden, &device, &what);
         }
     }
+}
+
+/// A photograph's logits through our own decoder and preprocessing, against PaddleClas's operators on cv2: what is left
+/// is the rounding of two JPEG decoders (`inception_data`'s documentation has the figures).
+const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
+
+fn check_photograph(network: &Network, spec: &ModelSpec, golden: &Golden, device: &Device, what: &str) {
+    let picture = inception_data::read(inception_tests::photograph()).unwrap();
+    let preprocessing = inception_bench::preprocessing(spec);
+    let mut input = vec![0.0; preprocessing.output_len()];
+    preprocessing.apply(&picture, &mut input).unwrap();
+    let images = Tensor::<4>::from_data(TensorData::new(input, [1, 3, golden.size, golden.size]), device);
+    let logits = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    let off = worst_difference(&logits, &golden.photograph);
+    println!("{what}: a photograph's logits {off:.1e} off");
+    assert!(off <= PHOTOGRAPH_TOLERANCE, "{what}: a photograph's logits {off:.1e} off");
+    assert_eq!(top(&logits, 5), top(&golden.photograph, 5), "{what}: the photograph's first five classes");
 }
 
 /// Both auxiliary heads in training form, and the main path at a size that they do not fit.

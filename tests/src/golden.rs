@@ -19,6 +19,11 @@ pub struct Golden {
     pub logits_299: Vec<Vec<f32>>,
     #[serde(default)]
     pub keys: Vec<(String, Vec<usize>)>,
+    pub photograph: Vec<f32>,
+    #[serde(default)]
+    pub parameters: usize,
+    #[serde(default)]
+    pub macs: u64,
 }
 
 /// The map after a stage, for the first image.

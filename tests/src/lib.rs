@@ -5,9 +5,16 @@
 pub mod formula;
 pub mod golden;
 
+use std::path::{Path, PathBuf};
+
 use burn::tensor::Device;
 use inception_nn::{ModelSpec, Network, NetworkConfig, load_tensors};
 use inception_weights::{Dialect, name_table};
+
+/// The first photograph of `tests/images`, 500 x 375.
+pub fn photograph() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("images/ILSVRC2012_val_00000010.jpeg")
+}
 
 /// The eager CPU devices, by the name that the command line has for them.
 pub fn eager_devices() -> [(&'static str, Device); 2] {

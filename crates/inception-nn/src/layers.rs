@@ -280,3 +280,42 @@ impl Trace for Classifier {
         (input[0] > 0 && input[1] > 0).then_some([1, 1])
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn dropped(device: &Device) -> Vec<f32> {
+        let ones = Tensor::<2>::ones([100, 100], device);
+        DownscaleDropout::new(0.3).forward(ones).into_data().try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn dropout_scales_down_at_inference() {
+        assert!(dropped(&Device::flex()).iter().all(|&v| (v - 0.7).abs() < 1e-6));
+    }
+
+    #[test]
+    fn dropout_only_zeroes_in_training() {
+        let device = Device::flex().autodiff();
+        device.seed(7);
+        let values = dropped(&device);
+        let kept = values.iter().filter(|&&v| (v - 1.0).abs() < 1e-6).count();
+        let zeroed = values.iter().filter(|&&v| v == 0.0).count();
+        assert_eq!(kept + zeroed, values.len());
+        // 10,000 draws at 0.7: five standard deviations are 230.
+        assert!((6770..7230).contains(&kept), "{kept} kept");
+    }
+
+    /// Paddle's momentum of 0.9 is that of the old statistics.
+    #[test]
+    fn running_statistics_move_by_a_tenth() {
+        let device = Device::flex().autodiff();
+        let layer = ConvNorm::new(1, conv(1, 1), Some(PADDLE_NORM), false, &device);
+        let norm = layer.norm.as_ref().unwrap();
+        norm.forward(Tensor::<4>::full([1, 1, 2, 2], 5.0, &device));
+        let mean = norm.running_mean.value_sync().into_data().try_into_vec::<f32>().unwrap();
+        assert!((mean[0] - 0.5).abs() < 1e-6, "{mean:?}");
+    }
+}

@@ -60,11 +60,8 @@ impl ModelSpec {
     }
 }
 
-const XCEPTION_NOTE: &str = "published parameters leave out the depthwise kernels; operations are 2 x MACs, \
-                             counted with the norms";
-const DEEPLAB_NOTE: &str = "published parameters leave out the depthwise kernels; operations are 2 x MACs, \
-                            counted with the norms";
-const INCEPTION_NOTE: &str = "operations are 2 x MACs, counted with the norms";
+const XCEPTION_NOTE: &str = "published parameters and operations leave out the depthwise convolutions; operations are 2 x MACs and a little";
+const INCEPTION_NOTE: &str = "operations are 2 x MACs and a little";
 
 const TIMM_NOTE: &str = "timm counts multiply-adds";
 const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
@@ -88,7 +85,7 @@ pub static MODELS: &[ModelSpec] = &[
                 fp32_ms: [1.436, 2.904, 3.800, 9.049],
             }),
         },
-        note: "published parameters leave out the three last classifier layers; the latency was taken at 299",
+        note: "published parameters leave out the three classifiers' last layers; operations are 2 x MACs and a little",
     },
     ModelSpec {
         name: "Xception41",
@@ -126,7 +123,7 @@ pub static MODELS: &[ModelSpec] = &[
                 fp32_ms: [3.778, 8.396, 15.449, 58.735],
             }),
         },
-        note: DEEPLAB_NOTE,
+        note: XCEPTION_NOTE,
     },
     ModelSpec {
         name: "Xception65",
@@ -164,7 +161,7 @@ pub static MODELS: &[ModelSpec] = &[
                 fp32_ms: [8.583, 12.132, 22.917, 87.983],
             }),
         },
-        note: DEEPLAB_NOTE,
+        note: XCEPTION_NOTE,
     },
     ModelSpec {
         name: "Xception71",

@@ -205,7 +205,8 @@ pub(crate) fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
     module.map(&mut Seeder(Path::default(), seed))
 }
 
-/// He's normal for convolutions (as Paddle's `Conv2D` by default), uniform within `1 / sqrt(inputs)` for fully
+/// He's normal for convolutions (as Paddle's `Conv2D` by default; half the variance for depthwise ones, which no ReLU
+/// follows, so that an untrained Xception's logits stay finite), uniform within `1 / sqrt(inputs)` for fully
 /// connected layers (as PaddleClas's classifiers), the identity for norms, zero for biases.
 fn initial_values(info: &TensorInfo, seed: u64) -> Vec<f32> {
     let count = info.shape.iter().product();
@@ -214,7 +215,8 @@ fn initial_values(info: &TensorInfo, seed: u64) -> Vec<f32> {
     match info.role {
         TensorRole::ConvWeight => {
             let fan_in: usize = info.shape[1..].iter().product();
-            let normal = Normal::new(0.0, (2.0 / fan_in as f32).sqrt());
+            let gain = if info.shape[1] == 1 { 1.0 } else { 2.0 };
+            let normal = Normal::new(0.0, (gain / fan_in as f32).sqrt());
             let normal = normal.expect("a kernel has values, so that the deviation is finite");
             normal.sample_iter(generator).take(count).collect()
         }
@@ -234,4 +236,78 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model;
+
+    fn values(seed: u64, device: &Device) -> Vec<(String, Vec<f32>)> {
+        let network = model("GoogLeNet").unwrap().config().with_num_classes(5).with_seed(seed);
+        let network = network.init(device).unwrap();
+        let mut all = Vec::new();
+        let read = read_tensors(&network, |info, data| {
+            all.push((info.name.clone(), data.try_into_vec::<f32>().unwrap()));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        read.unwrap();
+        all
+    }
+
+    #[test]
+    fn seeds_decide_all_values() {
+        let device = Device::flex();
+        let first = values(1, &device);
+        assert_eq!(first, values(1, &device));
+        let other = values(2, &device);
+        for ((name, a), (_, b)) in first.iter().zip(&other) {
+            assert_eq!(a == b, name.ends_with("bias"), "{name}");
+        }
+    }
+
+    #[test]
+    fn equal_shapes_get_different_values() {
+        let first = values(1, &Device::flex());
+        let weights: Vec<_> = first.iter().filter(|(name, _)| name.contains("fc2.weight")).collect();
+        assert_eq!(weights.len(), 2);
+        assert_ne!(weights[0].1, weights[1].1);
+    }
+
+    #[test]
+    fn loading_part_keeps_the_rest() {
+        let device = Device::flex();
+        let network = model("GoogLeNet").unwrap().config().with_num_classes(5).init(&device).unwrap();
+        let before = values(0, &device);
+        let network = load_tensors(network, |info| {
+            let ones = TensorData::new(vec![1f32; 5], [5]);
+            Ok::<_, std::convert::Infallible>((info.name == "head.fc.bias").then_some(ones))
+        });
+        let mut changed = Vec::new();
+        let mut index = 0;
+        let read = read_tensors(&network.unwrap(), |info, data| {
+            if data.try_into_vec::<f32>().unwrap() != before[index].1 {
+                changed.push(info.name.clone());
+            }
+            index += 1;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        read.unwrap();
+        assert_eq!(changed, ["head.fc.bias"]);
+    }
+
+    #[test]
+    fn an_error_of_the_source_is_returned() {
+        let network = model("GoogLeNet").unwrap().config().init(&Device::flex()).unwrap();
+        let mut asked = 0;
+        let result = load_tensors(network, |_| {
+            asked += 1;
+            Err("no")
+        });
+        assert_eq!(result.err(), Some("no"));
+        assert_eq!(asked, 1);
+    }
 }

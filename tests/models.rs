@@ -1,0 +1,125 @@
+//! The table of models: counts, names, sizes, and the README's copy of it.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::HashSet;
+
+use burn::tensor::{Device, Tensor};
+use inception_bench::{model_rows, models_markdown, preprocessing};
+use inception_nn::{Error, MODELS, OutputStride, model};
+use inception_tests::golden::read;
+
+#[test]
+fn counts_equal_paddles() {
+    for row in model_rows().unwrap() {
+        if !model(row.name).unwrap().architecture.is_paddle() {
+            continue; // `weights.rs` counts those.
+        }
+        let golden = read(row.name);
+        assert_eq!(row.parameters, golden.parameters, "{}", row.name);
+        assert_eq!(row.macs, golden.macs, "{}", row.name);
+    }
+}
+
+/// The published figures are these counts with what the notes say left out.
+#[test]
+fn published_figures_are_explained() {
+    for spec in MODELS.iter().filter(|spec| spec.architecture.is_paddle()) {
+        let network = spec.config().init(&Device::flex()).unwrap();
+        let is_depthwise = |t: &&inception_nn::TensorInfo| t.shape.len() == 4 && t.shape[1] == 1;
+        let size = |t: &inception_nn::TensorInfo| t.shape.iter().product::<usize>();
+        let tensors = inception_nn::tensors(&network);
+        let classifiers = ["head.fc", "auxiliary1.fc2", "auxiliary2.fc2"];
+        let left_out: usize = match spec.name {
+            "GoogLeNet" => {
+                let last = tensors.iter().filter(|t| classifiers.iter().any(|c| t.name.starts_with(c)));
+                last.map(size).sum()
+            }
+            _ => tensors.iter().filter(is_depthwise).map(size).sum(),
+        };
+        let counted = (inception_nn::trainable_parameters(&network) - left_out) as f64 / 1e6;
+        let off = (counted - spec.reference.params_m).abs();
+        assert!(off < 0.006, "{}: {counted} M against {} M", spec.name, spec.reference.params_m);
+    }
+}
+
+#[test]
+fn names_are_unique_and_found() {
+    let mut seen = HashSet::new();
+    for spec in MODELS {
+        for name in [spec.name].iter().chain(spec.aliases) {
+            assert!(seen.insert(name.to_lowercase()), "{name} twice");
+            assert_eq!(model(&name.to_uppercase()).unwrap().name, spec.name);
+        }
+    }
+    let error = model("Xcepton65").unwrap_err().to_string();
+    assert!(error.contains("Xception65"), "{error}");
+}
+
+#[test]
+fn input_and_crop_are_one() {
+    for spec in MODELS {
+        assert_eq!(preprocessing(spec).crop as usize, spec.input_size, "{}", spec.name);
+    }
+}
+
+/// At the minimum every network runs, and gives a map of the size that it announces; below it is refused.
+#[test]
+fn minimum_input() {
+    let device = Device::flex();
+    let minima = MODELS.iter().map(|spec| {
+        let network = spec.config().with_num_classes(3).init(&device).unwrap();
+        let side = network.minimum_input();
+        let images = Tensor::<4>::ones([1, 3, side, side + 1], &device);
+        let announced = network.feature_size([side, side + 1]).unwrap();
+        let features = network.forward_features(images.clone());
+        assert_eq!(features.dims()[2..], announced, "{}", spec.name);
+        assert_eq!(network.forward(images).dims(), [1, 3], "{}", spec.name);
+        let refused = network.check_input([side - 1, side]).unwrap_err();
+        assert_eq!(refused, Error::InputSize { height: side - 1, width: side, minimum: side });
+        (spec.name, side)
+    });
+    let minima: Vec<_> = minima.collect();
+    assert_eq!(
+        minima,
+        [
+            ("GoogLeNet", 61),
+            ("Xception41", 1),
+            ("Xception41_deeplab", 1),
+            ("Xception65", 1),
+            ("Xception65_deeplab", 1),
+            ("Xception71", 1),
+            ("InceptionV3", 75),
+            ("InceptionV4", 75),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_built_is_refused() {
+    let device = Device::flex();
+    let config = model("Xception41").unwrap().config();
+    assert_eq!(config.clone().with_num_classes(0).init(&device).unwrap_err(), Error::NoClasses);
+    let strided = config.with_output_stride(OutputStride::S16).init(&device).unwrap_err();
+    assert_eq!(strided, Error::FixedOutputStride { model: "Xception41" });
+}
+
+#[test]
+fn output_strides() {
+    let spec = model("Xception65_deeplab").unwrap();
+    for (stride, side) in [(OutputStride::S8, 65), (OutputStride::S16, 33), (OutputStride::S32, 17)] {
+        let network = spec.config().with_output_stride(stride).init(&Device::flex()).unwrap();
+        assert_eq!(network.feature_size([513, 513]).unwrap(), [side, side]);
+    }
+}
+
+#[test]
+fn readme_has_the_table() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let table = models_markdown(&model_rows().unwrap());
+    assert!(
+        readme.contains(&table),
+        "README.md's table is stale: replace it by what `cargo xtask models` prints"
+    );
+}

@@ -1,0 +1,246 @@
+//! The commands as a user runs them.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use burn::tensor::Device;
+use serde_json::Value;
+
+fn xtask(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).output().unwrap()
+}
+
+fn photograph(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/images").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+const RABBIT: &str = "ILSVRC2012_val_00000010.jpeg";
+const OTHER: &str = "ILSVRC2012_val_00010010.jpeg";
+
+/// Standard output of a command that succeeds.
+fn stdout(arguments: &[&str]) -> String {
+    let output = xtask(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_lines(arguments: &[&str]) -> Vec<Value> {
+    stdout(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Standard error of a command that fails as it should: an error, not a panic, and nothing half-written.
+fn failure(arguments: &[&str]) -> String {
+    let output = xtask(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {:?} {errors}", output.status);
+    assert!(errors.contains("error: "), "{arguments:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    for line in out.lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+    errors
+}
+
+fn logits(line: &Value) -> Vec<f64> {
+    line["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn devices_agree_on_photographs() {
+    let images = [photograph(RABBIT), photograph(OTHER)];
+    let on = |device| {
+        let mut arguments = vec!["predict", "--model", "GoogLeNet,InceptionV3", "--random-weights", "--json"];
+        arguments.extend([
+            "--with-logits",
+            "--seed",
+            "3",
+            "--device",
+            device,
+            "--image",
+            &images[0],
+            &images[1],
+        ]);
+        json_lines(&arguments)
+    };
+    let (flex, ndarray) = (on("flex"), on("ndarray"));
+    assert_eq!(flex.len(), 4);
+    for (a, b) in flex.iter().zip(&ndarray) {
+        assert_eq!((&a["image"], &a["model"]), (&b["image"], &b["model"]));
+        let (x, y) = (logits(a), logits(b));
+        assert_eq!(x.len(), 1000);
+        let largest = x.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let worst = x.iter().zip(&y).fold(0f64, |m, (p, q)| m.max((p - q).abs()));
+        assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
+        let classes = |line: &Value| -> Vec<u64> {
+            line["top"].as_array().unwrap().iter().map(|g| g["index"].as_u64().unwrap()).collect()
+        };
+        assert_eq!(classes(a).len(), 5);
+        assert_eq!(classes(a), classes(b));
+    }
+    assert_ne!(logits(&flex[0]), logits(&flex[1]), "two photographs, two answers");
+    let warning = flex[0]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("random weights"), "{warning}");
+}
+
+#[test]
+fn probabilities_sum_to_one_and_labels_fit() {
+    let image = photograph(RABBIT);
+    let arguments = [
+        "predict",
+        "--model",
+        "googlenet",
+        "--random-weights",
+        "--json",
+        "--top-k",
+        "5000",
+        "--image",
+        &image,
+    ];
+    let lines = json_lines(&arguments);
+    let top = lines[0]["top"].as_array().unwrap();
+    assert_eq!(top.len(), 1000);
+    let sum: f64 = top.iter().map(|guess| guess["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    let first = top.iter().find(|guess| guess["index"] == 0).unwrap();
+    assert_eq!(first["label"], "tench, Tinca tinca");
+}
+
+/// A network written under our own names gives its own logits back, with its own number of classes.
+#[test]
+fn weights_from_safetensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.bin"); // the content says what it is, not the name
+    let spec = inception_nn::model("GoogLeNet").unwrap();
+    let network = spec.config().with_num_classes(7).with_seed(9).init(&Device::flex()).unwrap();
+    inception_weights::save(&network, &inception_weights::Metadata::of(spec), &file).unwrap();
+    let (file, image) = (file.to_str().unwrap(), photograph(RABBIT));
+    let run = |model| {
+        ["predict", "--model", model, "--weights", file, "--json", "--with-logits", "--image", &image]
+            .map(str::to_owned)
+    };
+    let run = |model| run(model).to_vec();
+    let arguments = run("GoogLeNet");
+    let lines = json_lines(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let given = logits(&lines[0]);
+
+    let picture = inception_data::read(&image).unwrap();
+    let preprocessing = inception_bench::preprocessing(spec);
+    let mut input = vec![0.0; preprocessing.output_len()];
+    preprocessing.apply(&picture, &mut input).unwrap();
+    let data = burn::tensor::TensorData::new(input, [1, 3, 224, 224]);
+    let images = burn::tensor::Tensor::<4>::from_data(data, &Device::flex());
+    let wanted = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    assert_eq!(given.len(), 7);
+    let given: Vec<f32> = given.iter().map(|&v| v as f32).collect();
+    assert_eq!(given, wanted);
+    assert!(lines[0].get("warnings").is_none(), "{}", lines[0]);
+    assert_eq!(lines[0]["top"][0]["label"], Value::Null, "seven classes are not ImageNet's");
+
+    let other = run("InceptionV3");
+    let errors = failure(&other.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(errors.contains("does not fit InceptionV3") && errors.contains("is missing"), "{errors}");
+    assert!(errors.lines().count() < 12, "one screen: {errors}");
+}
+
+#[test]
+fn models_as_json() {
+    let rows: Value = serde_json::from_str(&stdout(&["models", "--json"])).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert!(rows.len() >= 8);
+    for row in rows {
+        for key in ["name", "input_size", "resize_short", "parameters", "macs"] {
+            assert!(!row[key].is_null(), "{key} in {row}");
+        }
+        for key in ["top1", "top5", "flops_g", "params_m"] {
+            assert!(row["reference"].get(key).is_some(), "{key} in {row}");
+        }
+    }
+}
+
+#[test]
+fn help_lists_the_models() {
+    let help = stdout(&["--help"]);
+    for spec in inception_nn::MODELS {
+        assert!(help.contains(spec.name), "{} in {help}", spec.name);
+    }
+}
+
+/// What is wrong with a picture is said, and the pictures beside it keep their answers.
+#[test]
+fn bad_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let whole = std::fs::read(photograph(RABBIT)).unwrap();
+    // A PNG's signature and a header that declares 60000 x 60000 pixels.
+    let mut bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
+    bomb.extend([0; 4]);
+    let cases = [
+        (write("empty.jpg", b""), "empty"),
+        (write("cut.jpg", &whole[..whole.len() / 2]), "end before"),
+        (write("text.png", b"not a picture at all"), "found text"),
+        (write("bomb.png", &bomb), "bomb.png"),
+        (folder.path().join("missing.png"), "cannot read"),
+    ];
+    let good = photograph(OTHER);
+    let mut arguments = vec!["predict", "--model", "GoogLeNet", "--random-weights", "--json", "--image"];
+    arguments.extend(cases.iter().map(|(path, _)| path.to_str().unwrap()));
+    arguments.push(&good);
+    let output = xtask(&arguments);
+    assert!(!output.status.success());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    for (path, reason) in &cases {
+        let line = errors.lines().find(|line| line.contains(path.to_str().unwrap()));
+        let line = line.unwrap_or_else(|| panic!("nothing said of {}: {errors}", path.display()));
+        assert!(line.contains(reason), "{line}");
+    }
+    assert!(errors.contains("5 of 6"), "{errors}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1, "the good one is answered");
+}
+
+#[test]
+fn bad_arguments() {
+    let image = photograph(RABBIT);
+    let predict = |rest: &[&str]| failure(&[&["predict", "--image", &image], rest].concat());
+    let errors = predict(&["--model", "Xcepton41", "--random-weights"]);
+    assert!(errors.contains("nearest are Xception41"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet"]);
+    assert!(errors.contains("--random-weights"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "tpu"]);
+    assert!(errors.contains("flex, ndarray"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "cuda"]);
+    assert!(errors.contains("this build has no `cuda` device"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
+    assert!(errors.contains("f32 only"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--threads", "0"]);
+    assert!(errors.contains("--threads"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--weights", "/nonexistent/file"]);
+    assert!(errors.contains("/nonexistent/file"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--weights", env!("CARGO_MANIFEST_DIR")]);
+    assert!(errors.contains("a folder"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--weights", &image]);
+    assert!(errors.contains("not a known format"), "{errors}");
+}
+
+/// Nothing to read the output is no failure.
+#[test]
+fn closed_pipe() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .arg("models")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+}
