@@ -12,7 +12,7 @@ distance is measured.
 """
 
 import io
-import json
+import random
 import shutil
 import struct
 import zlib
