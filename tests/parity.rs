@@ -121,7 +121,7 @@ parity! {
 }
 
 /// The others' goldens are in `weights.rs`.
-fn of_paddle() -> impl Iterator<Item = &'static inception_nn::ModelSpec> {
+fn of_paddle() -> impl Iterator<Item = &'static ModelSpec> {
     MODELS.iter().filter(|spec| spec.architecture.is_paddle())
 }
 

@@ -12,9 +12,12 @@ use inception_tests::{formula, formula_network};
 /// Parity's tolerance, relative to the largest logit.
 const TOLERANCE: f32 = 1e-5;
 
-/// The wrongs that are done to a tensor: the same values in another order, as a permuted axis or the neighbour's
+/// A wrong that is done to a tensor's values.
+type Wrong = fn(&mut Vec<f32>);
+
+/// All of them: the same values in another order, as a permuted axis or the neighbour's
 /// weights would be, and a shift of all values by a fifth of their size.
-const WRONGS: [(&str, fn(&mut Vec<f32>)); 2] = [
+const WRONGS: [(&str, Wrong); 2] = [
     ("reversed", |values| values.reverse()),
     ("nudged", |values| {
         let rms = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();

@@ -297,7 +297,7 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, crate::Error> {
     let matches = |known: &&str| known.eq_ignore_ascii_case(name.trim());
     MODELS
         .iter()
-        .find(|spec| matches(&spec.name) || spec.aliases.iter().any(|alias| matches(&alias)))
+        .find(|spec| matches(&spec.name) || spec.aliases.iter().any(matches))
         .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned() })
 }
 

@@ -124,6 +124,7 @@ impl NetworkConfig {
 /// A network of the family.
 #[derive(Module, Debug)]
 #[allow(missing_docs)]
+#[allow(clippy::large_enum_variant)] // Burn has no `Module` for `Box`, and there are never many networks.
 pub enum Network {
     GoogLeNet(GoogLeNet),
     Inception(Inception),
