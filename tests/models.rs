@@ -79,7 +79,8 @@ fn minimum_input() {
         assert_eq!(refused, Error::InputSize { height: side - 1, width: side, minimum: side });
         (spec.name, side)
     });
-    let minima: Vec<_> = minima.collect();
+    let mut minima: Vec<_> = minima.collect();
+    minima.retain(|(name, _)| !name.contains('-')); // PaddleClas's
     assert_eq!(
         minima,
         [
