@@ -1,20 +1,45 @@
 //! Aligned buffers, views into the arena, and the planner that lays tensors out in it.
-#![allow(unsafe_code)] // One reinterpretation of an aligned array as a slice of floats.
+#![allow(unsafe_code)] // Alignment to lines and pages goes through the allocator's own interface.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
 
 /// Floats in a cache line; pixel strides and buffer sizes are multiples of it.
 pub(crate) const LINE: usize = 16;
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-
 /// A zeroed array of floats that starts on a cache line and is padded to a whole number of them.
-pub(crate) struct Aligned(Vec<Line>);
+pub(crate) struct Aligned {
+    start: NonNull<f32>,
+    /// Floats.
+    len: usize,
+}
+
+// SAFETY: an `Aligned` owns its memory, like a `Vec<f32>`.
+unsafe impl Send for Aligned {}
+// SAFETY: as above; shared references only read.
+unsafe impl Sync for Aligned {}
 
 impl Aligned {
     /// At least `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Aligned(vec![Line([0.0; LINE]); len.div_ceil(LINE)])
+        let len = len.max(1).next_multiple_of(LINE);
+        let layout = Aligned::layout(len);
+        // SAFETY: the layout is not empty; the memory is initialised before anyone else sees it.
+        unsafe {
+            let Some(start) = NonNull::new(alloc(layout).cast::<f32>()) else { handle_alloc_error(layout) };
+            if layout.align() == HUGE {
+                huge::advise(start.as_ptr().cast(), layout.size());
+            }
+            start.as_ptr().write_bytes(0, len);
+            Aligned { start, len }
+        }
+    }
+
+    fn layout(len: usize) -> Layout {
+        let size = len * size_of::<f32>();
+        let align = if size >= HUGE { HUGE } else { LINE * size_of::<f32>() };
+        // A size beyond the address space cannot be met; the allocator says so more clearly than an overflow.
+        Layout::from_size_align(size, align).unwrap_or(Layout::new::<[f32; LINE]>())
     }
 
     /// A copy of `values`, then `fill` up to at least `len` floats.
@@ -27,24 +52,61 @@ impl Aligned {
 
     /// Floats, padding included.
     pub fn len(&self) -> usize {
-        self.0.len() * LINE
+        self.len
     }
 
     /// Start of the buffer.
     pub fn as_ptr(&self) -> *const f32 {
-        self.0.as_ptr().cast()
+        self.start.as_ptr()
     }
 
     /// Start of the buffer, for writing.
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.0.as_mut_ptr().cast()
+        self.start.as_ptr()
     }
 
     /// The floats, padding included.
     pub fn as_mut(&mut self) -> &mut [f32] {
-        // SAFETY: a `Line` is sixteen floats without padding between or after them.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LINE) }
+        // SAFETY: `len` initialised floats, borrowed as `self` is.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeros` with this layout.
+        unsafe { dealloc(self.start.as_ptr().cast(), Aligned::layout(self.len)) };
+    }
+}
+
+/// Size of a huge page. Weights and activations go through far more small pages than the translation buffers hold.
+const HUGE: usize = 2 << 20;
+
+#[cfg(target_os = "linux")]
+mod huge {
+    unsafe extern "C" {
+        /// The system call, from the C library that the standard library links anyway.
+        fn madvise(start: *mut u8, length: usize, advice: i32) -> i32;
+    }
+    const MADV_HUGEPAGE: i32 = 14;
+
+    /// Asks for huge pages. It is advice: a refusal changes nothing but speed.
+    ///
+    /// # Safety
+    /// `start..start + length` belongs to one allocation; `start` is page-aligned.
+    pub(super) unsafe fn advise(start: *mut u8, length: usize) {
+        // SAFETY: the caller's promise; this advice does not change what the memory holds.
+        unsafe { madvise(start, length, MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod huge {
+    /// Other systems decide for themselves.
+    ///
+    /// # Safety
+    /// None needed.
+    pub(super) unsafe fn advise(_start: *mut u8, _length: usize) {}
 }
 
 /// Where a tensor lies: a range of channels of a buffer in the arena, the images of a batch one after the other.

@@ -6,7 +6,7 @@ use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::{Aligned, LINE, Lifetime, View, place};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
-    Panels, PoolStep, Prologue, Step, WinogradStep,
+    Panels, PoolStep, Prologue, Step, TOUCH, WEIGHT, WinogradStep,
 };
 
 /// A step with its place in the plan.
@@ -281,13 +281,12 @@ pub(crate) fn transform(conv: &Conv, output: [usize; 2]) -> Option<TransformSpec
     let plain = stride == [1; 2] && dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
     let spec = TRANSFORMS.iter().copied().find(|spec| spec.kernel == kernel)?;
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
-    // Cost in multiply-adds of one image. A transform touches each of its floats a few times, by vectors but mostly
-    // from the second-level cache, so that a float costs about as much as this many multiply-adds:
-    const TOUCH: f64 = 24.0;
+    // Cost of one image in multiply-adds.
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
-    let positions = (spec.points[0] * spec.points[1] * tiles) as f64;
-    let fast = positions * (channels * out_channels + TOUCH * (channels + out_channels));
-    let direct = (output[0] * output[1] * conv.taps()) as f64 * channels * out_channels;
+    let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
+    let weights = channels * out_channels;
+    let fast = positions * ((tiles + WEIGHT) * weights + tiles * TOUCH * (channels + out_channels));
+    let direct = ((output[0] * output[1]) as f64 + WEIGHT) * conv.taps() as f64 * weights;
     (plain && fast < direct).then_some(spec)
 }
 

@@ -57,24 +57,34 @@ pub(crate) struct Segment {
 /// Output pixels that share their input loads in the blocked path.
 const GROUP: usize = 4;
 
-/// Adds bias and residual, applies the floor and stores one pixel's vector.
+/// Adds the residual, applies the floor and stores `N` pixels' vectors.
+///
+/// One small loop for each of them, so that the compiler unrolls all and `acc` stays in registers.
 ///
 /// # Safety
-/// `s` is valid for pixel `i` of the segment and channels `c..c + n`; see [`Simd`].
+/// `s` is valid for pixels `i..i + N` of the segment and channels `c..c + n`; see [`Simd`].
 #[inline(always)]
-unsafe fn finish<S: Simd>(s: &Segment, i: usize, c: usize, n: usize, acc: S::V) {
-    // SAFETY: the caller vouches for pixel i and channels c..c + n; bias and floor are padded to a whole vector.
+unsafe fn finish<S: Simd, const N: usize>(s: &Segment, i: usize, c: usize, n: usize, mut acc: [S::V; N]) {
+    // SAFETY: the caller vouches for the pixels and channels; the floor is padded to a whole vector.
     unsafe {
-        let mut v = acc;
         if !s.residual.is_null() {
-            v = S::add(v, S::load_n(s.residual.add(i * s.ld_residual + c), n));
+            for (j, acc) in acc.iter_mut().enumerate() {
+                *acc = S::add(*acc, S::load_n(s.residual.add((i + j) * s.ld_residual + c), n));
+            }
         }
-        v = S::max(v, S::load(s.floor.add(c)));
+        let floor = S::load(s.floor.add(c));
+        for acc in &mut acc {
+            *acc = S::max(*acc, floor);
+        }
         if !s.out.is_null() {
-            S::store_n(s.out.add(i * s.ld_out + c), v, n);
+            for (j, acc) in acc.iter().enumerate() {
+                S::store_n(s.out.add((i + j) * s.ld_out + c), *acc, n);
+            }
         }
         if !s.relu_out.is_null() {
-            S::store_n(s.relu_out.add(i * s.ld_relu + c), S::max(v, S::splat(0.0)), n);
+            for (j, acc) in acc.iter().enumerate() {
+                S::store_n(s.relu_out.add((i + j) * s.ld_relu + c), S::max(*acc, S::splat(0.0)), n);
+            }
         }
     }
 }
@@ -106,41 +116,43 @@ unsafe fn pixel<S: Simd>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usiz
                 acc = S::fma(v, w, acc);
             }
         }
-        finish::<S>(s, x - s.x[0], c, n, acc);
+        finish::<S, 1>(s, x - s.x[0], c, n, [acc]);
     }
 }
 
-/// Columns `from..to` of a 3x3 kernel whose taps all lie inside the input horizontally, `GROUP` at a time.
+/// `GROUP` pixels from column `x` of a 3x3 kernel whose taps all lie inside the input horizontally.
 ///
-/// A group's outputs share input columns, so it loads each once; a lone pixel would load nine vectors for nine
-/// multiply-adds and be bound by the load ports.
+/// The pixels share input columns, so the group loads each once; a lone pixel would load nine vectors for nine
+/// multiply-adds and be bound by the load ports. Channels are the inner loop: all streams are then sequential, and the
+/// prefetchers follow them.
 ///
 /// # Safety
 /// As [`pixel`], and the columns are interior; `STRIDE` and `DILATION` are those of `d`.
 #[inline(always)]
-unsafe fn interior<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
+unsafe fn group<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
     d: &Depthwise,
     s: &Segment,
-    [from, to]: [usize; 2],
-    c: usize,
+    x: usize,
 ) {
-    // SAFETY: rows are bounds-checked, columns are interior by the caller's promise, a whole vector of channels exists.
-    unsafe {
-        let mut x = from;
-        while x + GROUP <= to {
+    // The kernel rows that lie inside the input.
+    let row = |ky: usize| (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
+    let first = (0..3).find(|&ky| row(ky) < d.input[0]).unwrap_or(3);
+    let last = (first..3).find(|&ky| row(ky) >= d.input[0]).unwrap_or(3);
+    // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
+    let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
+    let mut c = 0;
+    while c < d.channels {
+        let n = (d.channels - c).min(S::LANES);
+        // SAFETY: rows are bounds-checked above, columns are interior by the caller's promise, channels c..c + n exist,
+        // weights and bias are padded to whole vectors.
+        unsafe {
             let bias = S::load(s.bias.add(c));
             let mut acc = [bias; GROUP];
-            for ky in 0..3 {
-                let iy = (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
-                if iy >= d.input[0] {
-                    continue;
-                }
-                let row = s.image.add((iy * d.input[1] + x * STRIDE - d.pad[1]) * d.ld_in + c);
-                // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
-                let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
+            for ky in first..last {
+                let row = s.image.add((row(ky) * d.input[1] + x * STRIDE - d.pad[1]) * d.ld_in + c);
                 let mut v = [bias; 9];
                 for (j, v) in v.iter_mut().enumerate().take(columns) {
-                    *v = S::load(row.add(j * d.ld_in));
+                    *v = S::load_n(row.add(j * d.ld_in), n);
                     if RELU {
                         *v = S::max(*v, S::splat(0.0));
                     }
@@ -152,15 +164,9 @@ unsafe fn interior<S: Simd, const STRIDE: usize, const DILATION: usize, const RE
                     }
                 }
             }
-            for (i, acc) in acc.into_iter().enumerate() {
-                finish::<S>(s, x - s.x[0] + i, c, S::LANES, acc);
-            }
-            x += GROUP;
+            finish::<S, GROUP>(s, x - s.x[0], c, n, acc);
         }
-        while x < to {
-            pixel::<S>(d, s, x, c, S::LANES);
-            x += 1;
-        }
+        c += S::LANES;
     }
 }
 
@@ -176,29 +182,37 @@ pub(super) unsafe fn segment<S: Simd>(d: &Depthwise, s: &Segment) {
     let last = (d.input[1] + d.pad[1]).checked_sub(reach + 1).map_or(0, |x| x / d.stride[1] + 1);
     let from = first.clamp(s.x[0], s.x[1]);
     let to = last.clamp(from, s.x[1]);
-    let blocked = d.kernel == [3, 3];
-    let mut c = 0;
-    while c < d.channels {
-        let n = (d.channels - c).min(S::LANES);
-        // SAFETY: the caller's promise, restricted to columns of the segment and channels below `channels`.
-        unsafe {
-            let mut done = [s.x[0], s.x[0]];
-            if blocked && n == S::LANES {
-                done = [from, to];
-                match (d.stride[1], d.dilation[1], d.input_relu) {
-                    (1, 1, false) => interior::<S, 1, 1, false>(d, s, done, c),
-                    (1, 1, true) => interior::<S, 1, 1, true>(d, s, done, c),
-                    (2, 1, false) => interior::<S, 2, 1, false>(d, s, done, c),
-                    (2, 1, true) => interior::<S, 2, 1, true>(d, s, done, c),
-                    (1, 2, false) => interior::<S, 1, 2, false>(d, s, done, c),
-                    (1, 2, true) => interior::<S, 1, 2, true>(d, s, done, c),
-                    _ => done = [s.x[0], s.x[0]],
-                }
-            }
-            for x in (s.x[0]..done[0]).chain(done[1]..s.x[1]) {
-                pixel::<S>(d, s, x, c, n);
+    // SAFETY: the caller's promise, restricted to columns of the segment and, in groups, to interior ones.
+    unsafe {
+        let mut done = [from, from];
+        if d.kernel == [3, 3] && to - from >= GROUP {
+            done = match (d.stride[1], d.dilation[1], d.input_relu) {
+                (1, 1, false) => groups(from, to, |x| group::<S, 1, 1, false>(d, s, x)),
+                (1, 1, true) => groups(from, to, |x| group::<S, 1, 1, true>(d, s, x)),
+                (2, 1, false) => groups(from, to, |x| group::<S, 2, 1, false>(d, s, x)),
+                (2, 1, true) => groups(from, to, |x| group::<S, 2, 1, true>(d, s, x)),
+                (1, 2, false) => groups(from, to, |x| group::<S, 1, 2, false>(d, s, x)),
+                (1, 2, true) => groups(from, to, |x| group::<S, 1, 2, true>(d, s, x)),
+                _ => done,
+            };
+        }
+        for x in (s.x[0]..done[0]).chain(done[1]..s.x[1]) {
+            let mut c = 0;
+            while c < d.channels {
+                pixel::<S>(d, s, x, c, (d.channels - c).min(S::LANES));
+                c += S::LANES;
             }
         }
-        c += S::LANES;
     }
+}
+
+/// Covers columns `from..to` with groups; the last one may overlap its neighbour, which computes a few pixels twice.
+#[inline(always)]
+fn groups(from: usize, to: usize, mut group: impl FnMut(usize)) -> [usize; 2] {
+    let mut x = from;
+    while x < to {
+        group(x.min(to - GROUP));
+        x += GROUP;
+    }
+    [from, to]
 }

@@ -15,6 +15,8 @@
 //! members of a pair thus share their even and their odd half, which halves the work; and no rows need balancing,
 //! since a factor that is a power of two does not change a rounding.
 
+use std::mem::MaybeUninit;
+
 use super::isa::Simd;
 
 /// The longest transform: F(4, 7) has ten points.
@@ -270,6 +272,10 @@ pub(crate) struct TileOut {
     pub valid: [usize; 2],
 }
 
+/// A tile between the transforms of its two axes: too large for the registers, so it lives on the stack. Not
+/// initialised, since clearing it would take longer than a transform.
+type Square<V> = [[MaybeUninit<V>; MAX_POINTS]; MAX_POINTS];
+
 /// Transforms one input tile.
 ///
 /// # Safety
@@ -282,32 +288,56 @@ pub(super) unsafe fn input<S: Simd, Y: Scheme, X: Scheme>(t: &TileIn) {
     let mut c = 0;
     while c < t.channels {
         let n = (t.channels - c).min(S::LANES);
-        // SAFETY: elements outside the input are replaced by zero; channels c..c + n exist at each pixel and position.
+        // SAFETY: the caller's promise; a tile that is not inside is clipped.
         unsafe {
-            let zero = S::splat(0.0);
-            let mut d = [[zero; MAX_POINTS]; MAX_POINTS];
-            for (i, d) in d.iter_mut().enumerate().take(Y::POINTS) {
-                for (j, d) in d.iter_mut().enumerate().take(X::POINTS) {
-                    let (y, x) = ((y0 + i as isize) as usize, (x0 + j as isize) as usize);
-                    // A negative coordinate wraps to a huge one.
-                    if inside || (y < t.input[0] && x < t.input[1]) {
-                        *d = S::load_n(t.image.add((y * t.input[1] + x) * t.ld + c), n);
-                    }
-                }
-                *d = transform_input::<S, X>(*d);
-            }
-            for j in 0..X::POINTS {
-                let mut column = [zero; MAX_POINTS];
-                for (e, row) in column.iter_mut().zip(&d).take(Y::POINTS) {
-                    *e = row[j];
-                }
-                let column = transform_input::<S, Y>(column);
-                for (i, e) in column.iter().enumerate().take(Y::POINTS) {
-                    S::store_n(t.v.add((i * X::POINTS + j) * t.position + c), *e, n);
-                }
+            if inside && n == S::LANES {
+                input_channels::<S, Y, X, true>(t, c, n);
+            } else {
+                input_channels::<S, Y, X, false>(t, c, n);
             }
         }
         c += S::LANES;
+    }
+}
+
+/// Transforms channels `c..c + n` of a tile; a whole vector of a tile inside the input if `FULL`.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn input_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &TileIn, c: usize, n: usize) {
+    // SAFETY: elements outside the input are replaced by zero; channels c..c + n exist at each pixel and position;
+    // the second half reads exactly the elements of the square that the first wrote.
+    unsafe {
+        let mut square: Square<S::V> = [[const { MaybeUninit::uninit() }; MAX_POINTS]; MAX_POINTS];
+        for (i, row) in square.iter_mut().enumerate().take(Y::POINTS) {
+            let mut d = [S::splat(0.0); MAX_POINTS];
+            // A negative coordinate wraps to a huge one.
+            let y = (t.origin[0] + i as isize) as usize;
+            for (j, d) in d.iter_mut().enumerate().take(X::POINTS) {
+                let x = (t.origin[1] + j as isize) as usize;
+                if FULL {
+                    *d = S::load(t.image.add((y * t.input[1] + x) * t.ld + c));
+                } else if y < t.input[0] && x < t.input[1] {
+                    *d = S::load_n(t.image.add((y * t.input[1] + x) * t.ld + c), n);
+                }
+            }
+            let d = transform_input::<S, X>(d);
+            for (d, e) in d.iter().zip(row).take(X::POINTS) {
+                e.write(*d);
+            }
+        }
+        for j in 0..X::POINTS {
+            let mut column = [S::splat(0.0); MAX_POINTS];
+            for (e, row) in column.iter_mut().zip(&square).take(Y::POINTS) {
+                *e = row[j].assume_init();
+            }
+            let column = transform_input::<S, Y>(column);
+            for (i, e) in column.iter().enumerate().take(Y::POINTS) {
+                let v = t.v.add((i * X::POINTS + j) * t.position + c);
+                if FULL { S::store_n(v, *e, S::LANES) } else { S::store_n(v, *e, n) }
+            }
+        }
     }
 }
 
@@ -317,34 +347,59 @@ pub(super) unsafe fn input<S: Simd, Y: Scheme, X: Scheme>(t: &TileIn) {
 /// `t` describes valid memory; see [`Simd`].
 #[inline(always)]
 pub(super) unsafe fn output<S: Simd, Y: Scheme, X: Scheme>(t: &TileOut) {
+    let inside = t.valid[0] >= Y::M && t.valid[1] >= X::M;
     let mut c = 0;
     while c < t.channels {
         let n = (t.channels - c).min(S::LANES);
-        // SAFETY: channels c..c + n exist at each position and output pixel; pixels outside the output are skipped.
+        // SAFETY: the caller's promise; a tile that is not inside is clipped.
         unsafe {
-            let zero = S::splat(0.0);
-            let mut s = [[zero; MAX_POINTS]; MAX_POINTS];
-            for j in 0..X::POINTS {
-                let mut column = [zero; MAX_POINTS];
-                for (i, e) in column.iter_mut().enumerate().take(Y::POINTS) {
-                    *e = S::load_n(t.m.add((i * X::POINTS + j) * t.position + c), n);
-                }
-                let column = transform_output::<S, Y>(column);
-                for (e, row) in column.iter().zip(&mut s).take(Y::M) {
-                    row[j] = *e;
-                }
-            }
-            let (bias, floor) = (S::load(t.bias.add(c)), S::load(t.floor.add(c)));
-            for (i, row) in s.iter().enumerate().take(Y::M) {
-                let row = transform_output::<S, X>(*row);
-                for (j, e) in row.iter().enumerate().take(X::M) {
-                    if i < t.valid[0] && j < t.valid[1] {
-                        let v = S::max(S::add(*e, bias), floor);
-                        S::store_n(t.out.add(i * t.ld[1] + j * t.ld[0] + c), v, n);
-                    }
-                }
+            if inside && n == S::LANES {
+                output_channels::<S, Y, X, true>(t, c, n);
+            } else {
+                output_channels::<S, Y, X, false>(t, c, n);
             }
         }
         c += S::LANES;
+    }
+}
+
+/// Transforms channels `c..c + n` of a tile back; a whole vector of a tile inside the output if `FULL`.
+///
+/// # Safety
+/// As [`output`].
+#[inline(always)]
+unsafe fn output_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &TileOut, c: usize, n: usize) {
+    // SAFETY: channels c..c + n exist at each position and output pixel; pixels outside the output are skipped; the
+    // second half reads exactly the elements of the square that the first wrote.
+    unsafe {
+        let mut square: Square<S::V> = [[const { MaybeUninit::uninit() }; MAX_POINTS]; MAX_POINTS];
+        for j in 0..X::POINTS {
+            let mut column = [S::splat(0.0); MAX_POINTS];
+            for (i, e) in column.iter_mut().enumerate().take(Y::POINTS) {
+                let m = t.m.add((i * X::POINTS + j) * t.position + c);
+                *e = if FULL { S::load(m) } else { S::load_n(m, n) };
+            }
+            let column = transform_output::<S, Y>(column);
+            for (e, row) in column.iter().zip(&mut square).take(Y::M) {
+                row[j].write(*e);
+            }
+        }
+        let (bias, floor) = (S::load(t.bias.add(c)), S::load(t.floor.add(c)));
+        for (i, row) in square.iter().enumerate().take(Y::M) {
+            let mut m = [bias; MAX_POINTS];
+            for (m, e) in m.iter_mut().zip(row).take(X::POINTS) {
+                *m = e.assume_init();
+            }
+            let row = transform_output::<S, X>(m);
+            for (j, e) in row.iter().enumerate().take(X::M) {
+                let v = S::max(S::add(*e, bias), floor);
+                let out = t.out.wrapping_add(i * t.ld[1] + j * t.ld[0] + c);
+                if FULL {
+                    S::store_n(out, v, S::LANES);
+                } else if i < t.valid[0] && j < t.valid[1] {
+                    S::store_n(out, v, n);
+                }
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use depthwise::{DepthwiseStep, DepthwiseWeights};
 pub(crate) use edge::{InputStep, OutputStep};
 pub(crate) use elementwise::ElementwiseStep;
 pub(crate) use pool::PoolStep;
-pub(crate) use winograd::WinogradStep;
+pub(crate) use winograd::{TOUCH, WEIGHT, WinogradStep};
 
 use crate::kernels::Kernels;
 use crate::memory::{Aligned, View};

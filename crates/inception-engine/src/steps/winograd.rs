@@ -4,13 +4,20 @@
 use super::conv::Panels;
 use super::{Context, Epilogue, Setting, Step, part};
 use crate::graph::Conv;
-use crate::kernels::conv::Tile;
+use crate::kernels::conv::{PANEL, Tile};
 use crate::kernels::winograd::{TileIn, TileOut, weight_transform};
 use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{LINE, View};
 
 /// Floats of transformed input and output that a block may hold: most of a 1 MiB second level.
 const BLOCK: usize = 160 * 1024;
+
+/// What it costs to move a float through a transform, in multiply-adds: a few vector operations and, mostly, the way to
+/// the second-level cache and back.
+pub(crate) const TOUCH: f64 = 24.0;
+
+/// What it costs to read a weight from the third-level cache, in multiply-adds.
+pub(crate) const WEIGHT: f64 = 13.0;
 
 /// A Winograd convolution.
 pub(crate) struct WinogradStep {
@@ -80,10 +87,29 @@ impl WinogradStep {
         [self.channels, self.out_channels].map(|c| c.next_multiple_of(LINE) * self.weights.len())
     }
 
-    /// Tiles of a block that stays in cache, in whole row tiles of the micro-kernel.
-    fn block(&self, rows: usize) -> usize {
+    /// Tiles of a block that stays in cache, in whole row tiles of the micro-kernel, when a task computes one of
+    /// `groups` parts of the output channels.
+    fn block(&self, rows: usize, groups: usize) -> usize {
         let [v, m] = self.tile_floats();
-        (BLOCK / (v + m) / rows).clamp(1, 8) * rows
+        (BLOCK / (v + m / groups) / rows).clamp(1, 8) * rows
+    }
+
+    /// How a run is cut: blocks of tiles by groups of output panels. Groups repeat the input transform, blocks repeat the
+    /// reading of weights; which is dearer depends on the layer.
+    fn split(&self, setting: &Setting) -> [usize; 2] {
+        let total = self.total(setting.n);
+        let panels = self.weights[0].count();
+        let candidate = |groups: usize| {
+            let least = total.div_ceil(self.block(setting.kernels.rows, groups));
+            let blocks = if groups == 1 { least.next_multiple_of(setting.threads).min(total) } else { least };
+            let [v, m] = self.tile_floats().map(|floats| floats as f64);
+            let (depth, width) = (self.channels as f64, (m / groups as f64));
+            let tiles = (total as f64 / blocks as f64).ceil();
+            let task = tiles * (depth * width + TOUCH * (v + width)) + WEIGHT * depth * width;
+            ((blocks * groups).div_ceil(setting.threads) as f64 * task, [blocks, groups])
+        };
+        let (whole, parts) = (candidate(1), candidate(setting.threads.min(panels)));
+        if parts.0 < whole.0 { parts.1 } else { whole.1 }
     }
 
     fn total(&self, n: usize) -> usize {
@@ -98,23 +124,26 @@ impl Step for WinogradStep {
     }
 
     fn tasks(&self, setting: &Setting) -> usize {
-        let total = self.total(setting.n);
-        let block = self.block(setting.kernels.rows);
-        let least = total.div_ceil(block);
-        // As many blocks for each thread, and no more of them than the cache asks for: each reads all the weights.
-        least.next_multiple_of(setting.threads).min(total)
+        let [blocks, groups] = self.split(setting);
+        blocks * groups
     }
 
     unsafe fn run(&self, task: usize, context: &Context) {
         let setting = &context.setting;
         let kernels = setting.kernels;
-        let tiles = part(self.total(setting.n), task, self.tasks(setting));
+        let [blocks, groups] = self.split(setting);
+        let tiles = part(self.total(setting.n), task / groups, blocks);
+        let panels = part(self.weights[0].count(), task % groups, groups);
+        let first = panels.start * PANEL;
+        let out_channels = (panels.end * PANEL).min(self.out_channels) - first;
         let count = tiles.len();
         let [down, across] = self.grid();
-        let [lv, lm] = [self.channels, self.out_channels].map(|c| c.next_multiple_of(LINE));
+        let [lv, lm] = [self.channels, out_channels].map(|c| c.next_multiple_of(LINE));
         let positions = self.weights.len();
         let v = context.scratch;
-        let m = v.wrapping_add(positions * count * lv);
+        // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache sets.
+        let [pv, pm] = [count * lv + LINE, count * lm + LINE];
+        let m = v.wrapping_add(positions * pv);
         let place = |t: usize| (t / (down * across), t / across % down, t % across);
         let [ih, iw] = self.input_size;
         let [oh, ow] = self.output_size;
@@ -130,7 +159,7 @@ impl Step for WinogradStep {
                 origin: [corner(ty, 0), corner(tx, 1)],
                 channels: self.channels,
                 v: v.wrapping_add(i * lv),
-                position: count * lv,
+                position: pv,
             };
             // SAFETY: the input is complete, and scratch has room for the block (see `scratch`).
             unsafe { (kernels.winograd_input)(self.spec.transform, &tile) };
@@ -139,12 +168,12 @@ impl Step for WinogradStep {
         let row_tiles = count.div_ceil(kernels.rows);
         let mut rows = [std::ptr::null::<f32>(); 32];
         for (p, weights) in self.weights.iter().enumerate() {
-            for index in 0..weights.count() {
+            for index in panels.clone() {
                 let panel = weights.get(index);
                 for r in 0..row_tiles {
                     let range = part(count, r, row_tiles);
                     for (pointer, i) in rows.iter_mut().zip(range.clone()) {
-                        *pointer = v.wrapping_add((p * count + i) * lv);
+                        *pointer = v.wrapping_add(p * pv + i * lv);
                     }
                     let tile = Tile {
                         rows: rows.as_ptr(),
@@ -158,7 +187,7 @@ impl Step for WinogradStep {
                         floor: self.plain.floor.as_ptr(),
                         residual: std::ptr::null(),
                         ld_residual: 0,
-                        out: m.wrapping_add((p * count + range.start) * lm + panel.first),
+                        out: m.wrapping_add(p * pm + range.start * lm + panel.first - first),
                         ld_out: lm,
                     };
                     // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
@@ -173,11 +202,11 @@ impl Step for WinogradStep {
             let pixel = (image * oh + y) * ow + x;
             let tile = TileOut {
                 m: m.wrapping_add(i * lm),
-                position: count * lm,
-                channels: self.out_channels,
-                bias: self.epilogue.bias.as_ptr(),
-                floor: self.epilogue.floor.as_ptr(),
-                out: context.at(&self.out).wrapping_add(pixel * self.out.ld),
+                position: pm,
+                channels: out_channels,
+                bias: self.epilogue.bias.as_ptr().wrapping_add(first),
+                floor: self.epilogue.floor.as_ptr().wrapping_add(first),
+                out: context.at(&self.out).wrapping_add(pixel * self.out.ld + first),
                 ld: [self.out.ld, self.out.ld * ow],
                 valid: [oh - y, ow - x],
             };
@@ -187,7 +216,9 @@ impl Step for WinogradStep {
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        // `part` rounds, which can add one tile to an even share.
-        self.tile_floats().iter().sum::<usize>() * (self.block(kernels.rows) + 1)
+        // A block of at most BLOCK floats or one row tile; rounding can add a tile to a block and a panel to a group.
+        let tile = self.tile_floats().iter().sum::<usize>();
+        let positions = self.weights.len();
+        BLOCK.max(tile * kernels.rows) + tile + (8 * kernels.rows * PANEL + 2 * LINE) * positions
     }
 }
