@@ -6,7 +6,8 @@ use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::{Aligned, LINE, Lifetime, View, place};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
-    Panels, PoolStep, Prologue, Step, TOUCH, WEIGHT, WinogradStep,
+    Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
+    WinogradStep,
 };
 
 /// A step with its place in the plan.
@@ -290,6 +291,14 @@ pub(crate) fn transform(conv: &Conv, output: [usize; 2]) -> Option<TransformSpec
     (plain && fast < direct).then_some(spec)
 }
 
+/// Whether to multiply by Strassen's algorithm.
+fn strassen_pays(conv: &Conv, pixels: usize) -> bool {
+    let (channels, out_channels) = (conv.in_channels(), conv.out_channels);
+    let even = channels.is_multiple_of(2) && out_channels.is_multiple_of(2);
+    let large = channels.min(out_channels) >= STRASSEN_CHANNELS && pixels >= STRASSEN_PIXELS;
+    conv.window.is_pointwise() && conv.groups == 1 && even && large
+}
+
 /// Collects steps.
 struct Builder<'a> {
     graph: &'a Graph,
@@ -329,18 +338,23 @@ impl Builder<'_> {
         Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), ld, self.residual(id)?))
     }
 
-    fn head(&self, id: NodeId, conv: &Conv) -> Result<Head, Error> {
+    fn head(&self, id: NodeId, conv: &Conv, strassen: bool) -> Result<Head, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let depth = channels * taps;
         let weight = dense(conv);
-        let panels = Panels::pack(depth, conv.out_channels, |o| {
-            let kernel = &weight[o * depth..(o + 1) * depth];
-            // The micro-kernel goes over taps, and over channels within a tap.
-            (0..depth).map(move |kk| kernel[kk % channels * taps + kk / channels])
-        });
+        let weights = if strassen {
+            Weights::Strassen(Box::new(Strassen::new(&weight, channels, conv.out_channels)))
+        } else {
+            Weights::Direct(Panels::pack(depth, conv.out_channels, |o| {
+                let kernel = &weight[o * depth..(o + 1) * depth];
+                // The micro-kernel goes over taps, and over channels within a tap.
+                (0..depth).map(move |kk| kernel[kk % channels * taps + kk / channels])
+            }))
+        };
         Ok(Head {
-            panels,
+            weights,
             epilogue: Epilogue::new(&conv.bias, conv.out_channels, conv.relu),
+            relu: conv.relu,
             out: self.view(id)?,
             residual: self.residual(id)?,
         })
@@ -370,7 +384,7 @@ impl Builder<'_> {
                     self.view(node.inputs[0])?,
                     self.view(id)?,
                 )),
-                _ => return self.lower_conv(id, conv, level),
+                _ => return self.lower_conv(id, conv, level, exact),
             },
             Op::Pool(pool) => Box::new(PoolStep::new(
                 pool,
@@ -424,7 +438,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn lower_conv(&mut self, id: NodeId, conv: &Conv, level: usize) -> Result<(), Error> {
+    fn lower_conv(&mut self, id: NodeId, conv: &Conv, level: usize, exact: bool) -> Result<(), Error> {
         let node = &self.graph.nodes[id];
         let source = node.inputs[0];
         let mut nodes = vec![id];
@@ -441,12 +455,14 @@ impl Builder<'_> {
             _ if conv.input_relu => (self.view(source)?, Prologue::Relu),
             _ => (self.view(source)?, Prologue::None),
         };
-        let mut heads = vec![self.head(id, conv)?];
+        let alone = !self.fates.contains(&Fate::Sibling(id)) && node.inputs.len() == 1;
+        let strassen = !exact && alone && strassen_pays(conv, node.shape.pixels());
+        let mut heads = vec![self.head(id, conv, strassen)?];
         for (sibling, fate) in self.fates.iter().enumerate() {
             if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
                 && *leader == id
             {
-                heads.push(self.head(sibling, conv)?);
+                heads.push(self.head(sibling, conv, false)?);
                 nodes.push(sibling);
             }
         }

@@ -311,3 +311,29 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
         "node pool (max_pool): window [5, 5] does not fit an input of 4x4x2"
     );
 }
+
+#[test]
+fn large_pointwise_convolutions_by_strassen() {
+    let mut numbers = Numbers::new(7);
+    for (height, width, channels, out_channels, relu) in [(10, 11, 512, 514, false), (13, 9, 530, 512, true)]
+    {
+        let mut graph = Graph::new(Shape::new(height, width, channels));
+        let x = if relu { graph.add("relu", Op::Relu, &[0]).unwrap() } else { 0 };
+        let large = conv(&mut numbers, channels, out_channels, 1, Window::square(1, 1, 0));
+        graph.add("large", Op::Conv(Box::new(large)), &[x]).unwrap();
+        graph.add("after", Op::Relu, &[graph.output]).unwrap();
+        let images = numbers.floats(2 * graph.nodes[0].shape.len(), 1.0);
+        let wanted = oracle::run(&graph, &images);
+        for isa in tiers() {
+            for threads in [1, 2, 3] {
+                let options = Options { threads, isa: Some(isa), ..Options::default() };
+                let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+                assert!(model.explain().iter().any(|row| row.kernel.contains("strassen")));
+                let found = model.run(&images, 2).unwrap();
+                let error = error(&found, &wanted);
+                assert!(error < TOLERANCE, "{isa}, {threads} threads: error {error:.1e}");
+                assert_eq!(found, model.run(&images, 2).unwrap(), "another run, other bits");
+            }
+        }
+    }
+}

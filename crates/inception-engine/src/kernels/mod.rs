@@ -13,7 +13,7 @@ pub(crate) mod winograd;
 use conv::Tile;
 use depthwise::{Depthwise, Segment};
 use isa::Isa;
-use pointwise::{Elementwise, Window};
+use pointwise::{Elementwise, Sum, Window};
 use winograd::{F43, F45, F47, One, TileIn, TileOut};
 
 /// Declares the Winograd transforms: the enum that names them, their table, and the dispatch on them.
@@ -122,6 +122,8 @@ pub(crate) struct Kernels {
     pub pool: unsafe fn(&Window, *const f32, usize, [usize; 2], *const f32, *const f32, *mut f32),
     /// See [`pointwise::elementwise`].
     pub elementwise: unsafe fn(&Elementwise, usize),
+    /// See [`pointwise::sum`].
+    pub sum: unsafe fn(&Sum),
 }
 
 impl Kernels {
@@ -183,6 +185,11 @@ macro_rules! table {
                 // SAFETY: the caller's promise, unchanged.
                 unsafe { pointwise::elementwise::<$simd>(e, pixels) }
             }
+            $(#[$features])*
+            unsafe fn sum(s: &Sum) {
+                // SAFETY: the caller's promise, unchanged.
+                unsafe { pointwise::sum::<$simd>(s) }
+            }
 
             pub(super) static TABLE: Kernels = Kernels {
                 isa: $isa,
@@ -193,6 +200,7 @@ macro_rules! table {
                 winograd_output,
                 pool,
                 elementwise,
+                sum,
             };
         }
     };

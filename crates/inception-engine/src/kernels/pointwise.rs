@@ -136,3 +136,45 @@ pub(super) unsafe fn elementwise<S: Simd>(e: &Elementwise, pixels: usize) {
         }
     }
 }
+
+/// A sum of four matrices, each times a factor.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum {
+    /// Rows.
+    pub rows: usize,
+    /// Floats of a row.
+    pub columns: usize,
+    /// First row of each matrix, and its factor; the last ones may be zero.
+    pub terms: [(*const f32, f32); 4],
+    /// Floats from one row of a term to the next.
+    pub ld: usize,
+    /// First row of the sum.
+    pub out: *mut f32,
+    /// Floats from one row of the sum to the next.
+    pub ld_out: usize,
+}
+
+/// Computes a sum.
+///
+/// # Safety
+/// `s` describes valid memory; see [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd>(s: &Sum) {
+    for row in 0..s.rows {
+        let mut c = 0;
+        while c < s.columns {
+            let n = (s.columns - c).min(S::LANES);
+            // SAFETY: row and columns c..c + n exist in each term and in the sum.
+            unsafe {
+                let mut acc = S::splat(0.0);
+                for (start, factor) in s.terms {
+                    if factor != 0.0 {
+                        acc = S::fma(S::load_n(start.add(row * s.ld + c), n), S::splat(factor), acc);
+                    }
+                }
+                S::store_n(s.out.add(row * s.ld_out + c), acc, n);
+            }
+            c += S::LANES;
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Direct convolution by pointer rows, with an optional prologue that makes the input while it is in cache.
 
+use super::strassen::Strassen;
 use super::{CACHE, Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
 use crate::graph::Window;
 use crate::kernels::Kernels;
@@ -61,12 +62,22 @@ impl Panels {
     }
 }
 
+/// How a head multiplies.
+pub(crate) enum Weights {
+    /// Term by term.
+    Direct(Panels),
+    /// By seven products of halves; pointwise convolutions without siblings or residual only.
+    Strassen(Box<Strassen>),
+}
+
 /// One convolution of a step; siblings that read the same input share the step, each with a head of its own.
 pub(crate) struct Head {
     /// Packed weights.
-    pub panels: Panels,
+    pub weights: Weights,
     /// Bias and ReLU.
     pub epilogue: Epilogue,
+    /// Whether the epilogue clamps at zero.
+    pub relu: bool,
     /// Where the output goes.
     pub out: View,
     /// What is added to it.
@@ -83,6 +94,9 @@ pub(crate) enum Prologue {
     /// `clamp` if the matrix product reads it through a ReLU.
     Depthwise { weights: Box<DepthwiseWeights>, stored: Option<View>, clamp: bool },
 }
+
+/// Row tiles of a chunk that Strassen's algorithm halves.
+const STRASSEN_TILES: usize = 7;
 
 /// A direct convolution.
 pub(crate) struct ConvStep {
@@ -130,7 +144,18 @@ impl ConvStep {
     }
 
     fn panels(&self) -> usize {
-        self.heads.iter().map(|head| head.panels.count()).sum()
+        let count = |head: &Head| match &head.weights {
+            Weights::Direct(panels) => panels.count(),
+            Weights::Strassen(_) => 1,
+        };
+        self.heads.iter().map(count).sum()
+    }
+
+    fn strassen(&self) -> Option<(&Head, &Strassen)> {
+        self.heads.iter().find_map(|head| match &head.weights {
+            Weights::Strassen(strassen) => Some((head, &**strassen)),
+            Weights::Direct(_) => None,
+        })
     }
 
     /// Row tiles whose input fits the cache: they are gone over once for each panel.
@@ -143,6 +168,11 @@ impl ConvStep {
         let rows = setting.n * self.output_size[0] * self.output_size[1];
         let tiles = rows.div_ceil(setting.kernels.rows);
         let least = tiles.div_ceil(self.tiles_in_cache(setting.kernels.rows));
+        if self.strassen().is_some() {
+            // Large and even: each chunk reads all weights, and its halves should fill row tiles.
+            let chunks = (tiles / STRASSEN_TILES).max(least).next_multiple_of(setting.threads).min(tiles);
+            return Split { tiles, chunks: chunks.max(least), groups: 1 };
+        }
         let (units, panels) = match self.prologue {
             // Panels of one chunk share the prologue's output, so chunks are all there is to split by.
             Prologue::Depthwise { .. } | Prologue::Relu => (tiles, 1),
@@ -241,7 +271,8 @@ impl Step for ConvStep {
         };
         let siblings =
             if self.heads.len() > 1 { format!(", {} heads", self.heads.len()) } else { String::new() };
-        format!("{kind}{prologue}{siblings}")
+        let strassen = if self.strassen().is_some() { ", strassen" } else { "" };
+        format!("{kind}{prologue}{siblings}{strassen}")
     }
 
     fn tasks(&self, setting: &Setting) -> usize {
@@ -270,6 +301,19 @@ impl Step for ConvStep {
             // SAFETY: the chunk has at most `copied_rows` rows, and only this task makes them (panels are not split).
             unsafe { self.prepare(context, first_row..rows_end, context.scratch, stride) };
         }
+        if let Some((head, strassen)) = self.strassen() {
+            let base = context.at(&self.input).cast_const();
+            let input = match self.prologue {
+                Prologue::None => (base.wrapping_add(first_row * self.input.ld), self.input.ld),
+                _ => (context.scratch.cast_const(), stride),
+            };
+            let out = context.at(&head.out).wrapping_add(first_row * head.out.ld);
+            let scratch = context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 });
+            // SAFETY: the chunk's input is complete, its rows of the output are this task's, and scratch memory behind
+            // the copied rows is what `scratch` asks for.
+            unsafe { strassen.run(setting.kernels, input, rows_end - first_row, head, out, scratch) };
+            return;
+        }
         for (i, t) in tiles.clone().enumerate() {
             let rows = tile_rows(t);
             let table = tables.wrapping_add(i * table_size);
@@ -288,13 +332,14 @@ impl Step for ConvStep {
         let mut number = 0;
         for head in &self.heads {
             let out = context.at(&head.out);
+            let Weights::Direct(panels) = &head.weights else { continue };
             let residual = head.residual.as_ref().map(|view| (context.at(view).cast_const(), view.ld));
-            for p in 0..head.panels.count() {
+            for p in 0..panels.count() {
                 number += 1;
                 if !wanted.contains(&(number - 1)) {
                     continue;
                 }
-                let panel = head.panels.get(p);
+                let panel = panels.get(p);
                 for (i, t) in tiles.clone().enumerate() {
                     let rows = tile_rows(t);
                     let tile = Tile {
@@ -330,8 +375,9 @@ impl Step for ConvStep {
         } else {
             tiles * kernels.rows * self.channels.next_multiple_of(LINE)
         };
+        let strassen = self.strassen().map_or(0, |(_, strassen)| strassen.scratch(tiles * kernels.rows));
         // A pointer is as large as two floats.
-        copied + 2 * tiles * kernels.rows * taps
+        copied + (2 * tiles * kernels.rows * taps).max(strassen)
     }
 
     fn zeros(&self) -> usize {

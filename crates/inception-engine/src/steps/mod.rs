@@ -10,13 +10,15 @@ mod depthwise;
 mod edge;
 mod elementwise;
 mod pool;
+mod strassen;
 mod winograd;
 
-pub(crate) use conv::{ConvStep, Head, Panels, Prologue};
+pub(crate) use conv::{ConvStep, Head, Panels, Prologue, Weights};
 pub(crate) use depthwise::{DepthwiseStep, DepthwiseWeights};
 pub(crate) use edge::{InputStep, OutputStep};
 pub(crate) use elementwise::ElementwiseStep;
 pub(crate) use pool::PoolStep;
+pub(crate) use strassen::{CHANNELS as STRASSEN_CHANNELS, PIXELS as STRASSEN_PIXELS, Strassen};
 pub(crate) use winograd::{TOUCH, WEIGHT, WinogradStep};
 
 use crate::kernels::Kernels;
