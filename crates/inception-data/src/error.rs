@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::Encounters;
+
 /// A cause that comes from a decoder of another crate.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -121,6 +123,33 @@ pub enum Error {
         value: f64,
     },
 
+    /// A folder, list or archive that cannot be used as a whole.
+    #[error("cannot evaluate on {}: {problem}", path.display())]
+    Dataset {
+        /// The folder, list, archive or labels file.
+        path: PathBuf,
+        /// Why not.
+        problem: Box<DatasetProblem>,
+    },
+
+    /// A line of a list that is not `relative/path label` with a class of the network.
+    #[error(
+        "{}, line {line}: expected `relative/path label` with a label of 0 to {}, found {}",
+        path.display(),
+        num_classes.saturating_sub(1),
+        if label.is_empty() { "no label".to_owned() } else { format!("the label `{label}`") }
+    )]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// What stands where the label should; empty if nothing does.
+        label: String,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+
     /// A buffer of another length than the shape asks for.
     #[error("a buffer of {found} elements where {expected} were expected")]
     BufferLength {
@@ -129,6 +158,131 @@ pub enum Error {
         /// Elements that the buffer has.
         found: usize,
     },
+}
+
+/// Why a dataset cannot be used as a whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetProblem {
+    /// Neither a folder nor a list nor an archive.
+    #[error("it is neither a folder of classes nor a list of `relative/path label` lines nor a tar archive")]
+    UnknownKind,
+    /// An archive that cannot be read in place.
+    #[error(
+        "it is compressed with {format}; pictures are compressed already, unpack it to a plain .tar or a folder"
+    )]
+    Compressed {
+        /// Name of the compression.
+        format: &'static str,
+    },
+    /// An archive that is damaged or ends too early.
+    #[error("the archive is damaged: {source}")]
+    Archive {
+        /// What the reader said.
+        source: io::Error,
+    },
+    /// Nothing that names a class.
+    #[error(
+        "it has no folder for a class (a WordNet id such as n01440764, or a number from 0); {encounters}"
+    )]
+    NoClasses {
+        /// What was there instead.
+        encounters: Encounters,
+    },
+    /// Not a single picture.
+    #[error("there is no picture in it; {encounters}")]
+    NoPictures {
+        /// What was there instead.
+        encounters: Encounters,
+    },
+    /// A folder that names no class.
+    #[error(
+        "its folder `{name}` names no class: {}",
+        if *by_labels { "the labels file has no such line" } else { "expected a WordNet id of ImageNet's 1000, or a number from 0" }
+    )]
+    UnknownFolder {
+        /// The folder.
+        name: String,
+        /// Whether a labels file says how folders are named.
+        by_labels: bool,
+    },
+    /// A folder whose number is too high.
+    #[error("its folder for class {class} is out of range: the network has {num_classes} classes, from 0")]
+    FolderOutOfRange {
+        /// The number.
+        class: u64,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// A folder named by WordNet id for a network whose classes are others.
+    #[error(
+        "its folder `{name}` is one of ImageNet's 1000 classes, the network has {num_classes}; give a labels file \
+         with one folder name a line"
+    )]
+    WordNetFolder {
+        /// The folder.
+        name: String,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// Two folders of one class.
+    #[error("its folders `{first}` and `{second}` are both class {class}")]
+    SameClass {
+        /// The class.
+        class: u32,
+        /// One folder.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A labels file with one name for two classes.
+    #[error("classes {first} and {second} are both named `{name}`")]
+    SameName {
+        /// The name.
+        name: String,
+        /// One class.
+        first: u32,
+        /// The other one.
+        second: u32,
+    },
+    /// A labels file of another length than the network has classes.
+    #[error("expected one line for each of the network's {expected} classes, found {found}")]
+    LabelsLength {
+        /// Classes of the network.
+        expected: usize,
+        /// Lines of the file.
+        found: usize,
+    },
+    /// A list of which not a single picture is there.
+    #[error("none of its {count} pictures is in {}", root.display())]
+    AllMissing {
+        /// Lines of the list.
+        count: usize,
+        /// Where they were looked for.
+        root: PathBuf,
+    },
+}
+
+impl fmt::Display for Encounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.links, "linked pictures"),
+            (self.hidden, "hidden files or folders"),
+            (self.foreign, "files that are no pictures"),
+            (self.folder_links, "links to folders"),
+            (self.empty_classes, "classes without a picture"),
+        ];
+        let mut seen = counts.into_iter().filter(|(count, _)| *count > 0).peekable();
+        if seen.peek().is_none() {
+            return f.write_str("nothing else was met");
+        }
+        f.write_str("met ")?;
+        for (index, (count, what)) in seen.enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{count} {what}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A format that this crate reads.

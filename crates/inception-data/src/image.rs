@@ -56,6 +56,22 @@ impl RgbImage {
         self.pixels.get(at..at + 3)?.try_into().ok()
     }
 
+    /// The rectangle of `width` x `height` pixels whose first pixel is in column `left` of row `top`.
+    ///
+    /// # Errors
+    /// [`Error::ZeroSize`] if a side is 0 or the rectangle does not lie inside.
+    pub(crate) fn cut(&self, left: u32, top: u32, width: u32, height: u32) -> Result<Self, Error> {
+        let inside = |start: u32, len: u32, end: u32| u64::from(start) + u64::from(len) <= u64::from(end);
+        if !inside(left, width, self.width) || !inside(top, height, self.height) {
+            return Err(Error::ZeroSize { width: 0, height: 0 });
+        }
+        let rows = (top..top + height).flat_map(|y| {
+            let at = left as usize * 3;
+            &self.row(y as usize)[at..at + width as usize * 3]
+        });
+        Self::from_raw(width, height, rows.copied().collect())
+    }
+
     /// Row `y`, `[width, 3]`; `y` must be less than the height.
     pub(crate) fn row(&self, y: usize) -> &[u8] {
         let stride = self.width as usize * 3;

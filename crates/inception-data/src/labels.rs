@@ -23,3 +23,23 @@ pub fn label(index: usize) -> Option<&'static str> {
 pub fn labels() -> &'static [&'static str] {
     &LABELS
 }
+
+/// The WordNet id of each class, by class number: ImageNet's folders are named so. They are in alphabetical order, which
+/// is what numbers the classes.
+static WORDNET_IDS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| include_str!("imagenet1k_wordnet_ids.txt").lines().collect());
+
+/// WordNet ids of all of ImageNet's 1000 classes, by class number.
+pub fn wordnet_ids() -> &'static [&'static str] {
+    &WORDNET_IDS
+}
+
+/// The class whose WordNet id is `id`, or `None` if it is none of ImageNet's 1000.
+///
+/// ```
+/// assert_eq!(inception_data::class_of_wordnet_id("n02328150"), Some(332));
+/// assert_eq!(inception_data::label(332), Some("Angora, Angora rabbit"));
+/// ```
+pub fn class_of_wordnet_id(id: &str) -> Option<usize> {
+    WORDNET_IDS.binary_search(&id).ok()
+}

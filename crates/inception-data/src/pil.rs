@@ -2,7 +2,9 @@
 //!
 //! What it computes (`src/libImaging/Resample.c`): a filter as wide as the factor of reduction asks for, so that shrinking
 //! averages (antialiasing); its weights in double precision, divided by their sum, then rounded to 22 bits; first all rows
-//! horizontally, rounded to 8 bits, then all columns vertically. A direction in which the size stays is left out.
+//! horizontally, rounded to 8 bits, then all columns vertically. A direction in which the size stays is left out. Since
+//! version 13 the vertical pass comes first where the height shrinks by more than twice as many pixels as the width, which
+//! rounds differently (`generate_pillow.py` has both kinds).
 
 use std::ops::Range;
 
@@ -88,6 +90,8 @@ pub(crate) struct PilWindow<'a> {
     ring: Vec<Vec<[u8; 4]>>,
     /// The first source row that is not in the ring yet.
     filled: usize,
+    /// Whether the vertical pass comes first; nothing is in the ring then.
+    vertical_first: bool,
     /// The source row at hand with a fourth value per pixel.
     source: Vec<[i32; 4]>,
     /// Sums of the row at hand.
@@ -180,12 +184,18 @@ impl<'a> PilWindow<'a> {
         let len = columns.len();
         let columns = Taps::new(image.width(), width, columns, filter);
         let rows = Taps::new(image.height(), height, rows, filter);
+        // With a pass left out the order makes no difference.
+        let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
+            .map(|(source, resized)| i64::from(source) - i64::from(resized));
+        let vertical_first = shorter > 0 && shorter > 2 * narrower;
+        let ring = if vertical_first { Vec::new() } else { vec![vec![[0; 4]; len]; rows.longest] };
         let filled = rows.spans.first().map_or(0, |&(first, _)| first);
         Ok(Self {
             image,
             next: 0,
-            ring: vec![vec![[0; 4]; len]; rows.longest],
+            ring,
             filled,
+            vertical_first,
             source: vec![[0; 4]; image.width() as usize],
             sums: vec![[0; 4]; len],
             row: vec![[0; 4]; len],
@@ -199,15 +209,29 @@ impl<'a> PilWindow<'a> {
         if self.next == self.rows.spans.len() {
             return None;
         }
+        if self.vertical_first {
+            self.next_row_vertical_first();
+        } else {
+            self.next_row_horizontal_first();
+        }
+        self.next += 1;
+        Some(&self.row)
+    }
+
+    fn next_row_horizontal_first(&mut self) {
         let (first, count) = self.rows.spans[self.next];
         // Spans only move down, so that each source row is resized once at most.
         self.filled = self.filled.max(first);
         while self.filled < first + count {
-            self.fill(self.filled);
+            let row = self.image.row(self.filled).as_chunks::<3>().0;
+            for (wide, pixel) in self.source.iter_mut().zip(row) {
+                *wide = [pixel[0].into(), pixel[1].into(), pixel[2].into(), 0];
+            }
+            let place = self.filled % self.ring.len();
+            weigh(&self.source, &self.columns, &mut self.ring[place]);
             self.filled += 1;
         }
         let (first, weights) = self.rows.of(self.next);
-        self.next += 1;
         self.sums.fill([1 << (PRECISION - 1); 4]);
         for (y, &weight) in (first..).zip(weights) {
             let source = &self.ring[y % self.ring.len()];
@@ -218,24 +242,42 @@ impl<'a> PilWindow<'a> {
         for (out, &sum) in self.row.as_flattened_mut().iter_mut().zip(self.sums.as_flattened()) {
             *out = round(sum);
         }
-        Some(&self.row)
     }
 
-    /// Resizes source row `y` horizontally into its place.
-    fn fill(&mut self, y: usize) {
-        for (wide, pixel) in self.source.iter_mut().zip(self.image.row(y).as_chunks::<3>().0) {
-            *wide = [pixel[0].into(), pixel[1].into(), pixel[2].into(), 0];
-        }
-        let place = y % self.ring.len();
-        for (index, out) in self.ring[place].iter_mut().enumerate() {
-            let (first, weights) = self.columns.of(index);
-            let mut sums = [1 << (PRECISION - 1); 4];
-            for (pixel, &weight) in self.source[first..].iter().zip(weights) {
+    fn next_row_vertical_first(&mut self) {
+        let Some((&(left, _), &(last, count))) = self.columns.spans.first().zip(self.columns.spans.last())
+        else {
+            return;
+        };
+        let used = left..last + count;
+        let (first, weights) = self.rows.of(self.next);
+        let source = &mut self.source[used.clone()];
+        source.fill([1 << (PRECISION - 1); 4]);
+        for (y, &weight) in (first..).zip(weights) {
+            let row = &self.image.row(y).as_chunks::<3>().0[used.clone()];
+            for (sums, pixel) in source.iter_mut().zip(row) {
                 for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += value * weight;
+                    *sum += i32::from(value) * weight;
                 }
             }
-            *out = sums.map(round);
         }
+        for sum in source.as_flattened_mut() {
+            *sum = round(*sum).into();
+        }
+        weigh(&self.source, &self.columns, &mut self.row);
+    }
+}
+
+/// Resizes the row `source` horizontally.
+fn weigh(source: &[[i32; 4]], columns: &Taps, resized: &mut [[u8; 4]]) {
+    for (index, out) in resized.iter_mut().enumerate() {
+        let (first, weights) = columns.of(index);
+        let mut sums = [1 << (PRECISION - 1); 4];
+        for (pixel, &weight) in source[first..].iter().zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(pixel) {
+                *sum += value * weight;
+            }
+        }
+        *out = sums.map(round);
     }
 }

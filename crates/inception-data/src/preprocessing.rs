@@ -228,7 +228,7 @@ impl Preprocessing {
     /// The normalised value of each 8-bit value, for red, green and blue: there are only 256, so that a division per
     /// pixel is not needed. Single precision throughout and in this order, as NumPy computes PaddleClas's expression and
     /// PyTorch torchvision's.
-    fn normalised(&self) -> Normalised {
+    pub(crate) fn normalised(&self) -> Normalised {
         // `np.float32(1.0 / 255.0)`
         const SCALE: f32 = (1.0_f64 / 255.0) as f32;
         std::array::from_fn(|channel| {
@@ -242,7 +242,7 @@ impl Preprocessing {
         })
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if self.crop == 0 {
             return Err(Error::InvalidPreprocessing { field: "crop", value: 0.0 });
         }
