@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use inception_bench::{DeviceKind, Weights};
+use inception_bench::{DeviceKind, RunOptions, Weights};
 use inception_nn::ModelSpec;
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
-fn model(name: &str) -> Result<&'static ModelSpec, inception_nn::Error> {
+pub fn model(name: &str) -> Result<&'static ModelSpec, inception_nn::Error> {
     inception_nn::model(name)
 }
 
@@ -53,9 +53,12 @@ enum Precision {
 /// Where and how a network runs.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Where to run: flex or ndarray
-    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    /// Where to run: engine (compiled for this CPU), flex or ndarray (Burn's CPU backends)
+    #[arg(long, value_name = "DEVICE", default_value = "engine")]
     pub device: DeviceKind,
+    /// Keep the engine to algorithms that add and multiply as the network is written, without Winograd
+    #[arg(long)]
+    exact: bool,
     /// Numbers to compute in
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
@@ -68,8 +71,8 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Makes the process compute as asked for; to be called once, before anything computes.
-    pub fn apply(&self) -> anyhow::Result<()> {
+    /// Makes the process compute as asked for, and says how; to be called once, before anything computes.
+    pub fn apply(&self) -> anyhow::Result<RunOptions> {
         self.device.open()?;
         if self.precision != Precision::F32 {
             bail!("the {} device computes in f32 only; leave --precision out", self.device);
@@ -78,6 +81,10 @@ impl DeviceArgs {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
             pool.build_global().context("starting the threads")?;
         }
-        Ok(())
+        Ok(RunOptions {
+            device: self.device,
+            threads: self.threads.map_or(0, usize::from),
+            exact: self.exact,
+        })
     }
 }

@@ -1,7 +1,10 @@
 //! The commands of the workspace; `cargo xtask --help` lists them. Each parses, calls a crate, and prints.
 
 mod args;
+mod bench;
 mod check;
+mod eval;
+mod explain;
 mod models;
 mod predict;
 
@@ -23,8 +26,14 @@ struct Cli {
 enum Command {
     /// Say what is in a picture
     Predict(predict::Predict),
+    /// Measure latency, by default of every network of the reference's table at batch 1
+    Bench(bench::Bench),
+    /// Measure accuracy on labelled pictures, whole or in parts
+    Eval(eval::Eval),
     /// List the models with their exact parameters and multiply-adds beside the published figures
     Models(models::Models),
+    /// Show what the engine makes of a network: for each node its kernel, or what became of it
+    Explain(explain::Explain),
     /// Check the workspace: formatting, lints, docs, tests, cheapest first
     Check(check::Check),
 }
@@ -32,7 +41,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Predict(command) => command.run(),
+        Command::Bench(command) => command.run(),
+        Command::Eval(command) => command.run(),
         Command::Models(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Check(command) => command.run(),
     };
     match result {

@@ -46,11 +46,11 @@ struct Line<'a> {
 
 impl Predict {
     pub fn run(&self) -> anyhow::Result<()> {
-        self.device.apply()?;
+        let options = self.device.apply()?;
         let mut failures = 0;
         for spec in &self.models.models {
             let weights = self.weights.weights(self.device.seed);
-            let predictor = Predictor::new(spec, &weights, self.device.device)?;
+            let predictor = Predictor::new(spec, &weights, &options)?;
             for warning in predictor.warnings() {
                 eprintln!("warning: {}: {warning}", spec.name);
             }

@@ -10,6 +10,8 @@ use crate::Error;
 /// Where a network runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
+    /// `inception-engine`: the network compiled for this CPU.
+    Engine,
     /// `burn-flex`: Burn's CPU backend, one operation after the other.
     Flex,
     /// `burn-ndarray`: its deprecated predecessor.
@@ -24,11 +26,13 @@ pub enum DeviceKind {
 
 impl DeviceKind {
     /// Every device, compiled in or not.
-    pub const ALL: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Wgpu, Self::Vulkan, Self::Cuda];
+    pub const ALL: [Self; 6] =
+        [Self::Engine, Self::Flex, Self::Ndarray, Self::Wgpu, Self::Vulkan, Self::Cuda];
 
     /// The command line's name.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Engine => "engine",
             Self::Flex => "flex",
             Self::Ndarray => "ndarray",
             Self::Wgpu => "wgpu",
@@ -42,14 +46,14 @@ impl DeviceKind {
         devices.map(Self::name).collect()
     }
 
-    /// The Burn device.
+    /// The Burn device on which the network is built; the engine takes it from flex.
     ///
     /// # Errors
     ///
     /// [`Error::NoDevice`] if it was not compiled in.
     pub fn open(self) -> Result<Device, Error> {
         match self {
-            Self::Flex => Ok(Device::flex()),
+            Self::Engine | Self::Flex => Ok(Device::flex()),
             // Deprecated upstream in favour of flex, and kept because the project's owner names it.
             #[allow(deprecated)]
             Self::Ndarray => Ok(Device::ndarray()),

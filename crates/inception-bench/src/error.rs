@@ -27,6 +27,9 @@ pub enum Error {
     /// The picture cannot be used.
     #[error(transparent)]
     Picture(#[from] inception_data::Error),
+    /// The engine does not compile the network, or not for this machine.
+    #[error(transparent)]
+    Engine(#[from] inception_engine::Error),
     /// The device failed while computing.
     #[error("the {device} device failed: {reason}")]
     Device {

@@ -1,10 +1,10 @@
-//! What brings networks, weights and pictures together: devices by name, classification, and the table of models.
+//! What brings networks, weights and pictures together: devices by name, classification, timing, and the table of models.
 //!
 //! ```
-//! use inception_bench::{DeviceKind, Predictor, Weights};
+//! use inception_bench::{Predictor, RunOptions, Weights};
 //!
 //! let spec = inception_nn::model("GoogLeNet")?;
-//! let predictor = Predictor::new(spec, &Weights::Random { seed: 0 }, DeviceKind::Flex)?;
+//! let predictor = Predictor::new(spec, &Weights::Random { seed: 0 }, &RunOptions::default())?;
 //! # let photograph = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/images/ILSVRC2012_val_00000010.jpeg");
 //! let prediction = predictor.predict(&inception_data::read(photograph)?)?;
 //! assert_eq!(prediction.logits.len(), 1000);
@@ -14,10 +14,30 @@
 
 mod device;
 mod error;
+mod eval;
+mod eval_error;
+mod eval_report;
+mod eval_state;
+mod latency;
+mod machine;
+mod measure;
 mod predict;
+mod run;
 mod table;
 
 pub use device::{DeviceKind, UnknownDevice};
 pub use error::Error;
+pub use eval::{
+    ClassCount, EvalOptions, EvalSettings, Evaluation, Outcome, Progress, Shard, Skipped, Tally, dataset_hash, evaluate,
+    file_hash,
+};
+pub use eval_error::{EvalError, MergeProblem, StateProblem};
+pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
+pub use eval_state::StateFile;
+pub use inception_engine::Row;
+pub use latency::{Circumstances, LatencyRow, latency, latency_csv, reference_ms};
+pub use machine::{Regime, cores, peak_gflops, peak_memory_mb, reset_peak_memory};
+pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};
 pub use predict::{Guess, Prediction, Predictor, Weights, preprocessing};
+pub use run::{RunOptions, Runner};
 pub use table::{ModelRow, model_rows, models_markdown};

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use inception_data::{Preprocessing, RgbImage};
-use inception_nn::{ModelSpec, Network};
+use inception_nn::ModelSpec;
 use inception_weights::{Checkpoint, Loaded, Metadata};
 use serde::Serialize;
 
-use crate::{DeviceKind, Error};
+use crate::{Error, RunOptions, Runner};
 
 /// Where a network's weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +36,9 @@ pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
 #[derive(Debug)]
 pub struct Predictor {
     spec: &'static ModelSpec,
-    network: Network,
+    runner: Runner,
     num_classes: usize,
     preprocessing: Preprocessing,
-    kind: DeviceKind,
-    device: Device,
     warnings: Vec<String>,
 }
 
@@ -69,8 +66,22 @@ impl Predictor {
     /// # Errors
     ///
     /// Those of opening the device, of reading and of fitting the weights.
-    pub fn new(spec: &'static ModelSpec, weights: &Weights, kind: DeviceKind) -> Result<Self, Error> {
-        let device = kind.open()?;
+    pub fn new(spec: &'static ModelSpec, weights: &Weights, options: &RunOptions) -> Result<Self, Error> {
+        Self::with_preprocessing(spec, weights, options, |own| *own)
+    }
+
+    /// As [`new`](Self::new), for pictures treated as `change` makes it of what the weights ask for.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_preprocessing(
+        spec: &'static ModelSpec,
+        weights: &Weights,
+        options: &RunOptions,
+        change: impl FnOnce(&Preprocessing) -> Preprocessing,
+    ) -> Result<Self, Error> {
+        let device = options.device.open()?;
         let mut warnings = Vec::new();
         let (network, num_classes, metadata) = match weights {
             Weights::Random { seed } => {
@@ -102,9 +113,10 @@ impl Predictor {
                 .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?,
             None => preprocessing(spec),
         };
+        let preprocessing = change(&preprocessing);
         let side = preprocessing.crop as usize;
-        network.check_input([side, side])?;
-        Ok(Self { spec, network, num_classes, preprocessing, kind, device, warnings })
+        let runner = Runner::new(network, [side, side], options)?;
+        Ok(Self { spec, runner, num_classes, preprocessing, warnings })
     }
 
     /// The model.
@@ -130,12 +142,17 @@ impl Predictor {
     pub fn predict(&self, picture: &RgbImage) -> Result<Prediction, Error> {
         let mut input = vec![0.0; self.preprocessing.output_len()];
         self.preprocessing.apply(picture, &mut input)?;
-        let side = self.preprocessing.crop as usize;
-        let images = Tensor::<4>::from_data(TensorData::new(input, [1, 3, side, side]), &self.device);
-        let failed = |reason: String| Error::Device { device: self.kind, reason };
-        let data = self.network.forward(images).try_into_data().map_err(|e| failed(e.to_string()))?;
-        let logits = data.try_into_vec::<f32>().map_err(|e| failed(e.to_string()))?;
-        Ok(Prediction { logits })
+        Ok(Prediction { logits: self.runner.run(&input, 1)? })
+    }
+
+    /// What is done to a picture before the network sees it.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// The network itself, for preprocessed images.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
     }
 
     /// The `k` most likely classes, the likeliest first; of equal ones the lower index first.

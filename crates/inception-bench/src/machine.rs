@@ -1,0 +1,168 @@
+//! What a timing was taken on.
+
+use std::fs;
+use std::hint::black_box;
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// The circumstances of a timing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Regime {
+    /// The processor's own name for itself.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// The widest vector instructions of the family that the kernels use.
+    pub instruction_set: String,
+    /// The frequency governor, where the system says.
+    pub governor: Option<String>,
+    /// This workspace's version.
+    pub version: String,
+    /// The commit of the working tree, with `+` where it has changes.
+    pub commit: Option<String>,
+}
+
+impl Regime {
+    /// Of this machine, now.
+    pub fn here() -> Self {
+        let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+        let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+        Self {
+            cpu: cpu.unwrap_or(std::env::consts::ARCH).to_owned(),
+            cores: cores(),
+            instruction_set: inception_engine::Isa::best().name().to_owned(),
+            governor: governor.ok().map(|governor| governor.trim().to_owned()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+        }
+    }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(hash + if changes.is_empty() { "" } else { "+" })
+}
+
+/// The most memory that this process has held, in units of 10^6 bytes, since [`reset_peak_memory`] or its start.
+/// Linux only.
+pub fn peak_memory_mb() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+/// Forgets the peak so far, where the system lets it.
+pub fn reset_peak_memory() {
+    // Where it fails, the peak is that of the whole process: larger, never smaller.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Turns of the loop of multiply-adds: some tens of milliseconds.
+const TURNS: usize = 4_000_000;
+
+/// Defines one thread's loop of nothing but multiply-adds in registers, which gives the number that it made. The sums are
+/// enough to cover an FMA's latency of four or five cycles on two ports.
+#[cfg(target_arch = "x86_64")]
+macro_rules! fma_loop {
+    ($name:ident, $features:literal, $splat:ident, $fma:ident, $lanes:literal) => {
+        #[target_feature(enable = $features)]
+        fn $name() -> f64 {
+            use std::arch::x86_64::{$fma, $splat};
+            const SUMS: usize = 12;
+            let factor = $splat(black_box(0.5));
+            let mut sums = [$splat(black_box(1.0)); SUMS];
+            for _ in 0..TURNS {
+                for sum in &mut sums {
+                    *sum = $fma(*sum, factor, factor);
+                }
+            }
+            black_box(sums);
+            (TURNS * SUMS * $lanes) as f64
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+fma_loop!(multiply_adds_avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, 16);
+#[cfg(target_arch = "x86_64")]
+fma_loop!(multiply_adds_avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, 8);
+
+/// One thread's loop, with the widest instructions that there are.
+fn multiply_adds() -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the CPU has the feature, as just asked.
+        return unsafe { multiply_adds_avx512() };
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: as above.
+        return unsafe { multiply_adds_avx2() };
+    }
+    // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do there.
+    let factor = black_box(0.5f32);
+    let mut sums = [black_box(1.0f32); 32];
+    for _ in 0..TURNS {
+        for sum in &mut sums {
+            *sum = *sum * factor + factor;
+        }
+    }
+    black_box(sums);
+    (TURNS * sums.len()) as f64
+}
+
+/// What this machine can do at most: floating-point operations a second, in units of 10^9, of `threads` loops of
+/// multiply-adds (two operations each) that touch no memory. The best of ten.
+pub fn peak_gflops(threads: usize) -> f64 {
+    let once = || {
+        let start = Instant::now();
+        let adds: f64 = thread::scope(|scope| {
+            let loops: Vec<_> = (1..threads).map(|_| scope.spawn(multiply_adds)).collect();
+            let own = multiply_adds();
+            own + loops.into_iter().map(|l| l.join().unwrap_or(0.0)).sum::<f64>()
+        });
+        2.0 * adds / start.elapsed().as_secs_f64() / 1e9
+    };
+    (0..10).map(|_| once()).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_regime_names_the_machine() {
+        let regime = Regime::here();
+        assert!(!regime.cpu.is_empty() && regime.cores > 0 && !regime.instruction_set.is_empty());
+    }
+
+    #[test]
+    fn the_peak_is_that_of_a_machine() {
+        let peak = peak_gflops(1);
+        assert!((0.5..2000.0).contains(&peak), "{peak} GFLOP/s on one core");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_peaks() {
+        let before = peak_memory_mb();
+        let block = black_box(vec![1u8; 64 << 20]);
+        let after = peak_memory_mb();
+        drop(block);
+        assert!(after > before, "{before:?} {after:?}");
+    }
+}
