@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use inception_bench::{
-    Details, EvalOptions, EvalReport, EvalSettings, Predictor, Progress, Shard, StateFile, Weights,
+    Details, EvalOptions, EvalReport, EvalSettings, Predictor, Progress, Shard, StateFile, Tally, Weights,
     dataset_hash, evaluate, file_hash, merge,
 };
 use inception_data::{Arithmetic, Dataset, DatasetOptions, Encounters, Preprocessing, Resampler};
@@ -318,18 +318,24 @@ struct Bar {
     bar: ProgressBar,
     start: Instant,
     last_line: Instant,
+    /// Skipped pictures that were named.
+    named: usize,
 }
+
+/// Skipped pictures that are named while the run goes on; the result has them all.
+const NAMED: usize = 20;
 
 impl Bar {
     fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, start: Instant::now(), last_line: Instant::now() }
+        Self { bar, start: Instant::now(), last_line: Instant::now(), named: 0 }
     }
 
     fn show(&mut self, progress: &Progress<'_>) {
         let Progress { tally, done_now, done, total } = progress;
+        self.name_skipped(tally);
         let elapsed = self.start.elapsed().as_secs_f64();
         let speed = if elapsed > 0.0 { *done_now as f64 / elapsed } else { 0.0 };
         let left = match speed > 0.0 {
@@ -345,6 +351,16 @@ impl Bar {
         } else if self.last_line.elapsed() > Duration::from_secs(30) {
             self.last_line = Instant::now();
             eprintln!("{done}/{total}  {message}");
+        }
+    }
+
+    fn name_skipped(&mut self, tally: &Tally) {
+        for skipped in tally.skipped.values().take(NAMED).skip(self.named) {
+            self.named += 1;
+            self.bar.suspend(|| eprintln!("skipped: {}: {}", skipped.image, skipped.reason));
+            if self.named == NAMED {
+                self.bar.suspend(|| eprintln!("skipped: further ones are in the result only"));
+            }
         }
     }
 
