@@ -67,9 +67,9 @@ fn devices_agree_on_photographs() {
         ]);
         json_lines(&arguments)
     };
-    let (flex, ndarray) = (on("flex"), on("ndarray"));
+    let flex = on("flex");
     assert_eq!(flex.len(), 4);
-    for (a, b) in flex.iter().zip(&ndarray) {
+    for (a, b) in flex.iter().zip(&on("ndarray")).chain(flex.iter().zip(&on("engine"))) {
         assert_eq!((&a["image"], &a["model"]), (&b["image"], &b["model"]));
         let (x, y) = (logits(a), logits(b));
         assert_eq!(x.len(), 1000);
@@ -120,10 +120,22 @@ fn weights_from_safetensors() {
     inception_weights::save(&network, &inception_weights::Metadata::of(spec), &file).unwrap();
     let (file, image) = (file.to_str().unwrap(), photograph(RABBIT));
     let run = |model| {
-        ["predict", "--model", model, "--weights", file, "--json", "--with-logits", "--image", &image]
-            .map(str::to_owned)
+        [
+            "predict",
+            "--model",
+            model,
+            "--weights",
+            file,
+            "--device",
+            "flex",
+            "--json",
+            "--with-logits",
+            "--image",
+            &image,
+        ]
+        .map(str::to_owned)
+        .to_vec()
     };
-    let run = |model| run(model).to_vec();
     let arguments = run("GoogLeNet");
     let lines = json_lines(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let given = logits(&lines[0]);
@@ -215,7 +227,7 @@ fn bad_arguments() {
     let errors = predict(&["--model", "GoogLeNet"]);
     assert!(errors.contains("--random-weights"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "tpu"]);
-    assert!(errors.contains("flex, ndarray"), "{errors}");
+    assert!(errors.contains("engine, flex, ndarray"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "cuda"]);
     assert!(errors.contains("this build has no `cuda` device"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
@@ -243,4 +255,46 @@ fn closed_pipe() {
     let output = child.wait_with_output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
+}
+
+#[test]
+fn bench_and_baseline() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.json");
+    let bench = ["bench", "--model", "GoogLeNet", "--batch", "1,2", "--seconds", "0.05"];
+    let json = stdout(&[&bench[..], &["--json"]].concat());
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    for (row, batch) in rows.as_array().unwrap().iter().zip([1, 2]) {
+        assert_eq!((row["model"].as_str(), row["batch"].as_u64()), (Some("GoogLeNet"), Some(batch)));
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        assert!(number("min_ms") <= number("median_ms") && number("median_ms") <= number("max_ms"), "{row}");
+        let per_second = number("images_per_second");
+        assert!((per_second - 1e3 * batch as f64 / number("median_ms")).abs() < 1e-6 * per_second, "{row}");
+        // 1 431 556 352 multiply-adds an image, two operations each.
+        let gflops = 2.0 * 1.431_556_352 * per_second;
+        assert!((number("gflops") - gflops).abs() < 1e-6 * gflops, "{row}");
+        assert!(number("runs") >= 6.0 && number("threads") >= 1.0, "{row}");
+    }
+    std::fs::write(&file, &json).unwrap();
+    let baseline = ["--baseline", file.to_str().unwrap()];
+    let table = stdout(&[&bench[..], &baseline].concat());
+    assert!(table.contains("against the baseline") && table.contains('x'), "{table}");
+    let csv = stdout(&[&bench[..], &["--csv"]].concat());
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    assert!(csv.lines().all(|line| line.split(',').count() == 13), "{csv}");
+
+    std::fs::write(&file, "[]").unwrap();
+    assert!(failure(&[&bench[..], &baseline].concat()).contains("no rows"));
+    std::fs::write(&file, "{").unwrap();
+    assert!(failure(&[&bench[..], &baseline].concat()).contains("reading the baseline"));
+    assert!(failure(&["bench", "--batch", "0"]).contains("1 to 256"));
+}
+
+#[test]
+fn explain_accounts_for_all_multiply_adds() {
+    let rows: Value = serde_json::from_str(&stdout(&["explain", "--model", "Xception41", "--json"])).unwrap();
+    let rows = rows.as_array().unwrap();
+    let macs: u64 = rows.iter().map(|row| row["macs"].as_u64().unwrap()).sum();
+    assert_eq!(macs, 8_498_210_072, "what `models` counts");
+    assert!(stdout(&["explain", "--model", "Xception41"]).contains("pointwise"));
 }

@@ -236,11 +236,12 @@ mod tests {
 
     #[test]
     fn outliers_are_kept_and_do_not_move_the_median() {
-        let sample =
-            fake(Effort { precision: 0.0, ..Effort::default() }, |n| if n % 10 == 9 { 90.0 } else { 10.0 });
-        assert_eq!(sample.median(), ms(10.0));
+        let jitter = |n: usize| 10.0 + 0.1 * (n % 3) as f64;
+        let effort = Effort { precision: 0.0, ..Effort::default() };
+        let sample = fake(effort, |n| if n % 10 == 9 { 90.0 } else { jitter(n) });
+        assert!((10.0..=10.2).contains(&(sample.median().as_secs_f64() * 1e3)), "{:?}", sample.median());
         assert_eq!(sample.quantile(1.0), ms(90.0));
-        assert!(sample.runs() > 100, "precision 0 uses the budget: {}", sample.runs());
+        assert!(sample.runs() > 100, "a precision that cannot be had uses the budget: {}", sample.runs());
     }
 
     #[test]
