@@ -23,7 +23,8 @@ use crate::Observer;
 use crate::cost::{Cost, Trace, window_output};
 use crate::error::Error;
 use crate::layers::{Classifier, ConvNorm, DownscaleDropout, DropoutSpec, PoolRow, conv};
-use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, pooled, stage};
+use crate::outline::Outline;
+use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, outline_stages, pooled, stage};
 
 const STYLE: StageStyle = StageStyle { norm: None, relu: false, relu_after_concat: true };
 
@@ -184,6 +185,10 @@ impl GoogLeNet {
 
     pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
         forward_stages(&self.stages, STAGES, images, observe)
+    }
+
+    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
+        outline_stages(&self.stages, input, outline)
     }
 
     pub(crate) fn head(&self) -> &Classifier {

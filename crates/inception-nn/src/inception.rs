@@ -21,7 +21,8 @@ use crate::Observer;
 use crate::cost::{Cost, Trace};
 use crate::googlenet::forward_stages;
 use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
-use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
+use crate::outline::Outline;
+use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, outline_stages, pooled, stage};
 use crate::torch;
 
 const STYLE: StageStyle = StageStyle { norm: Some(PADDLE_NORM), relu: true, relu_after_concat: false };
@@ -271,6 +272,10 @@ impl Inception {
 
     pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
         forward_stages(&self.stages, self.version.rows(), images, observe)
+    }
+
+    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
+        outline_stages(&self.stages, input, outline)
     }
 
     pub(crate) fn head(&self) -> &Classifier {

@@ -9,6 +9,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, Linea
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::cost::{Cost, Trace, window_output};
+use crate::outline::{Outline, OutlineOp};
 
 /// How a family normalises after its convolutions. Both numbers are the source's own; Burn's
 /// momentum is the weight of the *new* batch, Paddle's that of the old statistics.
@@ -122,6 +123,35 @@ impl ConvNorm {
     }
 }
 
+fn explicit(padding: &PaddingConfig2d) -> [usize; 2] {
+    match *padding {
+        PaddingConfig2d::Explicit(top, left, ..) => [top, left],
+        PaddingConfig2d::Valid | PaddingConfig2d::Same => [0, 0],
+    }
+}
+
+impl ConvNorm {
+    pub(crate) fn outline(&self, path: &str, input: usize, outline: &mut Outline) -> usize {
+        let conv = &self.conv;
+        let op = OutlineOp::Conv {
+            layer: format!("{path}.conv"),
+            kernel: conv.kernel_size,
+            stride: conv.stride,
+            padding: explicit(&conv.padding),
+            dilation: conv.dilation,
+            groups: conv.groups,
+        };
+        let mut x = outline.add(op, &[input]);
+        if let Some(norm) = &self.norm {
+            x = outline.add(OutlineOp::Norm { layer: format!("{path}.norm"), epsilon: norm.epsilon }, &[x]);
+        }
+        match self.relu {
+            true => outline.add(OutlineOp::Relu, &[x]),
+            false => x,
+        }
+    }
+}
+
 impl Trace for ConvNorm {
     fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
         let conv = &self.conv;
@@ -189,6 +219,26 @@ impl Pool {
             Self::Max(pool) => pool.forward(input),
             Self::Average(pool) => pool.forward(input),
         }
+    }
+}
+
+impl Pool {
+    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
+        let op = match self {
+            Self::Max(pool) => OutlineOp::MaxPool {
+                kernel: pool.kernel_size,
+                stride: pool.stride,
+                padding: explicit(&pool.padding),
+                ceil: pool.ceil_mode,
+            },
+            Self::Average(pool) => OutlineOp::AveragePool {
+                kernel: pool.kernel_size,
+                stride: pool.stride,
+                padding: explicit(&pool.padding),
+                count_padding: pool.count_include_pad,
+            },
+        };
+        outline.add(op, &[input])
     }
 }
 
@@ -271,6 +321,19 @@ impl Classifier {
         let x = drop(features, self.dropout_before_pool);
         let x = drop(self.pool.forward(x), !self.dropout_before_pool);
         self.fc.forward(x.flatten::<2>(1, 3))
+    }
+}
+
+impl Classifier {
+    pub(crate) fn outline(&self, path: &str, features: usize, outline: &mut Outline) -> usize {
+        let scale = |x, here, outline: &mut Outline| match &self.dropout {
+            Some(dropout) if here => outline.add(OutlineOp::Scale(1.0 - dropout.dropout.prob), &[x]),
+            _ => x,
+        };
+        let x = scale(features, self.dropout_before_pool, outline);
+        let x = outline.add(OutlineOp::GlobalPool, &[x]);
+        let x = scale(x, !self.dropout_before_pool, outline);
+        outline.add(OutlineOp::Linear { layer: format!("{path}.fc") }, &[x])
     }
 }
 

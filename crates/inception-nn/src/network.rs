@@ -162,7 +162,7 @@ impl Network {
         }
     }
 
-    fn head(&self) -> &Classifier {
+    pub(crate) fn head(&self) -> &Classifier {
         match self {
             Self::GoogLeNet(network) => network.head(),
             Self::Inception(network) => network.head(),

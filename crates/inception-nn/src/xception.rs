@@ -26,6 +26,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 use crate::Observer;
 use crate::cost::{Cost, Trace};
 use crate::layers::{Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv};
+use crate::outline::{Outline, OutlineOp};
 use crate::torch::TENSORFLOW_NORM;
 
 /// Where a block's ReLUs are.
@@ -310,6 +311,35 @@ impl Block {
     }
 }
 
+impl Block {
+    fn outline(&self, path: &str, input: usize, outline: &mut Outline) -> usize {
+        let mut x = input;
+        for (i, separable) in self.separable.iter().enumerate() {
+            if i >= self.relu_from {
+                x = outline.add(OutlineOp::Relu, &[x]);
+            }
+            let mut names = ["depthwise", "pointwise"];
+            if separable.pointwise_first {
+                names.reverse();
+            }
+            for (layer, name) in separable.layers().into_iter().zip(names) {
+                x = layer.outline(&format!("{path}.separable.{i}.{name}"), x, outline);
+            }
+        }
+        if let Some(pool) = &self.pool {
+            x = pool.outline(x, outline);
+        }
+        match &self.projection {
+            Some(projection) => {
+                let shortcut = projection.outline(&format!("{path}.projection"), input, outline);
+                outline.add(OutlineOp::Add, &[shortcut, x])
+            }
+            None if self.identity => outline.add(OutlineOp::Add, &[input, x]),
+            None => x,
+        }
+    }
+}
+
 impl Trace for Block {
     fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
         let mut output = self.separable.trace(input, cost)?;
@@ -415,6 +445,13 @@ impl Xception {
             }
         }
         x
+    }
+
+    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
+        let stem = self.stem.iter().enumerate();
+        let x = stem.fold(input, |x, (i, conv)| conv.outline(&format!("stem.{i}"), x, outline));
+        let blocks = self.blocks.iter().enumerate();
+        blocks.fold(x, |x, (i, block)| block.outline(&format!("blocks.{i}"), x, outline))
     }
 
     pub(crate) fn head(&self) -> &Classifier {

@@ -9,6 +9,7 @@ use inception_nn::ModelSpec;
 
 use crate::error::Error;
 use crate::format;
+use crate::graph::Graph;
 use crate::input::{Fault, Input, damaged};
 
 /// How a file is laid out.
@@ -245,6 +246,8 @@ pub struct Checkpoint {
     pub metadata: Metadata,
     /// The tensors, in the file's order.
     pub entries: Vec<Entry>,
+    /// The operations that use the tensors, for formats that have them.
+    pub(crate) graph: Option<Graph>,
 }
 
 /// What a reader finds.
@@ -252,6 +255,28 @@ pub struct Checkpoint {
 pub(crate) struct Contents {
     pub entries: Vec<Entry>,
     pub metadata: Metadata,
+    pub graph: Option<Graph>,
+}
+
+/// Opens whichever of a program and its values was named, with the other that lies beside it.
+fn open_pair(path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
+    let beside = |extension: &str| File::open(path.with_extension(extension)).and_then(Input::file);
+    let mut start = [0];
+    input.read_at(0, &mut start)?;
+    let (program, values) = match start {
+        [0] => match beside("json").or_else(|_| beside("pdmodel")) {
+            Ok(program) => (program, input),
+            Err(_) => {
+                return damaged("its program, a .json or .pdmodel file of the same name, is not beside it");
+            }
+        },
+        _ => match beside("pdiparams") {
+            Ok(values) => (input, values),
+            Err(_) => return damaged("its values, a .pdiparams file of the same name, are not beside it"),
+        },
+    };
+    let contents = format::paddle_inference::open(&program, &values)?;
+    Ok((values, contents))
 }
 
 impl Checkpoint {
@@ -291,11 +316,12 @@ impl Checkpoint {
             Format::Burnpack => format::burnpack::open(&input).map(|c| (input, c)),
             Format::PyTorch => format::pytorch::open_zip(&input).map(|c| (input, c)),
             Format::PyTorchLegacy => format::pytorch::open_legacy(&input).map(|c| (input, c)),
-            _ => return Err(Error::UnknownFormat { path, found: "not a known format" }),
+            Format::Onnx => format::onnx::open(&input).map(|c| (input, c)),
+            Format::PaddleInference => open_pair(&path, input),
         };
         match opened {
-            Ok((input, Contents { entries, metadata })) => {
-                Ok(Self { path, input, format, metadata, entries })
+            Ok((input, Contents { entries, metadata, graph })) => {
+                Ok(Self { path, input, format, metadata, entries, graph })
             }
             Err(fault) => Err(fault_of(&path, format, fault)),
         }

@@ -45,6 +45,16 @@ pub enum Error {
         /// The models whose tensors the file has, where it has another's.
         likely: Vec<&'static str>,
     },
+    /// The operations of the file are not those of the network asked for.
+    #[error("{} is not {model}: {difference}", path.display())]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// The network asked for.
+        model: &'static str,
+        /// The first difference, walking from the logits back to the image.
+        difference: String,
+    },
     /// The network cannot be built.
     #[error(transparent)]
     Network(#[from] inception_nn::Error),

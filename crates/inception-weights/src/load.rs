@@ -8,6 +8,7 @@ use inception_nn::{MODELS, ModelSpec, Network, TensorInfo, load_tensors};
 use crate::checkpoint::{Checkpoint, Dtype, Entry};
 use crate::dialect::{Dialect, NameRow, name_table};
 use crate::error::{Error, Problem};
+use crate::graph::{Binding, Graph, bind};
 
 /// A network with a checkpoint's weights.
 #[derive(Clone, Debug)]
@@ -26,6 +27,9 @@ pub struct Loaded {
     /// Keys of the file that no part of the network needs, as the dialect allows them: counters of batches and heads
     /// for training only.
     pub unused: Vec<String>,
+    /// Our names of tensors that inference does not need and that the file, a graph for inference, does not have: they
+    /// keep their initial values.
+    pub not_in_file: Vec<String>,
 }
 
 /// How to load a checkpoint.
@@ -57,6 +61,9 @@ pub fn load_with(
     device: &Device,
     options: LoadOptions,
 ) -> Result<Loaded, Error> {
+    if let Some(graph) = &checkpoint.graph {
+        return load_graph(spec, checkpoint, graph, device, options);
+    }
     let keys = Keys::new(checkpoint);
     let published = spec.config().init(device)?;
     let tables = Dialect::of(spec.architecture)
@@ -104,14 +111,122 @@ pub fn load_with(
         if let ([rows, columns], true) = (&entry.shape[..], row.transposed) {
             values = transposed(&values, *rows, *columns);
         }
-        if row.tensor.shape != info.shape {
-            // The classes are the last dimension; the background is the first of them.
-            let last = row.tensor.shape[row.tensor.shape.len() - 1];
-            values = values.chunks(last).flat_map(|classes| &classes[1..]).copied().collect();
-        }
+        let values = without_background(values, &row.tensor.shape, &info.shape);
         Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
     })?;
-    Ok(Loaded { network, num_classes, dialect, not_finite, background_dropped, unused })
+    Ok(Loaded {
+        network,
+        num_classes,
+        dialect,
+        not_finite,
+        background_dropped,
+        unused,
+        not_in_file: Vec::new(),
+    })
+}
+
+/// Fills `spec`'s network from a file whose operations say which tensor is which.
+fn load_graph(
+    spec: &ModelSpec,
+    checkpoint: &Checkpoint,
+    graph: &Graph,
+    device: &Device,
+    options: LoadOptions,
+) -> Result<Loaded, Error> {
+    let path = || checkpoint.path.clone();
+    let outline = spec.config().init(device)?.outline();
+    let bindings = bind(&outline, graph).map_err(|difference| Error::Graph {
+        path: path(),
+        model: spec.name,
+        difference,
+    })?;
+    let entries: HashMap<&str, &Entry> = checkpoint.entries.iter().map(|e| (e.key.as_str(), e)).collect();
+    let entry_of = |name: &str| match bindings.get(name) {
+        Some(Binding::Key { key, transposed }) => {
+            entries.get(key.as_str()).map(|entry| (*entry, *transposed))
+        }
+        _ => None,
+    };
+    let in_file = entry_of("head.fc.bias").and_then(|(entry, _)| entry.shape.first().copied());
+    let in_file = in_file.filter(|&classes| classes > 0).unwrap_or(spec.num_classes);
+    let ours = checkpoint.metadata.model().is_some();
+    let background_dropped = in_file == spec.num_classes + 1 && !options.keep_background && !ours;
+    let num_classes = if background_dropped { spec.num_classes } else { in_file };
+    let wide = inception_nn::tensors(&spec.config().with_num_classes(in_file).init(device)?);
+    let mut problems = Vec::new();
+    for info in &wide {
+        let Some(Binding::Key { key, transposed }) = bindings.get(&info.name) else { continue };
+        let mut wanted = info.shape.clone();
+        if *transposed {
+            wanted.reverse();
+        }
+        match entries.get(key.as_str()) {
+            None => problems.push(Problem::Missing { key: key.clone(), shape: wanted, nearest: None }),
+            Some(entry) if entry.shape != wanted => {
+                problems.push(Problem::Shape { key: key.clone(), wanted, found: entry.shape.clone() });
+            }
+            Some(Entry { dtype: Dtype::Other(dtype), .. }) => {
+                problems.push(Problem::Dtype { key: key.clone(), dtype: dtype.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Error::Mismatch { path: path(), model: spec.name, problems, likely: Vec::new() });
+    }
+    let network = spec.config().with_num_classes(num_classes).init(device)?;
+    let mut wide = wide.iter();
+    let (mut not_finite, mut not_in_file) = (Vec::new(), Vec::new());
+    let network = load_tensors(network, |info: &TensorInfo| {
+        let wide = wide.next().expect("the same tensors whatever the classes");
+        let count = info.shape.iter().product();
+        let values = match bindings.get(&info.name) {
+            None => {
+                not_in_file.push(info.name.clone());
+                return Ok(None);
+            }
+            Some(Binding::Constant(value)) => vec![*value; count],
+            Some(Binding::Key { .. }) => {
+                let (entry, is_transposed) = entry_of(&info.name).expect("was there a moment ago");
+                let mut values = checkpoint.values(entry)?;
+                if let ([rows, columns], true) = (&entry.shape[..], is_transposed) {
+                    values = transposed(&values, *rows, *columns);
+                }
+                values
+            }
+        };
+        if values.iter().any(|v| !v.is_finite()) {
+            not_finite.push(info.name.clone());
+        }
+        let values = without_background(values, &wide.shape, &info.shape);
+        Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
+    })?;
+    let used: HashSet<&str> = bindings
+        .values()
+        .filter_map(|binding| if let Binding::Key { key, .. } = binding { Some(key.as_str()) } else { None })
+        .collect();
+    let unused = checkpoint.entries.iter().filter(|e| !used.contains(e.key.as_str())).map(|e| e.key.clone());
+    let dialect = if ours { Dialect::Native } else { Dialect::Graph };
+    Ok(Loaded {
+        network,
+        num_classes,
+        dialect,
+        not_finite,
+        background_dropped,
+        unused: unused.collect(),
+        not_in_file,
+    })
+}
+
+/// Leaves out the first class where the file has one more than we want.
+fn without_background(values: Vec<f32>, in_file: &[usize], wanted: &[usize]) -> Vec<f32> {
+    match in_file.last() {
+        // The classes are the last dimension.
+        Some(&last) if in_file != wanted => {
+            values.chunks(last).flat_map(|classes| &classes[1..]).copied().collect()
+        }
+        _ => values,
+    }
 }
 
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
@@ -125,6 +240,12 @@ fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 /// The networks whose tensors the file has, with their shapes, whatever the number of classes; the best first, those
 /// that have less than half of theirs there left out. `device` is one to build them on; no value is made.
 pub fn likely_models(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> {
+    if let Some(graph) = &checkpoint.graph {
+        let fits = |spec: &&ModelSpec| {
+            spec.config().init(device).is_ok_and(|network| bind(&network.outline(), graph).is_ok())
+        };
+        return MODELS.iter().filter(fits).collect();
+    }
     let keys = Keys::new(checkpoint);
     let mut scored = Vec::new();
     for spec in MODELS {

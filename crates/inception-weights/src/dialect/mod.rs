@@ -15,6 +15,8 @@ pub enum Dialect {
     PaddleClas,
     /// The state dict of timm or torchvision.
     PyTorch,
+    /// None that counts: the file's operations have said which tensor is which.
+    Graph,
 }
 
 impl Dialect {
@@ -28,7 +30,7 @@ impl Dialect {
     /// beside what they train.
     pub fn is_unused(self, architecture: Architecture, key: &str) -> bool {
         match self {
-            Self::Native => false,
+            Self::Native | Self::Graph => false,
             Self::PaddleClas => PADDLE_OPTIMISER.iter().any(|suffix| key.ends_with(suffix)),
             Self::PyTorch => {
                 key.ends_with(".num_batches_tracked")
@@ -78,7 +80,7 @@ impl NameRow {
 pub fn name_table<M: Module>(network: &M, architecture: Architecture, dialect: Dialect) -> Vec<NameRow> {
     let tensors = tensors(network);
     let layers = match dialect {
-        Dialect::Native => {
+        Dialect::Native | Dialect::Graph => {
             let row = |tensor: TensorInfo| NameRow { key: tensor.name.clone(), tensor, transposed: false };
             return tensors.into_iter().map(row).collect();
         }
@@ -110,7 +112,7 @@ fn field(dialect: Dialect, role: TensorRole) -> &'static str {
         (_, R::Bias | R::NormShift) => "bias",
         (Dialect::PaddleClas, R::RunningMean) => "_mean",
         (Dialect::PaddleClas, R::RunningVariance) => "_variance",
-        (Dialect::Native | Dialect::PyTorch, R::RunningMean) => "running_mean",
-        (Dialect::Native | Dialect::PyTorch, R::RunningVariance) => "running_var",
+        (_, R::RunningMean) => "running_mean",
+        (_, R::RunningVariance) => "running_var",
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     if ranges.array_windows().any(|[a, b]| b.0 < a.1) {
         return damaged("two tensors share bytes");
     }
-    Ok(Contents { entries, metadata: Metadata(description.metadata) })
+    Ok(Contents { entries, metadata: Metadata(description.metadata), graph: None })
 }
 
 /// Writes all tensors of `network`, in 32-bit floating point, to one of Burn's own `.bpk` files, under the names that

@@ -1,8 +1,11 @@
 //! A reader for each format: from bytes to entries.
 
 pub(crate) mod burnpack;
+pub(crate) mod onnx;
 pub(crate) mod paddle;
+pub(crate) mod paddle_inference;
 pub(crate) mod pickle;
+mod proto;
 pub(crate) mod pytorch;
 pub(crate) mod safetensors;
 mod zip;
@@ -26,6 +29,12 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::Safetensors),
         [0x80, 2..=5, ..] => Ok(Format::Pdparams),
         [b'N', b'R', b'U', b'B', ..] => Ok(Format::Burnpack),
+        // The version of the format, then its producer or another of the first fields.
+        [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
+        // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to one.
+        [b'{', ..] | [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
+            Ok(Format::PaddleInference)
+        }
         [b'<', ..] => Err("a web page, not a checkpoint"),
         [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', b'h', ..] => {
             Err("a Git LFS pointer, not the file itself")

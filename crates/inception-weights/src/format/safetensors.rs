@@ -49,7 +49,7 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     });
     let entries = entries.collect::<Result<_, _>>()?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    Ok(Contents { entries, metadata: Metadata(metadata.into_iter().collect()) })
+    Ok(Contents { entries, metadata: Metadata(metadata.into_iter().collect()), graph: None })
 }
 
 struct Values(TensorInfo, TensorData);

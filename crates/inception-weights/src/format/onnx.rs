@@ -1,0 +1,496 @@
+//! ONNX, in both directions.
+//!
+//! Reading takes from a model what a convolutional classifier can have, in the forms that paddle2onnx and both of
+//! PyTorch's exporters write; the weights stay in the file. (`onnx-ir` at Burn 0.22 copies every weight and builds a
+//! graph for code generation; its users pay several minutes of compilation.) Writing goes from a network's own outline,
+//! under our names, with the batch left open.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use inception_nn::{ModelSpec, Network, OutlineOp, read_tensors, tensors};
+
+use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
+use crate::error::Error;
+use crate::format::pickle::Range;
+use crate::format::proto::{Message, Wire, Writer};
+use crate::graph::{Builder, Op};
+use crate::input::{Fault, Input, damaged};
+
+/// Far above the operations of any network of the family.
+const MAX_NODES: usize = 100_000;
+
+pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
+    let mut model = Message::whole(input);
+    let mut graph = None;
+    let mut metadata = Metadata::default();
+    while let Some((field, wire)) = model.next()? {
+        match (field, wire) {
+            (7, Wire::Bytes(range)) => graph = Some(range),
+            (14, wire) => {
+                let mut pair = model.message(wire)?;
+                let [mut key, mut value] = [String::new(), String::new()];
+                while let Some((field, wire)) = pair.next()? {
+                    match field {
+                        1 => key = pair.text(wire)?,
+                        2 => value = pair.text(wire)?,
+                        _ => {}
+                    }
+                }
+                metadata = metadata.with(key, value);
+            }
+            _ => {}
+        }
+    }
+    let Some(graph) = graph else { return damaged("a model without a graph") };
+    let mut reader =
+        Reader { input, initializers: HashMap::new(), small: HashMap::new(), entries: Vec::new() };
+    let (nodes, inputs, outputs) = reader.graph(graph)?;
+    let graph = reader.operations(nodes, &inputs, &outputs).map_err(Fault::Damaged)?;
+    Ok(Contents { entries: reader.entries, metadata, graph: Some(graph) })
+}
+
+/// A node as the file has it.
+#[derive(Default)]
+struct Raw {
+    op: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    ints: HashMap<String, Vec<u64>>,
+    float: HashMap<String, f32>,
+    text: HashMap<String, String>,
+    tensor: Option<Range>,
+}
+
+struct Reader<'a> {
+    input: &'a Input,
+    /// Names that stand for a tensor of the file, and its key.
+    initializers: HashMap<String, String>,
+    /// Tensors of a few values, which are arguments rather than weights.
+    small: HashMap<String, Vec<f64>>,
+    entries: Vec<Entry>,
+}
+
+type Parts = (Vec<Raw>, Vec<String>, Vec<String>);
+
+impl Reader<'_> {
+    fn graph(&mut self, range: Range) -> Result<Parts, Fault> {
+        let mut graph = Message::at(self.input, range);
+        let (mut nodes, mut inputs, mut outputs) = Parts::default();
+        while let Some((field, wire)) = graph.next()? {
+            match field {
+                1 if nodes.len() == MAX_NODES => return damaged(format!("more than {MAX_NODES} operations")),
+                1 => nodes.push(node(graph.message(wire)?)?),
+                5 => {
+                    if self.entries.len() == MAX_NODES {
+                        return damaged(format!("more than {MAX_NODES} tensors"));
+                    }
+                    let (name, entry, small) = self.tensor(graph.message(wire)?)?;
+                    if let Some(values) = small {
+                        self.small.insert(name.clone(), values);
+                    }
+                    if self.initializers.insert(name.clone(), name).is_some() {
+                        return damaged(format!("`{}` is there twice", entry.key));
+                    }
+                    self.entries.push(entry);
+                }
+                11 | 12 => {
+                    let mut value = graph.message(wire)?;
+                    let list = if field == 11 { &mut inputs } else { &mut outputs };
+                    while let Some((field, wire)) = value.next()? {
+                        if field == 1 {
+                            list.push(value.text(wire)?);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok((nodes, inputs, outputs))
+    }
+
+    fn tensor(&self, mut tensor: Message) -> Result<(String, Entry, Option<Vec<f64>>), Fault> {
+        let (mut shape, mut kind, mut name, mut external) = (Vec::new(), 0, String::new(), false);
+        let (mut data, mut numbers) = (None, Vec::new());
+        while let Some((field, wire)) = tensor.next()? {
+            match (field, wire) {
+                (1, wire) => tensor.numbers(wire, &mut shape)?,
+                (2, Wire::Number(value)) => kind = value,
+                // Packed, these are as raw as raw data.
+                (4 | 10, Wire::Bytes(range)) => data = Some(range),
+                (4 | 10, Wire::Float(_)) => return damaged("a tensor whose values are not packed"),
+                (7, wire) => tensor.numbers(wire, &mut numbers)?,
+                (8, wire) => name = tensor.text(wire)?,
+                (9, Wire::Bytes(range)) => data = Some(range),
+                (14, Wire::Number(1)) | (13, _) => external = true,
+                _ => {}
+            }
+        }
+        if external {
+            return damaged(format!("`{name}` is in another file; export it with its weights inside"));
+        }
+        let dtype = match kind {
+            1 => Dtype::F32,
+            10 => Dtype::F16,
+            11 => Dtype::F64,
+            16 => Dtype::Bf16,
+            7 => Dtype::Other("i64".to_owned()),
+            kind => Dtype::Other(format!("ONNX's kind {kind}")),
+        };
+        let data = data.unwrap_or(Range { offset: 0, len: 0 });
+        let entry = Entry::checked(self.input, name.clone(), &shape, dtype, Source::At(data.offset))?;
+        let wanted = entry.dtype.size().map(|size| size * entry.len() as u64);
+        if wanted.is_some_and(|wanted| wanted != data.len) {
+            return damaged(format!("`{name}` {shape:?} of {} has {} bytes", entry.dtype, data.len));
+        }
+        let small = match (&entry.dtype, data.len) {
+            (Dtype::F32, 4) => {
+                let mut bytes = [0; 4];
+                self.input.read_at(data.offset, &mut bytes)?;
+                Some(vec![f32::from_le_bytes(bytes).into()])
+            }
+            (Dtype::Other(kind), 1..=64) if kind == "i64" => {
+                let bytes = self.input.read(data.offset, data.len)?;
+                let (values, _) = bytes.as_chunks::<8>();
+                Some(values.iter().map(|&v| i64::from_le_bytes(v) as f64).collect())
+            }
+            (Dtype::Other(kind), 0) if kind == "i64" => {
+                Some(numbers.iter().map(|&v| v as i64 as f64).collect())
+            }
+            _ => None,
+        };
+        Ok((name, entry, small))
+    }
+
+    /// The nodes as operations that a network of the family has.
+    fn operations(
+        &mut self,
+        nodes: Vec<Raw>,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<crate::graph::Graph, String> {
+        let mut builder = Builder::default();
+        // Old files list their weights among the inputs.
+        let images = inputs.iter().filter(|name| !self.initializers.contains_key(*name));
+        let [image] = &images.collect::<Vec<_>>()[..] else { return Err("not one input".to_owned()) };
+        builder.node(image, Op::Input, &[])?;
+        for node in &nodes {
+            self.operation(&mut builder, node)?;
+        }
+        let output = outputs.first().ok_or("no output")?;
+        builder.finish(output)
+    }
+
+    fn operation(&mut self, builder: &mut Builder, node: &Raw) -> Result<(), String> {
+        let [output, ..] = &node.outputs[..] else { return Ok(()) };
+        let what = || format!("{} `{output}`", node.op);
+        let first =
+            || node.inputs.first().map(String::as_str).ok_or_else(|| format!("{} reads nothing", what()));
+        let weight = |i: usize| -> Result<String, String> {
+            let name = node.inputs.get(i).ok_or_else(|| format!("{} has too few inputs", what()))?;
+            self.initializers.get(name).cloned().ok_or_else(|| format!("{}: `{name}` is no weight", what()))
+        };
+        let bias =
+            |i: usize| node.inputs.get(i).filter(|name| !name.is_empty()).map(|_| weight(i)).transpose();
+        if node.text.get("auto_pad").is_some_and(|pad| pad != "NOTSET" && pad != "VALID") {
+            return Err(format!("{} pads by itself", what()));
+        }
+        let window = |field: &str| list(node, field, [1; 2]);
+        let number = |field: &str| node.ints.get(field).and_then(|v| v.first().copied());
+        match node.op.as_str() {
+            "Conv" => {
+                let op = Op::Conv {
+                    weight: weight(1)?,
+                    bias: bias(2)?,
+                    stride: window("strides")?,
+                    pads: list(node, "pads", [0; 4])?,
+                    dilation: window("dilations")?,
+                    groups: number("group").unwrap_or(1),
+                };
+                builder.node(output, op, &[first()?])
+            }
+            "BatchNormalization" => {
+                let keys = [weight(1)?, weight(2)?, weight(3)?, weight(4)?];
+                let epsilon = node.float.get("epsilon").copied().unwrap_or(1e-5).into();
+                builder.node(output, Op::Norm { keys, epsilon }, &[first()?])
+            }
+            "Relu" => builder.node(output, Op::Relu, &[first()?]),
+            "MaxPool" => {
+                let op = Op::MaxPool {
+                    kernel: window("kernel_shape")?,
+                    stride: window("strides")?,
+                    pads: list(node, "pads", [0; 4])?,
+                    ceil: number("ceil_mode") == Some(1),
+                };
+                builder.node(output, op, &[first()?])
+            }
+            "AveragePool" => {
+                let op = Op::AveragePool {
+                    kernel: window("kernel_shape")?,
+                    stride: window("strides")?,
+                    pads: list(node, "pads", [0; 4])?,
+                    count_padding: number("count_include_pad") == Some(1),
+                };
+                builder.node(output, op, &[first()?])
+            }
+            "Concat" if number("axis") == Some(1) => {
+                let inputs: Vec<_> = node.inputs.iter().map(String::as_str).collect();
+                builder.node(output, Op::Concat, &inputs)
+            }
+            "GlobalAveragePool" => builder.node(output, Op::GlobalPool, &[first()?]),
+            "ReduceMean" => {
+                let axes = node.ints.get("axes").map(|axes| axes.iter().map(|&a| a as i64 as f64).collect());
+                let axes = axes.or_else(|| self.small.get(node.inputs.get(1)?).cloned()).unwrap_or_default();
+                match &axes[..] {
+                    [2.0, 3.0] | [-1.0, -2.0] | [-2.0, -1.0] | [3.0, 2.0] => {
+                        builder.node(output, Op::GlobalPool, &[first()?])
+                    }
+                    axes => Err(format!("{} over {axes:?}", what())),
+                }
+            }
+            "Mul" | "Add" => {
+                let [a, b] = &node.inputs[..] else { return Err(format!("{} has not two inputs", what())) };
+                let (value, other) = if builder.get(a).is_ok() { (a, b) } else { (b, a) };
+                if node.op == "Mul" {
+                    return match self.small.get(other).map(Vec::as_slice) {
+                        Some(&[factor]) => builder.node(output, Op::Scale(factor), &[value]),
+                        _ => Err(format!("{} by something else than a number", what())),
+                    };
+                }
+                let Some(key) = self.initializers.get(other) else {
+                    return builder.node(output, Op::Add, &[a, b]);
+                };
+                let layer = builder.get(value)?;
+                match builder.op(layer) {
+                    Op::Linear { bias: bias @ None, .. } => *bias = Some(key.clone()),
+                    _ => return Err(format!("{} adds `{key}` to no fully connected layer", what())),
+                }
+                builder.pass(output, value)
+            }
+            "MatMul" => {
+                let op = Op::Linear { weight: weight(1)?, bias: None, transposed: false };
+                builder.node(output, op, &[first()?])
+            }
+            "Gemm" => {
+                let plain = ["alpha", "beta"].iter().all(|f| node.float.get(*f).is_none_or(|&v| v == 1.0));
+                if !plain || number("transA").unwrap_or(0) != 0 {
+                    return Err(format!("{} is no fully connected layer", what()));
+                }
+                let op = Op::Linear {
+                    weight: weight(1)?,
+                    bias: bias(2)?,
+                    transposed: number("transB") == Some(1),
+                };
+                builder.node(output, op, &[first()?])
+            }
+            "Identity" if self.initializers.contains_key(first()?) => {
+                let key = self.initializers[first()?].clone();
+                self.initializers.insert(output.clone(), key);
+                Ok(())
+            }
+            "Identity" | "Dropout" | "Flatten" | "Reshape" | "Squeeze" => builder.pass(output, first()?),
+            "Constant" => {
+                if let Some(range) = node.tensor {
+                    let (_, _, small) = self
+                        .tensor(Message::at(self.input, range))
+                        .map_err(|_| format!("{} is damaged", what()))?;
+                    self.small.extend(small.map(|values| (output.clone(), values)));
+                }
+                Ok(())
+            }
+            // What works out the shape that a reshape is given.
+            "Shape" | "Slice" | "Concat" | "Gather" | "Unsqueeze" | "Cast" => Ok(()),
+            _ => Err(format!("{}: no network of the family has such an operation", what())),
+        }
+    }
+}
+
+fn list<const N: usize>(node: &Raw, field: &str, default: [u64; N]) -> Result<[u64; N], String> {
+    let Some(values) = node.ints.get(field) else { return Ok(default) };
+    <[u64; N]>::try_from(&values[..])
+        .map_err(|_| format!("{} `{}`: {field} {values:?}", node.op, node.outputs[0]))
+}
+
+fn node(mut message: Message) -> Result<Raw, Fault> {
+    let mut node = Raw::default();
+    while let Some((field, wire)) = message.next()? {
+        match field {
+            1 => node.inputs.push(message.text(wire)?),
+            2 => node.outputs.push(message.text(wire)?),
+            4 => node.op = message.text(wire)?,
+            5 => {
+                let mut attribute = message.message(wire)?;
+                let (mut name, mut ints, mut float, mut text, mut tensor) =
+                    (String::new(), Vec::new(), None, None, None);
+                while let Some((field, wire)) = attribute.next()? {
+                    match (field, wire) {
+                        (1, wire) => name = attribute.text(wire)?,
+                        (2, Wire::Float(value)) => float = Some(value),
+                        (3, Wire::Number(value)) => ints.push(value),
+                        (4, wire) => text = Some(attribute.text(wire)?),
+                        (5, Wire::Bytes(range)) => tensor = Some(range),
+                        (8, wire) => attribute.numbers(wire, &mut ints)?,
+                        _ => {}
+                    }
+                }
+                node.float.extend(float.map(|float| (name.clone(), float)));
+                node.text.extend(text.map(|text| (name.clone(), text)));
+                node.tensor = tensor.or(node.tensor);
+                if !ints.is_empty() {
+                    node.ints.insert(name, ints);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(node)
+}
+
+const OPSET: u64 = 17;
+
+/// Writes `network` as an ONNX model of `spec`'s input size with an open batch: first beside `path`, then renamed to it.
+///
+/// The norms stay operations of their own, and tensors keep our names, so that reading it back gives the same bits.
+/// GoogLeNet's auxiliary heads, which are no part of inference, are left out.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn save(network: &Network, spec: &ModelSpec, metadata: &Metadata, path: &Path) -> Result<(), Error> {
+    let outline = network.outline();
+    let value = |i: usize| match i {
+        0 => "images".to_owned(),
+        i if i + 1 == outline.len() => "logits".to_owned(),
+        i => format!("value{i}"),
+    };
+    let mut graph = Writer::default().bytes(2, spec.name.as_bytes());
+    let mut constants = Vec::new();
+    let mut used = std::collections::HashSet::new();
+    for (i, node) in outline.iter().enumerate().skip(1) {
+        let mut inputs: Vec<String> = node.inputs.iter().map(|&i| value(i)).collect();
+        let mut weight = |name: String| {
+            used.insert(name.clone());
+            name
+        };
+        let ints = |name: &str, values: &[usize]| {
+            let attribute = Writer::default().bytes(1, name.as_bytes());
+            values.iter().fold(attribute, |a, &v| a.number(8, v as u64)).number(20, 7).0
+        };
+        let int = |name: &str, value: usize| {
+            Writer::default().bytes(1, name.as_bytes()).number(3, value as u64).number(20, 2).0
+        };
+        let pads = |p: &[usize; 2]| ints("pads", &[p[0], p[1], p[0], p[1]]);
+        let (op, attributes) = match &node.op {
+            OutlineOp::Input => continue,
+            OutlineOp::Conv { layer, kernel, stride, padding, dilation, groups } => {
+                inputs.push(weight(format!("{layer}.weight")));
+                let attributes = vec![
+                    ints("kernel_shape", kernel),
+                    ints("strides", stride),
+                    pads(padding),
+                    ints("dilations", dilation),
+                    int("group", *groups),
+                ];
+                ("Conv", attributes)
+            }
+            OutlineOp::Norm { layer, epsilon } => {
+                for field in ["gamma", "beta", "running_mean", "running_var"] {
+                    inputs.push(weight(format!("{layer}.{field}")));
+                }
+                let epsilon =
+                    Writer::default().bytes(1, b"epsilon").float(2, *epsilon as f32).number(20, 1).0;
+                ("BatchNormalization", vec![epsilon])
+            }
+            OutlineOp::Relu => ("Relu", vec![]),
+            OutlineOp::MaxPool { kernel, stride, padding, ceil } => {
+                let ceil = int("ceil_mode", (*ceil).into());
+                ("MaxPool", vec![ints("kernel_shape", kernel), ints("strides", stride), pads(padding), ceil])
+            }
+            OutlineOp::AveragePool { kernel, stride, padding, count_padding } => {
+                let count = int("count_include_pad", (*count_padding).into());
+                (
+                    "AveragePool",
+                    vec![ints("kernel_shape", kernel), ints("strides", stride), pads(padding), count],
+                )
+            }
+            OutlineOp::Concat => ("Concat", vec![int("axis", 1)]),
+            OutlineOp::Add => ("Add", vec![]),
+            OutlineOp::GlobalPool => ("GlobalAveragePool", vec![]),
+            OutlineOp::Scale(scale) => {
+                let name = format!("scale{i}");
+                let bytes = (*scale as f32).to_le_bytes();
+                constants.push(Writer::default().number(2, 1).bytes(8, name.as_bytes()).bytes(9, &bytes).0);
+                inputs.push(name);
+                ("Mul", vec![])
+            }
+            OutlineOp::Linear { layer } => {
+                let flat = format!("flat{i}");
+                let flatten = Writer::default().bytes(1, inputs[0].as_bytes()).bytes(2, flat.as_bytes());
+                let flatten =
+                    flatten.bytes(3, flat.as_bytes()).bytes(4, b"Flatten").bytes(5, &int("axis", 1));
+                graph = graph.bytes(1, &flatten.0);
+                inputs = vec![flat, weight(format!("{layer}.weight")), weight(format!("{layer}.bias"))];
+                ("Gemm", vec![])
+            }
+        };
+        let output = value(i);
+        let node = inputs.iter().fold(Writer::default(), |node, input| node.bytes(1, input.as_bytes()));
+        let node = node.bytes(2, output.as_bytes()).bytes(3, output.as_bytes()).bytes(4, op.as_bytes());
+        let node = attributes.iter().fold(node, |node, attribute| node.bytes(5, attribute));
+        graph = graph.bytes(1, &node.0);
+    }
+    let graph = constants.iter().fold(graph, |graph, constant| graph.bytes(5, constant));
+    let infos: Vec<_> = tensors(network).into_iter().filter(|info| used.contains(&info.name)).collect();
+    let classes = infos.last().map_or(0, |info| info.shape[0]);
+    let size = spec.input_size;
+    let graph =
+        graph.bytes(11, &value_info("images", &[3, size, size])).bytes(12, &value_info("logits", &[classes]));
+
+    // A tensor's message up to its values, whose lengths are known beforehand: one tensor in memory at a time.
+    let head = |info: &inception_nn::TensorInfo| {
+        let head = info.shape.iter().fold(Writer::default(), |w, &d| w.number(1, d as u64));
+        let head = head.number(2, 1).bytes(8, info.name.as_bytes());
+        let bytes = 4 * info.shape.iter().product::<usize>();
+        let (start, prefix) = (head.0, prefix(9, bytes));
+        let whole = start.len() + prefix.len() + bytes;
+        let message = [crate::format::onnx::prefix(5, whole), start, prefix].concat();
+        (message, bytes)
+    };
+    let weights: usize = infos.iter().map(head).map(|(message, bytes)| message.len() + bytes).sum();
+    let opset = Writer::default().bytes(1, b"").number(2, OPSET);
+    let model = Writer::default().number(1, 8).bytes(2, b"inception").bytes(8, &opset.0);
+    let model = metadata.iter().fold(model, |model, (key, value)| {
+        model.bytes(14, &Writer::default().bytes(1, key.as_bytes()).bytes(2, value.as_bytes()).0)
+    });
+    crate::write_whole(path, |file: &mut BufWriter<File>| {
+        file.write_all(&model.0)?;
+        file.write_all(&prefix(7, graph.0.len() + weights))?;
+        file.write_all(&graph.0)?;
+        read_tensors(network, |info, data| {
+            if used.contains(&info.name) {
+                file.write_all(&head(info).0)?;
+                file.write_all(data.convert::<f32>().as_bytes())?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// The tag and length in front of `len` bytes.
+fn prefix(field: u64, len: usize) -> Vec<u8> {
+    let mut prefix = Writer::default().number(field, len as u64).0;
+    prefix[0] |= 2; // Fields below 16 have a tag of one byte; kind 0 becomes kind 2.
+    prefix
+}
+
+/// A batch of single-precision arrays.
+fn value_info(name: &str, dims: &[usize]) -> Vec<u8> {
+    let batch = Writer::default().bytes(2, b"batch").0;
+    let shape = Writer::default().bytes(1, &batch);
+    let shape = dims.iter().fold(shape, |shape, &d| shape.bytes(1, &Writer::default().number(1, d as u64).0));
+    let tensor = Writer::default().number(1, 1).bytes(2, &shape.0).0;
+    let kind = Writer::default().bytes(1, &tensor).0;
+    Writer::default().bytes(1, name.as_bytes()).bytes(2, &kind).0
+}

@@ -1,0 +1,150 @@
+//! Protocol buffers' wire format: fields of a message, one after the other, long ones as byte ranges.
+//!
+//! ONNX and Paddle's `.pdmodel` need a dozen fields of a few messages, and weights that stay in the file: a generated
+//! reader (as in `onnx-ir`) has every field and copies them all.
+
+use crate::format::pickle::Range;
+use crate::input::{Fault, Input, Stream};
+
+/// A field's content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wire {
+    Number(u64),
+    Bytes(Range),
+    /// A 32-bit floating-point number.
+    Float(f32),
+    Other,
+}
+
+impl Wire {
+    pub fn number(self) -> Option<u64> {
+        if let Self::Number(value) = self { Some(value) } else { None }
+    }
+}
+
+/// Longest string that is read.
+const MAX_TEXT: u64 = 1 << 12;
+
+/// The fields of a message.
+pub(crate) struct Message<'a> {
+    input: &'a Input,
+    stream: Stream<'a>,
+}
+
+impl<'a> Message<'a> {
+    pub fn whole(input: &'a Input) -> Self {
+        Self { input, stream: Stream::new(input, 0, input.len()) }
+    }
+
+    pub fn at(input: &'a Input, range: Range) -> Self {
+        Self { input, stream: Stream::new(input, range.offset, range.offset + range.len) }
+    }
+
+    /// The next field's number and content.
+    pub fn next(&mut self) -> Result<Option<(u64, Wire)>, Fault> {
+        if self.stream.left() == 0 {
+            return Ok(None);
+        }
+        let at = self.stream.pos;
+        let tag = self.varint()?;
+        let wire = match tag & 7 {
+            0 => Wire::Number(self.varint()?),
+            1 => {
+                self.stream.array::<8>()?;
+                Wire::Other
+            }
+            2 => {
+                let len = self.varint()?;
+                let offset = self.stream.pos;
+                self.stream.skip(len, "a field")?;
+                Wire::Bytes(Range { offset, len })
+            }
+            5 => Wire::Float(f32::from_le_bytes(self.stream.array()?)),
+            kind => return Err(Fault::at(at, format!("a field of kind {kind}"))),
+        };
+        Ok(Some((tag >> 3, wire)))
+    }
+
+    fn varint(&mut self) -> Result<u64, Fault> {
+        let at = self.stream.pos;
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.stream.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Fault::at(at, "a number of more than ten bytes"))
+    }
+
+    /// A short string.
+    pub fn text(&self, wire: Wire) -> Result<String, Fault> {
+        match wire {
+            Wire::Bytes(range) if range.len <= MAX_TEXT => {
+                Ok(String::from_utf8_lossy(&self.input.read(range.offset, range.len)?).into_owned())
+            }
+            Wire::Bytes(range) => Err(Fault::at(range.offset, format!("a name of {} bytes", range.len))),
+            _ => Err(Fault::at(self.stream.pos, "a name that is no string")),
+        }
+    }
+
+    /// A repeated number, packed or not.
+    pub fn numbers(&self, wire: Wire, into: &mut Vec<u64>) -> Result<(), Fault> {
+        match wire {
+            Wire::Number(value) => into.push(value),
+            Wire::Bytes(range) => {
+                let mut packed = Self::at(self.input, range);
+                while packed.stream.left() > 0 {
+                    if into.len() >= 64 {
+                        return Err(Fault::at(range.offset, "a list of more than 64 numbers"));
+                    }
+                    into.push(packed.varint()?);
+                }
+            }
+            _ => return Err(Fault::at(self.stream.pos, "a list of other than whole numbers")),
+        }
+        Ok(())
+    }
+
+    /// A nested message.
+    pub fn message(&self, wire: Wire) -> Result<Message<'a>, Fault> {
+        match wire {
+            Wire::Bytes(range) => Ok(Self::at(self.input, range)),
+            _ => Err(Fault::at(self.stream.pos, "a number where a message belongs")),
+        }
+    }
+}
+
+/// Appends fields to a message that is written.
+#[derive(Default)]
+pub(crate) struct Writer(pub Vec<u8>);
+
+impl Writer {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    pub fn number(mut self, field: u64, value: u64) -> Self {
+        self.varint(field << 3);
+        self.varint(value);
+        self
+    }
+
+    pub fn float(mut self, field: u64, value: f32) -> Self {
+        self.varint(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    pub fn bytes(mut self, field: u64, value: &[u8]) -> Self {
+        self.varint(field << 3 | 2);
+        self.varint(value.len() as u64);
+        self.0.extend(value);
+        self
+    }
+}

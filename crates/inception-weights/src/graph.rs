@@ -1,0 +1,350 @@
+//! The graph of a file beside a network's own: which of the file's tensors is which of ours where names do not say it.
+//!
+//! Both are walked from the logits back to the image. A concatenation has its inputs in order and a convolution only
+//! one, so that there is never a choice but at a sum, whose two sides are told apart by what they are made of.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use inception_nn::{OutlineNode, OutlineOp};
+
+/// An operation of a file, with the keys of its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    Input,
+    Conv {
+        weight: String,
+        bias: Option<String>,
+        stride: [u64; 2],
+        pads: [u64; 4],
+        dilation: [u64; 2],
+        groups: u64,
+    },
+    /// Scale, shift, mean, variance.
+    Norm {
+        keys: [String; 4],
+        epsilon: f64,
+    },
+    Relu,
+    MaxPool {
+        kernel: [u64; 2],
+        stride: [u64; 2],
+        pads: [u64; 4],
+        ceil: bool,
+    },
+    AveragePool {
+        kernel: [u64; 2],
+        stride: [u64; 2],
+        pads: [u64; 4],
+        count_padding: bool,
+    },
+    Concat,
+    Add,
+    GlobalPool,
+    Scale(f64),
+    /// `transposed`: the weight is `[outputs, inputs]`.
+    Linear {
+        weight: String,
+        bias: Option<String>,
+        transposed: bool,
+    },
+}
+
+/// A node of a file's graph.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// What the file calls its output.
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<usize>,
+}
+
+/// The operations of a file, each after what it reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    pub nodes: Vec<Node>,
+    pub output: usize,
+}
+
+/// Where one of our tensors is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Binding {
+    /// Under this key; perhaps with rows and columns exchanged.
+    Key { key: String, transposed: bool },
+    /// Nowhere: the file has folded the norm into its convolution, which leaves this value.
+    Constant(f32),
+}
+
+/// What an operation is, without its tensors: enough to tell the two sides of a sum apart.
+fn kind_of_file(op: &Op) -> u64 {
+    match op {
+        Op::Input => 0,
+        Op::Conv { groups, stride, .. } => 1 + 16 * u64::from(*groups > 1) + 32 * stride[0],
+        Op::Norm { .. } => 2,
+        Op::Relu => 3,
+        Op::MaxPool { .. } => 4,
+        Op::AveragePool { .. } => 5,
+        Op::Concat => 6,
+        Op::Add => 7,
+        Op::GlobalPool => 8,
+        Op::Scale(_) => 9,
+        Op::Linear { .. } => 10,
+    }
+}
+
+fn kind_of_ours(op: &OutlineOp) -> u64 {
+    match op {
+        OutlineOp::Input => 0,
+        OutlineOp::Conv { groups, stride, .. } => 1 + 16 * u64::from(*groups > 1) + 32 * stride[0] as u64,
+        OutlineOp::Norm { .. } => 2,
+        OutlineOp::Relu => 3,
+        OutlineOp::MaxPool { .. } => 4,
+        OutlineOp::AveragePool { .. } => 5,
+        OutlineOp::Concat => 6,
+        OutlineOp::Add => 7,
+        OutlineOp::GlobalPool => 8,
+        OutlineOp::Scale(_) => 9,
+        OutlineOp::Linear { .. } => 10,
+    }
+}
+
+/// A hash of everything below each node; norms do not count, as they may have been folded away.
+fn shapes(kinds: impl Iterator<Item = (u64, Vec<usize>)>) -> Vec<u64> {
+    let mut hashes: Vec<u64> = Vec::new();
+    let mut relus = Vec::new();
+    for (kind, inputs) in kinds {
+        // Nor does a ReLU of a ReLU.
+        let again = kind == 3 && inputs.first().is_some_and(|&i| relus.get(i) == Some(&true));
+        relus.push(kind == 3);
+        if let ([only], true) = (&inputs[..], again) {
+            hashes.push(hashes[*only]);
+            continue;
+        }
+        let mut below: Vec<u64> = inputs.iter().map(|&i| hashes.get(i).copied().unwrap_or(0)).collect();
+        if let (2, [only]) = (kind, &below[..]) {
+            hashes.push(*only);
+            continue;
+        }
+        if kind == 7 {
+            below.sort_unstable();
+        }
+        let mut hasher = DefaultHasher::new();
+        (kind, below).hash(&mut hasher);
+        hashes.push(hasher.finish());
+    }
+    hashes
+}
+
+/// For each of our tensors that inference needs, where it is; or the first difference, from the logits back.
+pub(crate) fn bind(ours: &[OutlineNode], theirs: &Graph) -> Result<HashMap<String, Binding>, String> {
+    let our_shapes = shapes(ours.iter().map(|node| (kind_of_ours(&node.op), node.inputs.clone())));
+    let their_shapes = shapes(theirs.nodes.iter().map(|node| (kind_of_file(&node.op), node.inputs.clone())));
+    let mut bindings = HashMap::new();
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    // Our node, the file's, and whether the file's bias has been taken for our norm already.
+    let mut todo = vec![(ours.len() - 1, theirs.output, false)];
+    while let Some((our, their, folded)) = todo.pop() {
+        let (Some(a), Some(b)) = (ours.get(our), theirs.nodes.get(their)) else {
+            return Err("an operation reads what does not exist".to_owned());
+        };
+        if !folded {
+            match seen.insert(our, their) {
+                Some(other) if other == their => continue,
+                Some(other) => {
+                    return Err(format!(
+                        "{} reads one value where the file has `{}` and `{}`",
+                        describe(&a.op),
+                        b.name,
+                        theirs.nodes[other].name
+                    ));
+                }
+                None => {}
+            }
+        }
+        let differ = |why: &str| {
+            let mut why = why.to_owned();
+            if !why.is_empty() {
+                why.insert_str(0, ": ");
+            }
+            Err(format!(
+                "the network has {} where the file has {} (`{}`){why}",
+                describe(&a.op),
+                b.op.describe(),
+                b.name
+            ))
+        };
+        let mut set = |name: String, key: &str, transposed: bool| {
+            bindings.insert(name, Binding::Key { key: key.to_owned(), transposed });
+        };
+        match (&a.op, &b.op) {
+            // A ReLU of a ReLU, which an optimiser has left out.
+            (OutlineOp::Relu, Op::Relu)
+                if ours[a.inputs[0]].op == OutlineOp::Relu
+                    && theirs.nodes.get(b.inputs[0]).is_some_and(|node| node.op != Op::Relu) =>
+            {
+                todo.push((a.inputs[0], their, false));
+                continue;
+            }
+            (OutlineOp::Norm { layer, epsilon }, Op::Norm { keys, epsilon: other }) => {
+                if (epsilon - other).abs() > 1e-3 * epsilon {
+                    return differ(&format!("epsilon {epsilon} and {other}"));
+                }
+                for (field, key) in ["gamma", "beta", "running_mean", "running_var"].into_iter().zip(keys) {
+                    set(format!("{layer}.{field}"), key, false);
+                }
+            }
+            // The norm is in the convolution's weights and bias.
+            (OutlineOp::Norm { layer, epsilon }, Op::Conv { bias: Some(bias), .. }) => {
+                set(format!("{layer}.beta"), bias, false);
+                bindings.insert(format!("{layer}.gamma"), Binding::Constant(1.0));
+                bindings.insert(format!("{layer}.running_mean"), Binding::Constant(0.0));
+                bindings.insert(format!("{layer}.running_var"), Binding::Constant((1.0 - epsilon) as f32));
+                let [input] = a.inputs[..] else { return differ("") };
+                todo.push((input, their, true));
+                continue;
+            }
+            (
+                OutlineOp::Conv { layer, stride, padding, dilation, groups, .. },
+                Op::Conv { weight, bias, stride: s, pads, dilation: d, groups: g },
+            ) => {
+                if bias.is_some() && !folded {
+                    return differ("only the file's has a bias");
+                }
+                let pad = [padding[0], padding[1], padding[0], padding[1]];
+                if !same(stride, s) || !same(dilation, d) || !same(&pad, pads) || *groups as u64 != *g {
+                    return differ("");
+                }
+                set(format!("{layer}.weight"), weight, false);
+            }
+            (OutlineOp::Linear { layer }, Op::Linear { weight, bias: Some(bias), transposed }) => {
+                set(format!("{layer}.weight"), weight, *transposed);
+                set(format!("{layer}.bias"), bias, false);
+            }
+            (
+                OutlineOp::MaxPool { kernel, stride, padding, ceil },
+                Op::MaxPool { kernel: k, stride: s, pads, ceil: c },
+            ) => {
+                let pad = [padding[0], padding[1], padding[0], padding[1]];
+                // With stride 1 no window hangs over, and how to round does not matter.
+                if !same(kernel, k) || !same(stride, s) || !same(&pad, pads) || (ceil != c && stride[0] != 1)
+                {
+                    return differ("");
+                }
+            }
+            (
+                OutlineOp::AveragePool { kernel, stride, padding, count_padding },
+                Op::AveragePool { kernel: k, stride: s, pads, count_padding: c },
+            ) => {
+                let pad = [padding[0], padding[1], padding[0], padding[1]];
+                if !same(kernel, k) || !same(stride, s) || !same(&pad, pads) || count_padding != c {
+                    return differ("");
+                }
+            }
+            (OutlineOp::Scale(ours), Op::Scale(theirs)) if (ours - theirs).abs() < 1e-6 => {}
+            (OutlineOp::Input, Op::Input)
+            | (OutlineOp::Relu, Op::Relu)
+            | (OutlineOp::Concat, Op::Concat)
+            | (OutlineOp::Add, Op::Add)
+            | (OutlineOp::GlobalPool, Op::GlobalPool) => {}
+            _ => return differ(""),
+        }
+        let mut inputs = b.inputs.clone();
+        if inputs.len() != a.inputs.len() {
+            return differ(&format!("{} inputs and {}", a.inputs.len(), inputs.len()));
+        }
+        let shape = |hashes: &[u64], i: usize| hashes.get(i).copied();
+        if a.op == OutlineOp::Add && shape(&our_shapes, a.inputs[0]) != shape(&their_shapes, inputs[0]) {
+            inputs.reverse();
+        }
+        todo.extend(a.inputs.iter().zip(inputs).map(|(&our, their)| (our, their, false)));
+    }
+    Ok(bindings)
+}
+
+fn same<const N: usize>(ours: &[usize; N], theirs: &[u64; N]) -> bool {
+    ours.iter().zip(theirs).all(|(&a, &b)| a as u64 == b)
+}
+
+fn describe(op: &OutlineOp) -> String {
+    match op {
+        OutlineOp::Input => "the image".to_owned(),
+        OutlineOp::Conv { layer, kernel, stride, padding, dilation, groups } => format!(
+            "a convolution {kernel:?}, stride {stride:?}, padding {padding:?}, dilation {dilation:?}, {groups} groups (`{layer}`)"
+        ),
+        OutlineOp::Norm { layer, .. } => format!("a batch norm (`{layer}`)"),
+        OutlineOp::Relu => "a ReLU".to_owned(),
+        OutlineOp::MaxPool { kernel, stride, padding, ceil } => {
+            format!("a max pool {kernel:?}, stride {stride:?}, padding {padding:?}, ceil {ceil}")
+        }
+        OutlineOp::AveragePool { kernel, padding, count_padding, .. } => {
+            format!("an average pool {kernel:?}, padding {padding:?}, counted {count_padding}")
+        }
+        OutlineOp::Concat => "a concatenation".to_owned(),
+        OutlineOp::Add => "a sum".to_owned(),
+        OutlineOp::GlobalPool => "a global average".to_owned(),
+        OutlineOp::Scale(scale) => format!("a factor {scale}"),
+        OutlineOp::Linear { layer } => format!("a fully connected layer (`{layer}`)"),
+    }
+}
+
+impl Op {
+    fn describe(&self) -> String {
+        match self {
+            Self::Input => "the image".to_owned(),
+            Self::Conv { weight, stride, pads, dilation, groups, .. } => format!(
+                "a convolution, stride {stride:?}, padding {pads:?}, dilation {dilation:?}, {groups} groups (`{weight}`)"
+            ),
+            Self::Norm { keys, .. } => format!("a batch norm (`{}`)", keys[0]),
+            Self::Relu => "a ReLU".to_owned(),
+            Self::MaxPool { kernel, stride, pads, ceil } => {
+                format!("a max pool {kernel:?}, stride {stride:?}, padding {pads:?}, ceil {ceil}")
+            }
+            Self::AveragePool { kernel, pads, count_padding, .. } => {
+                format!("an average pool {kernel:?}, padding {pads:?}, counted {count_padding}")
+            }
+            Self::Concat => "a concatenation".to_owned(),
+            Self::Add => "a sum".to_owned(),
+            Self::GlobalPool => "a global average".to_owned(),
+            Self::Scale(scale) => format!("a factor {scale}"),
+            Self::Linear { weight, .. } => format!("a fully connected layer (`{weight}`)"),
+        }
+    }
+}
+
+/// Collects a file's operations, which name what they read.
+#[derive(Default)]
+pub(crate) struct Builder {
+    graph: Graph,
+    /// The node that makes a value; values that are only passed on have their source's.
+    values: HashMap<String, usize>,
+}
+
+impl Builder {
+    pub fn node(&mut self, name: &str, op: Op, inputs: &[&str]) -> Result<(), String> {
+        let inputs = inputs.iter().map(|&i| self.get(i)).collect::<Result<Vec<_>, _>>()?;
+        self.graph.nodes.push(Node { name: name.to_owned(), op, inputs });
+        self.values.insert(name.to_owned(), self.graph.nodes.len() - 1);
+        Ok(())
+    }
+
+    /// The node behind a value.
+    pub fn get(&self, name: &str) -> Result<usize, String> {
+        self.values.get(name).copied().ok_or_else(|| format!("`{name}` is read before anything makes it"))
+    }
+
+    /// That `name` is what `input` is.
+    pub fn pass(&mut self, name: &str, input: &str) -> Result<(), String> {
+        let node = self.get(input)?;
+        self.values.insert(name.to_owned(), node);
+        Ok(())
+    }
+
+    pub fn op(&mut self, node: usize) -> &mut Op {
+        &mut self.graph.nodes[node].op
+    }
+
+    pub fn finish(mut self, output: &str) -> Result<Graph, String> {
+        self.graph.output = self.get(output)?;
+        Ok(self.graph)
+    }
+}
