@@ -5,7 +5,10 @@ mod bench;
 mod check;
 mod eval;
 mod explain;
+mod convert;
+mod inspect;
 mod models;
+mod parity;
 mod predict;
 
 use std::io::{self, Write};
@@ -34,6 +37,12 @@ enum Command {
     Models(models::Models),
     /// Show what the engine makes of a network: for each node its kernel, or what became of it
     Explain(explain::Explain),
+    /// Write a checkpoint in another format
+    Convert(convert::Convert),
+    /// Say what is in a checkpoint and which models it fits
+    Inspect(inspect::Inspect),
+    /// Compare checkpoints that the real tools write with what those tools compute
+    Parity(parity::Parity),
     /// Check the workspace: formatting, lints, docs, tests, cheapest first
     Check(check::Check),
 }
@@ -45,6 +54,9 @@ fn main() -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Convert(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Parity(command) => command.run(),
         Command::Check(command) => command.run(),
     };
     match result {

@@ -23,6 +23,12 @@ pub enum Error {
         /// What it looks like instead.
         found: &'static str,
     },
+    /// The name of a file to write does not say a format that can be written.
+    #[error("{}: the name has to end in .safetensors, .bpk or .onnx", path.display())]
+    UnknownTarget {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file contradicts its own format.
     #[error("{}: damaged {format}: {reason}", path.display())]
     Damaged {

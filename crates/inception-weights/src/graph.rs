@@ -248,7 +248,10 @@ pub(crate) fn bind(ours: &[OutlineNode], theirs: &Graph) -> Result<HashMap<Strin
             | (OutlineOp::GlobalPool, Op::GlobalPool) => {}
             _ => return differ(""),
         }
-        let mut inputs = b.inputs.clone();
+        let mut inputs = match b.op {
+            Op::Concat => flat(theirs, b),
+            _ => b.inputs.clone(),
+        };
         if inputs.len() != a.inputs.len() {
             return differ(&format!("{} inputs and {}", a.inputs.len(), inputs.len()));
         }
@@ -259,6 +262,23 @@ pub(crate) fn bind(ours: &[OutlineNode], theirs: &Graph) -> Result<HashMap<Strin
         todo.extend(a.inputs.iter().zip(inputs).map(|(&our, their)| (our, their, false)));
     }
     Ok(bindings)
+}
+
+/// The inputs of a concatenation, with those of any that it concatenates in their place: some exporters keep the two
+/// steps of Inception's forked branches, which our outline has as one.
+fn flat(graph: &Graph, concat: &Node) -> Vec<usize> {
+    let mut inputs = Vec::new();
+    let mut todo: Vec<usize> = concat.inputs.iter().rev().copied().collect();
+    while let Some(i) = todo.pop() {
+        match graph.nodes.get(i) {
+            // No network of the family concatenates more; a hostile file could double the number with each node.
+            Some(Node { op: Op::Concat, inputs: nested, .. }) if todo.len() + inputs.len() < 64 => {
+                todo.extend(nested.iter().rev());
+            }
+            _ => inputs.push(i),
+        }
+    }
+    inputs
 }
 
 fn same<const N: usize>(ours: &[usize; N], theirs: &[u64; N]) -> bool {

@@ -21,6 +21,7 @@
 //! No reader runs anything that a file contains, and none takes more memory than the file's own size allows for.
 
 mod checkpoint;
+mod convert;
 mod dialect;
 mod error;
 mod format;
@@ -29,6 +30,7 @@ mod input;
 mod load;
 
 pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
+pub use convert::{Converted, convert};
 pub use dialect::{Dialect, NameRow, name_table};
 pub use error::{Error, Problem};
 pub use format::burnpack::save as save_burnpack;

@@ -35,7 +35,8 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
                 while let Some((field, wire)) = pair.next()? {
                     match field {
                         1 => key = pair.text(wire)?,
-                        2 => value = pair.text(wire)?,
+                        // The names of a thousand classes.
+                        2 => value = pair.text_within(wire, 1 << 20)?,
                         _ => {}
                     }
                 }

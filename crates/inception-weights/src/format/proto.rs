@@ -80,8 +80,13 @@ impl<'a> Message<'a> {
 
     /// A short string.
     pub fn text(&self, wire: Wire) -> Result<String, Fault> {
+        self.text_within(wire, MAX_TEXT)
+    }
+
+    /// A string of at most `limit` bytes.
+    pub fn text_within(&self, wire: Wire, limit: u64) -> Result<String, Fault> {
         match wire {
-            Wire::Bytes(range) if range.len <= MAX_TEXT => {
+            Wire::Bytes(range) if range.len <= limit => {
                 Ok(String::from_utf8_lossy(&self.input.read(range.offset, range.len)?).into_owned())
             }
             Wire::Bytes(range) => Err(Fault::at(range.offset, format!("a name of {} bytes", range.len))),

@@ -1,0 +1,61 @@
+//! From one format to another.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use inception_nn::ModelSpec;
+
+use crate::checkpoint::{Checkpoint, Metadata};
+use crate::error::Error;
+use crate::format;
+use crate::load::{Loaded, load};
+
+/// What [`convert`] has done.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// Number of tensors in the new file.
+    pub tensors: usize,
+    /// Size of the new file.
+    pub bytes: u64,
+    /// What was loaded on the way.
+    pub loaded: Loaded,
+}
+
+/// A format that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Safetensors,
+    Burnpack,
+    Onnx,
+}
+
+/// Loads `checkpoint` into `spec`'s network on `device` and writes that to `path`, whose extension says in which format:
+/// `.safetensors`, `.bpk` or `.onnx`. What the checkpoint says about itself is kept, but for what `metadata` says.
+///
+/// # Errors
+///
+/// Those of [`load`](crate::load); [`Error::UnknownTarget`] before anything is read; [`Error::Io`].
+pub fn convert(
+    spec: &ModelSpec,
+    checkpoint: &Checkpoint,
+    path: &Path,
+    metadata: &Metadata,
+    device: &Device,
+) -> Result<Converted, Error> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    let target = match extension.as_str() {
+        "safetensors" => Target::Safetensors,
+        "bpk" => Target::Burnpack,
+        "onnx" => Target::Onnx,
+        _ => return Err(Error::UnknownTarget { path: path.to_owned() }),
+    };
+    let loaded = load(spec, checkpoint, device)?;
+    let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
+    match target {
+        Target::Safetensors => format::safetensors::save(&loaded.network, &own, path)?,
+        Target::Burnpack => format::burnpack::save(&loaded.network, &own, path)?,
+        Target::Onnx => format::onnx::save(&loaded.network, spec, &own, path)?,
+    }
+    let written = Checkpoint::open(path)?;
+    Ok(Converted { tensors: written.entries.len(), bytes: written.input.len(), loaded })
+}
