@@ -13,7 +13,7 @@ use inception_tests::formula;
 use inception_tests::golden::{top, worst_difference};
 use inception_weights::{
     Checkpoint, Dialect, Dtype, Error, LoadOptions, Metadata, Problem, likely_models, load, load_with,
-    name_table, save, save_burnpack,
+    name_table, save, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
 
@@ -187,7 +187,7 @@ fn tensors_of(network: &Network) -> Vec<(String, Vec<f32>)> {
 fn round_trips_are_exact() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::flex();
-    for name in ["GoogLeNet", "timm-xception41"] {
+    for name in ["GoogLeNet", "InceptionV3", "Xception41_deeplab", "timm-xception41"] {
         let spec = inception_nn::model(name).unwrap();
         let network = spec.config().with_num_classes(7).with_seed(3).init(&device).unwrap();
         let metadata = Metadata::of(spec).with("labels", "[\"a\"]");
@@ -200,6 +200,27 @@ fn round_trips_are_exact() {
         let again = load(spec, &checkpoint, &device).unwrap();
         assert_eq!((again.num_classes, again.dialect), (7, Dialect::Native));
         assert!(tensors_of(&network) == tensors_of(&again.network), "{name}: not the same values");
+        // ONNX has no place for what only training needs.
+        let third = folder.path().join("c.onnx");
+        save_onnx(&network, spec, &metadata, &third).unwrap();
+        let checkpoint = Checkpoint::open(&third).unwrap();
+        assert_eq!(checkpoint.metadata, metadata);
+        let fits: Vec<_> = likely_models(&checkpoint, &device).iter().map(|spec| spec.name).collect();
+        assert!(fits.contains(&name), "{fits:?}");
+        let again = load(spec, &checkpoint, &device).unwrap();
+        assert!(
+            again.not_in_file.iter().all(|tensor| tensor.starts_with("auxiliary")),
+            "{:?}",
+            again.not_in_file
+        );
+        for ((tensor, ours), (_, theirs)) in tensors_of(&network).iter().zip(tensors_of(&again.network)) {
+            assert!(*ours == theirs || again.not_in_file.contains(tensor), "{name}: {tensor}");
+        }
+        // Another network's graph is refused with the first difference.
+        let other =
+            inception_nn::model(if name == "GoogLeNet" { "InceptionV4" } else { "GoogLeNet" }).unwrap();
+        let error = load(other, &checkpoint, &device).unwrap_err().to_string();
+        assert!(error.contains("the network has") && error.contains("where the file has"), "{error}");
     }
 }
 
@@ -222,12 +243,11 @@ fn burns_own_files_load() {
     assert!(tensors_of(&network) == tensors_of(&theirs));
 }
 
+/// Keys, shapes and values of a file.
+type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
+
 /// Writes a file with timm's names.
-fn write_pytorch(
-    spec: &ModelSpec,
-    classes: usize,
-    edit: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>),
-) -> Vec<u8> {
+fn write_pytorch(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensors)) -> Vec<u8> {
     let network = formula_network(spec, &spec.config().with_num_classes(classes), &Device::flex());
     let table = name_table(&network, spec.architecture, Dialect::PyTorch);
     let mut tensors: Vec<_> = table
@@ -277,7 +297,7 @@ fn the_background_class_is_dropped_and_said() {
 fn differences_are_named() {
     let spec = inception_nn::model("torchvision-googlenet").unwrap();
     let device = Device::flex();
-    let problems = |edit: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+    let problems = |edit: &dyn Fn(&mut Tensors)| {
         let bytes = write_pytorch(spec, 10, edit);
         match load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device) {
             Err(Error::Mismatch { problems, .. }) => problems,
@@ -285,9 +305,7 @@ fn differences_are_named() {
             Err(other) => panic!("{other}"),
         }
     };
-    let at = |tensors: &[(String, Vec<usize>, Vec<f32>)], key: &str| {
-        tensors.iter().position(|t| t.0 == key).unwrap()
-    };
+    let at = |tensors: &Tensors, key: &str| tensors.iter().position(|t| t.0 == key).unwrap();
     let missing = problems(&|t| {
         let i = at(t, "conv1.bn.bias");
         t.remove(i);
