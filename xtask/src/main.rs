@@ -3,9 +3,9 @@
 mod args;
 mod bench;
 mod check;
+mod convert;
 mod eval;
 mod explain;
-mod convert;
 mod inspect;
 mod models;
 mod parity;

@@ -28,8 +28,8 @@ mod table;
 pub use device::{DeviceKind, UnknownDevice};
 pub use error::Error;
 pub use eval::{
-    ClassCount, EvalOptions, EvalSettings, Evaluation, Outcome, Progress, Shard, Skipped, Tally, dataset_hash, evaluate,
-    file_hash,
+    ClassCount, EvalOptions, EvalSettings, Evaluation, Outcome, Progress, Shard, Skipped, Tally,
+    dataset_hash, evaluate, file_hash,
 };
 pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
