@@ -2,8 +2,8 @@
 
 usage: PYTHON compare.py BENCH_BINARY MODEL_DIR THREADS BATCH,BATCH,... MODEL [MODEL ...]
 
-Each round gives every runtime a turn (one run to warm up, then a few that count) and then a pause, so that threads that
-still spin for the last runtime do not disturb the next. ratio = best rival's median / ours.
+Each round gives every runtime a turn (short runs are preceded by one that does not count) and then a pause, so that
+threads that still spin for the last runtime do not disturb the next. ratio = best rival's median / ours.
 """
 import os, subprocess, sys, time
 import numpy as np
@@ -18,13 +18,15 @@ engine = subprocess.Popen([bench, "serve"], stdin=subprocess.PIPE, stdout=subpro
 
 
 def ours(name, batch, runs):
-    engine.stdin.write(f"{name} {threads} {batch} {runs + 1}\n")
+    warm = 1 if batch < 8 else 0
+    engine.stdin.write(f"{name} {threads} {batch} {runs + warm}\n")
     engine.stdin.flush()
-    return [float(t) for t in engine.stdout.readline().split()][1:]
+    return [float(t) for t in engine.stdout.readline().split()][warm:]
 
 
 def times(run, runs):
-    run()
+    if batch < 8:
+        run()
     spent = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -45,7 +47,9 @@ for name in names:
         model.reshape([batch, *node.shape[1:]])
         config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
         request = core.compile_model(model, "CPU", config).create_infer_request()
-        runs = max(1, 6 // batch)
+        runs = max(1, 4 // batch)
+        # The first run of each is not counted at any batch: it allocates.
+        ours(name, batch, 1), session.run(None, {node.name: x}), request.infer({0: x})
         spent = {"engine": [], "onnxruntime": [], "openvino": []}
         for _ in range(rounds):
             spent["engine"] += ours(name, batch, runs)

@@ -13,9 +13,9 @@ use crate::steps::{Context, Setting};
 use crate::threads::{Threads, Worker};
 use crate::{Error, Isa, passes};
 
-/// Floats of arena that a run tries to stay within: activations that fit a shared third-level cache of 32 MiB beside the
-/// weights of the layer at hand. A larger batch is run in slices.
-const SLICE_ARENA: usize = 5 << 20;
+/// Floats of arena that a run tries to stay within, the size of a shared third-level cache. Larger slices read the weights less
+/// often, smaller ones keep activations closer; a larger batch is run in several.
+const SLICE_ARENA: usize = 8 << 20;
 
 /// How to compile a network.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Options {
     pub threads: usize,
     /// Threads to share with other compiled networks.
     pub pool: Option<Arc<Threads>>,
-    /// Keep to algorithms that add and multiply as the network is written: no Winograd.
+    /// Keep to algorithms that add and multiply as the network is written: no Winograd, no Strassen.
     pub exact: bool,
     /// Largest batch that `run` accepts.
     pub max_batch: usize,

@@ -1,4 +1,49 @@
 //! Compiles convolutional Burn modules for the CPU.
+//!
+//! A module's `forward` is captured as a graph, rewritten by a short list of passes, planned, and run by kernels for the
+//! CPU at hand. There is no C and no BLAS underneath: one micro-kernel in Rust intrinsics does nearly all the work.
+//!
+#![cfg_attr(feature = "capture", doc = "```")]
+#![cfg_attr(not(feature = "capture"), doc = "```ignore")]
+//! use burn::nn::conv::{Conv2d, Conv2dConfig};
+//! use burn::tensor::{Device, Tensor, activation::relu};
+//! use inception_engine::{Compiled, Options};
+//!
+//! let device = Device::flex();
+//! let module = Conv2dConfig::new([3, 8], [3, 3]).init(&device);
+//! let forward = |module: &Conv2d, images: Tensor<4>| relu(module.forward(images));
+//!
+//! // Images of 3 channels, 32 rows, 32 columns. The module may be dropped afterwards.
+//! let model = Compiled::new(&module, forward, [3, 32, 32], &Options::default())?;
+//!
+//! // Plain slices in and out, any batch up to `Options::max_batch`.
+//! let output = model.run(&vec![0.5; 2 * 3 * 32 * 32], 2)?;
+//! assert_eq!(output.len(), 2 * model.output_shape().len());
+//!
+//! // Or tensors of any device.
+//! let images = Tensor::<4>::ones([1, 3, 32, 32], &device);
+//! let output: Tensor<4> = model.run_tensor(images)?;
+//! assert_eq!(output.dims(), [1, 8, 30, 30]);
+//! # Ok::<(), inception_engine::Error>(())
+//! ```
+//!
+//! # How it works
+//!
+//! | stage | module | what happens |
+//! |---|---|---|
+//! | capture | `capture` | `burn-capture` records `forward`; each operation becomes a [`graph`] node, an unknown one an error that names it |
+//! | passes | `passes` | batch norm is folded, ReLU, sums and biases move into their producers, average pools swap with 1x1 convolutions; the graph is verified after each pass |
+//! | plan | `plan` | siblings share a step, depthwise convolutions move into the pointwise ones that read them, concatenations are written in place, each convolution gets an algorithm, tensors get places in one arena |
+//! | run | `compiled`, `threads` | a run is a list of waves; threads take tasks of a wave until none is left, meet, and go on |
+//! | steps | `steps` | how a layer splits into tasks and calls kernels |
+//! | kernels | `kernels` | written once over a vector type, compiled for AVX-512, AVX2 with FMA, and any CPU |
+//!
+//! # Results
+//!
+//! An output element is summed in the same order whatever thread computes it, so results are equal from run to run for a
+//! given instruction set and thread count. With [`Options::exact`] they do not depend on the thread count either;
+//! without, Strassen's algorithm pairs rows that depend on how the work is cut, and Winograd's reassociates sums. Both
+//! stay within a few units of 1e-6 of the largest logit on the networks of this workspace.
 
 #[cfg(feature = "capture")]
 mod capture;

@@ -342,6 +342,7 @@ impl Builder<'_> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let depth = channels * taps;
         let weight = dense(conv);
+        let residual = self.residual(id)?;
         let weights = if strassen {
             Weights::Strassen(Box::new(Strassen::new(&weight, channels, conv.out_channels)))
         } else {
@@ -353,10 +354,15 @@ impl Builder<'_> {
         };
         Ok(Head {
             weights,
-            epilogue: Epilogue::new(&conv.bias, conv.out_channels, conv.relu),
+            // Strassen's algorithm adds the residual last, and a ReLU comes after it.
+            epilogue: Epilogue::new(
+                &conv.bias,
+                conv.out_channels,
+                conv.relu && !(strassen && residual.is_some()),
+            ),
             relu: conv.relu,
             out: self.view(id)?,
-            residual: self.residual(id)?,
+            residual,
         })
     }
 
@@ -455,7 +461,7 @@ impl Builder<'_> {
             _ if conv.input_relu => (self.view(source)?, Prologue::Relu),
             _ => (self.view(source)?, Prologue::None),
         };
-        let alone = !self.fates.contains(&Fate::Sibling(id)) && node.inputs.len() == 1;
+        let alone = !self.fates.contains(&Fate::Sibling(id));
         let strassen = !exact && alone && strassen_pays(conv, node.shape.pixels());
         let mut heads = vec![self.head(id, conv, strassen)?];
         for (sibling, fate) in self.fates.iter().enumerate() {

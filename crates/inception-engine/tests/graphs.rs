@@ -320,7 +320,12 @@ fn large_pointwise_convolutions_by_strassen() {
         let mut graph = Graph::new(Shape::new(height, width, channels));
         let x = if relu { graph.add("relu", Op::Relu, &[0]).unwrap() } else { 0 };
         let large = conv(&mut numbers, channels, out_channels, 1, Window::square(1, 1, 0));
-        graph.add("large", Op::Conv(Box::new(large)), &[x]).unwrap();
+        let large = graph.add("large", Op::Conv(Box::new(large)), &[x]).unwrap();
+        if relu {
+            let small = conv(&mut numbers, channels, out_channels, 1, Window::square(1, 1, 0));
+            let small = graph.add("other", Op::Conv(Box::new(small)), &[0]).unwrap();
+            graph.add("sum", Op::Add { relu: false }, &[small, large]).unwrap();
+        }
         graph.add("after", Op::Relu, &[graph.output]).unwrap();
         let images = numbers.floats(2 * graph.nodes[0].shape.len(), 1.0);
         let wanted = oracle::run(&graph, &images);

@@ -66,7 +66,8 @@ impl Panels {
 pub(crate) enum Weights {
     /// Term by term.
     Direct(Panels),
-    /// By seven products of halves; pointwise convolutions without siblings or residual only.
+    /// By seven products of halves; pointwise convolutions without siblings only. A residual is added, and the ReLU
+    /// after it applied, in a pass of its own while the rows are in cache; the epilogue is then the bias alone.
     Strassen(Box<Strassen>),
 }
 
@@ -76,7 +77,7 @@ pub(crate) struct Head {
     pub weights: Weights,
     /// Bias and ReLU.
     pub epilogue: Epilogue,
-    /// Whether the epilogue clamps at zero.
+    /// Whether the output is clamped at zero.
     pub relu: bool,
     /// Where the output goes.
     pub out: View,
@@ -312,6 +313,20 @@ impl Step for ConvStep {
             // SAFETY: the chunk's input is complete, its rows of the output are this task's, and scratch memory behind
             // the copied rows is what `scratch` asks for.
             unsafe { strassen.run(setting.kernels, input, rows_end - first_row, head, out, scratch) };
+            if let Some(view) = &head.residual {
+                let e = Elementwise {
+                    channels: strassen.out_channels(),
+                    a: out,
+                    b: context.at(view).wrapping_add(first_row * view.ld),
+                    out,
+                    ld: [head.out.ld, view.ld, head.out.ld],
+                    scale: std::ptr::null(),
+                    shift: std::ptr::null(),
+                    floor: if head.relu { 0.0 } else { f32::NEG_INFINITY },
+                };
+                // SAFETY: the residual is complete, and these rows of the output are this task's.
+                unsafe { (setting.kernels.elementwise)(&e, rows_end - first_row) };
+            }
             return;
         }
         for (i, t) in tiles.clone().enumerate() {

@@ -2,7 +2,7 @@
 //! into tasks that different threads do in any order.
 //!
 //! A task writes elements that no other task of its wave reads or writes, and computes each by the same sequence of
-//! operations whoever does it. Results therefore do not depend on scheduling.
+//! operations whoever does it. Results therefore do not depend on which thread does which task.
 #![allow(unsafe_code)] // Tasks of one step write disjoint parts of one arena, which only raw pointers can express.
 
 mod conv;

@@ -60,13 +60,18 @@ impl Strassen {
         Strassen { weights, depth, width, plain: Epilogue::new(&[], width, false) }
     }
 
+    /// Channels out.
+    pub fn out_channels(&self) -> usize {
+        2 * self.width
+    }
+
     /// Floats of scratch memory for `rows` rows: the sum of inputs and two temporaries.
     pub fn scratch(&self, rows: usize) -> usize {
         let half = rows.div_ceil(2);
         half * (self.depth.max(self.width).next_multiple_of(LINE) + 2 * self.width.next_multiple_of(LINE))
     }
 
-    /// Multiplies `rows` rows at `input` and writes them, with the head's epilogue, at `out`.
+    /// Multiplies `rows` rows at `input` and writes them, with the head's epilogue but not its residual, at `out`.
     ///
     /// # Safety
     /// `input` holds `rows` rows of twice `depth` floats, `ld` apart; `out` has room for `rows` rows, and no one else
@@ -172,7 +177,12 @@ impl Strassen {
         add([(a21, 1.0), (a22, 1.0), (a11, 0.0), (a11, 0.0)]);
         multiply(sum, 5, temporary(x, x));
         let shift = head.epilogue.bias.as_ptr().wrapping_add(self.width);
-        combine(c22.0, head.out.ld, shift, if head.relu { 0.0 } else { f32::NEG_INFINITY });
+        combine(
+            c22.0,
+            head.out.ld,
+            shift,
+            if head.relu && head.residual.is_none() { 0.0 } else { f32::NEG_INFINITY },
+        );
         add([(a12, 1.0), (a11, 1.0), (a21, -1.0), (a22, -1.0)]);
         multiply(sum, 6, store(c12, x));
     }
