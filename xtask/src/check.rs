@@ -16,6 +16,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     ("docs", &["doc", "--release", "--workspace", "--no-deps", "--quiet"]),
     ("tests", &["test", "--release", "--workspace"]),
+    ("optional features", &["test", "--release", "--package", "inception-data", "--features", "image"]),
 ];
 
 #[derive(Args)]

@@ -89,3 +89,26 @@ impl std::fmt::Debug for RgbImage {
 pub(crate) fn byte_count(width: u32, height: u32) -> Option<usize> {
     usize::try_from(u64::from(width) * u64::from(height)).ok()?.checked_mul(3)
 }
+
+/// A picture that the `image` crate decoded, from any of its formats. Colour is converted as that crate converts it;
+/// alpha is dropped. Orientation is not applied: it is the decoder's to apply.
+///
+/// ```
+/// let picture = image::DynamicImage::new_luma8(4, 3);
+/// let picture = inception_data::RgbImage::try_from(picture)?;
+/// assert_eq!((picture.width(), picture.height()), (4, 3));
+/// # Ok::<(), inception_data::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::ZeroSize`] for a picture without pixels.
+#[cfg(feature = "image")]
+impl TryFrom<image::DynamicImage> for RgbImage {
+    type Error = Error;
+
+    fn try_from(picture: image::DynamicImage) -> Result<Self, Error> {
+        let picture = picture.into_rgb8();
+        let (width, height) = picture.dimensions();
+        Self::from_raw(width, height, picture.into_raw())
+    }
+}
