@@ -61,6 +61,43 @@ pub enum Error {
         /// The first difference, walking from the logits back to the image.
         difference: String,
     },
+    /// Nobody publishes weights of the model in a place that is known.
+    #[error("no published weights of {model} are known; give a checkpoint by --weights")]
+    NotPublished {
+        /// The model.
+        model: &'static str,
+    },
+    /// The weights are not in the cache, and nothing may be downloaded.
+    #[error("{} is not there and may not be downloaded (offline); it is to be had from {url}", path.display())]
+    Offline {
+        /// Where the cache would have it.
+        path: PathBuf,
+        /// Where it comes from.
+        url: String,
+    },
+    /// A download failed.
+    #[error("{url}: {reason}")]
+    Download {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        reason: String,
+        /// Whether it may go better next time.
+        retry: bool,
+    },
+    /// A downloaded file is no longer what it was.
+    #[error(
+        "{} is not what was downloaded: its SHA-256 is {found}, not {expected}; remove it to download it again",
+        path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The checksum recorded at the download.
+        expected: String,
+        /// The checksum now.
+        found: String,
+    },
     /// The network cannot be built.
     #[error(transparent)]
     Network(#[from] inception_nn::Error),

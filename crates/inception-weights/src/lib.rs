@@ -20,6 +20,8 @@
 //!
 //! No reader runs anything that a file contains, and none takes more memory than the file's own size allows for.
 
+#[cfg(feature = "download")]
+mod cache;
 mod checkpoint;
 mod convert;
 mod dialect;
@@ -29,6 +31,8 @@ mod graph;
 mod input;
 mod load;
 
+#[cfg(feature = "download")]
+pub use cache::{Cache, Progress};
 pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
 pub use convert::{Converted, convert};
 pub use dialect::{Dialect, NameRow, name_table};

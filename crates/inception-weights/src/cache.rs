@@ -1,0 +1,214 @@
+//! Published weights by name: downloaded once, kept, and verified whenever they are asked for.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use inception_nn::ModelSpec;
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// Where PaddleClas publishes its weights (`MODEL_URLS` in `ppcls/arch/backbone`).
+const OFFICIAL: &str = "https://paddle-imagenet-models-name.bj.bcebos.com";
+
+/// A model and its file below [`OFFICIAL`].
+const FILES: &[(&str, &str)] = &[
+    ("GoogLeNet", "dygraph/GoogLeNet_pretrained.pdparams"),
+    ("Xception41", "dygraph/Xception41_pretrained.pdparams"),
+    ("Xception41_deeplab", "dygraph/Xception41_deeplab_pretrained.pdparams"),
+    ("Xception65", "dygraph/Xception65_pretrained.pdparams"),
+    ("Xception65_deeplab", "dygraph/Xception65_deeplab_pretrained.pdparams"),
+    ("Xception71", "dygraph/Xception71_pretrained.pdparams"),
+    ("InceptionV3", "dygraph/legendary_models/InceptionV3_pretrained.pdparams"),
+    ("InceptionV4", "dygraph/InceptionV4_pretrained.pdparams"),
+];
+
+/// How often a broken transfer is taken up again before it is given up; what has arrived is kept for the next call.
+const ATTEMPTS: usize = 3;
+
+/// How far a download is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Arrived so far.
+    pub done: u64,
+    /// In all, where the server says it.
+    pub total: Option<u64>,
+}
+
+/// A folder of downloaded weights.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// The folder; made when needed.
+    pub folder: PathBuf,
+    /// The address below which the official paths are looked for.
+    pub mirror: String,
+    /// Whether nothing may be downloaded.
+    pub offline: bool,
+}
+
+impl Cache {
+    /// As the environment says: `INCEPTION_CACHE` is the folder (otherwise `inception` in the user's cache folder),
+    /// `INCEPTION_MIRROR` an address instead of the official one, `INCEPTION_OFFLINE` (not empty, not 0) forbids
+    /// downloads.
+    pub fn from_env() -> Self {
+        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let folder = var("INCEPTION_CACHE").map(PathBuf::from).or_else(|| {
+            let caches = var("XDG_CACHE_HOME").map(PathBuf::from);
+            let caches = caches
+                .or_else(|| Some(PathBuf::from(var("HOME").or_else(|| var("USERPROFILE"))?).join(".cache")));
+            Some(caches?.join("inception"))
+        });
+        Self {
+            folder: folder.unwrap_or_else(|| std::env::temp_dir().join("inception")),
+            mirror: var("INCEPTION_MIRROR")
+                .map_or_else(|| OFFICIAL.to_owned(), |mirror| mirror.to_string_lossy().into_owned()),
+            offline: var("INCEPTION_OFFLINE").is_some_and(|value| value != "0"),
+        }
+    }
+
+    /// The published weights of `spec`: from the folder, after its checksum has been verified, or downloaded to it.
+    ///
+    /// A broken download is taken up where it stopped, now or by a later call; the file appears under its name only
+    /// when it is complete and is what it should be. Several processes wait for one another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPublished`], [`Error::Offline`], [`Error::Download`], [`Error::Changed`] if the file is not the one
+    /// that was downloaded, [`Error::Io`], and those of [`Checkpoint::open`](crate::Checkpoint::open).
+    pub fn fetch(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
+        let Some((_, remote)) = FILES.iter().find(|(name, _)| *name == spec.name) else {
+            return Err(Error::NotPublished { model: spec.name });
+        };
+        let url = format!("{}/{remote}", self.mirror.trim_end_matches('/'));
+        let path = self.folder.join(format!("{}.pdparams", spec.name));
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { path, source }
+        };
+        fs::create_dir_all(&self.folder).map_err(io(&self.folder))?;
+        let lock = path.with_extension("lock");
+        let lock_file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&lock).map_err(io(&lock))?;
+        lock_file.lock().map_err(io(&lock))?; // Until it is closed.
+        let record = path.with_extension("pdparams.sha256");
+        if path.exists() {
+            let found = digest(&path).map_err(io(&path))?;
+            match fs::read_to_string(&record) {
+                Ok(expected) if expected.trim() == found => {}
+                Ok(expected) => {
+                    return Err(Error::Changed { path, expected: expected.trim().to_owned(), found });
+                }
+                // Put there by hand: from now on it is this one.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_record(&record, &found)?,
+                Err(source) => return Err(Error::Io { path: record, source }),
+            }
+            return Ok(path);
+        }
+        if self.offline {
+            return Err(Error::Offline { path, url });
+        }
+        let part = path.with_extension("pdparams.part");
+        let mut attempt = 1;
+        while let Err(error) = transfer(&url, &part, progress) {
+            if attempt == ATTEMPTS || !matches!(error, Error::Download { retry: true, .. }) {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+        // A login page or an error in the shape of a file is found now, not at the next start.
+        if let Err(error) = crate::Checkpoint::open(&part) {
+            fs::remove_file(&part).map_err(io(&part))?;
+            return Err(error);
+        }
+        write_record(&record, &digest(&part).map_err(io(&part))?)?;
+        fs::rename(&part, &path).map_err(io(&path))?;
+        // Nothing is lost if it cannot be removed.
+        let _ = fs::remove_file(tag_path(&part));
+        Ok(path)
+    }
+}
+
+fn write_record(path: &Path, digest: &str) -> Result<(), Error> {
+    crate::write_whole(path, |file| writeln!(file, "{digest}"))
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+fn digest(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(&block[..count]),
+        }
+    }
+}
+
+/// Where the version of the remote file that `part` is the beginning of is kept.
+fn tag_path(part: &Path) -> PathBuf {
+    part.with_extension("etag")
+}
+
+/// Appends to `part` what it lacks of `url`.
+fn transfer(url: &str, part: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
+    let failed = |reason: String, retry| Error::Download { url: url.to_owned(), reason, retry };
+    let io = |source| Error::Io { path: part.to_owned(), source };
+    let mut done = fs::metadata(part).map_or(0, |m| m.len());
+    let tag = fs::read_to_string(tag_path(part)).ok().filter(|tag| !tag.is_empty());
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(20)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .build(),
+    );
+    let mut request = agent.get(url);
+    // Without a tag nothing tells whether the rest belongs to the same file.
+    match &tag {
+        Some(tag) if done > 0 => {
+            request = request.header("Range", format!("bytes={done}-")).header("If-Range", tag.as_str());
+        }
+        _ => done = 0,
+    }
+    let response = request.call().map_err(|e| failed(e.to_string(), true))?;
+    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let continues = header("content-range").is_some_and(|range| range.starts_with(&format!("bytes {done}-")));
+    match response.status().as_u16() {
+        206 if continues => {}
+        200 => done = 0,
+        // What is there is no beginning of the file: from the start, next time.
+        206 | 416 => {
+            fs::remove_file(part).map_err(io)?;
+            return Err(failed(format!("the server has no bytes from {done} on"), true));
+        }
+        status => return Err(failed(format!("the server answers {status}"), status >= 500)),
+    }
+    let total = header("content-length").and_then(|l| l.parse::<u64>().ok()).map(|left| done + left);
+    if done == 0 {
+        fs::write(tag_path(part), header("etag").unwrap_or_default()).map_err(io)?;
+    }
+    let file = if done > 0 { OpenOptions::new().append(true).open(part) } else { File::create(part) };
+    let mut file = file.map_err(io)?;
+    let mut body = response.into_body().into_reader();
+    let mut block = vec![0; 1 << 16];
+    progress(Progress { done, total });
+    loop {
+        match body.read(&mut block) {
+            Ok(0) => break,
+            Ok(count) => {
+                file.write_all(&block[..count]).map_err(io)?;
+                done += count as u64;
+                progress(Progress { done, total });
+            }
+            Err(error) => return Err(failed(format!("after {done} bytes: {error}"), true)),
+        }
+    }
+    file.sync_all().map_err(io)?;
+    match total {
+        Some(total) if total != done => Err(failed(format!("{done} bytes of {total} came"), true)),
+        _ => Ok(()),
+    }
+}
