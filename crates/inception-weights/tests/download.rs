@@ -20,10 +20,12 @@ enum Act {
     WebPage,
 }
 
+/// Path and range of a request.
+type Request = (String, Option<String>);
+
 struct Server {
     address: String,
-    /// Path and range of each request.
-    seen: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    seen: Arc<Mutex<Vec<Request>>>,
 }
 
 fn body() -> Vec<u8> {
