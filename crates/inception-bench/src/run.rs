@@ -27,7 +27,7 @@ impl Default for RunOptions {
 #[derive(Debug)]
 enum Backend {
     Eager(Box<(Network, Device)>),
-    Compiled(Compiled),
+    Compiled(Box<Compiled>),
 }
 
 /// A network for images of one size, on a device.
@@ -55,7 +55,7 @@ impl Runner {
                 let [height, width] = input;
                 let compiled =
                     Compiled::new(&network, |net, x| net.forward(x), [3, height, width], &compile)?;
-                Backend::Compiled(compiled)
+                Backend::Compiled(Box::new(compiled))
             }
             _ => Backend::Eager(Box::new((network, kind.open()?))),
         };
