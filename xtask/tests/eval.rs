@@ -245,7 +245,11 @@ fn killed_runs_give_the_same_bits() {
     assert_eq!(wanted["skipped"].as_array().unwrap().len(), 3);
     let mut random = random(0x1234_5678_9abc_def1);
     let mut within = 0;
-    for round in 0..3 {
+    // Under load a round may end before a kill hits it.
+    for round in 0..40 {
+        if round >= 3 && within >= 3 {
+            break;
+        }
         let state = folder.path().join(format!("state{round}"));
         let (report, kills) = with_kills(&arguments(data.path(), &batch), &state, whole, &mut random);
         assert_eq!(figures(report), wanted);
@@ -515,6 +519,28 @@ fn bad_datasets_are_refused_with_a_message() {
     let report = json(&[&base[..], &["1"]].concat());
     assert_eq!((&report["images"], &report["skipped"][0]["image"]), (&1.into(), &"a.png".into()));
     assert!(failure(&[&base[..], &["0.1"]].concat()).contains("1 of 2 pictures"));
+}
+
+/// Each origin's weights are evaluated as their origin does it.
+#[test]
+fn preprocessing_follows_the_origin() {
+    let of = |name| {
+        serde_json::to_value(inception_bench::preprocessing(inception_nn::model(name).unwrap())).unwrap()
+    };
+    for (name, resampler, arithmetic, short, mean) in [
+        ("GoogLeNet", "cv2-bilinear", "paddleclas", 256, 0.485_f32),
+        ("Xception65", "cv2-bilinear", "paddleclas", 320, 0.485),
+        ("timm-xception65", "pil-bicubic", "torchvision", 318, 0.5),
+        ("timm-xception41", "pil-bicubic", "torchvision", 331, 0.5),
+        ("torchvision-googlenet", "pil-bilinear", "torchvision", 256, 0.5),
+        ("torchvision-inception_v3", "pil-bilinear", "torchvision", 342, 0.5),
+    ] {
+        let found = of(name);
+        assert_eq!(found["resampler"], resampler, "{name}");
+        assert_eq!(found["arithmetic"], arithmetic, "{name}");
+        assert_eq!(found["resize_short"], short, "{name}");
+        assert_eq!(found["mean"][0].as_f64().unwrap() as f32, mean, "{name}");
+    }
 }
 
 #[test]

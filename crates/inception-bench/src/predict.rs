@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use inception_data::{Preprocessing, RgbImage};
+use inception_data::{Preprocessing, Resampler, RgbImage};
 use inception_nn::ModelSpec;
 use inception_weights::{Checkpoint, Loaded, Metadata};
 use serde::Serialize;
@@ -24,11 +24,16 @@ pub enum Weights {
 /// What the weights of `spec`'s origin expect of a picture, unless a checkpoint says otherwise itself.
 pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     // Both sizes are small constants of the table.
-    let paddle = Preprocessing::paddleclas(spec.resize_short as u32, spec.input_size as u32);
-    match spec.architecture.is_paddle() {
-        true => paddle,
-        // timm's and torchvision's default weights of these networks all have TensorFlow's scale.
-        false => Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..paddle },
+    let (resize_short, crop) = (spec.resize_short as u32, spec.input_size as u32);
+    if spec.architecture.is_paddle() {
+        return Preprocessing::paddleclas(resize_short, crop);
+    }
+    // timm's and torchvision's default weights of these networks all have TensorFlow's scale.
+    let torchvision =
+        Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::torchvision(resize_short, crop) };
+    match spec.name.starts_with("timm-") {
+        true => Preprocessing { resampler: Resampler::PilBicubic, ..torchvision },
+        false => torchvision,
     }
 }
 
@@ -103,11 +108,6 @@ impl Predictor {
                 (network, num_classes, checkpoint.metadata)
             }
         };
-        if !spec.architecture.is_paddle() && metadata.preprocessing().is_none() {
-            warnings.push(
-                "resized as PaddleClas does, not as timm or torchvision do (PIL, antialiased)".to_owned(),
-            );
-        }
         let preprocessing = match metadata.preprocessing() {
             Some(json) => serde_json::from_str(json)
                 .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?,
