@@ -1,15 +1,27 @@
 //! Flags that several commands have.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use inception_bench::{DeviceKind, RunOptions, Weights};
-use inception_nn::ModelSpec;
+use inception_nn::{MODELS, ModelSpec};
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
 pub fn model(name: &str) -> Result<&'static ModelSpec, inception_nn::Error> {
     inception_nn::model(name)
+}
+
+/// The networks of the reference's table.
+pub fn table_models() -> Vec<&'static ModelSpec> {
+    MODELS.iter().filter(|spec| spec.architecture.is_paddle()).collect()
+}
+
+/// Parses a batch size.
+pub fn batch(text: &str) -> Result<usize, String> {
+    let batch = text.trim().parse().map_err(|e| format!("{e}"))?;
+    if (1..=256).contains(&batch) { Ok(batch) } else { Err("1 to 256 images".to_owned()) }
 }
 
 /// Which networks.
@@ -44,10 +56,20 @@ impl WeightArgs {
 
 /// In which numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Precision {
+pub enum Precision {
     F32,
     F16,
     Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// Where and how a network runs.

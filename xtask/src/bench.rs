@@ -11,9 +11,9 @@ use inception_bench::{
     Change, Circumstances, Effort, LatencyRow, Regime, Runner, cores, latency, latency_csv, peak_gflops,
     reference_ms, reset_peak_memory,
 };
-use inception_nn::{MODELS, ModelSpec};
+use inception_nn::ModelSpec;
 
-use crate::args::{DeviceArgs, model};
+use crate::args::{DeviceArgs, batch, model, table_models};
 
 #[derive(Args)]
 pub struct Bench {
@@ -39,11 +39,6 @@ pub struct Bench {
     csv: bool,
 }
 
-fn batch(text: &str) -> Result<usize, String> {
-    let batch = text.trim().parse().map_err(|e| format!("{e}"))?;
-    if (1..=256).contains(&batch) { Ok(batch) } else { Err("1 to 256 images".to_owned()) }
-}
-
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.trim().parse().map_err(|e| format!("{e}"))?;
     if (0.01..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("0.01 to 3600 seconds".to_owned()) }
@@ -61,8 +56,7 @@ impl Bench {
             regime: Regime::here(),
         };
         eprintln!("{}", describe(&on));
-        let paddle = || MODELS.iter().filter(|spec| spec.architecture.is_paddle()).collect();
-        let models: Vec<_> = if self.models.is_empty() { paddle() } else { self.models.clone() };
+        let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
         let effort = Effort { budget: Duration::from_secs_f64(self.seconds), ..Effort::default() };
         if !self.json && !self.csv {
             self.print_header()?;

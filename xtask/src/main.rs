@@ -10,6 +10,8 @@ mod inspect;
 mod models;
 mod parity;
 mod predict;
+mod rivals;
+mod serve;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,6 +33,10 @@ enum Command {
     Predict(predict::Predict),
     /// Measure latency, by default of every network of the reference's table at batch 1
     Bench(bench::Bench),
+    /// Measure latency beside other runtimes, in turn, on the same networks with the same weights
+    Rivals(rivals::Rivals),
+    #[command(hide = true)]
+    Serve(serve::Serve),
     /// Measure accuracy on labelled pictures, whole or in parts
     Eval(eval::Eval),
     /// List the models with their exact parameters and multiply-adds beside the published figures
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Predict(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Rivals(command) => command.run(),
+        Command::Serve(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Explain(command) => command.run(),

@@ -81,6 +81,12 @@ pub struct Circumstances {
     pub regime: Regime,
 }
 
+/// What images are timed: fixed values, spread over what normalised images hold, without structure.
+pub fn noise(len: usize) -> Vec<f32> {
+    let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xffff) as f32 / 16384.0 - 2.0;
+    (0..len).map(value).collect()
+}
+
 /// Times a network at a batch size, on images of noise.
 ///
 /// # Errors
@@ -93,9 +99,7 @@ pub fn latency(
     effort: Effort,
     on: &Circumstances,
 ) -> Result<LatencyRow, Error> {
-    // Fixed, spread over what normalised images hold, and without structure that a cache could profit from.
-    let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xffff) as f32 / 16384.0 - 2.0;
-    let images: Vec<f32> = (0..batch * runner.image_len()).map(value).collect();
+    let images = noise(batch * runner.image_len());
     let sample = measure(&SystemClock::default(), effort, || {
         runner.run(&images, batch).map(std::hint::black_box).map(drop)
     })?;

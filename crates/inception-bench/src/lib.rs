@@ -12,6 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod comparison;
 mod device;
 mod error;
 mod eval;
@@ -25,6 +26,7 @@ mod predict;
 mod run;
 mod table;
 
+pub use comparison::{Comparison, Contestant, Lead, comparison_markdown};
 pub use device::{DeviceKind, UnknownDevice};
 pub use error::Error;
 pub use eval::{
@@ -35,7 +37,7 @@ pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use eval_state::StateFile;
 pub use inception_engine::Row;
-pub use latency::{Circumstances, LatencyRow, latency, latency_csv, reference_ms};
+pub use latency::{Circumstances, LatencyRow, latency, latency_csv, noise, reference_ms};
 pub use machine::{Regime, cores, peak_gflops, peak_memory_mb, reset_peak_memory};
 pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};
 pub use predict::{Guess, Prediction, Predictor, Weights, preprocessing};

@@ -1,5 +1,6 @@
 //! What a timing was taken on.
 
+use std::fmt;
 use std::fs;
 use std::hint::black_box;
 use std::process::Command;
@@ -42,6 +43,18 @@ impl Regime {
     }
 }
 
+impl fmt::Display for Regime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cores, instruction_set, version, .. } = self;
+        let governor = self.governor.as_deref().unwrap_or("unknown");
+        let commit = self.commit.as_deref().unwrap_or("unknown");
+        write!(
+            f,
+            "{cpu}, {cores} cores, {instruction_set}, governor {governor}, inception {version}, commit {commit}"
+        )
+    }
+}
+
 /// Cores that this process may use.
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
@@ -53,7 +66,9 @@ fn commit() -> Option<String> {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    // Results that are being written change nothing of what is measured.
+    let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ":(top,exclude)bench/runs"]);
+    let changes = changes?;
     Some(hash + if changes.is_empty() { "" } else { "+" })
 }
 

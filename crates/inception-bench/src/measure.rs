@@ -60,6 +60,13 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Of timed runs in any order; `None` if there are none.
+    pub fn new(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
+        let mut sorted: Vec<_> = times.into_iter().collect();
+        sorted.sort_unstable();
+        (!sorted.is_empty()).then_some(Self { sorted, warm_up: 0 })
+    }
+
     /// Number of timed runs.
     pub fn runs(&self) -> usize {
         self.sorted.len()
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn quantiles_by_hand() {
-        let sample = Sample { sorted: [1.0, 2.0, 3.0, 4.0, 10.0].map(ms).to_vec(), warm_up: 0 };
+        let sample = Sample::new([3.0, 2.0, 1.0, 10.0, 4.0].map(ms)).unwrap();
         let near = |a: Duration, b: f64| (a.as_secs_f64() * 1e3 - b).abs() < 1e-6;
         assert!(near(sample.median(), 3.0) && near(sample.quantile(0.25), 2.0));
         assert!(near(sample.quantile(0.9), 7.6) && near(sample.quantile(0.0), 1.0));

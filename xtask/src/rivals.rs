@@ -1,0 +1,400 @@
+//! `cargo xtask rivals`
+
+use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use burn::tensor::Device;
+use clap::Args;
+use inception_bench::{Comparison, Contestant, Regime, comparison_markdown, cores, noise};
+use inception_nn::ModelSpec;
+use inception_weights::{Metadata, save_onnx};
+
+use crate::args::{Precision, batch, model, table_models};
+use crate::serve::{read_floats, write_floats};
+
+/// Largest difference of logits from ours, over the largest logit: in single precision what the project promises
+/// everywhere, in half precision a few roundings to eight bits.
+const fn tolerance(precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => 1e-4,
+        Precision::F16 | Precision::Bf16 => 5e-2,
+    }
+}
+
+/// Between two turns, so that threads that still spin for the last contestant do not disturb the next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A turn shorter than this begins with a run that does not count: caches hold the last contestant's data.
+const LONG_RUN_MS: f64 = 300.0;
+
+const SCRIPT: &str = "bench/rivals.py";
+const REQUIREMENTS: &str = "bench/requirements.txt";
+const TRACT: &str = "bench/tract/Cargo.toml";
+
+/// Every runtime, and whether it runs in Python.
+const RUNTIMES: &[(&str, bool)] =
+    &[("onnxruntime", true), ("openvino", true), ("torch", true), ("torch-compile", true), ("tract", false)];
+
+/// Times the engine and other runtimes in turn, on the same network with the same weights.
+///
+/// The first call makes a Python environment with ONNX Runtime, OpenVINO and PyTorch, and builds tract. Each contestant
+/// is a process of its own. Our network is written as ONNX; all must give its logits before anything is timed. A round
+/// gives each a turn, the next round begins with the next contestant.
+#[derive(Args)]
+pub struct Rivals {
+    /// Networks by name; several with commas between [default: all of the reference's table]
+    #[arg(long = "model", value_name = "NAME", value_delimiter = ',', value_parser = model)]
+    models: Vec<&'static ModelSpec>,
+    /// Images a run; several with commas between
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = batch)]
+    batch: Vec<usize>,
+    /// CPU threads of each contestant [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Numbers to compute in: a hint to OpenVINO, a type of PyTorch; ONNX Runtime and tract stay in f32
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Whom to measure against; several with commas between
+    #[arg(long = "rival", value_name = "RUNTIME", value_delimiter = ',', value_parser = runtime)]
+    #[arg(default_value = "onnxruntime,openvino,torch,tract")]
+    rivals: Vec<String>,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Time of one turn, in seconds; at least one run
+    #[arg(long, value_name = "S", default_value_t = 0.5)]
+    seconds: f64,
+    /// Where the Python environment is, or is made, in a folder named rivals
+    #[arg(long, value_name = "DIR", default_value = "target/rivals/environments")]
+    environments: PathBuf,
+    /// Where the results go, as rivals.json; cells that it has of the same commit are not measured again [default:
+    /// bench/runs/DATE-CPU-THREADSt]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Seed of the weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Print all cells as JSON, too
+    #[arg(long)]
+    json: bool,
+    /// Measure nothing: print the table of a rivals.json
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+}
+
+fn runtime(name: &str) -> Result<String, String> {
+    let names: Vec<_> = RUNTIMES.iter().map(|(name, _)| *name).collect();
+    if names.contains(&name) { Ok(name.to_owned()) } else { Err(format!("there are {}", names.join(", "))) }
+}
+
+impl Rivals {
+    pub fn run(&self) -> anyhow::Result<()> {
+        if let Some(file) = &self.table {
+            stdout().write_all(comparison_markdown(&read_cells(file)?).as_bytes())?;
+            return Ok(());
+        }
+        let threads = self.threads.map_or_else(cores, usize::from);
+        let regime = Regime::here();
+        let folder = self.out.clone().unwrap_or_else(|| default_folder(&regime, threads));
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let file = folder.join("rivals.json");
+        let mut cells = if file.exists() { read_cells(&file)? } else { Vec::new() };
+        let programs = self.set_up()?;
+        let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
+        let scratch = Path::new("target/rivals/models");
+        fs::create_dir_all(scratch)?;
+        let mut failures = 0;
+        for spec in models {
+            let wanted = |&&batch: &&usize| {
+                let mut kept = cells.iter().filter(|cell| {
+                    cell.regime == regime
+                        && (&cell.model, cell.batch, cell.threads, &cell.precision)
+                            == (&spec.name.to_owned(), batch, threads, &self.precision.to_string())
+                });
+                !kept.any(|cell| {
+                    self.rivals.iter().all(|name| cell.contestants.iter().any(|c| c.name == *name))
+                })
+            };
+            let batches: Vec<usize> = self.batch.iter().filter(wanted).copied().collect();
+            if batches.is_empty() {
+                eprintln!("{}: measured before at this commit", spec.name);
+                continue;
+            }
+            let onnx = std::path::absolute(scratch.join(format!("{}.onnx", spec.name)))?;
+            let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
+            save_onnx(&network, spec, &Metadata::of(spec), &onnx)?;
+            drop(network);
+            let mut contest = Contest::start(spec, threads, self.precision, &programs)?;
+            for batch in batches {
+                let measured = contest.measure(&onnx, batch, self.rounds, self.seconds, &regime);
+                let cell = match measured.with_context(|| format!("{} at batch {batch}", spec.name)) {
+                    Ok(cell) => cell,
+                    Err(error) => {
+                        // What is measured stays, and the others get their turn.
+                        eprintln!("error: {error:#}");
+                        failures += 1;
+                        contest = Contest::start(spec, threads, self.precision, &programs)?;
+                        continue;
+                    }
+                };
+                print_cell(&cell)?;
+                cells.retain(|old| !old.is_same_cell(&cell));
+                cells.push(cell);
+                write_cells(&file, &cells)?;
+            }
+            fs::remove_file(&onnx)?;
+        }
+        if self.json {
+            writeln!(stdout(), "{}", serde_json::to_string(&cells)?)?;
+        }
+        eprintln!("results: {}", file.display());
+        ensure!(failures == 0, "{failures} cells were not measured");
+        Ok(())
+    }
+
+    /// Makes what the contestants need, as far as it is not there, and gives each one's name and command.
+    fn set_up(&self) -> anyhow::Result<Vec<(String, Vec<PathBuf>)>> {
+        let run = |command: &mut Command| -> anyhow::Result<()> {
+            eprintln!("running {command:?}");
+            let status = command.stdout(Stdio::null()).status();
+            let status = status.with_context(|| format!("starting {command:?}"))?;
+            ensure!(status.success(), "{command:?} failed: {status}");
+            Ok(())
+        };
+        let chosen = |name: &str| self.rivals.iter().any(|rival| rival == name);
+        let environment = self.environments.join("rivals");
+        let python = environment.join("bin/python");
+        if RUNTIMES.iter().any(|&(name, is_python)| is_python && chosen(name)) {
+            let modules = "import numpy, onnx, onnxruntime, openvino, torch";
+            let check = Command::new(&python).args(["-c", modules]).stderr(Stdio::null()).status();
+            if !check.is_ok_and(|status| status.success()) {
+                run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+                let install = ["-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS];
+                run(Command::new(&python).args(install))?;
+            }
+        }
+        let target = Path::new("target/rivals/tract");
+        if chosen("tract") {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let build =
+                ["build", "--release", "--locked", "--quiet", "--manifest-path", TRACT, "--target-dir"];
+            run(Command::new(cargo).args(build).arg(target))?;
+        }
+        let command = |(name, is_python): &(&str, bool)| {
+            let command = match is_python {
+                true => vec![python.clone(), SCRIPT.into(), name.into()],
+                false => vec![target.join("release/tract-rival")],
+            };
+            (name.to_string(), command)
+        };
+        Ok(RUNTIMES.iter().filter(|(name, _)| chosen(name)).map(command).collect())
+    }
+}
+
+/// A contestant's process.
+struct Process {
+    name: String,
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {name}: {command:?}"))?;
+        let (requests, answers) = child.stdin.take().zip(child.stdout.take()).context("no pipes")?;
+        Ok(Self { name: name.to_owned(), child, requests, answers: BufReader::new(answers) })
+    }
+
+    /// Asks for something and waits for the answer.
+    fn ask(&mut self, request: &str) -> anyhow::Result<String> {
+        let mut answer = String::new();
+        let asked = writeln!(self.requests, "{request}").and_then(|()| self.answers.read_line(&mut answer));
+        let read = asked.with_context(|| format!("{} ended", self.name))?;
+        ensure!(read > 0, "{} ended without an answer to `{request}`", self.name);
+        match answer.trim().strip_prefix("error ") {
+            Some(reason) => bail!("{}: {reason}", self.name),
+            None => Ok(answer.trim().to_owned()),
+        }
+    }
+
+    fn time(&mut self, runs: usize) -> anyhow::Result<Vec<f64>> {
+        let answer = self.ask(&format!("time {runs}"))?;
+        let times: Result<Vec<f64>, _> = answer.split_whitespace().map(str::parse).collect();
+        times.with_context(|| format!("{} answered {answer:?}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All contestants of one network, ours first.
+struct Contest {
+    spec: &'static ModelSpec,
+    threads: usize,
+    precision: Precision,
+    processes: Vec<Process>,
+}
+
+impl Contest {
+    fn start(
+        spec: &'static ModelSpec,
+        threads: usize,
+        precision: Precision,
+        programs: &[(String, Vec<PathBuf>)],
+    ) -> anyhow::Result<Self> {
+        let (count, numbers) = (threads.to_string(), precision.to_string());
+        let mut ours = Command::new(std::env::current_exe().context("finding ourselves")?);
+        ours.args(["serve", "--model", spec.name, "--threads", &count, "--precision", &numbers]);
+        let mut processes = vec![Process::start("engine", &mut ours)?];
+        for (name, command) in programs {
+            let mut program = Command::new(&command[0]);
+            program.args(&command[1..]).arg(&count);
+            if command.len() > 1 {
+                program.arg(&numbers);
+            }
+            processes.push(Process::start(name, &mut program)?);
+        }
+        Ok(Self { spec, threads, precision, processes })
+    }
+
+    fn measure(
+        &mut self,
+        onnx: &Path,
+        batch: usize,
+        rounds: u16,
+        seconds: f64,
+        regime: &Regime,
+    ) -> anyhow::Result<Comparison> {
+        let input = onnx.with_extension("input");
+        write_floats(&input, &noise(batch * 3 * self.spec.input_size.pow(2)))?;
+        let mut contestants: Vec<Contestant> = Vec::new();
+        let mut ours: Vec<f32> = Vec::new();
+        let mut runs = Vec::new();
+        for process in &mut self.processes {
+            progress(&format!("{} at batch {batch}: readying {}", self.spec.name, process.name));
+            let ready = process.ask(&format!("load {} {batch}", onnx.display()))?;
+            let output = onnx.with_extension("logits");
+            process.ask(&format!("infer {} {}", input.display(), output.display()))?;
+            let logits = read_floats(&output)?;
+            if contestants.is_empty() {
+                ours = logits.clone();
+            }
+            let logits_differ = difference(&ours, &logits);
+            let allowed = tolerance(self.precision);
+            ensure!(
+                logits_differ <= allowed,
+                "{}'s logits are off by {logits_differ:.1e} of the largest; allowed are {allowed:.0e}",
+                process.name
+            );
+            // The second run: the first one allocates, or compiles.
+            let time = process.time(1)?[0];
+            runs.push(((seconds * 1e3 / time) as usize).max(1));
+            contestants.push(Contestant {
+                name: process.name.clone(),
+                version: ready.strip_prefix("ready ").unwrap_or(&ready).to_owned(),
+                logits_differ: logits_differ.into(),
+                rounds_ms: Vec::new(),
+            });
+        }
+        check_images_matter(&ours, batch, tolerance(self.precision))?;
+        let count = self.processes.len();
+        for round in 0..usize::from(rounds) {
+            progress(&format!("{} at batch {batch}: round {} of {rounds}", self.spec.name, round + 1));
+            for i in (0..count).map(|i| (i + round) % count) {
+                sleep(PAUSE);
+                let uncounted = usize::from(seconds * 1e3 / runs[i] as f64 <= LONG_RUN_MS);
+                let times = self.processes[i].time(uncounted + runs[i])?;
+                contestants[i].rounds_ms.push(times[uncounted.min(times.len())..].to_vec());
+            }
+        }
+        progress("");
+        fs::remove_file(&input)?;
+        Ok(Comparison {
+            model: self.spec.name.to_owned(),
+            batch,
+            threads: self.threads,
+            precision: self.precision.to_string(),
+            contestants,
+            regime: regime.clone(),
+        })
+    }
+}
+
+/// The largest difference over the largest logit; infinite where they cannot be compared.
+fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    let largest = ours.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let off = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
+    // A NaN is the worst difference of all, which `max` would pass over.
+    let worst = off.fold(0f32, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) });
+    if ours.len() == theirs.len() && largest > 0.0 { worst / largest } else { f32::INFINITY }
+}
+
+/// Equal logits say something only if they depend on what is computed: different images must give different ones.
+fn check_images_matter(logits: &[f32], batch: usize, tolerance: f32) -> anyhow::Result<()> {
+    let classes = logits.len() / batch;
+    let (first, rest) = logits.split_at(classes);
+    if let Some(last) = rest.rchunks(classes).next() {
+        let moved = difference(first, last);
+        ensure!(moved > tolerance, "two images give logits within {moved:.1e}: nothing is compared");
+    }
+    Ok(())
+}
+
+/// Shows what is being done, where somebody looks.
+fn progress(text: &str) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
+}
+
+fn print_cell(cell: &Comparison) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    write!(out, "{} batch {} threads {} {}:", cell.model, cell.batch, cell.threads, cell.precision)?;
+    for contestant in &cell.contestants {
+        if let Some(sample) = contestant.sample() {
+            let [low, median, high] = [0.1, 0.5, 0.9].map(|q| sample.quantile(q).as_secs_f64() * 1e3);
+            write!(out, " {} {median:.2} ({low:.2}-{high:.2}),", contestant.name)?;
+        }
+    }
+    if let Some(lead) = cell.lead() {
+        let [low, high] = lead.rounds;
+        write!(out, " best rival / ours {:.3} ({low:.3}-{high:.3}), {}", lead.ratio, lead.rival)?;
+    }
+    Ok(writeln!(out)?)
+}
+
+fn read_cells(file: &Path) -> anyhow::Result<Vec<Comparison>> {
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
+}
+
+/// Writes a line for each cell; a reader never sees half of it.
+fn write_cells(file: &Path, cells: &[Comparison]) -> anyhow::Result<()> {
+    let lines: Result<Vec<_>, _> = cells.iter().map(serde_json::to_string).collect();
+    let part = file.with_extension("part");
+    let written = fs::write(&part, format!("[\n{}\n]\n", lines?.join(",\n")));
+    written.and_then(|()| fs::rename(&part, file)).with_context(|| format!("writing {}", file.display()))
+}
+
+/// `bench/runs/DATE-CPU-THREADSt`.
+fn default_folder(regime: &Regime, threads: usize) -> PathBuf {
+    let words = regime.cpu.to_lowercase();
+    let words: Vec<_> = words.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let date = time::OffsetDateTime::now_utc().date();
+    Path::new("bench/runs").join(format!("{date}-{}-{threads}t", words.join("-")))
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask rivals` with our own engine in the place of a rival, and what the docs say beside what the data say.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn xtask(arguments: &[&str]) -> Output {
+    Command::new(XTASK).args(arguments).current_dir(root()).output().unwrap()
+}
+
+/// An environment whose Python is a shell script: called as `python -c ...`, or `python SCRIPT RUNTIME THREADS PRECISION`.
+fn environment(folder: &Path, contestant: &str) {
+    let python = folder.join("rivals/bin/python");
+    fs::create_dir_all(python.parent().unwrap()).unwrap();
+    fs::write(&python, format!("#!/bin/sh\n[ \"$1\" = -c ] && exit 0\n{contestant}\n")).unwrap();
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn rivals_alternate_and_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (environments, out) = (folder.path().join("environments"), folder.path().join("out"));
+    let (environments, out) = (environments.to_str().unwrap(), out.to_str().unwrap());
+    let rivals =
+        ["rivals", "--model", "GoogLeNet", "--rival", "onnxruntime", "--rounds", "2", "--seconds", "0.05"];
+    let with =
+        |batch| [&rivals[..], &["--batch", batch, "--environments", environments, "--out", out]].concat();
+    let data = || -> Vec<Value> {
+        let text = fs::read_to_string(Path::new(out).join("rivals.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+
+    // The rival is our own engine, which reads the ONNX file that the command writes.
+    environment(
+        environments.as_ref(),
+        &format!("exec {XTASK} serve --model GoogLeNet --threads $3 --precision $4"),
+    );
+    let output = xtask(&with("2"));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("best rival / ours") && printed.contains("onnxruntime"), "{printed}");
+    let cells = data();
+    assert_eq!((cells.len(), &cells[0]["batch"]), (1, &Value::from(2)));
+    for contestant in cells[0]["contestants"].as_array().unwrap() {
+        let rounds = contestant["rounds_ms"].as_array().unwrap();
+        assert!(rounds.len() == 2 && rounds.iter().all(|round| !round.as_array().unwrap().is_empty()));
+        assert!(contestant["logits_differ"].as_f64().unwrap() <= 1e-6, "the same engine: {contestant}");
+    }
+    assert!(cells[0]["regime"]["cpu"].is_string());
+
+    // The cell is not measured again.
+    let before = data();
+    assert!(xtask(&with("2")).status.success());
+    assert_eq!(before, data());
+
+    // One that answers with the images instead of logits is refused; the cell that was measured stays.
+    let liar =
+        "while read verb a b; do case $verb in load) echo ready 0;; infer) cp $a $b; echo done;; esac; done";
+    environment(environments.as_ref(), liar);
+    let output = xtask(&with("1"));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("GoogLeNet at batch 1") && errors.contains("logits are off"), "{errors}");
+    // One that dies says so.
+    environment(environments.as_ref(), "exit 3");
+    let output = xtask(&with("1"));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && errors.contains("onnxruntime ended"), "{errors}");
+    assert_eq!(before, data());
+}
+
+/// Between a comment with a command and one that says `end`, the docs have what the command prints.
+#[test]
+fn docs_have_what_commands_print() {
+    let mut blocks = 0;
+    for file in ["README.md", "docs/latency.md"] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        for block in text.split("<!-- cargo xtask ").skip(1) {
+            let (command, rest) = block.split_once(" -->\n\n").unwrap();
+            let (given, _) = rest.split_once("\n<!-- end -->").unwrap_or_else(|| panic!("{command}: no end"));
+            let output = xtask(&command.split_whitespace().collect::<Vec<_>>());
+            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+            let wanted = String::from_utf8(output.stdout).unwrap();
+            assert!(given == wanted, "{file} has not what `cargo xtask {command}` prints:\n{wanted}");
+            blocks += 1;
+        }
+    }
+    assert!(blocks > 0);
+}
