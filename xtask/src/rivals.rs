@@ -76,6 +76,9 @@ pub struct Rivals {
     /// bench/runs/DATE-CPU-THREADSt]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Measure again what was measured before
+    #[arg(long)]
+    again: bool,
     /// Seed of the weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -116,9 +119,10 @@ impl Rivals {
                         && (&cell.model, cell.batch, cell.threads, &cell.precision)
                             == (&spec.name.to_owned(), batch, threads, &self.precision.to_string())
                 });
-                !kept.any(|cell| {
-                    self.rivals.iter().all(|name| cell.contestants.iter().any(|c| c.name == *name))
-                })
+                self.again
+                    || !kept.any(|cell| {
+                        self.rivals.iter().all(|name| cell.contestants.iter().any(|c| c.name == *name))
+                    })
             };
             let batches: Vec<usize> = self.batch.iter().filter(wanted).copied().collect();
             if batches.is_empty() {
