@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::graph::{Graph, Shape};
 use crate::kernels::Kernels;
+use crate::kernels::element::Element;
 use crate::memory::Aligned;
 use crate::plan::{Plan, Row, plan};
 use crate::steps::{Context, Setting};
 use crate::threads::{Threads, Worker};
-use crate::{Error, Isa, passes};
+use crate::{Error, Isa, Precision, passes};
 
 /// Images that go through the layers together unless asked otherwise. One: the activations of more leave the cache. (At batch
 /// 8 on two Zen 4 cores, slices of 1, 2, 4 and 8 gave Xception65 1000, 1058, 1070 and 1024 ms, Inception V4 663, 663, 738, 721.)
@@ -31,13 +32,23 @@ pub struct Options {
     /// Instruction set; `None` takes the one that the environment variable `INCEPTION_ISA` names (`avx512`, `avx2`,
     /// `portable`), or else the best of this CPU.
     pub isa: Option<Isa>,
+    /// What to compute in.
+    pub precision: Precision,
     /// Images of a batch that go through the layers together; 0 takes the default, one.
     pub slice: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { threads: 0, pool: None, exact: false, max_batch: 256, isa: None, slice: 0 }
+        Options {
+            threads: 0,
+            pool: None,
+            exact: false,
+            max_batch: 256,
+            isa: None,
+            precision: Precision::F32,
+            slice: 0,
+        }
     }
 }
 
@@ -83,26 +94,31 @@ impl std::fmt::Debug for Compiled {
             .field("input", &self.input)
             .field("output", &self.output)
             .field("isa", &self.kernels.isa)
+            .field("precision", &self.precision())
             .field("threads", &self.threads.count())
             .finish_non_exhaustive()
     }
 }
 
-/// The instruction set to use: asked for, forced by the environment, or the best.
-fn choose_isa(asked: Option<Isa>) -> Result<&'static Kernels, Error> {
+/// The kernels to use, of the instruction set that is asked for, forced by the environment, or the best.
+fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
     let unusable = |name: String, reason| {
         let available =
             Isa::ALL.iter().filter(|isa| isa.available()).map(|isa| isa.name()).collect::<Vec<_>>();
         Error::Isa { name, reason, available: available.join(", ") }
     };
-    let isa = match (asked, std::env::var("INCEPTION_ISA")) {
+    let isa = match (options.isa, std::env::var("INCEPTION_ISA")) {
         (Some(isa), _) => isa,
         (None, Ok(name)) if !name.is_empty() => {
             Isa::from_name(&name).ok_or_else(|| unusable(name, "is unknown"))?
         }
         _ => Isa::best(),
     };
-    Kernels::of(isa).ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
+    let precision = options.precision;
+    if let Some(reason) = precision.missing(isa) {
+        return Err(Error::Precision { precision, isa, reason });
+    }
+    Kernels::of(isa, precision).ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
 }
 
 #[cfg(feature = "capture")]
@@ -151,10 +167,10 @@ impl Compiled {
     /// Compiles a graph: runs the passes, plans, and packs the weights.
     ///
     /// # Errors
-    /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] if the instruction
-    /// set that was asked for cannot be used.
+    /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] or
+    /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used.
     pub fn from_graph(mut graph: Graph, options: &Options) -> Result<Compiled, Error> {
-        let kernels = choose_isa(options.isa)?;
+        let kernels = choose_kernels(options)?;
         graph.verify()?;
         let image = graph.nodes[0].shape;
         // A flattened result has the very order of floats in which results leave the engine.
@@ -162,7 +178,7 @@ impl Compiled {
             graph.output = graph.nodes[graph.output].inputs[0];
         }
         passes::run_all(&mut graph)?;
-        let plan = plan(&graph, image, options.exact)?;
+        let plan = plan(&graph, image, options.exact, kernels.element)?;
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Ok(Compiled {
@@ -194,6 +210,14 @@ impl Compiled {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.kernels.isa
+    }
+
+    /// What the network computes in.
+    pub fn precision(&self) -> Precision {
+        match self.kernels.element {
+            Element::F32 => Precision::F32,
+            Element::Bf16 => Precision::Bf16,
+        }
     }
 
     /// The thread pool, to share with other networks through [`Options::pool`].

@@ -1,5 +1,7 @@
 //! What can go wrong, as data.
 
+use crate::{Isa, Precision};
+
 /// Why a network was not compiled or did not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,5 +58,15 @@ pub enum Error {
         reason: &'static str,
         /// What there is to choose from.
         available: String,
+    },
+    /// The precision that was asked for cannot be used here.
+    #[error("precision {precision} {reason}; f32 runs here, on {isa}")]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// The instruction set that would have been used.
+        isa: Isa,
+        /// What stands against it.
+        reason: &'static str,
     },
 }

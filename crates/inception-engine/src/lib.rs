@@ -54,6 +54,7 @@ mod kernels;
 mod memory;
 mod passes;
 mod plan;
+mod precision;
 mod steps;
 mod threads;
 
@@ -64,4 +65,5 @@ pub use error::Error;
 pub use graph::Shape;
 pub use kernels::isa::Isa;
 pub use plan::Row;
+pub use precision::Precision;
 pub use threads::Threads;

@@ -4,6 +4,8 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
+use crate::kernels::element::Element;
+
 /// Floats in a cache line; pixel strides and buffer sizes are multiples of it.
 pub(crate) const LINE: usize = 16;
 
@@ -112,20 +114,27 @@ mod huge {
 /// Where a tensor lies: a range of channels of a buffer in the arena, the images of a batch one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {
-    /// Start of the buffer for a batch of one; for a batch of n everything is n times as far.
+    /// Start of the buffer in floats for a batch of one; for a batch of n everything is n times as far.
     pub offset: usize,
     /// First channel.
     pub channel: usize,
-    /// Floats from one pixel to the next.
+    /// Elements from one pixel to the next.
     pub ld: usize,
     /// Pixels of one image.
     pub pixels: usize,
+    /// What the buffer holds.
+    pub element: Element,
 }
 
 impl View {
-    /// Floats from the start of the arena to the first channel of the first image, in a batch of `n`.
-    pub fn start(&self, n: usize) -> usize {
-        self.offset * n + self.channel
+    /// The view without its first `channels` channels.
+    pub fn from_channel(self, channels: usize) -> View {
+        View { channel: self.channel + channels, ..self }
+    }
+
+    /// Bytes from the start of the arena to the first channel of pixel `pixel`, counted through a batch of `n`.
+    pub fn at(&self, n: usize, pixel: usize) -> usize {
+        self.offset * n * size_of::<f32>() + (self.channel + pixel * self.ld) * self.element.size()
     }
 }
 

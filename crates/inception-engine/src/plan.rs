@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::graph::{Conv, Graph, NodeId, Op, Window};
+use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::{Aligned, LINE, Lifetime, View, place};
 use crate::steps::{
@@ -58,16 +59,19 @@ enum Fate {
     InPlace,
 }
 
-/// Makes the plan of a graph that has been through the passes. `exact` keeps to algorithms that do not reassociate.
+/// Makes the plan of a graph that has been through the passes. `exact` keeps to algorithms that do not reassociate;
+/// activations are stored as `element`.
 ///
 /// # Errors
 /// [`Error::Graph`] for a node that no step can compute.
-pub(crate) fn plan(graph: &Graph, image: crate::Shape, exact: bool) -> Result<Plan, Error> {
+pub(crate) fn plan(graph: &Graph, image: crate::Shape, exact: bool, element: Element) -> Result<Plan, Error> {
     let fates = fates(graph);
+    let elements = elements(graph, element);
     let storage = Storage::assign(graph, &fates);
     let levels = levels(graph, &fates);
-    let (views, arena) = storage.lay_out(graph, &levels);
-    let mut builder = Builder { graph, fates: &fates, views: &views, steps: Vec::new(), levels: Vec::new() };
+    let (views, arena) = storage.lay_out(graph, &levels, &elements);
+    let mut builder =
+        Builder { graph, fates: &fates, views: &views, element, steps: Vec::new(), levels: Vec::new() };
     for id in 0..graph.nodes.len() {
         builder.lower(id, image, exact, &levels)?;
     }
@@ -191,6 +195,29 @@ fn levels(graph: &Graph, fates: &[Fate]) -> Vec<usize> {
     }
 }
 
+/// What each node's tensor is stored as: activations as `element`, and both ends of the network as `f32`. These are the
+/// image, what a pool or a convolution reduces to one pixel, and the result, as long as convolutions alone read them; there
+/// are kernels from `f32` and to `f32` for convolutions, and to `f32` for pools.
+fn elements(graph: &Graph, element: Element) -> Vec<Element> {
+    let consumers = graph.consumers();
+    let at_an_end = |id: NodeId| {
+        let node = &graph.nodes[id];
+        let written = match &node.op {
+            Op::Input { .. } | Op::Pool(_) => true,
+            Op::Conv(conv) => !conv.is_depthwise() && node.inputs.len() == 1,
+            _ => false,
+        };
+        let read = consumers[id].iter().all(|&reader| match &graph.nodes[reader].op {
+            Op::Conv(conv) => {
+                !conv.is_depthwise() && !conv.input_relu && graph.nodes[reader].inputs.get(1) != Some(&id)
+            }
+            _ => false,
+        });
+        written && read && (id == 0 || id == graph.output || node.shape.pixels() == 1)
+    };
+    (0..graph.nodes.len()).map(|id| if at_an_end(id) { Element::F32 } else { element }).collect()
+}
+
 /// Which buffer each node's tensor lies in.
 struct Storage {
     /// For each node: the node that owns the buffer, and the first channel in it. `None`: the tensor is never stored.
@@ -223,15 +250,19 @@ impl Storage {
         Storage { places }
     }
 
-    /// Floats from one pixel of a node's buffer to the next. The image stays dense, so that the first convolution can read
+    /// Elements from one pixel of a node's buffer to the next. The image stays dense, so that the first convolution can read
     /// a kernel row as one run; everything else starts its pixels on cache lines.
-    fn ld(graph: &Graph, root: NodeId) -> usize {
+    fn ld(graph: &Graph, root: NodeId, element: Element) -> usize {
         let channels = graph.nodes[root].shape.channels;
-        if root == 0 && channels < LINE { channels } else { channels.next_multiple_of(LINE) }
+        if root == 0 && channels < LINE && element == Element::F32 {
+            channels
+        } else {
+            channels.next_multiple_of(LINE * element.group())
+        }
     }
 
     /// Lays the buffers out in the arena.
-    fn lay_out(&self, graph: &Graph, levels: &[usize]) -> (Vec<Option<View>>, usize) {
+    fn lay_out(&self, graph: &Graph, levels: &[usize], elements: &[Element]) -> (Vec<Option<View>>, usize) {
         let end = levels.iter().max().copied().unwrap_or(0) + 1;
         let mut roots: Vec<NodeId> = self.places.iter().flatten().map(|&(root, _)| root).collect();
         roots.sort_unstable();
@@ -239,8 +270,9 @@ impl Storage {
         let mut lifetimes: Vec<Lifetime> = roots
             .iter()
             .map(|&root| {
-                let size =
-                    (graph.nodes[root].shape.pixels() * Storage::ld(graph, root)).next_multiple_of(LINE);
+                let element = elements[root];
+                let count = graph.nodes[root].shape.pixels() * Storage::ld(graph, root, element);
+                let size = count.div_ceil(element.group()).next_multiple_of(LINE);
                 Lifetime { size, first: usize::MAX, last: 0 }
             })
             .collect();
@@ -267,8 +299,9 @@ impl Storage {
             .map(|place| {
                 place.and_then(|(root, channel)| {
                     let index = roots.binary_search(&root).ok()?;
-                    let pixels = graph.nodes[root].shape.pixels();
-                    Some(View { offset: offsets[index], channel, ld: Storage::ld(graph, root), pixels })
+                    let (pixels, element) = (graph.nodes[root].shape.pixels(), elements[root]);
+                    let ld = Storage::ld(graph, root, element);
+                    Some(View { offset: offsets[index], channel, ld, pixels, element })
                 })
             })
             .collect();
@@ -304,6 +337,8 @@ struct Builder<'a> {
     graph: &'a Graph,
     fates: &'a [Fate],
     views: &'a [Option<View>],
+    /// What activations are stored as.
+    element: Element,
     steps: Vec<Planned>,
     levels: Vec<usize>,
 }
@@ -323,6 +358,12 @@ impl Builder<'_> {
         self.views[id].ok_or_else(|| self.error(id, "is read but not stored"))
     }
 
+    /// Whether a convolution reads and writes activations, and neither end of the network.
+    fn inside(&self, id: NodeId) -> bool {
+        let stored = |id: NodeId| self.views[id].is_some_and(|view| view.element == self.element);
+        stored(id) && stored(self.graph.nodes[id].inputs[0])
+    }
+
     fn size(&self, id: NodeId) -> [usize; 2] {
         let shape = self.graph.nodes[id].shape;
         [shape.height, shape.width]
@@ -338,18 +379,16 @@ impl Builder<'_> {
         Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), ld, self.residual(id)?))
     }
 
-    fn head(&self, id: NodeId, conv: &Conv, strassen: bool) -> Result<Head, Error> {
+    fn head(&self, id: NodeId, conv: &Conv, strassen: bool, input: Element) -> Result<Head, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
-        let depth = channels * taps;
         let weight = dense(conv);
         let residual = self.residual(id)?;
         let weights = if strassen {
             Weights::Strassen(Box::new(Strassen::new(&weight, channels, conv.out_channels)))
         } else {
-            Weights::Direct(Panels::pack(depth, conv.out_channels, |o| {
-                let kernel = &weight[o * depth..(o + 1) * depth];
-                // The micro-kernel goes over taps, and over channels within a tap.
-                (0..depth).map(move |kk| kernel[kk % channels * taps + kk / channels])
+            // The micro-kernel goes over taps, and over channels within a tap.
+            Weights::Direct(Panels::pack_as(input, [taps, channels], conv.out_channels, |o, kk| {
+                weight[(o * channels + kk % channels) * taps + kk / channels]
             }))
         };
         Ok(Head {
@@ -383,13 +422,15 @@ impl Builder<'_> {
                 out: self.view(id)?,
             }),
             Op::Conv(conv) => match transform(conv, self.size(id)) {
-                Some(spec) if !exact && node.inputs.len() == 1 => Box::new(WinogradStep::new(
-                    conv,
-                    spec,
-                    sizes(node.inputs[0]),
-                    self.view(node.inputs[0])?,
-                    self.view(id)?,
-                )),
+                Some(spec) if !exact && node.inputs.len() == 1 && self.inside(id) => {
+                    Box::new(WinogradStep::new(
+                        conv,
+                        spec,
+                        sizes(node.inputs[0]),
+                        self.view(node.inputs[0])?,
+                        self.view(id)?,
+                    ))
+                }
                 _ => return self.lower_conv(id, conv, level, exact),
             },
             Op::Pool(pool) => Box::new(PoolStep::new(
@@ -462,13 +503,15 @@ impl Builder<'_> {
             _ => (self.view(source)?, Prologue::None),
         };
         let alone = !self.fates.contains(&Fate::Sibling(id));
-        let strassen = !exact && alone && strassen_pays(conv, node.shape.pixels());
-        let mut heads = vec![self.head(id, conv, strassen)?];
+        // Sums of activations would have to be rounded to be multiplied as bf16.
+        let reassociate = !exact && self.element == Element::F32;
+        let strassen = reassociate && alone && strassen_pays(conv, node.shape.pixels());
+        let mut heads = vec![self.head(id, conv, strassen, input.element)?];
         for (sibling, fate) in self.fates.iter().enumerate() {
             if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
                 && *leader == id
             {
-                heads.push(self.head(sibling, conv, false)?);
+                heads.push(self.head(sibling, conv, false, input.element)?);
                 nodes.push(sibling);
             }
         }

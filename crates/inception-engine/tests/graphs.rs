@@ -4,7 +4,7 @@
 mod oracle;
 
 use inception_engine::graph::{Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
-use inception_engine::{Compiled, Isa, Options};
+use inception_engine::{Compiled, Isa, Options, Precision};
 use oracle::{Numbers, conv};
 
 /// Largest difference, relative to the largest output.
@@ -60,6 +60,67 @@ fn single(shape: Shape, op: Op) -> Graph {
     graph
 }
 
+/// Whether this CPU computes in bf16; says so if not, since that is not tested then.
+fn bf16() -> bool {
+    let missing = Precision::Bf16.missing(Isa::best());
+    missing.iter().for_each(|reason| eprintln!("SKIPPED: bf16 {reason}"));
+    missing.is_none()
+}
+
+/// Half a unit in the last place of bf16, 2^-9, for an output and for a sum on the way. All else is exact in
+/// `check_bf16` up to the rounding of f32.
+const BF16_ROUNDING: f64 = 4e-3;
+
+/// Some ten layers of such rounding, of weights too.
+const BF16_TOLERANCE: f64 = 5e-2;
+
+/// As `check`, in bf16: one operation on numbers that bf16 has, between pools that copy, since both ends of a network are
+/// f32.
+fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
+    if !bf16() {
+        return;
+    }
+    let round = |values: &mut [f32]| {
+        values.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_0000));
+    };
+    let mut op = op;
+    if let Op::Conv(conv) = &mut op {
+        round(&mut conv.weight);
+    }
+    let copy = || {
+        Op::Pool(Box::new(Pool {
+            kind: PoolKind::Max,
+            window: Window::square(1, 1, 0),
+            bias: vec![],
+            relu: false,
+        }))
+    };
+    let mut graph = Graph::new(shape);
+    let before = graph.add("before", copy(), &[0]).unwrap();
+    let node = graph.add("node", op, &[before]).unwrap();
+    graph.add("after", copy(), &[node]).unwrap();
+    let batch = 2;
+    let mut images = numbers.floats(batch * shape.len(), 1.0);
+    round(&mut images);
+    let wanted = oracle::run(&graph, &images);
+    for exact in [true, false] {
+        let mut first: Option<Vec<f32>> = None;
+        for threads in [1, 3] {
+            let options = Options { threads, exact, precision: Precision::Bf16, ..Options::default() };
+            let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+            let found = model.run(&images, batch).unwrap();
+            let error = error(&found, &wanted);
+            assert!(
+                error < BF16_ROUNDING,
+                "{what} in bf16, exact {exact}, {threads} threads: error {error:.1e}\n{:#?}",
+                model.explain()
+            );
+            let first = first.get_or_insert_with(|| found.clone());
+            assert_eq!(*first, found, "{what} in bf16: {threads} threads give other bits");
+        }
+    }
+}
+
 #[test]
 fn convolutions_of_all_shapes() {
     let mut numbers = Numbers::new(1);
@@ -83,16 +144,12 @@ fn convolutions_of_all_shapes() {
             let mut window = Window::new(kernel, stride, pad);
             window.dilation = [dilation; 2];
             let (height, width) = (8 + numbers.below(8), 8 + numbers.below(8));
-            let graph = single(
-                Shape::new(height, width, cin),
-                Op::Conv(Box::new(conv(&mut numbers, cin, cout, 1, window))),
-            );
-            check(
-                &format!("conv {kernel:?} {stride:?} {pad:?} {dilation} {cin}->{cout} on {height}x{width}"),
-                &graph,
-                2,
-                &mut numbers,
-            );
+            let shape = Shape::new(height, width, cin);
+            let op = Op::Conv(Box::new(conv(&mut numbers, cin, cout, 1, window)));
+            let what =
+                format!("conv {kernel:?} {stride:?} {pad:?} {dilation} {cin}->{cout} on {height}x{width}");
+            check(&what, &single(shape, op.clone()), 2, &mut numbers);
+            check_bf16(&what, shape, op, &mut numbers);
         }
     }
 }
@@ -101,11 +158,10 @@ fn convolutions_of_all_shapes() {
 fn row_tiles_at_their_edges() {
     let mut numbers = Numbers::new(2);
     for pixels in [1, 2, 5, 6, 7, 12, 13, 14, 15, 27, 28, 29, 56, 57] {
-        let graph = single(
-            Shape::new(1, pixels, 20),
-            Op::Conv(Box::new(conv(&mut numbers, 20, 70, 1, Window::square(1, 1, 0)))),
-        );
-        check(&format!("{pixels} pixels"), &graph, 1, &mut numbers);
+        let shape = Shape::new(1, pixels, 20);
+        let op = Op::Conv(Box::new(conv(&mut numbers, 20, 70, 1, Window::square(1, 1, 0))));
+        check(&format!("{pixels} pixels"), &single(shape, op.clone()), 1, &mut numbers);
+        check_bf16(&format!("{pixels} pixels"), shape, op, &mut numbers);
     }
 }
 
@@ -118,14 +174,11 @@ fn grouped_and_depthwise_convolutions() {
         {
             let mut window = Window::square(kernel, stride, pad);
             window.dilation = [dilation; 2];
-            let depthwise = conv(&mut numbers, channels, channels, channels, window);
-            let graph = single(Shape::new(9, 13, channels), Op::Conv(Box::new(depthwise)));
-            check(
-                &format!("depthwise {kernel} {stride} {pad} {dilation} of {channels}"),
-                &graph,
-                2,
-                &mut numbers,
-            );
+            let op = Op::Conv(Box::new(conv(&mut numbers, channels, channels, channels, window)));
+            let shape = Shape::new(9, 13, channels);
+            let what = format!("depthwise {kernel} {stride} {pad} {dilation} of {channels}");
+            check(&what, &single(shape, op.clone()), 2, &mut numbers);
+            check_bf16(&what, shape, op, &mut numbers);
         }
     }
     let grouped = conv(&mut numbers, 12, 18, 3, Window::square(3, 1, 1));
@@ -147,13 +200,10 @@ fn pools_of_all_kinds() {
             for channels in [3, 16, 21] {
                 let window = Window { ceil, ..Window::square(kernel, stride, pad) };
                 let pool = Pool { kind, window, bias: vec![], relu: false };
-                let graph = single(Shape::new(8, 11, channels), Op::Pool(Box::new(pool)));
-                check(
-                    &format!("{kind:?} {kernel} {stride} {pad} {ceil} of {channels}"),
-                    &graph,
-                    2,
-                    &mut numbers,
-                );
+                let (shape, op) = (Shape::new(8, 11, channels), Op::Pool(Box::new(pool)));
+                let what = format!("{kind:?} {kernel} {stride} {pad} {ceil} of {channels}");
+                check(&what, &single(shape, op.clone()), 2, &mut numbers);
+                check_bf16(&what, shape, op, &mut numbers);
             }
         }
     }
@@ -230,6 +280,7 @@ fn grow(graph: &mut Graph, numbers: &mut Numbers) {
 
 #[test]
 fn random_graphs_equal_the_oracle() {
+    let bf16 = bf16();
     for seed in 0..300 {
         let mut numbers = Numbers::new(1000 + seed);
         let shape = Shape::new(5 + numbers.below(12), 5 + numbers.below(12), numbers.pick(&[1, 3, 16, 20]));
@@ -249,6 +300,25 @@ fn random_graphs_equal_the_oracle() {
         }
         let batch = 1 + numbers.below(3);
         check(&format!("graph {seed}"), &graph, batch, &mut numbers);
+        if bf16 {
+            let images = numbers.floats(batch * shape.len(), 1.0);
+            let wanted = oracle::run(&graph, &images);
+            let mut first: Option<Vec<f32>> = None;
+            for threads in [1, 3] {
+                let options = Options { threads, precision: Precision::Bf16, ..Options::default() };
+                let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+                let found = model.run(&images, batch).unwrap();
+                let error = error(&found, &wanted);
+                println!("graph {seed} in bf16: error {error:.1e}");
+                let first = first.get_or_insert_with(|| found.clone());
+                assert_eq!(*first, found, "graph {seed} in bf16: {threads} threads give other bits");
+                assert!(
+                    error < BF16_TOLERANCE,
+                    "graph {seed} in bf16, {threads} threads: error {error:.1e}\n{:#?}",
+                    model.explain()
+                );
+            }
+        }
     }
 }
 

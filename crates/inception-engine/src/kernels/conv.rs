@@ -4,7 +4,10 @@
 //! the input and a `k x 32` slab of weights. The kernel takes each tap's pixels as *pointers*. Padding is then a pointer
 //! to zeros, and stride, dilation and concatenation are pointer arithmetic, so one kernel serves every shape without
 //! gathering patches into a matrix.
+//!
+//! It reads `f32` or `bf16` (pairs of channels at a time, see [`Operand`]) and writes either; sums are `f32`.
 
+use super::element::{Operand, Stored};
 use super::isa::Simd;
 
 /// Output channels in a full panel of packed weights; the last panel of a convolution may be half as wide.
@@ -16,14 +19,14 @@ pub(crate) const NARROW: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     /// Pointers to the first channel of each input pixel, `[taps][n]`.
-    pub rows: *const *const f32,
+    pub rows: *const *const u8,
     /// Output pixels, 1 to the instruction set's row count.
     pub n: usize,
     /// Kernel taps.
     pub taps: usize,
-    /// Floats read at each pointer.
+    /// Elements read at each pointer.
     pub k: usize,
-    /// Packed weights `[taps * k][width]`.
+    /// Packed weights `[taps * k][width]`; of `bf16`, with two channels in the place of a float, `[taps * ceil(k / 2)][width]`.
     pub weights: *const f32,
     /// Columns of the panel: `PANEL` or `NARROW`.
     pub width: usize,
@@ -34,12 +37,12 @@ pub(crate) struct Tile {
     /// Lower bound of each column, `width` floats: 0 is ReLU, -inf is none.
     pub floor: *const f32,
     /// Added to each output before the floor, or null; row stride `ld_residual`.
-    pub residual: *const f32,
-    /// Floats from one pixel of the residual to the next.
+    pub residual: *const u8,
+    /// Elements from one pixel of the residual to the next.
     pub ld_residual: usize,
     /// First output pixel, row stride `ld_out`.
-    pub out: *mut f32,
-    /// Floats from one output pixel to the next.
+    pub out: *mut u8,
+    /// Elements from one output pixel to the next.
     pub ld_out: usize,
 }
 
@@ -48,26 +51,39 @@ pub(crate) struct Tile {
 /// # Safety
 /// The pointers of `t` are valid for what their fields describe, `t.n == MR`, and see [`Simd`].
 #[inline(always)]
-unsafe fn block<S: Simd, const MR: usize, const NZ: usize>(t: &Tile, col: usize) {
+unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ: usize>(
+    t: &Tile,
+    col: usize,
+) {
     // SAFETY: all offsets stay within the extents that the fields of `Tile` promise: rows[tap][r][0..k],
     // weights[(tap * k + kk)][col..col + NZ * LANES], bias/floor[col..], and `valid` columns of out and residual.
     unsafe {
         let mut acc = [[S::splat(0.0); NZ]; MR];
         let mut b = t.weights.add(col);
         for tap in 0..t.taps {
-            let rows: [*const f32; MR] = t.rows.add(tap * MR).cast::<[*const f32; MR]>().read();
-            for kk in 0..t.k {
-                let mut bv = [S::splat(0.0); NZ];
+            let rows: [*const I; MR] = t.rows.add(tap * MR).cast::<[*const I; MR]>().read();
+            for kk in 0..t.k / I::GROUP {
+                let mut bv = [I::weights(b); NZ];
                 for (z, v) in bv.iter_mut().enumerate() {
-                    *v = S::load(b.add(z * S::LANES));
+                    *v = I::weights(b.add(z * S::LANES));
                 }
                 b = b.add(t.width);
                 for (row, acc) in rows.iter().zip(acc.iter_mut()) {
-                    let a = S::splat(*row.add(kk));
+                    let a = I::splat(row.add(kk * I::GROUP));
                     for (acc, b) in acc.iter_mut().zip(bv) {
-                        *acc = S::fma(a, b, *acc);
+                        *acc = I::dot(a, b, *acc);
                     }
                 }
+            }
+            if !t.k.is_multiple_of(I::GROUP) {
+                // What lies beside the last channel is not ours, and could be NaN.
+                for (row, acc) in rows.iter().zip(acc.iter_mut()) {
+                    let a = I::splat_first(row.add(t.k - 1));
+                    for (z, acc) in acc.iter_mut().enumerate() {
+                        *acc = I::dot(a, I::weights(b.add(z * S::LANES)), *acc);
+                    }
+                }
+                b = b.add(t.width);
             }
         }
         // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have to live
@@ -80,9 +96,9 @@ unsafe fn block<S: Simd, const MR: usize, const NZ: usize>(t: &Tile, col: usize)
         }
         let valid = t.valid.saturating_sub(col);
         if valid >= NZ * S::LANES {
-            store::<S, MR, NZ, true>(t, col, valid, acc);
+            store::<S, O, MR, NZ, true>(t, col, valid, acc);
         } else {
-            store::<S, MR, NZ, false>(t, col, valid, acc);
+            store::<S, O, MR, NZ, false>(t, col, valid, acc);
         }
     }
 }
@@ -92,7 +108,7 @@ unsafe fn block<S: Simd, const MR: usize, const NZ: usize>(t: &Tile, col: usize)
 /// # Safety
 /// As [`block`].
 #[inline(always)]
-unsafe fn store<S: Simd, const MR: usize, const NZ: usize, const FULL: bool>(
+unsafe fn store<S: Simd, O: Stored<S>, const MR: usize, const NZ: usize, const FULL: bool>(
     t: &Tile,
     col: usize,
     valid: usize,
@@ -104,15 +120,16 @@ unsafe fn store<S: Simd, const MR: usize, const NZ: usize, const FULL: bool>(
         if !t.residual.is_null() {
             for (r, acc) in acc.iter_mut().enumerate() {
                 for (z, acc) in acc.iter_mut().enumerate() {
-                    let residual = t.residual.add(r * t.ld_residual + col + z * S::LANES);
-                    *acc = S::add(*acc, S::load_n(residual, lanes(z)));
+                    let residual = t.residual.cast::<O>().add(r * t.ld_residual + col + z * S::LANES);
+                    *acc = S::add(*acc, O::load_n(residual, lanes(z)));
                 }
             }
         }
         for z in 0..NZ {
             let floor = S::load(t.floor.add(col + z * S::LANES));
             for (r, acc) in acc.iter().enumerate() {
-                S::store_n(t.out.add(r * t.ld_out + col + z * S::LANES), S::max(acc[z], floor), lanes(z));
+                let out = t.out.cast::<O>().add(r * t.ld_out + col + z * S::LANES);
+                O::store_n(out, S::max(acc[z], floor), lanes(z));
             }
         }
     }
@@ -123,26 +140,26 @@ unsafe fn store<S: Simd, const MR: usize, const NZ: usize, const FULL: bool>(
 /// # Safety
 /// As [`block`].
 #[inline(always)]
-pub(super) unsafe fn panel<S: Simd, const MR: usize>(t: &Tile) {
+pub(super) unsafe fn panel<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize>(t: &Tile) {
     // Two vectors a row while the panel has them: each broadcast then feeds two multiply-adds.
     let mut col = 0;
     while col + 2 * S::LANES <= t.width {
         // SAFETY: as the caller's.
-        unsafe { block::<S, MR, 2>(t, col) };
+        unsafe { block::<S, I, O, MR, 2>(t, col) };
         col += 2 * S::LANES;
     }
     if col < t.width {
         // SAFETY: as the caller's.
-        unsafe { block::<S, MR, 1>(t, col) };
+        unsafe { block::<S, I, O, MR, 1>(t, col) };
     }
 }
 
 /// Expands to the body of a kernel entry: picks the instance whose row count is `t.n`.
 macro_rules! by_rows {
-    ($simd:ty, $tile:expr, $($rows:literal)*) => {
+    ($simd:ty, $input:ty, $output:ty, $tile:expr, $($rows:literal)*) => {
         match $tile.n {
             // SAFETY: the caller of the entry vouches for the tile, and this arm for its row count.
-            $($rows => unsafe { $crate::kernels::conv::panel::<$simd, $rows>($tile) },)*
+            $($rows => unsafe { $crate::kernels::conv::panel::<$simd, $input, $output, $rows>($tile) },)*
             n => unreachable!("a tile of {n} rows"),
         }
     };

@@ -1,5 +1,6 @@
 //! Depthwise convolution, one row segment of output pixels at a time, vectorised over channels.
 
+use super::element::Stored;
 use super::isa::Simd;
 
 /// What stays the same for every row of one depthwise convolution.
@@ -17,7 +18,7 @@ pub(crate) struct Depthwise {
     pub dilation: [usize; 2],
     /// Channels.
     pub channels: usize,
-    /// Floats from one input pixel to the next.
+    /// Elements from one input pixel to the next.
     pub ld_in: usize,
     /// Clamp the input at zero before use.
     pub input_relu: bool,
@@ -27,7 +28,7 @@ pub(crate) struct Depthwise {
 #[derive(Clone, Copy)]
 pub(crate) struct Segment {
     /// First pixel of the image that the segment belongs to.
-    pub image: *const f32,
+    pub image: *const u8,
     /// Output row.
     pub y: usize,
     /// First output column, and one past the last.
@@ -41,16 +42,16 @@ pub(crate) struct Segment {
     /// Lower bound of each channel: 0 is ReLU, -inf is none.
     pub floor: *const f32,
     /// Added to each output before the floor, or null: the residual at the segment's first pixel.
-    pub residual: *const f32,
-    /// Floats from one pixel of the residual to the next.
+    pub residual: *const u8,
+    /// Elements from one pixel of the residual to the next.
     pub ld_residual: usize,
     /// Where the first pixel goes.
-    pub out: *mut f32,
-    /// Floats from one output pixel to the next.
+    pub out: *mut u8,
+    /// Elements from one output pixel to the next.
     pub ld_out: usize,
     /// Second copy of the output clamped at zero (what a ReLU would make of it), or null.
-    pub relu_out: *mut f32,
-    /// Floats from one pixel of the second copy to the next.
+    pub relu_out: *mut u8,
+    /// Elements from one pixel of the second copy to the next.
     pub ld_relu: usize,
 }
 
@@ -64,12 +65,18 @@ const GROUP: usize = 4;
 /// # Safety
 /// `s` is valid for pixels `i..i + N` of the segment and channels `c..c + n`; see [`Simd`].
 #[inline(always)]
-unsafe fn finish<S: Simd, const N: usize>(s: &Segment, i: usize, c: usize, n: usize, mut acc: [S::V; N]) {
+unsafe fn finish<S: Simd, E: Stored<S>, const N: usize>(
+    s: &Segment,
+    i: usize,
+    c: usize,
+    n: usize,
+    mut acc: [S::V; N],
+) {
     // SAFETY: the caller vouches for the pixels and channels; the floor is padded to a whole vector.
     unsafe {
         if !s.residual.is_null() {
             for (j, acc) in acc.iter_mut().enumerate() {
-                *acc = S::add(*acc, S::load_n(s.residual.add((i + j) * s.ld_residual + c), n));
+                *acc = S::add(*acc, E::load_n(s.residual.cast::<E>().add((i + j) * s.ld_residual + c), n));
             }
         }
         let floor = S::load(s.floor.add(c));
@@ -78,12 +85,13 @@ unsafe fn finish<S: Simd, const N: usize>(s: &Segment, i: usize, c: usize, n: us
         }
         if !s.out.is_null() {
             for (j, acc) in acc.iter().enumerate() {
-                S::store_n(s.out.add((i + j) * s.ld_out + c), *acc, n);
+                E::store_n(s.out.cast::<E>().add((i + j) * s.ld_out + c), *acc, n);
             }
         }
         if !s.relu_out.is_null() {
             for (j, acc) in acc.iter().enumerate() {
-                S::store_n(s.relu_out.add((i + j) * s.ld_relu + c), S::max(*acc, S::splat(0.0)), n);
+                let out = s.relu_out.cast::<E>().add((i + j) * s.ld_relu + c);
+                E::store_n(out, S::max(*acc, S::splat(0.0)), n);
             }
         }
     }
@@ -94,7 +102,7 @@ unsafe fn finish<S: Simd, const N: usize>(s: &Segment, i: usize, c: usize, n: us
 /// # Safety
 /// `s` describes memory valid for `d`; `x` is an output column of the segment; see [`Simd`].
 #[inline(always)]
-unsafe fn pixel<S: Simd>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usize) {
+unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usize) {
     // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias are padded.
     unsafe {
         let mut acc = S::load(s.bias.add(c));
@@ -108,7 +116,7 @@ unsafe fn pixel<S: Simd>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usiz
                 if ix >= d.input[1] {
                     continue;
                 }
-                let mut v = S::load_n(s.image.add((iy * d.input[1] + ix) * d.ld_in + c), n);
+                let mut v = E::load_n(s.image.cast::<E>().add((iy * d.input[1] + ix) * d.ld_in + c), n);
                 if d.input_relu {
                     v = S::max(v, S::splat(0.0));
                 }
@@ -116,7 +124,7 @@ unsafe fn pixel<S: Simd>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usiz
                 acc = S::fma(v, w, acc);
             }
         }
-        finish::<S, 1>(s, x - s.x[0], c, n, [acc]);
+        finish::<S, E, 1>(s, x - s.x[0], c, n, [acc]);
     }
 }
 
@@ -129,7 +137,7 @@ unsafe fn pixel<S: Simd>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usiz
 /// # Safety
 /// As [`pixel`], and the columns are interior; `STRIDE` and `DILATION` are those of `d`.
 #[inline(always)]
-unsafe fn group<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
+unsafe fn group<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
     d: &Depthwise,
     s: &Segment,
     x: usize,
@@ -149,10 +157,11 @@ unsafe fn group<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU:
             let bias = S::load(s.bias.add(c));
             let mut acc = [bias; GROUP];
             for ky in first..last {
-                let row = s.image.add((row(ky) * d.input[1] + x * STRIDE - d.pad[1]) * d.ld_in + c);
+                let row =
+                    s.image.cast::<E>().add((row(ky) * d.input[1] + x * STRIDE - d.pad[1]) * d.ld_in + c);
                 let mut v = [bias; 9];
                 for (j, v) in v.iter_mut().enumerate().take(columns) {
-                    *v = S::load_n(row.add(j * d.ld_in), n);
+                    *v = E::load_n(row.add(j * d.ld_in), n);
                     if RELU {
                         *v = S::max(*v, S::splat(0.0));
                     }
@@ -164,7 +173,7 @@ unsafe fn group<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU:
                     }
                 }
             }
-            finish::<S, GROUP>(s, x - s.x[0], c, n, acc);
+            finish::<S, E, GROUP>(s, x - s.x[0], c, n, acc);
         }
         c += S::LANES;
     }
@@ -175,7 +184,7 @@ unsafe fn group<S: Simd, const STRIDE: usize, const DILATION: usize, const RELU:
 /// # Safety
 /// The pointers of `s` are valid for what their fields describe under the geometry `d`; see [`Simd`].
 #[inline(always)]
-pub(super) unsafe fn segment<S: Simd>(d: &Depthwise, s: &Segment) {
+pub(super) unsafe fn segment<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment) {
     // Output columns whose taps all lie inside the input.
     let reach = (d.kernel[1] - 1) * d.dilation[1];
     let first = d.pad[1].div_ceil(d.stride[1]);
@@ -187,19 +196,19 @@ pub(super) unsafe fn segment<S: Simd>(d: &Depthwise, s: &Segment) {
         let mut done = [from, from];
         if d.kernel == [3, 3] && to - from >= GROUP {
             done = match (d.stride[1], d.dilation[1], d.input_relu) {
-                (1, 1, false) => groups(from, to, |x| group::<S, 1, 1, false>(d, s, x)),
-                (1, 1, true) => groups(from, to, |x| group::<S, 1, 1, true>(d, s, x)),
-                (2, 1, false) => groups(from, to, |x| group::<S, 2, 1, false>(d, s, x)),
-                (2, 1, true) => groups(from, to, |x| group::<S, 2, 1, true>(d, s, x)),
-                (1, 2, false) => groups(from, to, |x| group::<S, 1, 2, false>(d, s, x)),
-                (1, 2, true) => groups(from, to, |x| group::<S, 1, 2, true>(d, s, x)),
+                (1, 1, false) => groups(from, to, |x| group::<S, E, 1, 1, false>(d, s, x)),
+                (1, 1, true) => groups(from, to, |x| group::<S, E, 1, 1, true>(d, s, x)),
+                (2, 1, false) => groups(from, to, |x| group::<S, E, 2, 1, false>(d, s, x)),
+                (2, 1, true) => groups(from, to, |x| group::<S, E, 2, 1, true>(d, s, x)),
+                (1, 2, false) => groups(from, to, |x| group::<S, E, 1, 2, false>(d, s, x)),
+                (1, 2, true) => groups(from, to, |x| group::<S, E, 1, 2, true>(d, s, x)),
                 _ => done,
             };
         }
         for x in (s.x[0]..done[0]).chain(done[1]..s.x[1]) {
             let mut c = 0;
             while c < d.channels {
-                pixel::<S>(d, s, x, c, (d.channels - c).min(S::LANES));
+                pixel::<S, E>(d, s, x, c, (d.channels - c).min(S::LANES));
                 c += S::LANES;
             }
         }

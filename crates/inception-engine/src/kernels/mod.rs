@@ -6,15 +6,20 @@
 
 pub(crate) mod conv;
 pub(crate) mod depthwise;
+pub(crate) mod element;
 pub(crate) mod isa;
 pub(crate) mod pointwise;
 pub(crate) mod winograd;
 
 use conv::Tile;
 use depthwise::{Depthwise, Segment};
-use isa::Isa;
+use element::{Element, Stored};
+use half::bf16;
+use isa::{Isa, Simd};
 use pointwise::{Elementwise, Sum, Window};
 use winograd::{F43, F45, F47, One, TileIn, TileOut};
+
+use crate::Precision;
 
 /// Declares the Winograd transforms: the enum that names them, their table, and the dispatch on them.
 macro_rules! transforms {
@@ -33,10 +38,10 @@ macro_rules! transforms {
         /// # Safety
         /// As that function.
         #[inline(always)]
-        unsafe fn winograd_input<S: isa::Simd>(transform: Transform, t: &TileIn) {
+        unsafe fn winograd_input<S: Simd, E: Stored<S>>(transform: Transform, t: &TileIn) {
             match transform {
                 // SAFETY: the caller's promise, unchanged.
-                $(Transform::$variant => unsafe { winograd::input::<S, $y, $x>(t) },)*
+                $(Transform::$variant => unsafe { winograd::input::<S, E, $y, $x>(t) },)*
             }
         }
 
@@ -45,10 +50,10 @@ macro_rules! transforms {
         /// # Safety
         /// As that function.
         #[inline(always)]
-        unsafe fn winograd_output<S: isa::Simd>(transform: Transform, t: &TileOut) {
+        unsafe fn winograd_output<S: Simd, E: Stored<S>>(transform: Transform, t: &TileOut) {
             match transform {
                 // SAFETY: the caller's promise, unchanged.
-                $(Transform::$variant => unsafe { winograd::output::<S, $y, $x>(t) },)*
+                $(Transform::$variant => unsafe { winograd::output::<S, E, $y, $x>(t) },)*
             }
         }
     };
@@ -100,7 +105,7 @@ const fn spec<Y: winograd::Scheme, X: winograd::Scheme>(
     }
 }
 
-/// The kernels of one instruction set.
+/// The kernels of one instruction set for one precision: the type in which activations are stored.
 ///
 /// The safety contract of each entry is that of the generic function behind it, plus: the CPU has the instruction set,
 /// which is so whenever the table came from [`Kernels::of`].
@@ -110,80 +115,118 @@ pub(crate) struct Kernels {
     pub isa: Isa,
     /// Rows of pixels in a full convolution tile.
     pub rows: usize,
-    /// See [`conv`].
-    pub conv: unsafe fn(&Tile),
+    /// See [`conv`]: from and to `f32` (0) or the activations' type (1).
+    conv: [[unsafe fn(&Tile); 2]; 2],
+    /// The type in which activations are stored.
+    pub element: Element,
     /// See [`depthwise::segment`].
     pub depthwise: unsafe fn(&Depthwise, &Segment),
     /// See [`winograd::input`].
     pub winograd_input: unsafe fn(Transform, &TileIn),
     /// See [`winograd::output`].
     pub winograd_output: unsafe fn(Transform, &TileOut),
-    /// See [`pointwise::pool`].
-    pub pool: unsafe fn(&Window, *const f32, usize, [usize; 2], *const f32, *const f32, *mut f32),
+    /// See [`pointwise::pool`]: from activations to `f32` (0) or activations (1).
+    pool: [PoolKernel; 2],
     /// See [`pointwise::elementwise`].
     pub elementwise: unsafe fn(&Elementwise, usize),
     /// See [`pointwise::sum`].
     pub sum: unsafe fn(&Sum),
 }
 
+/// A pool's entry.
+pub(crate) type PoolKernel =
+    unsafe fn(&Window, *const u8, usize, [usize; 2], *const f32, *const f32, *mut u8);
+
 impl Kernels {
-    /// The table of `isa`, or `None` where this CPU cannot run it.
-    pub fn of(isa: Isa) -> Option<&'static Kernels> {
-        isa.available().then_some(match isa {
-            Isa::Portable => &portable::TABLE,
+    /// The table of `isa` for `precision`, or `None` where this CPU cannot run it.
+    pub fn of(isa: Isa, precision: Precision) -> Option<&'static Kernels> {
+        let usable = isa.available() && precision.missing(isa).is_none();
+        usable.then_some(match (isa, precision) {
+            (Isa::Portable, _) => &portable::TABLE,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => &avx2::TABLE,
+            (Isa::Avx2, _) => &avx2::TABLE,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => &avx512::TABLE,
+            (Isa::Avx512, Precision::F32) => &avx512::TABLE,
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Precision::Bf16) => &avx512_bf16::TABLE,
             #[cfg(not(target_arch = "x86_64"))]
             _ => &portable::TABLE,
         })
     }
+
+    /// The convolution kernel that reads `input` and writes `output`: `f32`, or what activations are stored as.
+    pub fn conv(&self, input: Element, output: Element) -> unsafe fn(&Tile) {
+        self.conv[usize::from(input == self.element)][usize::from(output == self.element)]
+    }
+
+    /// The pool kernel that reads activations and writes `output`.
+    pub fn pool(&self, output: Element) -> PoolKernel {
+        self.pool[usize::from(output == self.element)]
+    }
 }
 
-/// Compiles every kernel for one instruction set, in functions that carry its target features.
+/// An entry to [`conv`] that carries target features.
+macro_rules! conv {
+    ($name:ident, $simd:ty, $input:ty, $output:ty, $(#[$features:meta])*, [$($row:literal)*]) => {
+        $(#[$features])*
+        pub(super) unsafe fn $name(t: &Tile) {
+            conv::by_rows!($simd, $input, $output, t, $($row)*)
+        }
+    };
+}
+
+/// An entry to [`pointwise::pool`] that carries target features.
+macro_rules! pool {
+    ($name:ident, $simd:ty, $input:ty, $output:ty, $(#[$features:meta])*) => {
+        $(#[$features])*
+        pub(super) unsafe fn $name(
+            w: &Window,
+            image: *const u8,
+            y: usize,
+            x: [usize; 2],
+            bias: *const f32,
+            floor: *const f32,
+            out: *mut u8,
+        ) {
+            // SAFETY: the caller's promise, unchanged.
+            unsafe { pointwise::pool::<$simd, $input, $output>(w, image, y, x, bias, floor, out) }
+        }
+    };
+}
+
+/// Compiles every kernel for one instruction set and one type of activations, in functions that carry its target features.
+/// `$conv` and `$pool` are the table's fields, with the entries made here as `conv` and `pool`.
 macro_rules! table {
-    ($module:ident, $isa:expr, $simd:ty, $(#[$features:meta])*, rows $rows:literal: $($row:literal)*) => {
+    (
+        $module:ident, $isa:expr, $simd:ty, $stored:ty, $element:expr, $(#[$features:meta])*,
+        rows $rows:literal $row_counts:tt, conv $conv:expr, pool $pool:expr
+    ) => {
         mod $module {
             use super::*;
 
             // The safety contracts are those of the generic functions; see `Kernels`.
-            $(#[$features])*
-            unsafe fn conv(t: &Tile) {
-                conv::by_rows!($simd, t, $($row)*)
-            }
+            conv!(conv, $simd, $stored, $stored, $(#[$features])*, $row_counts);
+            pool!(pool, $simd, $stored, $stored, $(#[$features])*);
+
             $(#[$features])*
             unsafe fn depthwise(d: &Depthwise, s: &Segment) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe { depthwise::segment::<$simd>(d, s) }
+                unsafe { depthwise::segment::<$simd, $stored>(d, s) }
             }
             $(#[$features])*
             unsafe fn winograd_input(transform: Transform, t: &TileIn) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe { super::winograd_input::<$simd>(transform, t) }
+                unsafe { super::winograd_input::<$simd, $stored>(transform, t) }
             }
             $(#[$features])*
             unsafe fn winograd_output(transform: Transform, t: &TileOut) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe { super::winograd_output::<$simd>(transform, t) }
-            }
-            $(#[$features])*
-            unsafe fn pool(
-                w: &Window,
-                image: *const f32,
-                y: usize,
-                x: [usize; 2],
-                bias: *const f32,
-                floor: *const f32,
-                out: *mut f32,
-            ) {
-                // SAFETY: the caller's promise, unchanged.
-                unsafe { pointwise::pool::<$simd>(w, image, y, x, bias, floor, out) }
+                unsafe { super::winograd_output::<$simd, $stored>(transform, t) }
             }
             $(#[$features])*
             unsafe fn elementwise(e: &Elementwise, pixels: usize) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe { pointwise::elementwise::<$simd>(e, pixels) }
+                unsafe { pointwise::elementwise::<$simd, $stored>(e, pixels) }
             }
             $(#[$features])*
             unsafe fn sum(s: &Sum) {
@@ -193,12 +236,13 @@ macro_rules! table {
 
             pub(super) static TABLE: Kernels = Kernels {
                 isa: $isa,
+                element: $element,
                 rows: $rows,
-                conv,
+                conv: $conv,
                 depthwise,
                 winograd_input,
                 winograd_output,
-                pool,
+                pool: $pool,
                 elementwise,
                 sum,
             };
@@ -207,8 +251,31 @@ macro_rules! table {
 }
 
 // Row counts: accumulators, one panel row of weights and one broadcast fill the register file.
-table!(portable, Isa::Portable, isa::Portable, , rows 2: 1 2);
+table!(portable, Isa::Portable, isa::Portable, f32, Element::F32, ,
+    rows 2 [1 2], conv [[conv; 2]; 2], pool [pool; 2]);
 #[cfg(target_arch = "x86_64")]
-table!(avx2, Isa::Avx2, isa::Avx2, #[target_feature(enable = "avx2,fma")], rows 6: 1 2 3 4 5 6);
+table!(avx2, Isa::Avx2, isa::Avx2, f32, Element::F32, #[target_feature(enable = "avx2,fma")],
+    rows 6 [1 2 3 4 5 6], conv [[conv; 2]; 2], pool [pool; 2]);
 #[cfg(target_arch = "x86_64")]
-table!(avx512, Isa::Avx512, isa::Avx512, #[target_feature(enable = "avx512f")], rows 14: 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+table!(avx512, Isa::Avx512, isa::Avx512, f32, Element::F32, #[target_feature(enable = "avx512f")],
+    rows 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14], conv [[conv; 2]; 2], pool [pool; 2]);
+#[cfg(target_arch = "x86_64")]
+table!(avx512_bf16, Isa::Avx512, isa::Avx512, bf16, Element::Bf16,
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")],
+    rows 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+    conv [[avx512::conv, ends_bf16::first], [ends_bf16::last, conv]], pool [ends_bf16::pool, pool]);
+
+/// Where a network in `bf16` meets `f32`: its first and last convolutions, and the pool before the last.
+#[cfg(target_arch = "x86_64")]
+mod ends_bf16 {
+    use super::*;
+
+    conv!(first, isa::Avx512, f32, bf16,
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")],
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+    conv!(last, isa::Avx512, bf16, f32,
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")],
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+    pool!(pool, isa::Avx512, bf16, f32,
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]);
+}

@@ -1,5 +1,6 @@
 //! Pooling and elementwise kernels, vectorised over channels.
 
+use super::element::Stored;
 use super::isa::Simd;
 
 /// What a pooling window does with the pixels that it covers.
@@ -30,7 +31,7 @@ pub(crate) struct Window {
     pub pad_end: [usize; 2],
     /// Channels.
     pub channels: usize,
-    /// Floats from one input pixel to the next, and from one output pixel to the next.
+    /// Elements from one input pixel to the next, and from one output pixel to the next.
     pub ld: [usize; 2],
 }
 
@@ -39,14 +40,14 @@ pub(crate) struct Window {
 /// # Safety
 /// `image` is the first pixel of an input and `out` the row's pixel `x[0]`, both valid for the geometry `w`; see [`Simd`].
 #[inline(always)]
-pub(super) unsafe fn pool<S: Simd>(
+pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     w: &Window,
-    image: *const f32,
+    image: *const u8,
     y: usize,
     x: [usize; 2],
     bias: *const f32,
     floor: *const f32,
-    out: *mut f32,
+    out: *mut u8,
 ) {
     // The part of a window along one axis that lies inside the input, and its extent within the padded input.
     let span = |o: usize, axis: usize| {
@@ -73,14 +74,14 @@ pub(super) unsafe fn pool<S: Simd>(
                 let max = w.reduce == Reduce::Max;
                 let mut acc = S::splat(if max { f32::NEG_INFINITY } else { 0.0 });
                 for iy in y0..y1 {
-                    let row = image.add(iy * w.input[1] * w.ld[0] + c);
+                    let row = image.cast::<I>().add(iy * w.input[1] * w.ld[0] + c);
                     for ix in x0..x1 {
-                        let v = S::load_n(row.add(ix * w.ld[0]), n);
+                        let v = I::load_n(row.add(ix * w.ld[0]), n);
                         acc = if max { S::max(acc, v) } else { S::add(acc, v) };
                     }
                 }
                 let v = S::max(S::fma(acc, S::splat(scale), S::load(bias.add(c))), S::load(floor.add(c)));
-                S::store_n(out.add((x_out - x[0]) * w.ld[1] + c), v, n);
+                O::store_n(out.cast::<O>().add((x_out - x[0]) * w.ld[1] + c), v, n);
             }
             c += S::LANES;
         }
@@ -93,12 +94,12 @@ pub(crate) struct Elementwise {
     /// Channels of a pixel.
     pub channels: usize,
     /// First pixel of the first operand.
-    pub a: *const f32,
+    pub a: *const u8,
     /// First pixel of the second operand, or null.
-    pub b: *const f32,
+    pub b: *const u8,
     /// First pixel of the result.
-    pub out: *mut f32,
-    /// Floats from one pixel to the next in `a`, `b` and `out`.
+    pub out: *mut u8,
+    /// Elements from one pixel to the next in `a`, `b` and `out`.
     pub ld: [usize; 3],
     /// Factor of each channel, padded to a whole vector, or null for one.
     pub scale: *const f32,
@@ -113,14 +114,14 @@ pub(crate) struct Elementwise {
 /// # Safety
 /// `e` describes memory valid for that many pixels; see [`Simd`].
 #[inline(always)]
-pub(super) unsafe fn elementwise<S: Simd>(e: &Elementwise, pixels: usize) {
+pub(super) unsafe fn elementwise<S: Simd, E: Stored<S>>(e: &Elementwise, pixels: usize) {
     for p in 0..pixels {
         let mut c = 0;
         while c < e.channels {
             let n = (e.channels - c).min(S::LANES);
             // SAFETY: pixel p and channels c..c + n exist in each operand; scale and shift are padded.
             unsafe {
-                let mut v = S::load_n(e.a.add(p * e.ld[0] + c), n);
+                let mut v = E::load_n(e.a.cast::<E>().add(p * e.ld[0] + c), n);
                 if !e.scale.is_null() {
                     v = S::mul(v, S::load(e.scale.add(c)));
                 }
@@ -128,9 +129,9 @@ pub(super) unsafe fn elementwise<S: Simd>(e: &Elementwise, pixels: usize) {
                     v = S::add(v, S::load(e.shift.add(c)));
                 }
                 if !e.b.is_null() {
-                    v = S::add(v, S::load_n(e.b.add(p * e.ld[1] + c), n));
+                    v = S::add(v, E::load_n(e.b.cast::<E>().add(p * e.ld[1] + c), n));
                 }
-                S::store_n(e.out.add(p * e.ld[2] + c), S::max(v, S::splat(e.floor)), n);
+                E::store_n(e.out.cast::<E>().add(p * e.ld[2] + c), S::max(v, S::splat(e.floor)), n);
             }
             c += S::LANES;
         }

@@ -17,6 +17,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::element::Stored;
 use super::isa::Simd;
 
 /// The longest transform: F(4, 7) has ten points.
@@ -236,10 +237,10 @@ unsafe fn transform_output<S: Simd, T: Scheme>(m: [S::V; MAX_POINTS]) -> [S::V; 
 #[derive(Clone, Copy)]
 pub(crate) struct TileIn {
     /// First pixel of the tile's image.
-    pub image: *const f32,
+    pub image: *const u8,
     /// Input height and width.
     pub input: [usize; 2],
-    /// Floats from one pixel to the next.
+    /// Elements from one pixel to the next.
     pub ld: usize,
     /// Input row and column of the tile's first element; negative inside the padding.
     pub origin: [isize; 2],
@@ -265,8 +266,8 @@ pub(crate) struct TileOut {
     /// Lower bound of each channel, padded to a whole vector.
     pub floor: *const f32,
     /// The tile's first output pixel.
-    pub out: *mut f32,
-    /// Floats from one output pixel to the next, and from one output row to the next.
+    pub out: *mut u8,
+    /// Elements from one output pixel to the next, and from one output row to the next.
     pub ld: [usize; 2],
     /// Rows and columns of the tile that lie inside the output.
     pub valid: [usize; 2],
@@ -281,7 +282,7 @@ type Square<V> = [[MaybeUninit<V>; MAX_POINTS]; MAX_POINTS];
 /// # Safety
 /// `t` describes valid memory; see [`Simd`].
 #[inline(always)]
-pub(super) unsafe fn input<S: Simd, Y: Scheme, X: Scheme>(t: &TileIn) {
+pub(super) unsafe fn input<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme>(t: &TileIn) {
     let [y0, x0] = t.origin;
     let inside =
         y0 >= 0 && x0 >= 0 && y0 as usize + Y::POINTS <= t.input[0] && x0 as usize + X::POINTS <= t.input[1];
@@ -291,9 +292,9 @@ pub(super) unsafe fn input<S: Simd, Y: Scheme, X: Scheme>(t: &TileIn) {
         // SAFETY: the caller's promise; a tile that is not inside is clipped.
         unsafe {
             if inside && n == S::LANES {
-                input_channels::<S, Y, X, true>(t, c, n);
+                input_channels::<S, E, Y, X, true>(t, c, n);
             } else {
-                input_channels::<S, Y, X, false>(t, c, n);
+                input_channels::<S, E, Y, X, false>(t, c, n);
             }
         }
         c += S::LANES;
@@ -305,7 +306,11 @@ pub(super) unsafe fn input<S: Simd, Y: Scheme, X: Scheme>(t: &TileIn) {
 /// # Safety
 /// As [`input`].
 #[inline(always)]
-unsafe fn input_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &TileIn, c: usize, n: usize) {
+unsafe fn input_channels<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme, const FULL: bool>(
+    t: &TileIn,
+    c: usize,
+    n: usize,
+) {
     // SAFETY: elements outside the input are replaced by zero; channels c..c + n exist at each pixel and position;
     // the second half reads exactly the elements of the square that the first wrote.
     unsafe {
@@ -317,9 +322,9 @@ unsafe fn input_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &Ti
             for (j, d) in d.iter_mut().enumerate().take(X::POINTS) {
                 let x = (t.origin[1] + j as isize) as usize;
                 if FULL {
-                    *d = S::load(t.image.add((y * t.input[1] + x) * t.ld + c));
+                    *d = E::load_n(t.image.cast::<E>().add((y * t.input[1] + x) * t.ld + c), S::LANES);
                 } else if y < t.input[0] && x < t.input[1] {
-                    *d = S::load_n(t.image.add((y * t.input[1] + x) * t.ld + c), n);
+                    *d = E::load_n(t.image.cast::<E>().add((y * t.input[1] + x) * t.ld + c), n);
                 }
             }
             let d = transform_input::<S, X>(d);
@@ -346,7 +351,7 @@ unsafe fn input_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &Ti
 /// # Safety
 /// `t` describes valid memory; see [`Simd`].
 #[inline(always)]
-pub(super) unsafe fn output<S: Simd, Y: Scheme, X: Scheme>(t: &TileOut) {
+pub(super) unsafe fn output<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme>(t: &TileOut) {
     let inside = t.valid[0] >= Y::M && t.valid[1] >= X::M;
     let mut c = 0;
     while c < t.channels {
@@ -354,9 +359,9 @@ pub(super) unsafe fn output<S: Simd, Y: Scheme, X: Scheme>(t: &TileOut) {
         // SAFETY: the caller's promise; a tile that is not inside is clipped.
         unsafe {
             if inside && n == S::LANES {
-                output_channels::<S, Y, X, true>(t, c, n);
+                output_channels::<S, E, Y, X, true>(t, c, n);
             } else {
-                output_channels::<S, Y, X, false>(t, c, n);
+                output_channels::<S, E, Y, X, false>(t, c, n);
             }
         }
         c += S::LANES;
@@ -368,7 +373,11 @@ pub(super) unsafe fn output<S: Simd, Y: Scheme, X: Scheme>(t: &TileOut) {
 /// # Safety
 /// As [`output`].
 #[inline(always)]
-unsafe fn output_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &TileOut, c: usize, n: usize) {
+unsafe fn output_channels<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme, const FULL: bool>(
+    t: &TileOut,
+    c: usize,
+    n: usize,
+) {
     // SAFETY: channels c..c + n exist at each position and output pixel; pixels outside the output are skipped; the
     // second half reads exactly the elements of the square that the first wrote.
     unsafe {
@@ -393,11 +402,11 @@ unsafe fn output_channels<S: Simd, Y: Scheme, X: Scheme, const FULL: bool>(t: &T
             let row = transform_output::<S, X>(m);
             for (j, e) in row.iter().enumerate().take(X::M) {
                 let v = S::max(S::add(*e, bias), floor);
-                let out = t.out.wrapping_add(i * t.ld[1] + j * t.ld[0] + c);
+                let out = t.out.cast::<E>().wrapping_add(i * t.ld[1] + j * t.ld[0] + c);
                 if FULL {
-                    S::store_n(out, v, S::LANES);
+                    E::store_n(out, v, S::LANES);
                 } else if i < t.valid[0] && j < t.valid[1] {
-                    S::store_n(out, v, n);
+                    E::store_n(out, v, n);
                 }
             }
         }

@@ -1,17 +1,21 @@
 //! Direct convolution by pointer rows, with an optional prologue that makes the input while it is in cache.
 
+use half::bf16;
+
 use super::strassen::Strassen;
 use super::{CACHE, Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
 use crate::graph::Window;
 use crate::kernels::Kernels;
 use crate::kernels::conv::{NARROW, PANEL, Tile};
+use crate::kernels::element::Element;
 use crate::kernels::pointwise::Elementwise;
 use crate::memory::{Aligned, LINE, View};
 
-/// Weights packed for the micro-kernel: panels of 32 columns, the last one of 16 where that suffices.
+/// Weights packed for the micro-kernel: panels of 32 columns, the last one of 16 where that suffices. A float of a panel
+/// is one weight, or two of `bf16`.
 pub(crate) struct Panels {
     data: Aligned,
-    /// Rows of a panel: taps times channels.
+    /// Rows of a panel: taps times channels, or times pairs of channels.
     depth: usize,
     /// Columns that hold weights.
     pub columns: usize,
@@ -46,6 +50,31 @@ impl Panels {
             }
         }
         Panels { data, depth, columns }
+    }
+
+    /// As [`Panels::pack`], for columns of `taps` times `k` weights, as `element`. The last of an odd number of channels is
+    /// paired with zero.
+    pub fn pack_as(
+        element: Element,
+        [taps, k]: [usize; 2],
+        columns: usize,
+        weight: impl Fn(usize, usize) -> f32,
+    ) -> Self {
+        let pairs = k.div_ceil(element.group());
+        let weight = &weight;
+        match element {
+            Element::F32 => Panels::pack(taps * k, columns, |o| (0..taps * k).map(move |kk| weight(o, kk))),
+            Element::Bf16 => Panels::pack(taps * pairs, columns, |o| {
+                (0..taps * pairs).map(move |row| {
+                    let (tap, channel) = (row / pairs, row % pairs * 2);
+                    let bits = |channel: usize| {
+                        let w = if channel < k { weight(o, tap * k + channel) } else { 0.0 };
+                        u32::from(bf16::from_f32(w).to_bits())
+                    };
+                    f32::from_bits(bits(channel) | bits(channel + 1) << 16)
+                })
+            }),
+        }
     }
 
     /// Number of panels.
@@ -125,7 +154,7 @@ struct Split {
 }
 
 impl ConvStep {
-    /// Whether a row of the kernel is one contiguous run of floats in the input.
+    /// Whether a row of the kernel is one contiguous run of elements in the input.
     fn rows_are_contiguous(&self) -> bool {
         self.input.ld == self.channels
             && self.window.pad == [0; 2]
@@ -134,7 +163,7 @@ impl ConvStep {
             && matches!(self.prologue, Prologue::None)
     }
 
-    /// Kernel taps as the micro-kernel sees them, and floats at each.
+    /// Kernel taps as the micro-kernel sees them, and elements at each.
     fn taps(&self) -> (usize, usize) {
         let [height, width] = self.window.kernel;
         if self.rows_are_contiguous() {
@@ -162,7 +191,7 @@ impl ConvStep {
     /// Row tiles whose input fits the cache: they are gone over once for each panel.
     fn tiles_in_cache(&self, rows: usize) -> usize {
         let [sy, sx] = self.window.stride;
-        (CACHE / (self.channels * sy * sx * rows)).clamp(1, 64)
+        (CACHE * self.input.element.group() / (self.channels * sy * sx * rows)).clamp(1, 64)
     }
 
     fn split(&self, setting: &Setting) -> Split {
@@ -197,11 +226,10 @@ impl ConvStep {
     ///
     /// # Safety
     /// `table` holds `taps * n` pointers.
-    unsafe fn point(&self, context: &Context, rows: std::ops::Range<usize>, table: *mut *const f32) {
+    unsafe fn point(&self, context: &Context, rows: std::ops::Range<usize>, table: *mut *const u8) {
         let n = rows.len();
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.input_size;
-        let base = context.at(&self.input).cast_const();
         let (taps, _) = self.taps();
         let wide = taps == self.window.kernel[0] * self.window.kernel[1];
         let columns = if wide { self.window.kernel[1] } else { 1 };
@@ -214,9 +242,9 @@ impl ConvStep {
                     let ix = (x + kx * self.window.dilation[1]).wrapping_sub(self.window.pad[1]);
                     let inside = iy < ih && ix < iw;
                     let pointer = if inside {
-                        base.wrapping_add((image * ih * iw + iy * iw + ix) * self.input.ld)
+                        context.pixel(&self.input, image * ih * iw + iy * iw + ix).cast_const()
                     } else {
-                        context.zeros
+                        context.zeros.cast()
                     };
                     // SAFETY: tap ky * columns + kx < taps and r < n.
                     unsafe { *table.add((ky * columns + kx) * n + r) = pointer };
@@ -225,15 +253,15 @@ impl ConvStep {
         }
     }
 
-    /// Makes the input rows `rows` in scratch memory, `stride` floats apart.
+    /// Makes the input rows `rows` in scratch memory, `stride` elements apart.
     ///
     /// # Safety
-    /// As [`Step::run`]; `scratch` holds `rows.len() * stride` floats and no other task makes these rows.
+    /// As [`Step::run`]; `scratch` holds `rows.len() * stride` elements and no other task makes these rows.
     unsafe fn prepare(
         &self,
         context: &Context,
         rows: std::ops::Range<usize>,
-        scratch: *mut f32,
+        scratch: *mut u8,
         stride: usize,
     ) {
         match &self.prologue {
@@ -241,7 +269,7 @@ impl ConvStep {
             Prologue::Relu => {
                 let e = Elementwise {
                     channels: self.channels,
-                    a: context.at(&self.input).wrapping_add(rows.start * self.input.ld),
+                    a: context.pixel(&self.input, rows.start),
                     b: std::ptr::null(),
                     out: scratch,
                     ld: [self.input.ld, 0, stride],
@@ -273,7 +301,8 @@ impl Step for ConvStep {
         let siblings =
             if self.heads.len() > 1 { format!(", {} heads", self.heads.len()) } else { String::new() };
         let strassen = if self.strassen().is_some() { ", strassen" } else { "" };
-        format!("{kind}{prologue}{siblings}{strassen}")
+        let element = if self.input.element == Element::Bf16 { ", bf16" } else { "" };
+        format!("{kind}{prologue}{siblings}{strassen}{element}")
     }
 
     fn tasks(&self, setting: &Setting) -> usize {
@@ -297,27 +326,26 @@ impl Step for ConvStep {
         let table_size = taps * setting.kernels.rows;
         let copied_rows = self.largest_chunk(setting.kernels) * setting.kernels.rows;
         let tables =
-            context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 }).cast::<*const f32>();
+            context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 }).cast::<*const u8>();
         if copied {
             // SAFETY: the chunk has at most `copied_rows` rows, and only this task makes them (panels are not split).
-            unsafe { self.prepare(context, first_row..rows_end, context.scratch, stride) };
+            unsafe { self.prepare(context, first_row..rows_end, context.scratch.cast(), stride) };
         }
         if let Some((head, strassen)) = self.strassen() {
-            let base = context.at(&self.input).cast_const();
             let input = match self.prologue {
-                Prologue::None => (base.wrapping_add(first_row * self.input.ld), self.input.ld),
+                Prologue::None => (context.pixel(&self.input, first_row).cast_const().cast(), self.input.ld),
                 _ => (context.scratch.cast_const(), stride),
             };
-            let out = context.at(&head.out).wrapping_add(first_row * head.out.ld);
+            let out = context.pixel(&head.out, first_row);
             let scratch = context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 });
             // SAFETY: the chunk's input is complete, its rows of the output are this task's, and scratch memory behind
             // the copied rows is what `scratch` asks for.
-            unsafe { strassen.run(setting.kernels, input, rows_end - first_row, head, out, scratch) };
+            unsafe { strassen.run(setting.kernels, input, rows_end - first_row, head, out.cast(), scratch) };
             if let Some(view) = &head.residual {
                 let e = Elementwise {
                     channels: strassen.out_channels(),
                     a: out,
-                    b: context.at(view).wrapping_add(first_row * view.ld),
+                    b: context.pixel(view, first_row),
                     out,
                     ld: [head.out.ld, view.ld, head.out.ld],
                     scale: std::ptr::null(),
@@ -329,13 +357,14 @@ impl Step for ConvStep {
             }
             return;
         }
+        let (scratch, size) = (context.scratch.cast::<u8>(), self.input.element.size());
         for (i, t) in tiles.clone().enumerate() {
             let rows = tile_rows(t);
             let table = tables.wrapping_add(i * table_size);
             if copied {
                 for (r, row) in rows.enumerate() {
                     // SAFETY: a table holds `taps * rows` pointers; a copied input has one tap.
-                    unsafe { *table.add(r) = context.scratch.wrapping_add((row - first_row) * stride) };
+                    unsafe { *table.add(r) = scratch.wrapping_add((row - first_row) * stride * size) };
                 }
             } else {
                 // SAFETY: as above.
@@ -346,15 +375,16 @@ impl Step for ConvStep {
         let wanted = part(self.panels(), task % split.groups, split.groups);
         let mut number = 0;
         for head in &self.heads {
-            let out = context.at(&head.out);
             let Weights::Direct(panels) = &head.weights else { continue };
-            let residual = head.residual.as_ref().map(|view| (context.at(view).cast_const(), view.ld));
+            let multiply = setting.kernels.conv(self.input.element, head.out.element);
             for p in 0..panels.count() {
                 number += 1;
                 if !wanted.contains(&(number - 1)) {
                     continue;
                 }
                 let panel = panels.get(p);
+                let out = head.out.from_channel(panel.first);
+                let residual = head.residual.map(|view| view.from_channel(panel.first));
                 for (i, t) in tiles.clone().enumerate() {
                     let rows = tile_rows(t);
                     let tile = Tile {
@@ -367,16 +397,15 @@ impl Step for ConvStep {
                         valid: panel.valid,
                         bias: head.epilogue.bias.as_ptr().wrapping_add(panel.first),
                         floor: head.epilogue.floor.as_ptr().wrapping_add(panel.first),
-                        residual: residual.map_or(std::ptr::null(), |(residual, ld)| {
-                            residual.wrapping_add(rows.start * ld + panel.first)
-                        }),
-                        ld_residual: residual.map_or(0, |(_, ld)| ld),
-                        out: out.wrapping_add(rows.start * head.out.ld + panel.first),
-                        ld_out: head.out.ld,
+                        residual: residual
+                            .map_or(std::ptr::null(), |view| context.pixel(&view, rows.start).cast_const()),
+                        ld_residual: residual.map_or(0, |view| view.ld),
+                        out: context.pixel(&out, rows.start),
+                        ld_out: out.ld,
                     };
                     // SAFETY: the table points into the complete input (or zeros, or scratch), the panel holds taps * k
                     // rows, and these rows and columns of the output belong to this task alone.
-                    unsafe { (setting.kernels.conv)(&tile) };
+                    unsafe { multiply(&tile) };
                 }
             }
         }

@@ -47,7 +47,7 @@ impl DepthwiseWeights {
     }
 
     /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`: an address for the first
-    /// of them, floats from one to the next, and whether to clamp at zero there.
+    /// of them, elements from one to the next, and whether to clamp at zero there.
     ///
     /// # Safety
     /// As [`Step::run`]; no other task writes these pixels of `stored`, and `copy` has room for them.
@@ -57,18 +57,20 @@ impl DepthwiseWeights {
         input: &View,
         rows: std::ops::Range<usize>,
         stored: Option<&View>,
-        copy: Option<(*mut f32, usize, bool)>,
+        copy: Option<(*mut u8, usize, bool)>,
     ) {
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.geometry.input;
+        let size = input.element.size();
         let mut row = rows.start;
         while row < rows.end {
             let (image, pixel) = (row / (oh * ow), row % (oh * ow));
             let (y, x) = (pixel / ow, pixel % ow);
             let end = (x + rows.end - row).min(ow);
             let null = std::ptr::null_mut();
-            let copied = copy.map(|(p, ld, clamp)| (p.wrapping_add((row - rows.start) * ld), ld, clamp));
-            let stored = stored.map(|view| (context.at(view).wrapping_add(row * view.ld), view.ld));
+            let copied =
+                copy.map(|(p, ld, clamp)| (p.wrapping_add((row - rows.start) * ld * size), ld, clamp));
+            let stored = stored.map(|view| (context.pixel(view, row), view.ld));
             // An unclamped copy is the plain output; it needs the second slot only if the tensor is stored as well.
             let (out, relu_out) = match (stored, copied) {
                 (Some(out), Some((p, ld, true))) => (out, (p, ld)),
@@ -77,10 +79,9 @@ impl DepthwiseWeights {
                 (None, Some((p, ld, false))) => ((p, ld), (null, 0)),
                 (None, None) => ((null, 0), (null, 0)),
             };
-            let residual =
-                self.residual.as_ref().map(|view| (context.at(view).wrapping_add(row * view.ld), view.ld));
+            let residual = self.residual.as_ref().map(|view| (context.pixel(view, row), view.ld));
             let segment = Segment {
-                image: context.at(input).wrapping_add(image * ih * iw * input.ld),
+                image: context.pixel(input, image * ih * iw),
                 y,
                 x: [x, end],
                 weights: self.weights.as_ptr(),
@@ -101,9 +102,9 @@ impl DepthwiseWeights {
                     // SAFETY: both hold this pixel's channels, which were just written to `from`.
                     unsafe {
                         std::ptr::copy_nonoverlapping(
-                            from.wrapping_add(i * from_ld),
-                            to.wrapping_add(i * to_ld),
-                            self.geometry.channels,
+                            from.wrapping_add(i * from_ld * size),
+                            to.wrapping_add(i * to_ld * size),
+                            self.geometry.channels * size,
                         );
                     }
                 }

@@ -1,7 +1,10 @@
 //! The two ends: planes to pixels and back.
 
 use super::{Context, Setting, Step, part, parts};
+use half::bf16;
+
 use crate::graph::Shape;
+use crate::kernels::element::Element;
 use crate::memory::View;
 
 /// Copies the images into the arena, from channel planes to pixels, with zeros around.
@@ -30,7 +33,7 @@ impl Step for InputStep {
         for row in part(context.setting.n * self.stored.height, task, self.tasks(&context.setting)) {
             let (n, stored_y) = (row / self.stored.height, row % self.stored.height);
             let y = stored_y.wrapping_sub(self.pad[0]);
-            let out = context.at(&self.out).wrapping_add(row * self.stored.width * self.out.ld);
+            let out = context.pixel(&self.out, row * self.stored.width);
             let image = context.input.wrapping_add(n * self.image.len());
             for stored_x in 0..self.stored.width {
                 let x = stored_x.wrapping_sub(self.pad[1]);
@@ -43,7 +46,11 @@ impl Step for InputStep {
                         } else {
                             0.0
                         };
-                        *out.add(stored_x * self.out.ld + c) = value;
+                        let index = stored_x * self.out.ld + c;
+                        match self.out.element {
+                            Element::F32 => *out.cast::<f32>().add(index) = value,
+                            Element::Bf16 => *out.cast::<bf16>().add(index) = bf16::from_f32(value),
+                        }
                     }
                 }
             }
@@ -70,12 +77,18 @@ impl Step for OutputStep {
 
     unsafe fn run(&self, task: usize, context: &Context) {
         let (pixels, channels) = (self.shape.pixels(), self.shape.channels);
-        let image = context.at(&self.input).wrapping_add(task * pixels * self.input.ld);
+        let image = context.pixel(&self.input, task * pixels).cast_const();
         let out = context.output.wrapping_add(task * self.shape.len());
         for p in 0..pixels {
             for c in 0..channels {
                 // SAFETY: the result is complete, and each image of the output belongs to one task.
-                unsafe { *out.add(c * pixels + p) = *image.add(p * self.input.ld + c) };
+                unsafe {
+                    let index = p * self.input.ld + c;
+                    *out.add(c * pixels + p) = match self.input.element {
+                        Element::F32 => *image.cast::<f32>().add(index),
+                        Element::Bf16 => (*image.cast::<bf16>().add(index)).to_f32(),
+                    };
+                }
             }
         }
     }

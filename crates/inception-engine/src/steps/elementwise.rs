@@ -39,16 +39,15 @@ impl Step for ElementwiseStep {
 
     unsafe fn run(&self, task: usize, context: &Context) {
         let pixels = part(self.pixels(context.setting.n), task, self.tasks(&context.setting));
-        let at = |view: &View| context.at(view).wrapping_add(pixels.start * view.ld);
-        let null = std::ptr::null();
+        let at = |view: &View| context.pixel(view, pixels.start);
         let e = Elementwise {
             channels: self.channels,
             a: at(&self.a),
-            b: self.b.as_ref().map_or(null, |view| at(view).cast_const()),
+            b: self.b.as_ref().map_or(std::ptr::null(), |view| at(view).cast_const()),
             out: at(&self.out),
             ld: [self.a.ld, self.b.map_or(0, |view| view.ld), self.out.ld],
-            scale: self.affine.as_ref().map_or(null, |[scale, _]| scale.as_ptr()),
-            shift: self.affine.as_ref().map_or(null, |[_, shift]| shift.as_ptr()),
+            scale: self.affine.as_ref().map_or(std::ptr::null(), |[scale, _]| scale.as_ptr()),
+            shift: self.affine.as_ref().map_or(std::ptr::null(), |[_, shift]| shift.as_ptr()),
             floor: if self.relu { 0.0 } else { f32::NEG_INFINITY },
         };
         // SAFETY: the operands are complete; these pixels of the result belong to this task alone.

@@ -59,9 +59,9 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The first channel of a view's pixel 0 of image 0.
-    pub fn at(&self, view: &View) -> *mut f32 {
-        self.arena.wrapping_add(view.start(self.setting.n))
+    /// The first channel of a view's pixel, counted through the batch.
+    pub fn pixel(&self, view: &View, pixel: usize) -> *mut u8 {
+        self.arena.cast::<u8>().wrapping_add(view.at(self.setting.n, pixel))
     }
 }
 

@@ -64,12 +64,12 @@ impl Step for PoolStep {
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.geometry.input;
         for row in part(self.rows(context.setting.n), task, self.tasks(&context.setting)) {
-            let image = context.at(&self.input).wrapping_add(row / oh * ih * iw * self.input.ld);
-            let out = context.at(&self.out).wrapping_add(row * ow * self.out.ld);
+            let image = context.pixel(&self.input, row / oh * ih * iw);
+            let out = context.pixel(&self.out, row * ow);
             let Epilogue { bias, floor } = &self.epilogue;
             // SAFETY: the input is complete; this output row belongs to this task alone.
             unsafe {
-                (context.setting.kernels.pool)(
+                (context.setting.kernels.pool(self.out.element))(
                     &self.geometry,
                     image,
                     row % oh,

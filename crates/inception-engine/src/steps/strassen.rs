@@ -8,6 +8,7 @@
 use super::conv::{Head, Panels};
 use crate::kernels::Kernels;
 use crate::kernels::conv::Tile;
+use crate::kernels::element::Element;
 use crate::kernels::pointwise::{Elementwise, Sum};
 use crate::memory::LINE;
 use crate::steps::{Epilogue, part};
@@ -117,13 +118,14 @@ impl Strassen {
                 None => (target.temporary, ldt, &self.plain, 0),
             };
             let tiles = half.div_ceil(kernels.rows);
-            let mut pointers = [std::ptr::null::<f32>(); 32];
+            let mut pointers = [std::ptr::null::<u8>(); 32];
+            let product = kernels.conv(Element::F32, Element::F32);
             for p in 0..self.weights[index].count() {
                 let panel = self.weights[index].get(p);
                 for t in 0..tiles {
                     let rows = part(half, t, tiles);
                     for (pointer, row) in pointers.iter_mut().zip(rows.clone()) {
-                        *pointer = a.start.wrapping_add(row * a.ld);
+                        *pointer = a.start.wrapping_add(row * a.ld).cast();
                     }
                     let at = |p: *mut f32| {
                         if p.is_null() { p } else { p.wrapping_add(rows.start * ldt + panel.first) }
@@ -138,13 +140,13 @@ impl Strassen {
                         valid: panel.valid,
                         bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),
                         floor: epilogue.floor.as_ptr().wrapping_add(first + panel.first),
-                        residual: at(target.plus),
+                        residual: at(target.plus).cast(),
                         ld_residual: ldt,
-                        out: out.wrapping_add(rows.start * ld_out + panel.first),
+                        out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
                         ld_out,
                     };
                     // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and columns.
-                    unsafe { (kernels.conv)(&tile) };
+                    unsafe { product(&tile) };
                 }
             }
         };
@@ -155,9 +157,9 @@ impl Strassen {
         let combine = |out: *mut f32, ld_out: usize, shift: *const f32, floor: f32| {
             let e = Elementwise {
                 channels: self.width,
-                a: x,
-                b: y,
-                out,
+                a: x.cast(),
+                b: y.cast(),
+                out: out.cast(),
                 ld: [ldt, ldt, ld_out],
                 scale: std::ptr::null(),
                 shift,

@@ -5,6 +5,7 @@ use super::conv::Panels;
 use super::{Context, Epilogue, Setting, Step, part};
 use crate::graph::Conv;
 use crate::kernels::conv::{PANEL, Tile};
+use crate::kernels::element::Element;
 use crate::kernels::winograd::{TileIn, TileOut, weight_transform};
 use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{LINE, View};
@@ -153,7 +154,7 @@ impl Step for WinogradStep {
             let corner =
                 |t: usize, axis: usize| (t * self.spec.outputs[axis]) as isize - self.pad[axis] as isize;
             let tile = TileIn {
-                image: context.at(&self.input).wrapping_add(image * ih * iw * self.input.ld),
+                image: context.pixel(&self.input, image * ih * iw),
                 input: self.input_size,
                 ld: self.input.ld,
                 origin: [corner(ty, 0), corner(tx, 1)],
@@ -166,14 +167,15 @@ impl Step for WinogradStep {
         }
 
         let row_tiles = count.div_ceil(kernels.rows);
-        let mut rows = [std::ptr::null::<f32>(); 32];
+        let multiply = kernels.conv(Element::F32, Element::F32);
+        let mut rows = [std::ptr::null::<u8>(); 32];
         for (p, weights) in self.weights.iter().enumerate() {
             for index in panels.clone() {
                 let panel = weights.get(index);
                 for r in 0..row_tiles {
                     let range = part(count, r, row_tiles);
                     for (pointer, i) in rows.iter_mut().zip(range.clone()) {
-                        *pointer = v.wrapping_add(p * pv + i * lv);
+                        *pointer = v.wrapping_add(p * pv + i * lv).cast();
                     }
                     let tile = Tile {
                         rows: rows.as_ptr(),
@@ -187,11 +189,11 @@ impl Step for WinogradStep {
                         floor: self.plain.floor.as_ptr(),
                         residual: std::ptr::null(),
                         ld_residual: 0,
-                        out: m.wrapping_add(p * pm + range.start * lm + panel.first - first),
+                        out: m.wrapping_add(p * pm + range.start * lm + panel.first - first).cast(),
                         ld_out: lm,
                     };
                     // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
-                    unsafe { (kernels.conv)(&tile) };
+                    unsafe { multiply(&tile) };
                 }
             }
         }
@@ -206,7 +208,7 @@ impl Step for WinogradStep {
                 channels: out_channels,
                 bias: self.epilogue.bias.as_ptr().wrapping_add(first),
                 floor: self.epilogue.floor.as_ptr().wrapping_add(first),
-                out: context.at(&self.out).wrapping_add(pixel * self.out.ld + first),
+                out: context.pixel(&self.out.from_channel(first), pixel),
                 ld: [self.out.ld, self.out.ld * ow],
                 valid: [oh - y, ow - x],
             };

@@ -1,0 +1,58 @@
+//! The numbers that a compiled model computes in.
+
+use std::fmt;
+
+use crate::Isa;
+
+/// What activations and weights are kept as. Sums are `f32` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// `f32` throughout.
+    #[default]
+    F32,
+    /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the multiply-adds a
+    /// second. The first convolution and the classifier stay in `f32`.
+    Bf16,
+}
+
+impl Precision {
+    /// Both.
+    pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+    /// What of the CPU or of `isa` stands against it, or `None` where it can be used.
+    pub fn missing(self, isa: Isa) -> Option<&'static str> {
+        if self == Precision::F32 {
+            return None;
+        }
+        if isa != Isa::Avx512 && Isa::Avx512.available() {
+            return Some("is for AVX-512 only, and another instruction set was asked for");
+        }
+        #[cfg(target_arch = "x86_64")]
+        // The byte and word instructions and the short vectors came long before; only a hypervisor could take them away.
+        for (there, reason) in [
+            (is_x86_feature_detected!("avx512f"), "needs a CPU with AVX-512 (avx512f)"),
+            (is_x86_feature_detected!("avx512bw"), "needs AVX-512's byte and word instructions (avx512bw)"),
+            (is_x86_feature_detected!("avx512vl"), "needs AVX-512 for short vectors (avx512vl)"),
+            (is_x86_feature_detected!("avx512bf16"), "needs AVX-512's bf16 dot products (avx512bf16)"),
+        ] {
+            if !there {
+                return Some(reason);
+            }
+        }
+        (!cfg!(target_arch = "x86_64")).then_some("needs AVX-512's bf16 dot products, which are x86-64's")
+    }
+
+    /// The name that `--precision` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
