@@ -72,6 +72,18 @@ impl fmt::Display for Precision {
     }
 }
 
+impl Precision {
+    /// The precision, where `device` has it.
+    pub fn on(self, device: DeviceKind) -> anyhow::Result<inception_bench::Precision> {
+        match (self, device) {
+            (Self::F32, _) => Ok(inception_bench::Precision::F32),
+            (Self::Bf16, DeviceKind::Engine) => Ok(inception_bench::Precision::Bf16),
+            (Self::F16, DeviceKind::Engine) => bail!("the engine computes in f32 and bf16, not in f16"),
+            _ => bail!("the {device} device computes in f32 only; leave --precision out"),
+        }
+    }
+}
+
 /// Where and how a network runs.
 #[derive(Args)]
 pub struct DeviceArgs {
@@ -81,8 +93,8 @@ pub struct DeviceArgs {
     /// Keep the engine to algorithms that add and multiply as the network is written, without Winograd
     #[arg(long)]
     exact: bool,
-    /// Numbers to compute in
-    #[arg(long, value_enum, default_value = "f32")]
+    /// Numbers to compute in: f32, or bf16 on the engine, where the CPU has AVX512-BF16
+    #[arg(long, value_enum, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -96,9 +108,7 @@ impl DeviceArgs {
     /// Makes the process compute as asked for, and says how; to be called once, before anything computes.
     pub fn apply(&self) -> anyhow::Result<RunOptions> {
         self.device.open()?;
-        if self.precision != Precision::F32 {
-            bail!("the {} device computes in f32 only; leave --precision out", self.device);
-        }
+        let precision = self.precision.on(self.device)?;
         if let Some(threads) = self.threads {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
             pool.build_global().context("starting the threads")?;
@@ -107,6 +117,7 @@ impl DeviceArgs {
             device: self.device,
             threads: self.threads.map_or(0, usize::from),
             exact: self.exact,
+            precision,
         })
     }
 }

@@ -52,7 +52,8 @@ impl Bench {
         let on = Circumstances {
             device: options.device.to_string(),
             threads,
-            peak_gflops: peak_gflops(threads),
+            precision: options.precision,
+            peak_gflops: peak_gflops(threads, options.precision),
             regime: Regime::here(),
         };
         eprintln!("{}", describe(&on));
@@ -167,9 +168,9 @@ fn describe(on: &Circumstances) -> String {
     let commit = commit.as_deref().unwrap_or("unknown");
     let governor = governor.as_deref().unwrap_or("unknown");
     format!(
-        "{cpu} ({instruction_set}), {} threads, peak {:.0} GFLOP/s measured, governor {governor}; device {}, f32, \
+        "{cpu} ({instruction_set}), {} threads, peak {:.0} GFLOP/s measured, governor {governor}; device {}, {}, \
          random weights; inception {version}, commit {commit}",
-        on.threads, on.peak_gflops, on.device
+        on.threads, on.peak_gflops, on.device, on.precision
     )
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use inception_bench::{
-    Details, EvalOptions, EvalReport, EvalSettings, Predictor, Progress, Shard, StateFile, Tally, Weights,
-    dataset_hash, evaluate, file_hash, merge,
+    Details, EvalOptions, EvalReport, EvalSettings, Precision, Predictor, Progress, Shard, StateFile, Tally,
+    Weights, dataset_hash, evaluate, file_hash, merge,
 };
 use inception_data::{Arithmetic, Dataset, DatasetOptions, Encounters, Preprocessing, Resampler};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -269,7 +269,15 @@ impl Run {
                     Weights::Random { seed } => format!("random, seed {seed}"),
                     Weights::File(path) => file_hash(path).with_context(|| path.display().to_string())?,
                 },
-                device: format!("{}{}", run_options.device, if run_options.exact { ", exact" } else { "" }),
+                device: format!(
+                    "{}{}{}",
+                    run_options.device,
+                    if run_options.exact { ", exact" } else { "" },
+                    match run_options.precision {
+                        Precision::F32 => "",
+                        Precision::Bf16 => ", bf16",
+                    }
+                ),
                 preprocessing,
                 dataset: dataset_hash(&dataset),
                 pictures: dataset.len(),

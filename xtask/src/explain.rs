@@ -6,7 +6,7 @@ use clap::Args;
 use inception_bench::{DeviceKind, Row, RunOptions, Runner};
 use serde::Serialize;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, Precision};
 
 #[derive(Args)]
 pub struct Explain {
@@ -15,6 +15,9 @@ pub struct Explain {
     /// Keep to algorithms that add and multiply as the network is written, without Winograd
     #[arg(long)]
     exact: bool,
+    /// Precision to compute in: f32, or bf16 where the CPU has AVX512-BF16
+    #[arg(long, value_enum, value_name = "NUMBERS", default_value = "f32")]
+    precision: Precision,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +40,8 @@ impl Explain {
         let mut nodes = Vec::new();
         for spec in &self.models.models {
             let network = spec.config().init(&DeviceKind::Engine.open()?)?;
-            let options = RunOptions { exact: self.exact, ..RunOptions::default() };
+            let precision = self.precision.on(DeviceKind::Engine)?;
+            let options = RunOptions { exact: self.exact, precision, ..RunOptions::default() };
             let runner = Runner::new(network, [spec.input_size; 2], &options)?;
             let Some(compiled) = runner.compiled() else { continue };
             if self.json {
@@ -57,7 +61,7 @@ impl Explain {
             let waves = compiled.waves();
             writeln!(
                 out,
-                "{}: {isa}, activations of one image {arena:.1} MB, {waves} meetings of the threads",
+                "{}: {isa}, {precision}, activations of one image {arena:.1} MB, {waves} meetings of the threads",
                 spec.name
             )?;
             for row in compiled.explain() {

@@ -231,6 +231,9 @@ fn bad_arguments() {
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "cuda"]);
     assert!(errors.contains("this build has no `cuda` device"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
+    assert!(errors.contains("f32 and bf16"), "{errors}");
+    let bf16_on_flex = ["--random-weights", "--precision", "bf16", "--device", "flex"];
+    let errors = predict(&[&["--model", "GoogLeNet"][..], &bf16_on_flex].concat());
     assert!(errors.contains("f32 only"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--threads", "0"]);
     assert!(errors.contains("--threads"), "{errors}");

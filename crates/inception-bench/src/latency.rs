@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use inception_engine::Precision;
 use inception_nn::{LATENCY_BATCHES, ModelSpec};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,8 @@ impl LatencyRow {
 pub struct Circumstances {
     /// The device's name.
     pub device: String,
+    /// Numbers computed in.
+    pub precision: Precision,
     /// CPU threads.
     pub threads: usize,
     /// What [`peak_gflops`](crate::peak_gflops) gave on them.
@@ -111,7 +114,7 @@ pub fn latency(
     Ok(LatencyRow {
         model: spec.name.to_owned(),
         device: on.device.clone(),
-        precision: "f32".to_owned(),
+        precision: on.precision.to_string(),
         batch,
         threads: on.threads,
         median_ms: ms(sample.median()),

@@ -36,7 +36,7 @@ pub use eval::{
 pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use eval_state::StateFile;
-pub use inception_engine::Row;
+pub use inception_engine::{Isa, Precision, Row};
 pub use latency::{Circumstances, LatencyRow, latency, latency_csv, noise, reference_ms};
 pub use machine::{Regime, cores, peak_gflops, peak_memory_mb, reset_peak_memory};
 pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
+use inception_engine::{Isa, Precision};
 use serde::{Deserialize, Serialize};
 
 /// The circumstances of a timing.
@@ -35,7 +36,7 @@ impl Regime {
         Self {
             cpu: cpu.unwrap_or(std::env::consts::ARCH).to_owned(),
             cores: cores(),
-            instruction_set: inception_engine::Isa::best().name().to_owned(),
+            instruction_set: Isa::best().name().to_owned(),
             governor: governor.ok().map(|governor| governor.trim().to_owned()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
@@ -117,11 +118,32 @@ fma_loop!(multiply_adds_avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, 16);
 #[cfg(target_arch = "x86_64")]
 fma_loop!(multiply_adds_avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, 8);
 
+/// As `fma_loop!`, of pairs of `bf16`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply_adds_bf16() -> f64 {
+    use std::arch::x86_64::{_mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps};
+    const SUMS: usize = 12;
+    let half = _mm512_set1_ps(black_box(0.5));
+    let factor = _mm512_cvtne2ps_pbh(half, half);
+    let mut sums = [half; SUMS];
+    for _ in 0..TURNS {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, factor, factor);
+        }
+    }
+    black_box(sums);
+    (TURNS * SUMS * 32) as f64
+}
+
 /// One thread's loop, with the widest instructions that there are.
-fn multiply_adds() -> f64 {
+fn multiply_adds(precision: Precision) -> f64 {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
-    if is_x86_feature_detected!("avx512f") {
+    if precision == Precision::Bf16 && precision.missing(Isa::best()).is_none() {
+        // SAFETY: the CPU has the features, as just asked.
+        return unsafe { multiply_adds_bf16() };
+    } else if is_x86_feature_detected!("avx512f") {
         // SAFETY: the CPU has the feature, as just asked.
         return unsafe { multiply_adds_avx512() };
     } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -141,13 +163,13 @@ fn multiply_adds() -> f64 {
 }
 
 /// What this machine can do at most: floating-point operations a second, in units of 10^9, of `threads` loops of
-/// multiply-adds (two operations each) that touch no memory. The best of ten.
-pub fn peak_gflops(threads: usize) -> f64 {
+/// multiply-adds (two operations each) in `precision` that touch no memory. The best of ten.
+pub fn peak_gflops(threads: usize, precision: Precision) -> f64 {
     let once = || {
         let start = Instant::now();
         let adds: f64 = thread::scope(|scope| {
-            let loops: Vec<_> = (1..threads).map(|_| scope.spawn(multiply_adds)).collect();
-            let own = multiply_adds();
+            let loops: Vec<_> = (1..threads).map(|_| scope.spawn(|| multiply_adds(precision))).collect();
+            let own = multiply_adds(precision);
             own + loops.into_iter().map(|l| l.join().unwrap_or(0.0)).sum::<f64>()
         });
         2.0 * adds / start.elapsed().as_secs_f64() / 1e9
@@ -167,8 +189,10 @@ mod tests {
 
     #[test]
     fn the_peak_is_that_of_a_machine() {
-        let peak = peak_gflops(1);
-        assert!((0.5..2000.0).contains(&peak), "{peak} GFLOP/s on one core");
+        for precision in Precision::ALL {
+            let peak = peak_gflops(1, precision);
+            assert!((0.5..2000.0).contains(&peak), "{peak} GFLOP/s on one core in {precision}");
+        }
     }
 
     #[test]

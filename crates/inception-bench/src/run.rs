@@ -1,7 +1,7 @@
 //! A network on a device, eager or compiled: floats in, logits out.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use inception_engine::{Compiled, Options};
+use inception_engine::{Compiled, Options, Precision};
 use inception_nn::Network;
 
 use crate::{DeviceKind, Error};
@@ -15,12 +15,14 @@ pub struct RunOptions {
     pub threads: usize,
     /// Keep the engine to algorithms that add and multiply as the network is written: no Winograd.
     pub exact: bool,
+    /// What the engine computes in; the eager devices compute in `f32`.
+    pub precision: Precision,
 }
 
 impl Default for RunOptions {
     /// The engine on all cores.
     fn default() -> Self {
-        Self { device: DeviceKind::Engine, threads: 0, exact: false }
+        Self { device: DeviceKind::Engine, threads: 0, exact: false, precision: Precision::F32 }
     }
 }
 
@@ -50,8 +52,8 @@ impl Runner {
         let kind = options.device;
         let backend = match kind {
             DeviceKind::Engine => {
-                let compile =
-                    Options { threads: options.threads, exact: options.exact, ..Options::default() };
+                let RunOptions { threads, exact, precision, .. } = *options;
+                let compile = Options { threads, exact, precision, ..Options::default() };
                 let [height, width] = input;
                 let compiled =
                     Compiled::new(&network, |net, x| net.forward(x), [3, height, width], &compile)?;

@@ -4,6 +4,8 @@
 //! - `bench profile MODEL THREADS BATCH`: where the time goes, against the measured multiply-add peak.
 //! - `bench serve`: reads `MODEL THREADS BATCH RUNS` lines, answers each with the times of that many runs in milliseconds;
 //!   `compare.py` drives it to alternate with other runtimes.
+//!
+//! Options are environment variables: `PRECISION` (`f32` or `bf16`), `EXACT`, `SLICE`.
 #![allow(clippy::unwrap_used)] // A tool for developers: a failure should stop it.
 
 use std::collections::HashMap;
@@ -11,23 +13,30 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use inception_engine::graph::{Conv, Graph, Op, Window};
-use inception_engine::{Compiled, Options, Shape};
+use inception_engine::graph::{Conv, Graph, Op, Pool, PoolKind, Window};
+use inception_engine::{Compiled, Options, Precision, Shape};
+
+/// What `PRECISION` names.
+fn precision() -> Precision {
+    let name = std::env::var("PRECISION").unwrap_or("f32".into());
+    Precision::ALL.into_iter().find(|precision| precision.name() == name).unwrap()
+}
 
 fn compile(name: &str, threads: usize) -> Compiled {
     let spec = inception_nn::model(name).unwrap();
     let network = spec.config().with_seed(7).init(&Device::flex()).unwrap();
     let exact = std::env::var_os("EXACT").is_some();
     let slice = std::env::var("SLICE").map_or(0, |slice| slice.parse().unwrap());
-    let options = Options { threads, exact, slice, ..Options::default() };
+    let options = Options { threads, exact, slice, precision: precision(), ..Options::default() };
     let start = Instant::now();
     let size = spec.input_size;
     let model = Compiled::new(&network, |network, x| network.forward(x), [3, size, size], &options).unwrap();
     let compiled = start.elapsed();
     model.run(&images(&model, 1), 1).unwrap();
     eprintln!(
-        "{name}: {} on {threads} threads, compiled in {:.0} ms, first answer after {:.0} ms, {} waves, arena {:.1} MB, slices of {}",
+        "{name}: {}, {} on {threads} threads, compiled in {:.0} ms, first answer after {:.0} ms, {} waves, arena {:.1} MB, slices of {}",
         model.isa(),
+        model.precision(),
         compiled.as_secs_f64() * 1e3,
         start.elapsed().as_secs_f64() * 1e3,
         model.waves(),
@@ -71,8 +80,17 @@ fn peak(threads: usize) -> f64 {
         relu: false,
     };
     graph.nodes[0].shape = Shape::new(1, pixels, channels);
-    graph.add("peak", Op::Conv(Box::new(conv)), &[0]).unwrap();
-    let model = Compiled::from_graph(graph, &Options { threads, ..Options::default() }).unwrap();
+    let copy = || {
+        let window = Window::square(1, 1, 0);
+        Op::Pool(Box::new(Pool { kind: PoolKind::Max, window, bias: vec![], relu: false }))
+    };
+    // A pool after it: both ends of a network are f32.
+    for (name, input) in [("before", 0), ("peak", 1), ("after", 2)] {
+        let op = if name == "peak" { Op::Conv(Box::new(conv.clone())) } else { copy() };
+        graph.add(name, op, &[input]).unwrap();
+    }
+    let options = Options { threads, precision: precision(), ..Options::default() };
+    let model = Compiled::from_graph(graph, &options).unwrap();
     let input = vec![0.5; pixels * channels];
     let layers = model.profile(&input, 1, 200).unwrap();
     let layer = layers.iter().find(|layer| layer.macs > 0).unwrap();

@@ -4,6 +4,9 @@ usage: PYTHON compare.py BENCH_BINARY MODEL_DIR THREADS BATCH,BATCH,... MODEL [M
 
 Each round gives every runtime a turn (short runs are preceded by one that does not count) and then a pause, so that
 threads that still spin for the last runtime do not disturb the next. ratio = best rival's median / ours.
+
+PRECISION=bf16 in the environment times the engine and OpenVINO in bf16; ONNX Runtime, which has f32 only on a CPU, is left
+out. ROUNDS is the number of rounds.
 """
 import os, subprocess, sys, time
 import numpy as np
@@ -12,6 +15,7 @@ import openvino as ov
 
 bench, models, threads, batches, names = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5:]
 rounds = int(os.environ.get("ROUNDS", "5"))
+precision = os.environ.get("PRECISION", "f32")  # `bench serve` reads it too
 ort.set_default_logger_severity(3)
 core = ov.Core()
 engine = subprocess.Popen([bench, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -45,20 +49,23 @@ for name in names:
         x = np.random.randn(batch, *node.shape[1:]).astype(np.float32)
         model = core.read_model(file)
         model.reshape([batch, *node.shape[1:]])
-        config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
+        config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
         request = core.compile_model(model, "CPU", config).create_infer_request()
         runs = max(1, 4 // batch)
+        turns = {
+            "engine": lambda runs: ours(name, batch, runs),
+            "onnxruntime": lambda runs: times(lambda: session.run(None, {node.name: x}), runs),
+            "openvino": lambda runs: times(lambda: request.infer({0: x}), runs),
+        }
+        if precision != "f32":
+            del turns["onnxruntime"]
         # The first run of each is not counted at any batch: it allocates.
-        ours(name, batch, 1), session.run(None, {node.name: x}), request.infer({0: x})
-        spent = {"engine": [], "onnxruntime": [], "openvino": []}
+        spent = {runtime: turn(1) and [] for runtime, turn in turns.items()}
         for _ in range(rounds):
-            spent["engine"] += ours(name, batch, runs)
-            time.sleep(0.1)
-            spent["onnxruntime"] += times(lambda: session.run(None, {node.name: x}), runs)
-            time.sleep(0.1)
-            spent["openvino"] += times(lambda: request.infer({0: x}), runs)
-            time.sleep(0.1)
+            for runtime, turn in turns.items():
+                spent[runtime] += turn(runs)
+                time.sleep(0.1)
         median = {k: float(np.median(v)) for k, v in spent.items()}
-        ratio = min(median["onnxruntime"], median["openvino"]) / median["engine"]
+        ratio = min(v for k, v in median.items() if k != "engine") / median["engine"]
         row = ", ".join(f"{k} {v:.2f}" for k, v in median.items())
-        print(f"{name} threads {threads} batch {batch}: {row}, ratio {ratio:.3f}", flush=True)
+        print(f"{name} {precision} threads {threads} batch {batch}: {row}, ratio {ratio:.3f}", flush=True)

@@ -128,7 +128,7 @@ pub(crate) struct View {
 
 impl View {
     /// The view without its first `channels` channels.
-    pub fn from_channel(self, channels: usize) -> View {
+    pub fn skip_channels(self, channels: usize) -> View {
         View { channel: self.channel + channels, ..self }
     }
 

@@ -383,8 +383,8 @@ impl Step for ConvStep {
                     continue;
                 }
                 let panel = panels.get(p);
-                let out = head.out.from_channel(panel.first);
-                let residual = head.residual.map(|view| view.from_channel(panel.first));
+                let out = head.out.skip_channels(panel.first);
+                let residual = head.residual.map(|view| view.skip_channels(panel.first));
                 for (i, t) in tiles.clone().enumerate() {
                     let rows = tile_rows(t);
                     let tile = Tile {

@@ -208,7 +208,7 @@ impl Step for WinogradStep {
                 channels: out_channels,
                 bias: self.epilogue.bias.as_ptr().wrapping_add(first),
                 floor: self.epilogue.floor.as_ptr().wrapping_add(first),
-                out: context.pixel(&self.out.from_channel(first), pixel),
+                out: context.pixel(&self.out.skip_channels(first), pixel),
                 ld: [self.out.ld, self.out.ld * ow],
                 valid: [oh - y, ow - x],
             };
