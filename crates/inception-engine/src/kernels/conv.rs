@@ -9,6 +9,7 @@
 
 use super::element::{Operand, Stored};
 use super::isa::Simd;
+use crate::memory::LINE;
 
 /// Output channels in a full panel of packed weights; the last panel of a convolution may be half as wide.
 pub(crate) const PANEL: usize = 32;
@@ -28,6 +29,9 @@ pub(crate) struct Tile {
     pub k: usize,
     /// Packed weights `[taps * k][width]`; of `bf16`, with two channels in the place of a float, `[taps * ceil(k / 2)][width]`.
     pub weights: *const f32,
+    /// Weights that later tiles will read, or anything else: the cache line at `ahead[i * 16]` is fetched in step i of
+    /// the `taps * k`.
+    pub ahead: *const f32,
     /// Columns of the panel: `PANEL` or `NARROW`.
     pub width: usize,
     /// Columns to store; the rest of the panel is padding.
@@ -60,6 +64,7 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     unsafe {
         let mut acc = [[S::splat(0.0); NZ]; MR];
         let mut b = t.weights.add(col);
+        let mut ahead = t.ahead;
         for tap in 0..t.taps {
             let rows: [*const I; MR] = t.rows.add(tap * MR).cast::<[*const I; MR]>().read();
             for kk in 0..t.k / I::GROUP {
@@ -68,6 +73,8 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
                     *v = I::weights(b.add(z * S::LANES));
                 }
                 b = b.add(t.width);
+                S::prefetch(ahead);
+                ahead = ahead.wrapping_add(LINE);
                 for (row, acc) in rows.iter().zip(acc.iter_mut()) {
                     let a = I::splat(row.add(kk * I::GROUP));
                     for (acc, b) in acc.iter_mut().zip(bv) {

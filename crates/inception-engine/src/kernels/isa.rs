@@ -89,6 +89,8 @@ pub(crate) unsafe trait Simd {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater of each pair.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for the cache line at `p`, which may be any address.
+    unsafe fn prefetch(p: *const f32);
 }
 
 /// Arrays of eight; the compiler turns them into the baseline's vectors.
@@ -145,6 +147,8 @@ unsafe impl Simd for Portable {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -215,6 +219,11 @@ mod x86 {
             // SAFETY: AVX2.
             unsafe { _mm256_max_ps(a, b) }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a hint, which faults on no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
     }
 
     /// AVX-512F.
@@ -271,6 +280,11 @@ mod x86 {
         unsafe fn max(a: __m512, b: __m512) -> __m512 {
             // SAFETY: AVX-512F.
             unsafe { _mm512_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a hint, which faults on no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
     }
 }

@@ -122,6 +122,10 @@ impl Strassen {
             let product = kernels.conv(Element::F32, Element::F32);
             for p in 0..self.weights[index].count() {
                 let panel = self.weights[index].get(p);
+                let (next, next_panel) = match self.weights.get(index + 1) {
+                    Some(next) if p + 1 == self.weights[index].count() => (next, 0),
+                    _ => (&self.weights[index], p + 1),
+                };
                 for t in 0..tiles {
                     let rows = part(half, t, tiles);
                     for (pointer, row) in pointers.iter_mut().zip(rows.clone()) {
@@ -136,6 +140,7 @@ impl Strassen {
                         taps: 1,
                         k: self.depth,
                         weights: panel.weights,
+                        ahead: next.ahead(next_panel, t),
                         width: panel.width,
                         valid: panel.valid,
                         bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),

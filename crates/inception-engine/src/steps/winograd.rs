@@ -172,6 +172,10 @@ impl Step for WinogradStep {
         for (p, weights) in self.weights.iter().enumerate() {
             for index in panels.clone() {
                 let panel = weights.get(index);
+                let (next, next_panel) = match self.weights.get(p + 1) {
+                    Some(next) if index + 1 == panels.end => (next, panels.start),
+                    _ => (weights, index + 1),
+                };
                 for r in 0..row_tiles {
                     let range = part(count, r, row_tiles);
                     for (pointer, i) in rows.iter_mut().zip(range.clone()) {
@@ -183,6 +187,7 @@ impl Step for WinogradStep {
                         taps: 1,
                         k: self.channels,
                         weights: panel.weights,
+                        ahead: next.ahead(next_panel, r),
                         width: panel.width,
                         valid: panel.valid,
                         bias: self.plain.bias.as_ptr(),
