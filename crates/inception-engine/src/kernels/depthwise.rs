@@ -56,7 +56,7 @@ pub(crate) struct Segment {
 }
 
 /// Output pixels that share their input loads in the blocked path.
-const GROUP: usize = 4;
+pub(super) const GROUP: usize = 4;
 
 /// Adds the residual, applies the floor and stores `N` pixels' vectors.
 ///
@@ -217,7 +217,7 @@ pub(super) unsafe fn segment<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment) 
 
 /// Covers columns `from..to` with groups; the last one may overlap its neighbour, which computes a few pixels twice.
 #[inline(always)]
-fn groups(from: usize, to: usize, mut group: impl FnMut(usize)) -> [usize; 2] {
+pub(super) fn groups(from: usize, to: usize, mut group: impl FnMut(usize)) -> [usize; 2] {
     let mut x = from;
     while x < to {
         group(x.min(to - GROUP));

@@ -1,5 +1,6 @@
 //! Pooling and elementwise kernels, vectorised over channels.
 
+use super::depthwise::{GROUP, groups};
 use super::element::Stored;
 use super::isa::Simd;
 
@@ -59,12 +60,12 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
         (from.min(to), to, padded)
     };
     let (y0, y1, height) = span(y, 0);
-    for x_out in x[0]..x[1] {
+    let one = |x_out: usize| {
         let (x0, x1, width) = span(x_out, 1);
-        let scale = match w.reduce {
-            Reduce::Max => 1.0,
-            Reduce::Mean => 1.0 / ((y1 - y0) * (x1 - x0)).max(1) as f32,
-            Reduce::MeanWithPadding => 1.0 / (height * width) as f32,
+        let area = match w.reduce {
+            Reduce::Max => 1,
+            Reduce::Mean => ((y1 - y0) * (x1 - x0)).max(1),
+            Reduce::MeanWithPadding => height * width,
         };
         let mut c = 0;
         while c < w.channels {
@@ -80,11 +81,89 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
                         acc = if max { S::max(acc, v) } else { S::add(acc, v) };
                     }
                 }
-                let v = S::max(S::fma(acc, S::splat(scale), S::load(bias.add(c))), S::load(floor.add(c)));
+                let v = S::fma(acc, S::splat(1.0 / area as f32), S::load(bias.add(c)));
+                let v = S::max(v, S::load(floor.add(c)));
                 O::store_n(out.cast::<O>().add((x_out - x[0]) * w.ld[1] + c), v, n);
             }
             c += S::LANES;
         }
+    };
+    // Output columns whose windows lie inside the input.
+    let from = w.pad[1].div_ceil(w.stride[1]).clamp(x[0], x[1]);
+    let last = (w.input[1] + w.pad[1]).checked_sub(w.kernel[1]).map_or(0, |x| x / w.stride[1] + 1);
+    let to = last.clamp(from, x[1]);
+    let mut done = [from, from];
+    if w.kernel == [3, 3] && to - from >= GROUP && y0 < y1 {
+        let area = match w.reduce {
+            Reduce::Max => 1,
+            Reduce::Mean => (y1 - y0) * 3,
+            Reduce::MeanWithPadding => height * 3,
+        };
+        let group = Group { w, rows: [y0, y1], scale: 1.0 / area as f32, image, bias, floor };
+        let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * w.ld[1]);
+        // SAFETY: the caller's promise, and the columns are interior.
+        done = unsafe {
+            match (w.reduce == Reduce::Max, w.stride[1]) {
+                (true, 1) => groups(from, to, |x| pool_group::<S, I, O, true, 1>(&group, x, out_at(x))),
+                (true, 2) => groups(from, to, |x| pool_group::<S, I, O, true, 2>(&group, x, out_at(x))),
+                (false, 1) => groups(from, to, |x| pool_group::<S, I, O, false, 1>(&group, x, out_at(x))),
+                _ => done,
+            }
+        };
+    }
+    (x[0]..done[0]).chain(done[1]..x[1]).for_each(one);
+}
+
+/// What the groups of an output row of a pool share.
+struct Group<'a> {
+    w: &'a Window,
+    /// The input rows under the window.
+    rows: [usize; 2],
+    scale: f32,
+    image: *const u8,
+    bias: *const f32,
+    floor: *const f32,
+}
+
+/// `GROUP` pixels from column `x` of a pool of 3x3: each input column is reduced once for all windows that cover it.
+///
+/// # Safety
+/// As [`pool`], `out` is the first of the pixels, and their windows lie inside the input horizontally.
+#[inline(always)]
+unsafe fn pool_group<S: Simd, I: Stored<S>, O: Stored<S>, const MAX: bool, const STRIDE: usize>(
+    g: &Group<'_>,
+    x: usize,
+    out: *mut O,
+) {
+    let w = g.w;
+    let join = |a: S::V, b: S::V| {
+        // SAFETY: the caller's code has the instruction set.
+        unsafe { if MAX { S::max(a, b) } else { S::add(a, b) } }
+    };
+    let corner = (g.rows[0] * w.input[1] + x * STRIDE - w.pad[1]) * w.ld[0];
+    let mut c = 0;
+    while c < w.channels {
+        let n = (w.channels - c).min(S::LANES);
+        // SAFETY: the rows are clipped to the input, the columns interior by the caller's promise, channels c..c + n exist;
+        // bias and floor are padded to whole vectors.
+        unsafe {
+            // At most 9 columns: (GROUP - 1) * STRIDE + 3.
+            let mut columns = [S::splat(0.0); (GROUP - 1) * 2 + 3];
+            for (j, column) in columns.iter_mut().enumerate().take((GROUP - 1) * STRIDE + 3) {
+                let top = g.image.cast::<I>().add(corner + j * w.ld[0] + c);
+                *column = I::load_n(top, n);
+                for row in 1..g.rows[1] - g.rows[0] {
+                    *column = join(*column, I::load_n(top.add(row * w.input[1] * w.ld[0]), n));
+                }
+            }
+            let (scale, bias, floor) = (S::splat(g.scale), S::load(g.bias.add(c)), S::load(g.floor.add(c)));
+            for i in 0..GROUP {
+                let [a, b, d] = [0, 1, 2].map(|j| columns[i * STRIDE + j]);
+                let v = S::max(S::fma(join(join(a, b), d), scale, bias), floor);
+                O::store_n(out.add(i * w.ld[1] + c), v, n);
+            }
+        }
+        c += S::LANES;
     }
 }
 
