@@ -3,17 +3,21 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
-use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, load_tensors, trainable_parameters};
+use inception_data::Resampler;
+use inception_nn::{
+    MODELS, ModelSpec, Network, NetworkConfig, OutlineOp, VARIANTS, load_tensors, trainable_parameters,
+};
 use inception_tests::formula;
 use inception_tests::golden::{top, worst_difference};
 use inception_weights::{
-    Checkpoint, Dialect, Dtype, Error, LoadOptions, Metadata, Problem, likely_models, load, load_with,
-    name_table, save, save_burnpack, save_onnx,
+    Checkpoint, Dialect, Dtype, Error, LoadOptions, Metadata, Problem, convert, likely_models, load,
+    load_with, name_table, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
 
@@ -108,6 +112,58 @@ fn pytorch_names_are_total() {
         ours.sort();
         theirs.sort();
         assert_eq!(ours, theirs, "{}", spec.name);
+    }
+}
+
+/// What timm says of each of its weights: pixels and epsilons. (That `tf_`, `adv_` and `gluon_inception_v3` compute the
+/// same as `inception_v3` of equal weights, the script that wrote the file has checked.)
+#[test]
+fn weights_of_timm_get_the_pixels_that_they_expect() {
+    #[derive(Deserialize)]
+    struct Pixels {
+        mean: [f32; 3],
+        std: [f32; 3],
+        interpolation: String,
+        crop: u32,
+        resize_short: usize,
+        epsilons: Vec<f64>,
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/weights/timm-pixels.json");
+    let rows: BTreeMap<String, Pixels> =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let of_timm = MODELS.iter().chain(VARIANTS).filter(|spec| spec.name.starts_with("timm-"));
+    assert_eq!(of_timm.count(), rows.len());
+    for (name, pixels) in rows {
+        let spec = inception_nn::model(&name).unwrap();
+        assert_eq!(spec.name, name);
+        let ours = inception_bench::preprocessing(spec);
+        assert_eq!((ours.mean, ours.std), (pixels.mean, pixels.std), "{name}");
+        assert_eq!((ours.crop, spec.resize_short), (pixels.crop, pixels.resize_short), "{name}");
+        assert_eq!((ours.resampler, &*pixels.interpolation), (Resampler::PilBicubic, "bicubic"), "{name}");
+        let outline = spec.config().init(&Device::flex()).unwrap().outline();
+        let norms = outline.iter().filter_map(|node| match node.op {
+            OutlineOp::Norm { epsilon, .. } => Some(epsilon),
+            _ => None,
+        });
+        for epsilon in norms {
+            assert_eq!(pixels.epsilons, [epsilon], "{name}");
+        }
+    }
+}
+
+/// Other weights of a row are for that row's network.
+#[test]
+fn variants_are_of_a_row() {
+    for variant in VARIANTS {
+        let (row, _) = variant.name.split_once('.').unwrap();
+        let row = inception_nn::model(row).unwrap();
+        assert_eq!(
+            (row.architecture, row.input_size, row.num_classes),
+            (variant.architecture, variant.input_size, variant.num_classes)
+        );
+        for alias in variant.aliases {
+            assert_eq!(inception_nn::model(alias).unwrap().name, variant.name);
+        }
     }
 }
 
@@ -222,6 +278,44 @@ fn round_trips_are_exact() {
         let error = load(other, &checkpoint, &device).unwrap_err().to_string();
         assert!(error.contains("the network has") && error.contains("where the file has"), "{error}");
     }
+}
+
+/// In 16 bits: each value is the nearest that there is.
+#[test]
+fn half_precision_is_rounded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let network = formula_network(spec, &spec.config().with_num_classes(3), &device);
+    let full = tensors_of(&network);
+    for (dtype, round) in [
+        (Dtype::F16, (|v| f16::from_f32(v).to_f32()) as fn(f32) -> f32),
+        (Dtype::Bf16, |v| bf16::from_f32(v).to_f32()),
+    ] {
+        let path = folder.path().join(format!("{dtype}.safetensors"));
+        save_as(&network, &Metadata::of(spec), &dtype, &path).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        assert!(checkpoint.entries.iter().all(|entry| entry.dtype == dtype));
+        let loaded = load(spec, &checkpoint, &device).unwrap();
+        for ((tensor, exact), (_, found)) in full.iter().zip(tensors_of(&loaded.network)) {
+            assert!(exact.iter().map(|&v| round(v)).eq(found), "{dtype}: {tensor}");
+        }
+        // Formats that have single precision only say so before they are written.
+        for name in ["a.bpk", "a.onnx"] {
+            let path = folder.path().join(name);
+            let error = convert(spec, &checkpoint, &path, &dtype, &Metadata::of(spec), &device).unwrap_err();
+            assert!(matches!(error, Error::UnwritableDtype { .. }) && !path.exists(), "{error}");
+        }
+    }
+    // What 16 bits have no room for is not made infinite.
+    let large = load_tensors(network, |info| {
+        let count = info.shape.iter().product();
+        Ok::<_, Error>(Some(TensorData::new(vec![70_000f32; count], info.shape.clone())))
+    });
+    let (large, path) = (large.unwrap(), folder.path().join("large.safetensors"));
+    let error = save_as(&large, &Metadata::of(spec), &Dtype::F16, &path).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }) && !path.exists(), "{error}");
+    save_as(&large, &Metadata::of(spec), &Dtype::Bf16, &path).unwrap();
 }
 
 /// What Burn's own `Module::save_file` writes can be loaded.
@@ -340,6 +434,8 @@ fn differences_are_named() {
     });
     let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
     assert_eq!(loaded.not_finite.len(), 2);
+    let warnings = loaded.warnings().concat();
+    assert!(loaded.not_finite.iter().all(|tensor| warnings.contains(tensor)), "{warnings}");
     assert!(loaded.not_finite.contains(&"head.fc.bias".to_owned()), "{:?}", loaded.not_finite);
 }
 

@@ -39,18 +39,26 @@ pub struct WeightArgs {
     /// A checkpoint; its format is found from its content
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// The published weights; the first time they are downloaded (see --help)
+    ///
+    /// Only PaddleClas publishes at addresses that are known here. A download is resumed if it breaks off, and the kept
+    /// file is verified each time. INCEPTION_CACHE is the folder for them (otherwise `inception` in the user's cache
+    /// folder), INCEPTION_MIRROR an address instead of PaddleClas's, and INCEPTION_OFFLINE=1 forbids downloads.
+    #[arg(long)]
+    pretrained: bool,
     /// Weights drawn from --seed: for trying things out; the classes mean nothing
     #[arg(long)]
     random_weights: bool,
 }
 
 impl WeightArgs {
-    /// The weights asked for; clap has seen to it that there is exactly one of the flags.
-    pub fn weights(&self, seed: u64) -> Weights {
-        match &self.weights {
+    /// The weights asked for of `spec`; clap has seen to it that there is exactly one of the flags.
+    pub fn weights(&self, spec: &ModelSpec, seed: u64) -> anyhow::Result<Weights> {
+        Ok(match &self.weights {
             Some(file) => Weights::File(file.clone()),
+            None if self.pretrained => Weights::File(crate::pretrained::fetch(spec)?),
             None => Weights::Random { seed },
-        }
+        })
     }
 }
 

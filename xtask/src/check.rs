@@ -17,6 +17,10 @@ const STEPS: &[(&str, &[&str])] = &[
     ("docs", &["doc", "--release", "--workspace", "--no-deps", "--quiet"]),
     ("tests", &["test", "--release", "--workspace"]),
     ("optional features", &["test", "--release", "--package", "inception-data", "--features", "image"]),
+    (
+        "readers without Burn",
+        &["check", "--release", "--package", "inception-weights", "--no-default-features", "--quiet"],
+    ),
 ];
 
 #[derive(Args)]

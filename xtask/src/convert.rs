@@ -7,7 +7,9 @@ use anyhow::Context;
 use burn::tensor::Device;
 use clap::Args;
 use inception_nn::ModelSpec;
-use inception_weights::{Checkpoint, Metadata};
+use inception_weights::{Checkpoint, Dtype, Metadata};
+
+use crate::args::Precision;
 
 #[derive(Args)]
 pub struct Convert {
@@ -15,11 +17,17 @@ pub struct Convert {
     #[arg(long, value_name = "NAME", value_parser = crate::args::model)]
     model: &'static ModelSpec,
     /// The checkpoint to read, in any known format
-    #[arg(long, value_name = "FILE")]
-    from: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "pretrained")]
+    from: Option<PathBuf>,
+    /// Read the published weights, as `predict --help` has it
+    #[arg(long, conflicts_with = "from")]
+    pretrained: bool,
     /// The file to write: .safetensors, .bpk or .onnx
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// Numbers to write; only .safetensors can hold f16 and bf16
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -27,7 +35,11 @@ pub struct Convert {
 
 impl Convert {
     pub fn run(&self) -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::open(&self.from)?;
+        let from = match &self.from {
+            Some(file) => file.clone(),
+            None => crate::pretrained::fetch(self.model)?,
+        };
+        let checkpoint = Checkpoint::open(&from)?;
         // What the weights expect of a picture goes along, unless the checkpoint itself says it.
         let preprocessing = match checkpoint.metadata.preprocessing() {
             Some(json) => json.to_owned(),
@@ -38,9 +50,15 @@ impl Convert {
         if checkpoint.metadata.get("labels").is_none() && labels.len() == self.model.num_classes {
             metadata = metadata.with("labels", serde_json::to_string(&labels)?);
         }
-        let done = inception_weights::convert(self.model, &checkpoint, &self.to, &metadata, &Device::flex())
+        let dtype = match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::F16 => Dtype::F16,
+            Precision::Bf16 => Dtype::Bf16,
+        };
+        let device = Device::flex();
+        let done = inception_weights::convert(self.model, &checkpoint, &self.to, &dtype, &metadata, &device)
             .context("nothing was converted")?;
-        for warning in warnings(&done.loaded) {
+        for warning in done.loaded.warnings() {
             writeln!(stderr(), "warning: {warning}")?;
         }
         match self.json {
@@ -48,31 +66,10 @@ impl Convert {
                 writeln!(stdout(), "{}", serde_json::json!({"tensors": done.tensors, "bytes": done.bytes}))?;
             }
             false => {
-                let (from, to) = (self.from.display(), self.to.display());
+                let (from, to) = (from.display(), self.to.display());
                 writeln!(stdout(), "{from} -> {to}: {} tensors, {} bytes", done.tensors, done.bytes)?;
             }
         }
         Ok(())
     }
-}
-
-/// What a user should know about what was loaded.
-pub fn warnings(loaded: &inception_weights::Loaded) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if let Some(first) = loaded.not_finite.first() {
-        warnings.push(format!(
-            "{} tensors hold infinities or NaN, `{first}` among them",
-            loaded.not_finite.len()
-        ));
-    }
-    if loaded.background_dropped {
-        warnings.push("the first class, TensorFlow's background, was left out".to_owned());
-    }
-    if let Some(first) = loaded.not_in_file.first() {
-        let count = loaded.not_in_file.len();
-        warnings.push(format!(
-            "{count} tensors that only training needs are not in the file, `{first}` among them"
-        ));
-    }
-    warnings
 }

@@ -234,7 +234,7 @@ impl Run {
         }
         let run_options = self.device.apply()?;
         for spec in &self.models.models {
-            let weights = self.weights.weights(self.device.seed);
+            let weights = self.weights.weights(spec, self.device.seed)?;
             let mut own = None;
             let predictor = Predictor::with_preprocessing(spec, &weights, &run_options, |asked| {
                 own = Some(*asked);

@@ -10,6 +10,7 @@ mod inspect;
 mod models;
 mod parity;
 mod predict;
+mod pretrained;
 mod rivals;
 mod serve;
 

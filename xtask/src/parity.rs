@@ -8,8 +8,10 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
+use inception_bench::Regime;
+use inception_nn::ModelSpec;
 use inception_weights::{Checkpoint, load};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Of the largest logit, as the project promises.
 const TOLERANCE: f32 = 1e-4;
@@ -28,7 +30,39 @@ pub struct Parity {
     /// Also write the table to this file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// Instead, how long Xception65 takes to load from each format and how much memory, beside the tools' own readers;
+    /// the table goes to this file
+    #[arg(long, value_name = "FILE")]
+    loading: Option<PathBuf>,
+    /// Load one file and print what it took: what --loading starts for each file
+    #[arg(long, value_name = "FILE", hide = true, requires = "model")]
+    load: Option<PathBuf>,
+    #[arg(long, value_name = "NAME", hide = true, value_parser = crate::args::model)]
+    model: Option<&'static ModelSpec>,
 }
+
+/// What loading a file took.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+struct Loading {
+    seconds: f64,
+    /// The most resident memory beyond what there was before, in MB of 10^6 bytes.
+    megabytes: f64,
+}
+
+/// Files of [`full_size.py`](../../tests/goldens/weights/full_size.py), and the environment whose reader is the rival.
+const LOADED: &[(&str, &str, Option<&str>)] = &[
+    ("timm-xception65", "timm-xception65.pth", Some("rivals")),
+    ("timm-xception65", "timm-xception65.legacy.pth", Some("rivals")),
+    ("timm-xception65", "timm-xception65.safetensors", Some("rivals")),
+    ("Xception65", "Xception65.protocol4.pdparams", Some("paddle")),
+    ("Xception65", "Xception65.protocol2.pdparams", Some("paddle")),
+    ("timm-xception65", "timm-xception65.torchscript.onnx", None),
+    ("Xception65", "Xception65.p2o.onnx", None),
+    ("Xception65", "Xception65.pir/inference.json", None),
+];
+
+/// Runs of each, in turns; the median counts.
+const RUNS: usize = 5;
 
 /// A line of the manifests that `full_size.py` writes.
 #[derive(Deserialize)]
@@ -41,8 +75,15 @@ struct Row {
 
 impl Parity {
     pub fn run(&self) -> anyhow::Result<()> {
+        if let (Some(file), Some(spec)) = (&self.load, self.model) {
+            let found = load_alone(spec, file)?;
+            return Ok(writeln!(stdout(), "{}", serde_json::to_string(&found)?)?);
+        }
         if !self.no_make {
             self.make()?;
+        }
+        if let Some(path) = &self.loading {
+            return self.loading(path);
         }
         let mut rows: Vec<Row> = Vec::new();
         let folder = std::fs::read_dir(&self.checkpoints);
@@ -58,7 +99,10 @@ impl Parity {
         ensure!(!rows.is_empty(), "no checkpoints in {}", self.checkpoints.display());
         rows.sort_by(|a, b| (&a.model, &a.file).cmp(&(&b.model, &b.file)));
         let mut table = String::from(
-            "| network | file | format | written by | worst difference / largest logit | load, s |\n|---|---|---|---|---|---|\n",
+            "# Full-size checkpoints against the tools that wrote them\n\n\
+             What `cargo xtask parity --table FILE` wrote. The input is the photograph\n\
+             `tests/images/ILSVRC2012_val_00000010.jpeg`, resized by Pillow and normalised once for all tools; ours: device flex.\n\n\
+             | network | file | format | written by | worst difference / largest logit | load, s |\n|---|---|---|---|---|---|\n",
         );
         let mut failures = 0;
         for row in &rows {
@@ -106,6 +150,61 @@ impl Parity {
         Ok(())
     }
 
+    /// Measures each file of [`LOADED`] and writes the table.
+    fn loading(&self, path: &Path) -> anyhow::Result<()> {
+        let ours = std::env::current_exe().context("this program's own path")?;
+        let Regime { cpu, cores, commit, .. } = Regime::here();
+        let commit = commit.as_deref().unwrap_or("unknown");
+        let mut table = format!(
+            "# Loading Xception65 from each format\n\n\
+             What `cargo xtask parity --loading FILE` wrote: medians of {RUNS} runs in turns, each a process of its own, files\n\
+             in the page cache. Ours opens the file and fills the network; Python's is the call alone, of `torch.load`,\n\
+             `safetensors.numpy.load_file` or `paddle.load`. Memory: the peak beyond what the process had before.\n\n\
+             {cpu}, {cores} cores; commit {commit}.\n\n| file | MB | ours, s | ours, MB | Python, s | Python, MB |\n|---|---|---|---|---|---|\n"
+        );
+        for &(model, name, environment) in LOADED {
+            let file = self.checkpoints.join(name);
+            let mut runs: [Vec<Loading>; 2] = Default::default();
+            // The first run brings the file into the page cache, and does not count.
+            for run in 0..=RUNS {
+                let mut commands = vec![Command::new(&ours)];
+                commands[0].args(["parity", "--model", model, "--load"]).arg(&file);
+                commands.extend(environment.map(|environment| {
+                    let mut command = Command::new(self.environments.join(environment).join("bin/python"));
+                    command.arg("tests/goldens/weights/load_time.py").arg(&file);
+                    command
+                }));
+                for (command, runs) in commands.iter_mut().zip(&mut runs) {
+                    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+                    let errors = String::from_utf8_lossy(&output.stderr);
+                    ensure!(output.status.success(), "{command:?}: {errors}");
+                    let text = String::from_utf8_lossy(&output.stdout);
+                    let line = text.lines().last().unwrap_or_default();
+                    let found = serde_json::from_str(line).with_context(|| format!("{command:?}: {line}"))?;
+                    if run > 0 {
+                        runs.push(found);
+                    }
+                }
+            }
+            let size = std::fs::metadata(&file)?.len() as f64 / 1e6;
+            let [ours, theirs] = runs.map(|runs| {
+                let median = |value: fn(&Loading) -> f64| {
+                    let mut values: Vec<f64> = runs.iter().map(value).collect();
+                    values.sort_by(f64::total_cmp);
+                    values.get(values.len() / 2).copied()
+                };
+                match (median(|run| run.seconds), median(|run| run.megabytes)) {
+                    (Some(seconds), Some(megabytes)) => format!("{seconds:.3} | {megabytes:.0}"),
+                    _ => "- | -".to_owned(),
+                }
+            });
+            let line = format!("| {name} | {size:.0} | {ours} | {theirs} |\n");
+            stdout().write_all(line.as_bytes())?;
+            table += &line;
+        }
+        std::fs::write(path, table).with_context(|| format!("{}", path.display()))
+    }
+
     fn compare(&self, row: &Row) -> anyhow::Result<(&'static str, f32, f64)> {
         let spec = inception_nn::model(&row.model)?;
         let device = Device::flex();
@@ -132,4 +231,20 @@ impl Parity {
         let (chunks, _) = bytes.as_chunks::<4>();
         Ok(chunks.iter().map(|&b| f32::from_le_bytes(b)).collect())
     }
+}
+
+/// Loads a file in this process, which has done nothing else.
+fn load_alone(spec: &'static ModelSpec, file: &Path) -> anyhow::Result<Loading> {
+    inception_bench::reset_peak_memory();
+    let before = inception_bench::peak_memory_mb();
+    let start = Instant::now();
+    let checkpoint = Checkpoint::open(file)?;
+    let loaded = load(spec, &checkpoint, &Device::flex())?;
+    let seconds = start.elapsed().as_secs_f64();
+    drop(loaded);
+    let megabytes = inception_bench::peak_memory_mb().zip(before).map(|(after, before)| after - before);
+    Ok(Loading {
+        seconds,
+        megabytes: megabytes.context("this system does not say how much memory a process has")?,
+    })
 }

@@ -49,7 +49,7 @@ impl Predict {
         let options = self.device.apply()?;
         let mut failures = 0;
         for spec in &self.models.models {
-            let weights = self.weights.weights(self.device.seed);
+            let weights = self.weights.weights(spec, self.device.seed)?;
             let predictor = Predictor::new(spec, &weights, &options)?;
             for warning in predictor.warnings() {
                 eprintln!("warning: {}: {warning}", spec.name);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use inception_data::{Preprocessing, Resampler, RgbImage};
-use inception_nn::ModelSpec;
-use inception_weights::{Checkpoint, Loaded, Metadata};
+use inception_nn::{ModelSpec, Normalisation};
+use inception_weights::{Checkpoint, Metadata};
 use serde::Serialize;
 
 use crate::{Error, RunOptions, Runner};
@@ -28,13 +28,14 @@ pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     if spec.architecture.is_paddle() {
         return Preprocessing::paddleclas(resize_short, crop);
     }
-    // timm's and torchvision's default weights of these networks all have TensorFlow's scale.
-    let torchvision =
-        Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::torchvision(resize_short, crop) };
-    match spec.name.starts_with("timm-") {
-        true => Preprocessing { resampler: Resampler::PilBicubic, ..torchvision },
-        false => torchvision,
+    let mut preprocessing = Preprocessing::torchvision(resize_short, crop);
+    if spec.normalisation == Normalisation::Half {
+        (preprocessing.mean, preprocessing.std) = ([0.5; 3], [0.5; 3]);
     }
+    if spec.name.starts_with("timm-") {
+        preprocessing.resampler = Resampler::PilBicubic;
+    }
+    preprocessing
 }
 
 /// A network with weights on a device, ready for pictures.
@@ -99,13 +100,9 @@ impl Predictor {
                 if let Some(model) = checkpoint.metadata.model().filter(|model| *model != spec.name) {
                     warnings.push(format!("the file says that it is {model}, not {}", spec.name));
                 }
-                let Loaded { network, num_classes, not_finite, .. } =
-                    inception_weights::load(spec, &checkpoint, &device)?;
-                if let Some(first) = not_finite.first() {
-                    let count = not_finite.len();
-                    warnings.push(format!("{count} tensors hold infinities or NaN, `{first}` among them"));
-                }
-                (network, num_classes, checkpoint.metadata)
+                let loaded = inception_weights::load(spec, &checkpoint, &device)?;
+                warnings.extend(loaded.warnings());
+                (loaded.network, loaded.num_classes, checkpoint.metadata)
             }
         };
         let preprocessing = match metadata.preprocessing() {

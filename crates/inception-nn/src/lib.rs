@@ -41,7 +41,7 @@ pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::Inception;
 pub use layers::{Classifier, ConvNorm, DownscaleDropout, Pool};
-pub use models::{LATENCY_BATCHES, Latency, MODELS, ModelSpec, Reference, model};
+pub use models::{LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Reference, VARIANTS, model};
 pub use network::{Architecture, Network, NetworkConfig, Observer};
 pub use outline::{OutlineNode, OutlineOp};
 pub use stage::{Branch, Stage};

@@ -32,6 +32,15 @@ pub struct Latency {
 /// Batch sizes of the reference's latency table.
 pub const LATENCY_BATCHES: [usize; 4] = [1, 4, 8, 32];
 
+/// Mean and deviation of a picture's colours, on the scale of 0 to 1, that become 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Normalisation {
+    /// Those of ImageNet's pictures.
+    ImageNet,
+    /// A half and a half, so that colours are from -1 to 1, as TensorFlow's training had them.
+    Half,
+}
+
 /// A row of [`MODELS`].
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSpec {
@@ -45,6 +54,8 @@ pub struct ModelSpec {
     pub input_size: usize,
     /// Length in pixels of the image's short side before that square is cropped from its centre.
     pub resize_short: usize,
+    /// Mean and deviation that the published weights expect of a picture's colours.
+    pub normalisation: Normalisation,
     /// Classes of the published weights.
     pub num_classes: usize,
     /// The published figures.
@@ -66,6 +77,18 @@ const INCEPTION_NOTE: &str = "operations are 2 x MACs and a little";
 const TIMM_NOTE: &str = "timm counts multiply-adds";
 const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
 
+const TIMM_INCEPTION_V3: ModelSpec = ModelSpec {
+    name: "timm-inception_v3",
+    aliases: &["timm-inception_v3.tv_in1k"],
+    architecture: Architecture::TorchInceptionV3,
+    input_size: 299,
+    resize_short: 341,
+    normalisation: Normalisation::Half,
+    num_classes: 1000,
+    reference: torch_reference(0.77434, 0.93474, 5.73, 23.83),
+    note: TIMM_NOTE,
+};
+
 /// Every model: PaddleClas's in the order of the reference's table, then those of another origin that differ.
 pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
@@ -74,6 +97,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::GoogLeNet,
         input_size: 224,
         resize_short: 256,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.707,
@@ -93,6 +117,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::Xception41,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.793,
@@ -112,6 +137,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::Xception41Deeplab,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.796,
@@ -131,6 +157,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::Xception65,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.810,
@@ -150,6 +177,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::Xception65Deeplab,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.803,
@@ -169,6 +197,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::Xception71,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.811,
@@ -188,6 +217,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::InceptionV3,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference { top1: 0.791, top5: 0.946, flops_g: 11.460, params_m: 23.830, latency: None },
         note: INCEPTION_NOTE,
@@ -198,6 +228,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::InceptionV4,
         input_size: 299,
         resize_short: 320,
+        normalisation: Normalisation::ImageNet,
         num_classes: 1000,
         reference: Reference {
             top1: 0.808,
@@ -211,22 +242,14 @@ pub static MODELS: &[ModelSpec] = &[
         },
         note: INCEPTION_NOTE,
     },
-    ModelSpec {
-        name: "timm-inception_v3",
-        aliases: &[],
-        architecture: Architecture::TorchInceptionV3,
-        input_size: 299,
-        resize_short: 341,
-        num_classes: 1000,
-        reference: torch_reference(0.77434, 0.93474, 5.73, 23.83),
-        note: TIMM_NOTE,
-    },
+    TIMM_INCEPTION_V3,
     ModelSpec {
         name: "timm-inception_v4",
         aliases: &[],
         architecture: Architecture::TimmInceptionV4,
         input_size: 299,
         resize_short: 341,
+        normalisation: Normalisation::Half,
         num_classes: 1000,
         reference: torch_reference(0.80156, 0.94968, 12.28, 42.68),
         note: TIMM_NOTE,
@@ -237,6 +260,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::TimmXception41,
         input_size: 299,
         resize_short: 331,
+        normalisation: Normalisation::Half,
         num_classes: 1000,
         reference: torch_reference(0.78504, 0.94276, 9.28, 26.97),
         note: TIMM_NOTE,
@@ -247,6 +271,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::TimmXception65,
         input_size: 299,
         resize_short: 318,
+        normalisation: Normalisation::Half,
         num_classes: 1000,
         reference: torch_reference(0.83182, 0.96592, 13.96, 39.92),
         note: TIMM_NOTE,
@@ -257,6 +282,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::TimmXception71,
         input_size: 299,
         resize_short: 331,
+        normalisation: Normalisation::Half,
         num_classes: 1000,
         reference: torch_reference(0.79872, 0.94928, 18.09, 42.34),
         note: TIMM_NOTE,
@@ -267,6 +293,7 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::TorchInceptionV3,
         input_size: 299,
         resize_short: 342,
+        normalisation: Normalisation::Half,
         num_classes: 1000,
         reference: torch_reference(0.77294, 0.93450, 5.713, 27.161264),
         note: TORCHVISION_NOTE,
@@ -277,9 +304,37 @@ pub static MODELS: &[ModelSpec] = &[
         architecture: Architecture::TorchvisionGoogLeNet,
         input_size: 224,
         resize_short: 256,
+        normalisation: Normalisation::Half,
         num_classes: 1000,
         reference: torch_reference(0.69778, 0.89530, 1.498, 6.624904),
         note: "torchvision counts multiply-adds",
+    },
+];
+
+/// Other published weights of networks of [`MODELS`], by timm's names: the same network, with other values and figures,
+/// and, Gluon's, for other pixels. Whose weights a file has, its tensors do not say.
+///
+/// TensorFlow's original files have 1001 classes, of which the first is the background; timm's later copies have 1000.
+/// All of them have an epsilon of 0.001, as the row has.
+pub static VARIANTS: &[ModelSpec] = &[
+    ModelSpec {
+        name: "timm-inception_v3.tf_in1k",
+        aliases: &["timm-tf_inception_v3"],
+        reference: torch_reference(0.77862, 0.93644, 5.73, 23.83),
+        ..TIMM_INCEPTION_V3
+    },
+    ModelSpec {
+        name: "timm-inception_v3.tf_adv_in1k",
+        aliases: &["timm-adv_inception_v3"],
+        reference: torch_reference(0.77592, 0.93730, 5.73, 23.83),
+        ..TIMM_INCEPTION_V3
+    },
+    ModelSpec {
+        name: "timm-inception_v3.gluon_in1k",
+        aliases: &["timm-gluon_inception_v3"],
+        normalisation: Normalisation::ImageNet,
+        reference: torch_reference(0.78806, 0.94374, 5.73, 23.83),
+        ..TIMM_INCEPTION_V3
     },
 ];
 
@@ -288,7 +343,7 @@ const fn torch_reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> R
     Reference { top1, top5, flops_g, params_m, latency: None }
 }
 
-/// The row of a name or alias, whatever its case.
+/// The row of [`MODELS`] or [`VARIANTS`] of a name or alias, whatever its case.
 ///
 /// # Errors
 ///
@@ -297,14 +352,15 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, crate::Error> {
     let matches = |known: &&str| known.eq_ignore_ascii_case(name.trim());
     MODELS
         .iter()
+        .chain(VARIANTS)
         .find(|spec| matches(&spec.name) || spec.aliases.iter().any(matches))
         .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned() })
 }
 
-/// The three names of [`MODELS`] most like `name`, best first.
+/// The three names of [`MODELS`] and [`VARIANTS`] most like `name`, best first.
 pub(crate) fn nearest_names(name: &str) -> Vec<&'static str> {
     let name = name.trim().to_lowercase();
-    let mut names: Vec<_> = MODELS.iter().map(|spec| spec.name).collect();
+    let mut names: Vec<_> = MODELS.iter().chain(VARIANTS).map(|spec| spec.name).collect();
     // Likeness is a number in 0..=1; the sort is stable, so that ties keep the table's order.
     let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name);
     names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));

@@ -131,7 +131,7 @@ impl Cache {
 }
 
 fn write_record(path: &Path, digest: &str) -> Result<(), Error> {
-    crate::write_whole(path, |file| writeln!(file, "{digest}"))
+    crate::save::write_whole(path, |file| writeln!(file, "{digest}"))
 }
 
 /// The SHA-256 of a file, in hexadecimal.

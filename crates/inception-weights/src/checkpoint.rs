@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use inception_nn::ModelSpec;
 
 use crate::error::Error;
 use crate::format;
@@ -172,12 +171,15 @@ impl Source {
             Self::At(offset) => Ok(input.read_at(*offset, buffer)?),
             Self::Latin1 { offset, len } => {
                 let bad = || Fault::at(*offset, "text that does not stand for so many bytes");
-                let text = String::from_utf8(input.read(*offset, *len)?).map_err(|_| bad())?;
-                let mut chars = text.chars();
-                for byte in buffer {
-                    *byte = chars.next().and_then(|c| u8::try_from(c).ok()).ok_or_else(bad)?;
+                let mut decoder = Latin1 { bytes: buffer, done: 0, last: 0, wrong: false };
+                let end = offset + len; // The reader has checked that the file has them.
+                let mut block = vec![0; (Latin1::BLOCK).min(*len as usize)];
+                for at in (*offset..end).step_by(Latin1::BLOCK) {
+                    let block = &mut block[..(end - at).min(Latin1::BLOCK as u64) as usize];
+                    input.read_at(at, block)?;
+                    decoder.text(block);
                 }
-                if chars.next().is_some() { Err(bad()) } else { Ok(()) }
+                if decoder.is_whole() { Ok(()) } else { Err(bad()) }
             }
             Self::Pieces(pieces) => {
                 let mut rest = buffer;
@@ -194,6 +196,45 @@ impl Source {
     }
 }
 
+/// Takes UTF-8 apart whose every character stands for a byte: 0 to 127 for itself, the others as two.
+struct Latin1<'a> {
+    bytes: &'a mut [u8],
+    done: usize,
+    /// The last byte of the text.
+    last: u8,
+    wrong: bool,
+}
+
+impl Latin1<'_> {
+    /// Text at a time: little enough to stay in the processor's cache.
+    const BLOCK: usize = 1 << 15;
+
+    /// Goes on with `text`. Half of a weight's bytes are above 127, at random, so that a branch on them would cost
+    /// more than all the rest: each byte of text is written, and the first of two then written over.
+    fn text(&mut self, text: &[u8]) {
+        let Self { bytes, done, last, wrong } = self;
+        let (mut at, mut before, mut bad) = (*done, *last, false);
+        for &byte in text {
+            let is_first = byte >= 0xc0;
+            let is_second = byte & 0xc0 == 0x80;
+            bad |= (is_second != (before >= 0xc0)) | (is_first & !matches!(byte, 0xc2 | 0xc3));
+            // The lowest bit of the first is the second-highest of what both stand for.
+            let value = if is_second { byte | (before & 1) << 6 } else { byte };
+            match bytes.get_mut(at) {
+                Some(slot) => *slot = value,
+                None => bad = true,
+            }
+            at += usize::from(!is_first);
+            before = byte;
+        }
+        (*done, *last, *wrong) = (at, before, *wrong | bad);
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.wrong && self.done == self.bytes.len() && self.last < 0xc0
+    }
+}
+
 /// What our own files say about themselves, beside their tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(pub(crate) BTreeMap<String, String>);
@@ -204,7 +245,8 @@ impl Metadata {
     pub const PREPROCESSING: &str = "preprocessing";
 
     /// That the file is of `spec`'s network.
-    pub fn of(spec: &ModelSpec) -> Self {
+    #[cfg(feature = "network")]
+    pub fn of(spec: &inception_nn::ModelSpec) -> Self {
         Self(BTreeMap::from([(Self::MODEL.to_owned(), spec.name.to_owned())]))
     }
 
@@ -304,6 +346,24 @@ impl Checkpoint {
         Self::of_input(name.into(), Input::memory(bytes))
     }
 
+    /// As [`open`](Self::open), of a Paddle inference pair that is already in memory: the program, as JSON or protocol
+    /// buffers, and the values of its variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn from_pair(name: impl Into<PathBuf>, program: Vec<u8>, values: Vec<u8>) -> Result<Self, Error> {
+        let (path, format, values) = (name.into(), Format::PaddleInference, Input::memory(values));
+        let opened = format::paddle_inference::open(&Input::memory(program), &values);
+        let contents = opened.map_err(|fault| fault_of(&path, format, fault))?;
+        Ok(Self::new(path, values, format, contents))
+    }
+
+    fn new(path: PathBuf, input: Input, format: Format, contents: Contents) -> Self {
+        let Contents { entries, metadata, graph } = contents;
+        Self { path, input, format, metadata, entries, graph }
+    }
+
     fn of_input(path: PathBuf, input: Input) -> Result<Self, Error> {
         let format = match format::detect(&input) {
             Ok(Ok(format)) => format,
@@ -320,9 +380,7 @@ impl Checkpoint {
             Format::PaddleInference => open_pair(&path, input),
         };
         match opened {
-            Ok((input, Contents { entries, metadata, graph })) => {
-                Ok(Self { path, input, format, metadata, entries, graph })
-            }
+            Ok((input, contents)) => Ok(Self::new(path, input, format, contents)),
             Err(fault) => Err(fault_of(&path, format, fault)),
         }
     }
@@ -417,4 +475,39 @@ pub(crate) fn row_major(values: &[f32], shape: &[usize], strides: &[usize]) -> V
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latin1;
+
+    fn decode(text: &[u8], len: usize, block: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let mut decoder = Latin1 { bytes: &mut bytes, done: 0, last: 0, wrong: false };
+        text.chunks(block).for_each(|block| decoder.text(block));
+        decoder.is_whole().then_some(bytes)
+    }
+
+    /// Whatever the cuts between blocks, and only text that stands for just so many bytes.
+    #[test]
+    fn latin1_is_what_the_standard_library_makes_of_it() {
+        let bytes: Vec<u8> = (0..=255).chain((0..=255).rev()).chain([0xc3, 0x80, 0x7f]).collect();
+        let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+        for block in [1, 2, 3, 100, 1000] {
+            assert_eq!(decode(text.as_bytes(), bytes.len(), block).as_deref(), Some(&bytes[..]));
+            assert_eq!(decode(text.as_bytes(), bytes.len() - 1, block), None);
+            assert_eq!(decode(text.as_bytes(), bytes.len() + 1, block), None);
+        }
+        // All texts of three bytes of these, against the standard library.
+        let some = [0x00, 0x41, 0x7f, 0x80, 0xbf, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xdf, 0xe0, 0xf0, 0xff];
+        for text in some.iter().flat_map(|&a| some.iter().flat_map(move |&b| some.map(|c| [a, b, c]))) {
+            let chars = std::str::from_utf8(&text).ok().map(str::chars);
+            let exact =
+                chars.and_then(|chars| chars.map(|c| u8::try_from(c).ok()).collect::<Option<Vec<_>>>());
+            for len in 0..=4 {
+                let wanted = exact.clone().filter(|bytes| bytes.len() == len);
+                assert_eq!(decode(&text, len, 2), wanted, "{text:x?} as {len} bytes");
+            }
+        }
+    }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use burn::tensor::Device;
 use inception_nn::ModelSpec;
 
-use crate::checkpoint::{Checkpoint, Metadata};
+use crate::checkpoint::{Checkpoint, Dtype, Metadata};
 use crate::error::Error;
-use crate::format;
 use crate::load::{Loaded, load};
+use crate::save;
 
 /// What [`convert`] has done.
 #[derive(Clone, Debug)]
@@ -30,15 +30,18 @@ enum Target {
 }
 
 /// Loads `checkpoint` into `spec`'s network on `device` and writes that to `path`, whose extension says in which format:
-/// `.safetensors`, `.bpk` or `.onnx`. What the checkpoint says about itself is kept, but for what `metadata` says.
+/// `.safetensors`, `.bpk` or `.onnx`, in numbers of `dtype`. What the checkpoint says about itself is kept, but for what
+/// `metadata` says.
 ///
 /// # Errors
 ///
-/// Those of [`load`](crate::load); [`Error::UnknownTarget`] before anything is read; [`Error::Io`].
+/// Those of [`load`](crate::load); [`Error::UnknownTarget`] and [`Error::UnwritableDtype`] before anything is read;
+/// [`Error::TooLarge`]; [`Error::Io`].
 pub fn convert(
     spec: &ModelSpec,
     checkpoint: &Checkpoint,
     path: &Path,
+    dtype: &Dtype,
     metadata: &Metadata,
     device: &Device,
 ) -> Result<Converted, Error> {
@@ -49,12 +52,19 @@ pub fn convert(
         "onnx" => Target::Onnx,
         _ => return Err(Error::UnknownTarget { path: path.to_owned() }),
     };
+    let can_hold = match target {
+        Target::Safetensors => matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16),
+        Target::Burnpack | Target::Onnx => *dtype == Dtype::F32,
+    };
+    if !can_hold {
+        return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
+    }
     let loaded = load(spec, checkpoint, device)?;
     let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
     match target {
-        Target::Safetensors => format::safetensors::save(&loaded.network, &own, path)?,
-        Target::Burnpack => format::burnpack::save(&loaded.network, &own, path)?,
-        Target::Onnx => format::onnx::save(&loaded.network, spec, &own, path)?,
+        Target::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
+        Target::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,
+        Target::Onnx => save::onnx::save(&loaded.network, spec, &own, path)?,
     }
     let written = Checkpoint::open(path)?;
     Ok(Converted { tensors: written.entries.len(), bytes: written.input.len(), loaded })

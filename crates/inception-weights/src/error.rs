@@ -23,6 +23,22 @@ pub enum Error {
         /// What it looks like instead.
         found: &'static str,
     },
+    /// A number is too large for the kind of numbers that are written.
+    #[error("{}: `{tensor}` holds numbers that f16 has no room for; bf16 does", path.display())]
+    TooLarge {
+        /// The file to write.
+        path: PathBuf,
+        /// Our name of the tensor.
+        tensor: String,
+    },
+    /// The format that is written does not have the kind of numbers.
+    #[error("{}: not to be written in {dtype}; a .safetensors file can hold f32, f16 and bf16, others f32", path.display())]
+    UnwritableDtype {
+        /// The file to write.
+        path: PathBuf,
+        /// The kind of numbers.
+        dtype: String,
+    },
     /// The name of a file to write does not say a format that can be written.
     #[error("{}: the name has to end in .safetensors, .bpk or .onnx", path.display())]
     UnknownTarget {
@@ -99,6 +115,7 @@ pub enum Error {
         found: String,
     },
     /// The network cannot be built.
+    #[cfg(feature = "network")]
     #[error(transparent)]
     Network(#[from] inception_nn::Error),
 }

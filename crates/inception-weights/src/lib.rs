@@ -20,46 +20,37 @@
 //!
 //! No reader runs anything that a file contains, and none takes more memory than the file's own size allows for.
 
+// Without networks there are the readers alone, for the fuzz targets: what they find is then used by no one.
+#![cfg_attr(not(feature = "network"), allow(dead_code))]
+
+#[cfg(feature = "network")]
+mod bind;
 #[cfg(feature = "download")]
 mod cache;
 mod checkpoint;
+#[cfg(feature = "network")]
 mod convert;
+#[cfg(feature = "network")]
 mod dialect;
 mod error;
 mod format;
 mod graph;
 mod input;
+#[cfg(feature = "network")]
 mod load;
+#[cfg(feature = "network")]
+mod save;
 
 #[cfg(feature = "download")]
 pub use cache::{Cache, Progress};
 pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
-pub use convert::{Converted, convert};
-pub use dialect::{Dialect, NameRow, name_table};
 pub use error::{Error, Problem};
-pub use format::burnpack::save as save_burnpack;
-pub use format::onnx::save as save_onnx;
-pub use format::safetensors::save;
-pub use load::{LoadOptions, Loaded, likely_models, load, load_with};
-
-/// Writes a file beside `path`, then renames it to it, so that no half-written file is ever there.
-fn write_whole(
-    path: &std::path::Path,
-    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
-) -> Result<(), Error> {
-    use std::io::Write;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let result = std::fs::File::create(&part).map(std::io::BufWriter::new).and_then(|mut file| {
-        write(&mut file)?;
-        file.flush()?;
-        file.get_ref().sync_all()?;
-        std::fs::rename(&part, path)
-    });
-    result.map_err(|source| {
-        // Nothing is left to do if it cannot be removed, or was never there.
-        let _ = std::fs::remove_file(&part);
-        Error::Io { path: path.to_owned(), source }
-    })
-}
+#[cfg(feature = "network")]
+pub use {
+    convert::{Converted, convert},
+    dialect::{Dialect, NameRow, name_table},
+    load::{LoadOptions, Loaded, likely_models, load, load_with},
+    save::burnpack::save as save_burnpack,
+    save::onnx::save as save_onnx,
+    save::safetensors::{save, save_as},
+};

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use burn::tensor::{Device, TensorData};
 use inception_nn::{MODELS, ModelSpec, Network, TensorInfo, load_tensors};
 
+use crate::bind::{Binding, bind};
 use crate::checkpoint::{Checkpoint, Dtype, Entry};
 use crate::dialect::{Dialect, NameRow, name_table};
 use crate::error::{Error, Problem};
-use crate::graph::{Binding, Graph, bind};
+use crate::graph::Graph;
 
 /// A network with a checkpoint's weights.
 #[derive(Clone, Debug)]
@@ -32,6 +33,35 @@ pub struct Loaded {
     pub not_in_file: Vec<String>,
 }
 
+impl Loaded {
+    /// What whoever uses the network should know, with the first few names.
+    pub fn warnings(&self) -> Vec<String> {
+        const NAMED: usize = 5;
+        let named = |names: &[String]| {
+            let first: Vec<_> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+            let more = names.len().saturating_sub(NAMED);
+            first.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+        };
+        let mut warnings = Vec::new();
+        if !self.not_finite.is_empty() {
+            warnings.push(format!("infinities or NaN in {}", named(&self.not_finite)));
+        }
+        if self.background_dropped {
+            let classes = self.num_classes;
+            warnings
+                .push(format!("of {} classes the first, TensorFlow's background, is left out", classes + 1));
+        }
+        if !self.not_in_file.is_empty() {
+            let tensors = named(&self.not_in_file);
+            warnings.push(format!("not in the file, and needed for training only: {tensors}"));
+        }
+        warnings
+    }
+}
+
+/// The classifier's bias, by our name.
+const CLASSIFIER_BIAS: &str = "head.fc.bias";
+
 /// How to load a checkpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
@@ -45,7 +75,7 @@ pub struct LoadOptions {
 /// # Errors
 ///
 /// [`Error::Mismatch`] with every tensor that is missing, unknown, misshapen, of the wrong kind or there twice;
-/// [`Error::Io`] and [`Error::Damaged`] while reading the values.
+/// [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while reading the values.
 pub fn load(spec: &ModelSpec, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded, Error> {
     load_with(spec, checkpoint, device, LoadOptions::default())
 }
@@ -61,9 +91,77 @@ pub fn load_with(
     device: &Device,
     options: LoadOptions,
 ) -> Result<Loaded, Error> {
-    if let Some(graph) = &checkpoint.graph {
-        return load_graph(spec, checkpoint, graph, device, options);
+    let Found { dialect, classes, sources, unused } = match &checkpoint.graph {
+        Some(graph) => by_graph(spec, checkpoint, graph, device)?,
+        None => by_name(spec, checkpoint, device)?,
+    };
+    let background_dropped =
+        dialect != Dialect::Native && classes == spec.num_classes + 1 && !options.keep_background;
+    let num_classes = if background_dropped { spec.num_classes } else { classes };
+    let network = spec.config().with_num_classes(num_classes).init(device)?;
+    let (mut not_finite, mut not_in_file) = (Vec::new(), Vec::new());
+    let mut sources = sources.into_iter();
+    let network = load_tensors(network, |info: &TensorInfo| {
+        let values = match sources.next().expect("a source for each tensor, whatever the classes") {
+            Source::Entry { entry, transposed } => {
+                let values = checkpoint.values(entry)?;
+                match (transposed, &entry.shape[..]) {
+                    (true, &[rows, columns]) => {
+                        without_background(transpose(&values, rows, columns), &[columns, rows], &info.shape)
+                    }
+                    _ => without_background(values, &entry.shape, &info.shape),
+                }
+            }
+            Source::Constant(value) => vec![value; info.shape.iter().product()],
+            Source::Nowhere => {
+                not_in_file.push(info.name.clone());
+                return Ok(None);
+            }
+        };
+        if values.iter().any(|v| !v.is_finite()) {
+            not_finite.push(info.name.clone());
+        }
+        Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
+    })?;
+    Ok(Loaded { network, num_classes, dialect, not_finite, background_dropped, unused, not_in_file })
+}
+
+/// Where the values of one of our tensors come from.
+enum Source<'a> {
+    Entry { entry: &'a Entry, transposed: bool },
+    Constant(f32),
+    Nowhere,
+}
+
+/// A network's tensors in a file: all there, with the network's shapes but for the number of classes.
+struct Found<'a> {
+    dialect: Dialect,
+    /// Classes that the file's classifier has.
+    classes: usize,
+    /// One for each of our tensors, in their order.
+    sources: Vec<Source<'a>>,
+    unused: Vec<String>,
+}
+
+/// The number of classes that a classifier has, from its bias; the published one if that says nothing, so that the
+/// difference comes to light.
+fn classes(spec: &ModelSpec, bias: Option<&Entry>) -> usize {
+    let classes = bias.and_then(|entry| entry.shape.first().copied());
+    classes.filter(|&classes| classes > 0).unwrap_or(spec.num_classes)
+}
+
+/// What keeps `entry` from being a tensor of the shape `wanted`.
+fn misfit(entry: &Entry, wanted: Vec<usize>) -> Option<Problem> {
+    let key = entry.key.clone();
+    match &entry.dtype {
+        _ if entry.shape != wanted => Some(Problem::Shape { key, wanted, found: entry.shape.clone() }),
+        Dtype::Other(dtype) => Some(Problem::Dtype { key, dtype: dtype.clone() }),
+        _ => None,
     }
+}
+
+/// Finds tensors under the names that our dialects have for them.
+fn by_name<'a>(spec: &ModelSpec, checkpoint: &'a Checkpoint, device: &Device) -> Result<Found<'a>, Error> {
     let keys = Keys::new(checkpoint);
     let published = spec.config().init(device)?;
     let tables = Dialect::of(spec.architecture)
@@ -71,24 +169,13 @@ pub fn load_with(
     let known = |table: &[NameRow]| table.iter().filter(|row| keys.get(&row.key).is_some()).count();
     let [native, foreign] = tables;
     let (dialect, table) = if known(&foreign.1) > known(&native.1) { foreign } else { native };
-
-    let in_file = table
-        .iter()
-        .find(|row| row.tensor.name == "head.fc.bias")
-        .and_then(|row| keys.get(&row.key))
-        .and_then(|entry| entry.shape.first().copied())
-        .filter(|&classes| classes > 0)
-        .unwrap_or(spec.num_classes);
-    let background_dropped =
-        dialect != Dialect::Native && in_file == spec.num_classes + 1 && !options.keep_background;
-    let num_classes = if background_dropped { spec.num_classes } else { in_file };
-    let network = spec.config().with_num_classes(num_classes).init(device)?;
-    // The file's shapes are those of a network with the file's classes.
-    let table = match in_file == spec.num_classes {
+    let bias = table.iter().find(|row| row.tensor.name == CLASSIFIER_BIAS);
+    let classes = classes(spec, bias.and_then(|row| keys.get(&row.key)));
+    let table = match classes == spec.num_classes {
         true => table,
         false => {
-            let wide = spec.config().with_num_classes(in_file).init(device)?;
-            name_table(&wide, spec.architecture, dialect)
+            let network = spec.config().with_num_classes(classes).init(device)?;
+            name_table(&network, spec.architecture, dialect)
         }
     };
     let mut unused = Vec::new();
@@ -98,124 +185,56 @@ pub fn load_with(
         let likely = likely.filter(|&name| name != spec.name).collect();
         return Err(Error::Mismatch { path: checkpoint.path.clone(), model: spec.name, problems, likely });
     }
-
-    let mut rows = table.iter();
-    let mut not_finite = Vec::new();
-    let network = load_tensors(network, |info: &TensorInfo| {
-        let row = rows.next().expect("a row for each tensor");
-        let entry = keys.get(&row.key).expect("no difference was found");
-        let mut values = checkpoint.values(entry)?;
-        if values.iter().any(|v| !v.is_finite()) {
-            not_finite.push(info.name.clone());
-        }
-        if let ([rows, columns], true) = (&entry.shape[..], row.transposed) {
-            values = transposed(&values, *rows, *columns);
-        }
-        let values = without_background(values, &row.tensor.shape, &info.shape);
-        Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
-    })?;
-    Ok(Loaded {
-        network,
-        num_classes,
-        dialect,
-        not_finite,
-        background_dropped,
-        unused,
-        not_in_file: Vec::new(),
-    })
+    let source = |row: &NameRow| match keys.get(&row.key) {
+        Some(entry) => Source::Entry { entry, transposed: row.transposed },
+        None => Source::Nowhere, // There is none such: no difference was found.
+    };
+    Ok(Found { dialect, classes, sources: table.iter().map(source).collect(), unused })
 }
 
-/// Fills `spec`'s network from a file whose operations say which tensor is which.
-fn load_graph(
+/// Finds tensors by what the file's operations do with them.
+fn by_graph<'a>(
     spec: &ModelSpec,
-    checkpoint: &Checkpoint,
+    checkpoint: &'a Checkpoint,
     graph: &Graph,
     device: &Device,
-    options: LoadOptions,
-) -> Result<Loaded, Error> {
+) -> Result<Found<'a>, Error> {
     let path = || checkpoint.path.clone();
-    let outline = spec.config().init(device)?.outline();
-    let bindings = bind(&outline, graph).map_err(|difference| Error::Graph {
-        path: path(),
-        model: spec.name,
-        difference,
-    })?;
+    let bindings = bind(&spec.config().init(device)?.outline(), graph)
+        .map_err(|difference| Error::Graph { path: path(), model: spec.name, difference })?;
     let entries: HashMap<&str, &Entry> = checkpoint.entries.iter().map(|e| (e.key.as_str(), e)).collect();
-    let entry_of = |name: &str| match bindings.get(name) {
-        Some(Binding::Key { key, transposed }) => {
-            entries.get(key.as_str()).map(|entry| (*entry, *transposed))
-        }
+    let bias = match bindings.get(CLASSIFIER_BIAS) {
+        Some(Binding::Key { key, .. }) => entries.get(key.as_str()).copied(),
         _ => None,
     };
-    let in_file = entry_of("head.fc.bias").and_then(|(entry, _)| entry.shape.first().copied());
-    let in_file = in_file.filter(|&classes| classes > 0).unwrap_or(spec.num_classes);
-    let ours = checkpoint.metadata.model().is_some();
-    let background_dropped = in_file == spec.num_classes + 1 && !options.keep_background && !ours;
-    let num_classes = if background_dropped { spec.num_classes } else { in_file };
-    let wide = inception_nn::tensors(&spec.config().with_num_classes(in_file).init(device)?);
-    let mut problems = Vec::new();
-    for info in &wide {
-        let Some(Binding::Key { key, transposed }) = bindings.get(&info.name) else { continue };
-        let mut wanted = info.shape.clone();
-        if *transposed {
-            wanted.reverse();
-        }
-        match entries.get(key.as_str()) {
-            None => problems.push(Problem::Missing { key: key.clone(), shape: wanted, nearest: None }),
-            Some(entry) if entry.shape != wanted => {
-                problems.push(Problem::Shape { key: key.clone(), wanted, found: entry.shape.clone() });
+    let classes = classes(spec, bias);
+    let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
+    for info in inception_nn::tensors(&spec.config().with_num_classes(classes).init(device)?) {
+        sources.push(match bindings.get(&info.name) {
+            None => Source::Nowhere,
+            Some(Binding::Constant(value)) => Source::Constant(*value),
+            Some(Binding::Key { key, transposed }) => {
+                let mut shape = info.shape;
+                if *transposed {
+                    shape.reverse();
+                }
+                used.insert(key.as_str());
+                let Some(&entry) = entries.get(key.as_str()) else {
+                    problems.push(Problem::Missing { key: key.clone(), shape, nearest: None });
+                    continue;
+                };
+                problems.extend(misfit(entry, shape));
+                Source::Entry { entry, transposed: *transposed }
             }
-            Some(Entry { dtype: Dtype::Other(dtype), .. }) => {
-                problems.push(Problem::Dtype { key: key.clone(), dtype: dtype.clone() });
-            }
-            Some(_) => {}
-        }
+        });
     }
     if !problems.is_empty() {
         return Err(Error::Mismatch { path: path(), model: spec.name, problems, likely: Vec::new() });
     }
-    let network = spec.config().with_num_classes(num_classes).init(device)?;
-    let mut wide = wide.iter();
-    let (mut not_finite, mut not_in_file) = (Vec::new(), Vec::new());
-    let network = load_tensors(network, |info: &TensorInfo| {
-        let wide = wide.next().expect("the same tensors whatever the classes");
-        let count = info.shape.iter().product();
-        let values = match bindings.get(&info.name) {
-            None => {
-                not_in_file.push(info.name.clone());
-                return Ok(None);
-            }
-            Some(Binding::Constant(value)) => vec![*value; count],
-            Some(Binding::Key { .. }) => {
-                let (entry, is_transposed) = entry_of(&info.name).expect("was there a moment ago");
-                let mut values = checkpoint.values(entry)?;
-                if let ([rows, columns], true) = (&entry.shape[..], is_transposed) {
-                    values = transposed(&values, *rows, *columns);
-                }
-                values
-            }
-        };
-        if values.iter().any(|v| !v.is_finite()) {
-            not_finite.push(info.name.clone());
-        }
-        let values = without_background(values, &wide.shape, &info.shape);
-        Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
-    })?;
-    let used: HashSet<&str> = bindings
-        .values()
-        .filter_map(|binding| if let Binding::Key { key, .. } = binding { Some(key.as_str()) } else { None })
-        .collect();
     let unused = checkpoint.entries.iter().filter(|e| !used.contains(e.key.as_str())).map(|e| e.key.clone());
+    let ours = checkpoint.metadata.model().is_some();
     let dialect = if ours { Dialect::Native } else { Dialect::Graph };
-    Ok(Loaded {
-        network,
-        num_classes,
-        dialect,
-        not_finite,
-        background_dropped,
-        unused: unused.collect(),
-        not_in_file,
-    })
+    Ok(Found { dialect, classes, sources, unused: unused.collect() })
 }
 
 /// Leaves out the first class where the file has one more than we want.
@@ -229,7 +248,7 @@ fn without_background(values: Vec<f32>, in_file: &[usize], wanted: &[usize]) -> 
     }
 }
 
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut result = Vec::with_capacity(values.len());
     for column in 0..columns {
         result.extend((0..rows).map(|row| values[row * columns + column]));
@@ -346,15 +365,7 @@ fn differences(
                 nearest_left -= usize::from(nearest.is_some());
                 problems.push(Problem::Missing { key: row.key.clone(), shape, nearest });
             }
-            Some(entry) if entry.shape != shape => problems.push(Problem::Shape {
-                key: entry.key.clone(),
-                wanted: shape,
-                found: entry.shape.clone(),
-            }),
-            Some(Entry { key, dtype: Dtype::Other(dtype), .. }) => {
-                problems.push(Problem::Dtype { key: key.clone(), dtype: dtype.clone() });
-            }
-            Some(_) => {}
+            Some(entry) => problems.extend(misfit(entry, shape)),
         }
     }
     let of_file =

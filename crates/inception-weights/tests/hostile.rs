@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use inception_weights::Checkpoint;
+use inception_weights::{Checkpoint, Dtype, Error};
+
+#[path = "../../../fuzz/src/lib.rs"]
+mod fuzz;
 
 /// Counts what is allocated.
 struct Counting;
@@ -36,27 +39,74 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Opens `bytes` and reads every tensor; also the most memory that this took beyond what there was.
-fn read(bytes: Vec<u8>) -> (Result<(), String>, usize) {
+/// What `f` gives; also the most memory that it took beyond what there was.
+fn measured<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    let result = Checkpoint::from_bytes("hostile", bytes).map_err(|e| e.to_string()).and_then(|checkpoint| {
-        for entry in &checkpoint.entries {
-            if !matches!(entry.dtype, inception_weights::Dtype::Other(_)) {
-                checkpoint.values(entry).map_err(|e| e.to_string())?;
-            }
-        }
-        Ok(())
-    });
+    let result = f();
     (result, PEAK.load(Ordering::Relaxed) - before)
 }
 
+/// Keys and values of everything in a checkpoint.
+type Values = Vec<(String, Vec<f32>)>;
+
+fn values(opened: Result<Checkpoint, Error>) -> Result<Values, String> {
+    let checkpoint = opened.map_err(|e| e.to_string())?;
+    let numbers = checkpoint.entries.iter().filter(|e| !matches!(e.dtype, Dtype::Other(_)));
+    let values = numbers.map(|e| Ok((e.key.clone(), checkpoint.values(e).map_err(|e| e.to_string())?)));
+    values.collect()
+}
+
+/// Opens `bytes` and reads every tensor; also the most memory that this took.
+fn read(bytes: Vec<u8>) -> (Result<(), String>, usize) {
+    measured(|| values(Checkpoint::from_bytes("hostile", bytes)).map(drop))
+}
+
+fn goldens(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/weights").join(folder)
+}
+
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/weights/files");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(goldens("files")).unwrap().map(|f| f.unwrap().path()).collect();
     files.sort();
     assert!(files.len() > 20);
     files
+}
+
+/// A small network as each tool exports it: a name, one or two files, and what opens them.
+type Graph = (&'static str, Vec<Vec<u8>>, fn(&[Vec<u8>]) -> Result<Checkpoint, Error>);
+
+fn graphs() -> Vec<Graph> {
+    let one = |files: &[Vec<u8>]| Checkpoint::from_bytes("hostile", files[0].clone());
+    let two = |files: &[Vec<u8>]| Checkpoint::from_pair("hostile", files[0].clone(), files[1].clone());
+    let file = |name: &str| std::fs::read(goldens("graphs").join(name)).unwrap();
+    vec![
+        ("dynamo.onnx", vec![file("dynamo.onnx")], one),
+        ("torchscript.onnx", vec![file("torchscript.onnx")], one),
+        ("paddle2onnx.onnx", vec![file("paddle2onnx.onnx")], one),
+        ("json", vec![file("new.json"), file("new.pdiparams")], two),
+        ("pdmodel", vec![file("old.pdmodel"), file("old.pdiparams")], two),
+        ("bpk", vec![bpk()], one),
+    ]
+}
+
+/// What `burn-pack` writes.
+fn bpk() -> Vec<u8> {
+    let tensor = |name: &str, values: &[f32]| {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        burn_pack::Tensor::new(
+            name.to_owned(),
+            burn_pack::DType::F32,
+            vec![values.len()],
+            None,
+            burn_pack::Bytes::from_bytes_vec(bytes),
+        )
+    };
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    let tensors = vec![tensor("a", &[1.0, 2.0]), tensor("b", &[3.0])];
+    let writer = burn_pack::Writer::new(tensors).auto_extension(false).overwrite(true);
+    writer.with_metadata("model", "GoogLeNet").write_to_file(&path).unwrap();
+    std::fs::read(&path).unwrap()
 }
 
 /// A few buffers and the bookkeeping of a test's own threads.
@@ -75,6 +125,66 @@ fn every_truncation_is_an_error() {
             assert!(!error.is_empty());
             assert!(peak < LITTLE, "{} cut at {cut}: {peak} bytes", file.display());
         }
+    }
+}
+
+/// Graphs, too. Their formats do not say where they end, so that a file without its end may be whole; then it has
+/// everything, or whatever reads it notices.
+#[test]
+fn truncated_graphs_have_everything_or_are_errors() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    for (name, files, open) in graphs() {
+        let whole = values(open(&files)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut errors = 0;
+        for file in 0..files.len() {
+            for cut in 0..files[file].len() {
+                let mut files = files.clone();
+                files[file].truncate(cut);
+                let (result, peak) = measured(|| values(open(&files)));
+                match result {
+                    Ok(values) => assert_eq!(values, whole, "{name}: file {file} cut at {cut}"),
+                    Err(error) => errors += usize::from(!error.is_empty()),
+                }
+                assert!(peak < LITTLE, "{name}: file {file} cut at {cut}: {peak} bytes");
+            }
+        }
+        let all: usize = files.iter().map(Vec::len).sum();
+        assert!(errors * 10 > all * 9, "{name}: {errors} errors in {all} cuts");
+    }
+}
+
+#[test]
+fn every_changed_byte_of_a_graph_is_survived() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    for (name, files, open) in graphs() {
+        for file in 0..files.len() {
+            for at in 0..files[file].len() {
+                for change in [0xff, 0x01, 0x80] {
+                    let mut files = files.clone();
+                    files[file][at] ^= change;
+                    let (_, peak) = measured(|| values(open(&files)));
+                    assert!(peak < LITTLE, "{name}: file {file}, byte {at} ^ {change:#x}: {peak} bytes");
+                }
+            }
+        }
+    }
+}
+
+/// What the fuzz targets have found, and start from.
+#[test]
+fn the_corpus_is_survived() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    for &(target, format) in fuzz::TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+        let mut taken = 0;
+        for file in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let (is_taken, peak) = measured(|| fuzz::read(format, &bytes));
+            assert!(peak < LITTLE + 100 * bytes.len(), "{}: {peak} bytes", path.display());
+            taken += usize::from(is_taken);
+        }
+        assert!(taken > 10, "{target}: {taken} inputs");
     }
 }
 
@@ -302,5 +412,168 @@ fn other_files_are_named() {
     ] {
         let message = error(bytes.to_vec());
         assert!(message.contains(reason), "{message}");
+    }
+}
+
+/// Fields of protocol buffers: numbers, and bytes or messages.
+enum Field<'a> {
+    Number(u64, u64),
+    Bytes(u64, &'a [u8]),
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+fn message(fields: &[Field]) -> Vec<u8> {
+    let field = |field: &Field| match *field {
+        Field::Number(number, value) => [varint(number << 3), varint(value)].concat(),
+        Field::Bytes(number, bytes) => {
+            [varint(number << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat()
+        }
+    };
+    fields.iter().flat_map(field).collect()
+}
+
+/// An ONNX model of one image, these tensors and no operation.
+fn onnx(tensors: &[Vec<u8>]) -> Vec<u8> {
+    let image = message(&[Field::Bytes(1, b"x")]);
+    let mut fields: Vec<_> = tensors.iter().map(|tensor| Field::Bytes(5, tensor)).collect();
+    fields.extend([Field::Bytes(11, &image), Field::Bytes(12, &image)]);
+    let graph = message(&fields);
+    message(&[Field::Number(1, 8), Field::Bytes(2, b"x"), Field::Bytes(7, &graph)])
+}
+
+/// A tensor of single precision.
+fn onnx_tensor(name: &str, shape: &[u64], data: &[u8]) -> Vec<u8> {
+    let mut fields: Vec<_> = shape.iter().map(|&d| Field::Number(1, d)).collect();
+    fields.extend([Field::Number(2, 1), Field::Bytes(8, name.as_bytes()), Field::Bytes(9, data)]);
+    message(&fields)
+}
+
+#[test]
+fn onnx_tensors_are_checked() {
+    {
+        let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+        let (result, _) = read(onnx(&[onnx_tensor("a", &[2], &[0; 8])]));
+        assert_eq!(result, Ok(()));
+    }
+    for (shape, bytes) in
+        [(&[1 << 60][..], 8), (&[1 << 32, 1 << 32, 4], 8), (&[u64::MAX], 8), (&[3], 8), (&[1], 8)]
+    {
+        let message = error(onnx(&[onnx_tensor("a", shape, &vec![0; bytes])]));
+        assert!(message.contains("`a`"), "{shape:?}: {message}");
+    }
+    let tensor = onnx_tensor("a", &[2], &[0; 8]);
+    assert!(error(onnx(&[tensor.clone(), tensor])).contains("`a` is there twice"));
+    let elsewhere =
+        message(&[Field::Number(1, 2), Field::Number(2, 1), Field::Bytes(8, b"a"), Field::Number(14, 1)]);
+    assert!(error(onnx(&[elsewhere])).contains("in another file"));
+    let dims = onnx_tensor("a", &[1; 100], &[0; 4]);
+    error(onnx(&[dims]));
+    // More bytes than there are, in a field of the graph, of the model, and in a number without end.
+    for tail in [&b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"[..], b"\x3a\x05a", &[0xff; 20]] {
+        error([&b"\x08\x08\x12\x01x"[..], tail].concat());
+    }
+}
+
+/// Messages in messages cost nothing: only those that are known are entered.
+#[test]
+fn deep_messages_do_not_recurse() {
+    let mut nested = Vec::new();
+    for _ in 0..2000 {
+        nested = message(&[Field::Bytes(7, &nested)]);
+    }
+    let message = error(message(&[Field::Number(1, 8), Field::Bytes(2, b"x"), Field::Bytes(7, &nested)]));
+    assert!(message.contains("input"), "{message}");
+}
+
+fn pair_error(program: &[u8], values: &[u8]) -> String {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let size = program.len() + values.len();
+    let open = || Checkpoint::from_pair("hostile", program.to_vec(), values.to_vec());
+    let (result, peak) = measured(|| open().map(drop).map_err(|e| e.to_string()));
+    assert!(peak < LITTLE + 100 * size, "{peak} bytes for a pair of {size}");
+    result.expect_err("is refused")
+}
+
+#[test]
+fn paddle_pairs_are_checked() {
+    let read = |name: &str| std::fs::read(goldens("graphs").join(name)).unwrap();
+    let (json, values) = (read("new.json"), read("new.pdiparams"));
+    // Values without a variable, and variables without values.
+    assert!(pair_error(&json, &[&values[..], &[0]].concat()).contains("after the last"));
+    assert!(pair_error(&json, b"").contains("variables"));
+    // A shape that no file has room for: the first description is `{type, dims...}` behind 20 bytes.
+    let length = u32::from_le_bytes(*values[16..].first_chunk().unwrap()) as usize;
+    let shape = message(&[Field::Number(1, 5), Field::Number(2, 1 << 40), Field::Number(2, 1 << 40)]);
+    let huge = [&values[..16], &(shape.len() as u32).to_le_bytes(), &shape, &values[20 + length..]].concat();
+    assert!(pair_error(&json, &huge).contains("larger than the file"));
+    // Programs that are none.
+    for program in [&b"{"[..], b"{}", b"{\"program\": 1}", b"\x0a\x00", b"\x0a\xff\xff\xff\xff\x7f", b""] {
+        pair_error(program, &values);
+    }
+    let nested = [b"{\"a\":".repeat(50_000), b"1".to_vec()].concat();
+    assert!(pair_error(&nested, &values).contains("recursion"));
+    let lists = [b"{\"a\":".to_vec(), b"[".repeat(50_000)].concat();
+    assert!(pair_error(&lists, &values).contains("recursion"));
+}
+
+/// A `.bpk` of a description in CBOR, and of so many bytes of tensors.
+fn bpk_of(description: &[u8], data: usize) -> Vec<u8> {
+    let mut bytes = bpk()[..burn_pack::HEADER_SIZE].to_vec();
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&(description.len() as u32).to_le_bytes());
+    bytes.extend(description);
+    bytes.resize(burn_pack::aligned_data_section_start(description.len()) + data, 0);
+    bytes
+}
+
+#[test]
+fn burnpack_descriptions_are_checked() {
+    use ciborium::value::Value;
+    let tensors = |list: &[(&str, &[u64], (u64, u64))]| {
+        let tensor = |&(name, shape, (start, end)): &(&str, &[u64], (u64, u64))| {
+            let shape = shape.iter().map(|&d| d.into()).collect();
+            let fields = [
+                ("dtype", Value::from("F32")),
+                ("shape", Value::Array(shape)),
+                ("data_offsets", Value::Array(vec![start.into(), end.into()])),
+            ];
+            (Value::from(name), Value::Map(fields.map(|(k, v)| (k.into(), v)).into()))
+        };
+        let all = Value::Map(vec![("tensors".into(), Value::Map(list.iter().map(tensor).collect()))]);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&all, &mut bytes).unwrap();
+        bytes
+    };
+    {
+        let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+        let good = tensors(&[("a", &[2], (0, 8)), ("b", &[1], (8, 12))]);
+        assert_eq!(read(bpk_of(&good, 12)).0, Ok(()));
+    }
+    for (list, reason) in [
+        (&[("a", &[2][..], (0, 8)), ("b", &[2][..], (4, 12))][..], "share bytes"),
+        (&[("a", &[4], (0, 8))], "`a`"),
+        (&[("a", &[2], (8, 0))], "`a`"),
+        (&[("a", &[2], (8, 16))], "`a`"),
+        (&[("a", &[1 << 32, 1 << 32], (0, 8))], "`a`"),
+        (&[("a", &[1 << 40], (0, 1 << 42))], "`a`"),
+        (&[("a", &[1], (u64::MAX - 3, u64::MAX))], "`a`"),
+    ] {
+        let message = error(bpk_of(&tensors(list), 12));
+        assert!(message.contains(reason), "{list:?}: {message}");
+    }
+    // A list in a list, a map of a billion entries, and text of as many bytes.
+    for description in
+        [vec![0x81; 10_000], b"\xba\x3b\x9a\xca\x00".to_vec(), b"\x7a\x3b\x9a\xca\x00".to_vec()]
+    {
+        assert!(error(bpk_of(&description, 0)).contains("description"));
     }
 }

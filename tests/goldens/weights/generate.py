@@ -2,11 +2,15 @@
 
 usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, torchvision, timm, safetensors)
        PADDLE/bin/python tests/goldens/weights/generate.py paddle    (paddlepaddle)
-where the environments are those of shared/peers/setup.sh.
+       P2O/bin/python tests/goldens/weights/generate.py p2o          (paddle2onnx, after paddle)
+where `environments.sh` makes the environments.
 
 MODEL.json   what timm or torchvision computes for a whole network whose state dict has the formula's values: keys with
              their shapes, parameters without the auxiliary heads, multiply-adds, and the logits of images 0 and 1. A fully connected weight is the formula's [inputs, outputs],
              transposed.
+timm-pixels.json  what timm's weights expect of a picture, and the epsilons of its networks.
+graphs/      one small network with every kind of operation, in every form that carries its operations: what the tests of
+             hostile files cut and change, and the fuzz targets start from.
 files/       small state dicts in every form that the libraries write. The tensors of all are the same: see `TENSORS`.
 """
 import json
@@ -127,6 +131,99 @@ def torch_files():
     print(sorted(os.listdir(FILES)))
 
 
+def timm_pixels():
+    """What timm's weights expect of a picture; and that whose weights they are changes nothing in the network."""
+    import timm
+    import torch
+
+    rows, logits = {}, None
+    for name in ("inception_v3", "inception_v3.tf_in1k", "inception_v3.tf_adv_in1k", "inception_v3.gluon_in1k",
+                 "inception_v4", "xception41", "xception65", "xception71"):
+        model = timm.create_model(name).eval()
+        config = model.pretrained_cfg
+        rows["timm-" + name] = {
+            "mean": config["mean"], "std": config["std"], "interpolation": config["interpolation"],
+            "crop": config["input_size"][1], "resize_short": int(config["input_size"][1] / config["crop_pct"]),
+            "epsilons": sorted({layer.eps for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)})}
+        if name.startswith("inception_v3"):
+            keys = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
+            model.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(tensor(k, s))) if "num_batches" not in k else torch.tensor(0) for k, s in keys})
+            with torch.no_grad():
+                found = model(torch.from_numpy(formula.images(1, 299)))
+            assert logits is None or torch.equal(logits, found), name
+            logits = found
+    with open(os.path.join(HERE, "timm-pixels.json"), "w") as file:
+        file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in rows.items()) + "\n}\n")
+    print(rows)
+
+
+GRAPHS = os.path.join(HERE, "graphs")
+
+
+def torch_graphs():
+    import torch
+    from torch import nn
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+            self.norm = nn.BatchNorm2d(4)
+            self.one, self.two, self.both = (nn.Conv2d(4, out, 1, bias=False) for out in (2, 3, 5))
+            self.fc = nn.Linear(5, 2)
+
+        def forward(self, x):
+            x = nn.functional.max_pool2d(self.norm(self.conv(x)).relu(), 3, 2, ceil_mode=True)
+            y = torch.cat([self.one(x), self.two(nn.functional.avg_pool2d(x, 3, 1, 1))], 1) + self.both(x)
+            return self.fc(y.mean((2, 3)))
+
+    os.makedirs(GRAPHS, exist_ok=True)
+    torch.manual_seed(1)
+    model, x = Small().eval(), torch.zeros(1, 3, 16, 16)
+    options = {"input_names": ["x"], "external_data": False}
+    torch.onnx.export(model, (x,), os.path.join(GRAPHS, "dynamo.onnx"), dynamo=True, **options)
+    # In this mode the norm stays an operation.
+    torch.onnx.export(model, (x,), os.path.join(GRAPHS, "torchscript.onnx"), dynamo=False, opset_version=17, input_names=["x"],
+                      training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, dynamic_axes={"x": {0: "n"}})
+    print(sorted(os.listdir(GRAPHS)))
+
+
+def paddle_graph(stem):
+    import paddle
+    from paddle import nn
+
+    class Small(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2D(3, 4, 3, stride=2, padding=1, bias_attr=False)
+            self.norm = nn.BatchNorm2D(4)
+            self.one, self.two, self.both = (nn.Conv2D(4, out, 1, bias_attr=False) for out in (2, 3, 5))
+            self.drop = nn.Dropout(0.2, mode="downscale_in_infer")
+            self.fc = nn.Linear(5, 2)
+
+        def forward(self, x):
+            x = nn.functional.max_pool2d(nn.functional.relu(self.norm(self.conv(x))), 3, 2)
+            y = paddle.concat([self.one(x), self.two(nn.functional.avg_pool2d(x, 3, 1, 1))], 1) + self.both(x)
+            y = nn.functional.adaptive_avg_pool2d(y, 1)
+            return self.fc(self.drop(paddle.flatten(y, 1)))
+
+    paddle.seed(1)
+    model = Small()
+    model.eval()
+    static = paddle.jit.to_static(model, input_spec=[paddle.static.InputSpec([None, 3, 16, 16], "float32")])
+    static.eval()
+    paddle.jit.save(static, os.path.join(GRAPHS, stem))
+    if os.path.exists(info := os.path.join(GRAPHS, stem + ".pdiparams.info")):
+        os.remove(info)
+
+
+def p2o_graph():
+    import subprocess
+
+    subprocess.run([os.path.join(os.path.dirname(sys.executable), "paddle2onnx"), "--model_dir", GRAPHS, "--model_filename", "new.json",
+                    "--params_filename", "new.pdiparams", "--save_file", os.path.join(GRAPHS, "paddle2onnx.onnx"), "--opset_version", "13"], check=True)
+
+
 def paddle_files():
     import inspect
 
@@ -172,6 +269,17 @@ def paddle_files():
 if __name__ == "__main__":
     if sys.argv[1] == "torch":
         torch_files()
+        torch_graphs()
+        timm_pixels()
         torch_goldens()
+    elif sys.argv[1] == "paddle-graph":
+        paddle_graph(sys.argv[2])
+    elif sys.argv[1] == "p2o":
+        p2o_graph()
     else:
+        import subprocess
+
         paddle_files()
+        # Each in a process of its own: the flag that chooses the program's format is read at the start.
+        for stem, flag in (("new", "1"), ("old", "0")):
+            subprocess.run([sys.executable, os.path.abspath(__file__), "paddle-graph", stem], check=True, env={**os.environ, "FLAGS_enable_pir_api": flag})

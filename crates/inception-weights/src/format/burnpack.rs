@@ -1,19 +1,14 @@
-//! Burn's own `.bpk`, in both directions: a header, CBOR that describes the tensors, and their bytes.
+//! Burn's own `.bpk`: a header, CBOR that describes the tensors, and their bytes.
 //!
-//! `burn-pack` writes it. Its reader hands out tensors, not where they are; the description is small enough to read
+//! The reader of `burn-pack` hands out tensors, not where they are; the description is small enough to read
 //! here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use burn_pack::{
-    Bytes, DType, HEADER_SIZE, MAX_CBOR_RECURSION_DEPTH, MAX_TENSOR_COUNT, aligned_data_section_start,
-};
-use inception_nn::{Network, read_tensors};
+use burn_pack::{DType, HEADER_SIZE, MAX_CBOR_RECURSION_DEPTH, MAX_TENSOR_COUNT, aligned_data_section_start};
 use serde::Deserialize;
 
 use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
-use crate::error::Error;
 use crate::input::{Fault, Input, damaged};
 
 #[derive(Deserialize)]
@@ -74,32 +69,4 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
         return damaged("two tensors share bytes");
     }
     Ok(Contents { entries, metadata: Metadata(description.metadata), graph: None })
-}
-
-/// Writes all tensors of `network`, in 32-bit floating point, to one of Burn's own `.bpk` files, under the names that
-/// Burn's `Module::load_file` looks for: first beside `path`, then renamed to it.
-///
-/// # Errors
-///
-/// [`Error::Io`].
-pub fn save(network: &Network, metadata: &Metadata, path: &Path) -> Result<(), Error> {
-    let variant = match network {
-        Network::GoogLeNet(_) => "GoogLeNet",
-        Network::Inception(_) => "Inception",
-        Network::Xception(_) => "Xception",
-    };
-    let mut tensors = Vec::new();
-    let read = read_tensors(network, |info, data| {
-        let data = data.convert::<f32>();
-        let bytes = Bytes::from_bytes_vec(data.as_bytes().to_vec());
-        let name = format!("{variant}.{}", info.name);
-        tensors.push(burn_pack::Tensor::new(name, DType::F32, info.shape.clone(), None, bytes));
-        Ok::<_, std::convert::Infallible>(())
-    });
-    let Ok(()) = read;
-    let writer = burn_pack::Writer::new(tensors).auto_extension(false).overwrite(true);
-    let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
-    writer
-        .write_to_file(path)
-        .map_err(|e| Error::Io { path: path.to_owned(), source: std::io::Error::other(e.to_string()) })
 }

@@ -240,6 +240,7 @@ fn operation(mut message: Message) -> Result<Raw, Fault> {
 }
 
 struct Operations<'a> {
+    /// Names of the variables with values, sorted.
     parameters: &'a [String],
     /// Constants by the values that they are.
     numbers: HashMap<String, f64>,
@@ -247,6 +248,10 @@ struct Operations<'a> {
 }
 
 impl Operations<'_> {
+    fn is_parameter(&self, name: &str) -> bool {
+        self.parameters.binary_search_by(|parameter| parameter.as_str().cmp(name)).is_ok()
+    }
+
     fn build(mut self, operations: &[Raw]) -> Result<crate::graph::Graph, String> {
         let mut builder = Builder::default();
         let mut combined: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -259,7 +264,7 @@ impl Operations<'_> {
             };
             let parameter = |position: &str, name: &str| -> Result<String, String> {
                 let value = read(position, name)?;
-                match self.parameters.iter().any(|p| p == value) {
+                match self.is_parameter(value) {
                     true => Ok(value.to_owned()),
                     false => Err(format!("{}: `{value}` is no parameter", what())),
                 }
@@ -348,7 +353,7 @@ impl Operations<'_> {
                 }
                 "add" | "elementwise_add" => {
                     let (a, b) = (read("0", "X")?, read("1", "Y")?);
-                    if self.parameters.iter().any(|p| p == b) {
+                    if self.is_parameter(b) {
                         let layer = builder.get(a)?;
                         match builder.op(layer) {
                             Op::Linear { bias: bias @ None, .. } => *bias = Some(b.to_owned()),

@@ -25,6 +25,9 @@ impl Wire {
 /// Longest string that is read.
 const MAX_TEXT: u64 = 1 << 12;
 
+/// Longest list of numbers that is read: dimensions, strides, axes.
+const MAX_NUMBERS: usize = 64;
+
 /// The fields of a message.
 pub(crate) struct Message<'a> {
     input: &'a Input,
@@ -94,22 +97,26 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// A repeated number, packed or not.
+    /// A repeated number, packed or not, of which there are few.
     pub fn numbers(&self, wire: Wire, into: &mut Vec<u64>) -> Result<(), Fault> {
+        let mut push = |value, at| {
+            if into.len() == MAX_NUMBERS {
+                return Err(Fault::at(at, format!("a list of more than {MAX_NUMBERS} numbers")));
+            }
+            into.push(value);
+            Ok(())
+        };
         match wire {
-            Wire::Number(value) => into.push(value),
+            Wire::Number(value) => push(value, self.stream.pos),
             Wire::Bytes(range) => {
                 let mut packed = Self::at(self.input, range);
                 while packed.stream.left() > 0 {
-                    if into.len() >= 64 {
-                        return Err(Fault::at(range.offset, "a list of more than 64 numbers"));
-                    }
-                    into.push(packed.varint()?);
+                    push(packed.varint()?, range.offset)?;
                 }
+                Ok(())
             }
-            _ => return Err(Fault::at(self.stream.pos, "a list of other than whole numbers")),
+            _ => Err(Fault::at(self.stream.pos, "a list of other than whole numbers")),
         }
-        Ok(())
     }
 
     /// A nested message.
@@ -118,38 +125,5 @@ impl<'a> Message<'a> {
             Wire::Bytes(range) => Ok(Self::at(self.input, range)),
             _ => Err(Fault::at(self.stream.pos, "a number where a message belongs")),
         }
-    }
-}
-
-/// Appends fields to a message that is written.
-#[derive(Default)]
-pub(crate) struct Writer(pub Vec<u8>);
-
-impl Writer {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    pub fn number(mut self, field: u64, value: u64) -> Self {
-        self.varint(field << 3);
-        self.varint(value);
-        self
-    }
-
-    pub fn float(mut self, field: u64, value: f32) -> Self {
-        self.varint(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    pub fn bytes(mut self, field: u64, value: &[u8]) -> Self {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-        self
     }
 }

@@ -1,16 +1,8 @@
-//! The safetensors format, in both directions.
+//! The safetensors format.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::path::Path;
-
-use burn::module::Module;
-use burn::tensor::TensorData;
-use inception_nn::{TensorInfo, read_tensors};
-use safetensors::tensor::{Dtype as Kind, Metadata as Header, View};
+use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 
 use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
-use crate::error::Error;
 use crate::input::{Fault, Input, damaged};
 
 /// The `safetensors` crate's own bound on the JSON at the start of a file.
@@ -50,47 +42,4 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     let entries = entries.collect::<Result<_, _>>()?;
     let metadata = header.metadata().clone().unwrap_or_default();
     Ok(Contents { entries, metadata: Metadata(metadata.into_iter().collect()), graph: None })
-}
-
-struct Values(TensorInfo, TensorData);
-
-impl View for Values {
-    fn dtype(&self) -> Kind {
-        Kind::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.1.as_bytes())
-    }
-
-    fn data_len(&self) -> usize {
-        self.1.as_bytes().len()
-    }
-}
-
-/// Writes all tensors of `network` under our own names, in 32-bit floating point, to a safetensors file: first beside
-/// `path`, then renamed to it, so that no half-written file is ever there.
-///
-/// # Errors
-///
-/// [`Error::Io`].
-pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<(), Error> {
-    let mut tensors = Vec::new();
-    let read = read_tensors(network, |info, data| {
-        tensors.push((info.name.clone(), Values(info.clone(), data.convert::<f32>())));
-        Ok::<_, std::convert::Infallible>(())
-    });
-    let Ok(()) = read;
-    let header: HashMap<_, _> = metadata.0.clone().into_iter().collect();
-    safetensors::serialize_to_file(tensors, Some(header), path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source: match source {
-            safetensors::SafeTensorError::IoError(source) => source,
-            other => std::io::Error::other(other),
-        },
-    })
 }

@@ -1,0 +1,39 @@
+//! What every fuzz target does with its input; `crates/inception-weights/tests/hostile.rs` does the same with the corpus.
+
+use inception_weights::{Checkpoint, Dtype, Error, Format};
+
+/// The targets, and the format that each reads.
+pub const TARGETS: &[(&str, Format)] = &[
+    ("pdparams", Format::Pdparams),
+    ("pth", Format::PyTorch),
+    ("legacy_pth", Format::PyTorchLegacy),
+    ("safetensors", Format::Safetensors),
+    ("bpk", Format::Burnpack),
+    ("onnx", Format::Onnx),
+    ("paddle_pair", Format::PaddleInference),
+];
+
+/// Opens `bytes` and reads all their values. Whether they were taken for `format` at all: others teach nothing.
+///
+/// A Paddle pair is one input: the length of the program in two bytes, little-endian, the program, the values.
+pub fn read(format: Format, bytes: &[u8]) -> bool {
+    let opened = if format == Format::PaddleInference {
+        let Some((length, rest)) = bytes.split_first_chunk() else { return false };
+        let length = usize::from(u16::from_le_bytes(*length));
+        let Some((program, values)) = rest.split_at_checked(length) else { return false };
+        Checkpoint::from_pair("input", program.to_vec(), values.to_vec())
+    } else {
+        Checkpoint::from_bytes("input", bytes.to_vec())
+    };
+    match opened {
+        Ok(checkpoint) => {
+            for entry in checkpoint.entries.iter().filter(|e| !matches!(e.dtype, Dtype::Other(_))) {
+                // An error is as good as values.
+                let _ = checkpoint.values(entry);
+            }
+            checkpoint.format == format
+        }
+        Err(Error::Damaged { format: found, .. }) => found == format.name(),
+        Err(_) => false,
+    }
+}
