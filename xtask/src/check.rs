@@ -16,7 +16,10 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     ("docs", &["doc", "--release", "--workspace", "--no-deps", "--quiet"]),
     ("tests", &["test", "--release", "--workspace"]),
-    ("optional features", &["test", "--release", "--package", "inception-data", "--features", "image"]),
+    (
+        "optional features",
+        &["test", "--release", "--package", "inception-data", "--features", "image,parquet"],
+    ),
     (
         "readers without Burn",
         &["check", "--release", "--package", "inception-weights", "--no-default-features", "--quiet"],

@@ -10,7 +10,9 @@ use inception_bench::{
     Details, EvalOptions, EvalReport, EvalSettings, Precision, Predictor, Progress, Shard, StateFile, Tally,
     Weights, dataset_hash, evaluate, file_hash, merge,
 };
-use inception_data::{Arithmetic, Dataset, DatasetOptions, Encounters, Preprocessing, Resampler};
+use inception_data::{
+    Arithmetic, Dataset, DatasetOptions, DatasetProblem, Encounters, Preprocessing, Resampler,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
@@ -79,8 +81,8 @@ pub struct Run {
     weights: WeightArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, or a list of
-    /// `relative/path label` lines
+    /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, a list of
+    /// `relative/path label` lines, or Parquet (a file or a folder of them; needs the feature `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Where the pictures of a list are, if not beside it: a folder or a tar archive
@@ -89,6 +91,9 @@ pub struct Run {
     /// Names of the classes' folders, one a line, in the order of the class numbers
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Which files of a folder of Parquet files: what their names start with, as `validation`
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
     /// Pictures in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -187,6 +192,23 @@ impl Overrides {
     }
 }
 
+/// What to do about a dataset that only another build can read.
+fn with_hint(error: inception_data::Error) -> anyhow::Error {
+    let feature = match &error {
+        inception_data::Error::Dataset { problem, .. } => match **problem {
+            DatasetProblem::NeedsFeature { feature, .. } => Some(feature),
+            _ => None,
+        },
+        _ => None,
+    };
+    let hint =
+        |feature| format!("try `cargo run --release --package xtask --features {feature} -- eval ...`");
+    match feature {
+        Some(feature) => anyhow::Error::new(error).context(hint(feature)),
+        None => error.into(),
+    }
+}
+
 impl Eval {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
@@ -254,8 +276,9 @@ impl Run {
                 num_classes: predictor.num_classes(),
                 image_root: self.image_root.clone(),
                 labels: self.labels.clone(),
+                split: self.split.clone(),
             };
-            let mut dataset = Dataset::open(&self.data, &options)?;
+            let mut dataset = Dataset::open(&self.data, &options).map_err(with_hint)?;
             if let Some(limit) = self.limit {
                 dataset.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             }

@@ -511,6 +511,12 @@ fn bad_datasets_are_refused_with_a_message() {
     let labels = root.join("names.txt");
     let message = run("hollow", &["--labels", text(&labels)]);
     assert!(message.contains("1000 classes, found 2"), "{message}");
+    // A build without Parquet says how to get one with it.
+    if cfg!(not(feature = "parquet")) {
+        fs::write(root.join("val.parquet"), "PAR1").unwrap();
+        let message = run("val.parquet", &[]);
+        assert!(message.contains("cargo run --release --package xtask --features parquet"), "{message}");
+    }
     // A single missing entry is a skipped picture.
     fs::write(root.join("some.txt"), "a.png 1\nb.png 2\n").unwrap();
     write_png(&root.join("b.png"), 64, 64, &picture(0, 64, 64));

@@ -1,10 +1,10 @@
 """Milliseconds a picture from the bytes of a JPEG to the input of a network: this crate, OpenCV, Pillow, torchvision.
 
-    python crates/inception-data/examples/throughput.py THREADS
+    python crates/inception-data/examples/throughput.py THREADS [ROUNDS]
 
 Every contestant decodes, resizes the short side to 320, crops 299 and normalises to float [3, 299, 299], from bytes in
-memory, on as many threads as said; they take turns, five times, and the median is printed. `cv2` runs PaddleClas's own
-operators. The files are the two photographs of `tests/images` (500 x 375, JPEG 4:4:4), as they are and encoded anew as 4:2:0.
+memory, on as many threads as said; they take turns, five times unless said otherwise, and the median is printed. `cv2`
+runs PaddleClas's own operators. The files are the two photographs of `tests/images` (500 x 375, JPEG 4:4:4), as they are and encoded anew as 4:2:0.
 """
 
 import os
@@ -48,6 +48,9 @@ def contestant(name):
     from torchvision.transforms import v2
 
     torch.set_num_threads(1)
+    name, _, filter = name.partition(", ")
+    pil = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[filter]
+    interpolation = t.InterpolationMode(filter)
     if name == "pillow":
         mean, std = np.float32(MEAN), np.float32(STD)
 
@@ -55,17 +58,17 @@ def contestant(name):
             image = Image.open(io.BytesIO(data)).convert("RGB")
             w, h = image.size
             scale = 320 / min(w, h)
-            image = image.resize((round(w * scale), round(h * scale)), Image.BILINEAR)
+            image = image.resize((round(w * scale), round(h * scale)), pil)
             left, top = (image.width - 299) // 2, (image.height - 299) // 2
             image = np.asarray(image.crop((left, top, left + 299, top + 299)), np.float32)
             return np.ascontiguousarray(((image / np.float32(255) - mean) / std).transpose(2, 0, 1))
 
         return run
     if name == "torchvision":
-        steps = t.Compose([t.Resize(320), t.CenterCrop(299), t.ToTensor(), t.Normalize(MEAN, STD)])
+        steps = t.Compose([t.Resize(320, interpolation), t.CenterCrop(299), t.ToTensor(), t.Normalize(MEAN, STD)])
         return lambda data: steps(Image.open(io.BytesIO(data)).convert("RGB"))
     # torchvision's own decoder and its transforms of tensors.
-    steps = v2.Compose([v2.Resize(320, antialias=True), v2.CenterCrop(299), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    steps = v2.Compose([v2.Resize(320, interpolation, antialias=True), v2.CenterCrop(299), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
     return lambda data: steps(vision_io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)))
 
 
@@ -97,7 +100,7 @@ def np_shape(array):
     return tuple(array.shape)
 
 
-def main(threads):
+def main(threads, rounds):
     subprocess.run(["cargo", "build", "--release", "--quiet", "-p", "inception-data", "--example", "throughput"], cwd=ROOT, check=True)
     ours = str(ROOT / "target/release/examples/throughput")
     this = str(Path(__file__).resolve())
@@ -108,20 +111,22 @@ def main(threads):
         sets = {"4:4:4, as they are": list(map(str, photos)), "4:2:0, quality 90": sorted(map(str, Path(folder).glob("*.jpg")))}
         for title, files in sets.items():
             commands = {f"this crate, {r}": [ours, r, threads, str(SECONDS), *files] for r in ("cv2-bilinear", "pil-bilinear", "pil-bicubic")}
-            for name, python in [("cv2", PADDLE), ("pillow", RIVALS), ("torchvision", RIVALS), ("torchvision-tensors", RIVALS)]:
+            rivals = [f"{name}, {filter}" for filter in ("bilinear", "bicubic") for name in ("pillow", "torchvision", "torchvision-tensors")]
+            for name, python in [("cv2", PADDLE), *((name, RIVALS) for name in rivals)]:
                 commands[name] = [python, this, name, threads, str(SECONDS), *files]
             times = {name: [] for name in commands}
-            for _ in range(5):
+            for _ in range(rounds):
                 for name, command in commands.items():
                     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                     times[name].append(float(out.split()[-1]))
-            print(f"{title}, {threads} threads: ms a picture, median (least to most) of 5")
+            print(f"{title}, {threads} threads: ms a picture, median (least to most) of {rounds}")
             for name, values in times.items():
                 print(f"  {name:28} {statistics.median(values):7.3f} ({min(values):.3f} to {max(values):.3f})", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 4:
         measure(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
     else:
-        main(sys.argv[1] if len(sys.argv) == 2 else "1")
+        threads, rounds = [*sys.argv[1:], *["1", "5"][len(sys.argv) - 1 :]]
+        main(threads, int(rounds))

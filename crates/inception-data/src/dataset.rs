@@ -1,6 +1,6 @@
 //! Labelled pictures on a disk: folders, lists, archives.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -24,24 +24,33 @@ pub struct DatasetOptions {
     /// A text file with one line a class, in the order of the class numbers: the name of its folder. Without it folders
     /// are named by WordNet id or by class number.
     pub labels: Option<PathBuf>,
+    /// Which files of a folder of Parquet files: those whose name starts with this, as in `validation-00000-of-00014`.
+    /// Needed where there is more than one such name.
+    pub split: Option<String>,
 }
 
 impl DatasetOptions {
     /// `num_classes` classes, pictures beside their list, folders named by WordNet id or class number.
     pub const fn new(num_classes: usize) -> Self {
-        Self { num_classes, image_root: None, labels: None }
+        Self { num_classes, image_root: None, labels: None, split: None }
     }
 }
 
 /// A picture and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Path relative to the dataset's root.
+    /// Path relative to the dataset's root; in a Parquet file the name that it has for the picture.
     pub path: PathBuf,
     /// Its class, from 0.
     pub label: u32,
     /// Where its bytes start in the archive, and how many there are.
     at: Option<(u64, u64)>,
+}
+
+impl Item {
+    pub(crate) fn new(path: PathBuf, label: u32) -> Self {
+        Self { path, label, at: None }
+    }
 }
 
 /// What was met besides ordinary pictures.
@@ -64,8 +73,17 @@ pub struct Encounters {
 pub struct Dataset {
     items: Vec<Item>,
     root: PathBuf,
-    archive: Option<Mutex<File>>,
+    source: Source,
     encounters: Encounters,
+}
+
+/// What the pictures are in.
+#[derive(Debug)]
+enum Source {
+    Files,
+    Archive(Mutex<File>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<crate::parquet::ParquetFiles>),
 }
 
 impl Dataset {
@@ -77,6 +95,9 @@ impl Dataset {
     /// - **A list**: `relative/path label` a line, as PaddleClas has them (`val_list.txt`); the path may have spaces.
     ///   Order: that of the lines. A picture that is not there is found out only when it is read.
     /// - **A tar archive** of such folders, at any depth, read in place. The pictures of a list may be in one, too.
+    /// - **A Parquet file**, or a folder of them without folders beside them, with a column of pictures (`{bytes, path}`)
+    ///   and one of labels, as Hugging Face's hub ships ImageNet. Order: the files by name, the rows as they are. Needs
+    ///   the feature `parquet`.
     ///
     /// # Errors
     /// [`Error::Read`] if something cannot be read, [`Error::List`] for a line that makes no sense, and
@@ -89,6 +110,7 @@ impl Dataset {
             Kind::Folder => from_folder(path, &folders)?,
             Kind::Archive => from_archive(path, &folders)?,
             Kind::Text => from_list(path, options)?,
+            Kind::Parquet => from_parquet(path, options)?,
         };
         if dataset.items.is_empty() {
             return Err(problem(path, DatasetProblem::NoPictures { encounters: dataset.encounters }));
@@ -131,9 +153,14 @@ impl Dataset {
             let source = io::Error::new(io::ErrorKind::NotFound, "the dataset has no such picture");
             return Err(Error::Read { path: self.root.clone(), source });
         };
+        #[cfg(feature = "parquet")]
+        if let Source::Parquet(files) = &self.source {
+            let read = files.read(index, bytes).and_then(|()| check_len(bytes.len() as u64));
+            return read.map_err(|source| Error::Read { path: files.file(index).to_owned(), source });
+        }
         let path = self.root.join(&item.path);
         let mut read = || -> io::Result<()> {
-            if let (Some(archive), Some((start, len))) = (&self.archive, item.at) {
+            if let (Source::Archive(archive), Some((start, len))) = (&self.source, item.at) {
                 check_len(len)?;
                 // A thread that panicked while it held the file has left nothing half-done: each seeks first.
                 let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,13 +214,14 @@ enum Kind {
     Folder,
     Archive,
     Text,
+    Parquet,
 }
 
 impl Kind {
     fn of(path: &Path) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(reading(path))?;
         if metadata.is_dir() {
-            return Ok(Self::Folder);
+            return Ok(if holds_parquet(path)? { Self::Parquet } else { Self::Folder });
         }
         if !metadata.is_file() {
             return Err(problem(path, DatasetProblem::UnknownKind));
@@ -204,6 +232,9 @@ impl Kind {
             [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")];
         if let Some((_, format)) = COMPRESSED.into_iter().find(|(magic, _)| head.starts_with(magic)) {
             return Err(problem(path, DatasetProblem::Compressed { format }));
+        }
+        if head.starts_with(b"PAR1") {
+            return Ok(Self::Parquet);
         }
         let named_tar = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar"));
         if named_tar || head.get(257..262) == Some(b"ustar") {
@@ -350,7 +381,7 @@ fn from_folder(root: &Path, folders: &Folders) -> Result<Dataset, Error> {
     if classes.is_empty() {
         return Err(problem(root, DatasetProblem::NoClasses { encounters }));
     }
-    Ok(Dataset { items: in_turn(items), root: root.to_owned(), archive: None, encounters })
+    Ok(Dataset { items: in_turn(items), root: root.to_owned(), source: Source::Files, encounters })
 }
 
 /// Collects the pictures below `root/folder`.
@@ -377,7 +408,7 @@ fn walk(
             } else if (kind.is_file() || kind.is_symlink()) && is_picture(&path) {
                 // A link to nothing stays: its picture is missing, which has to be noticed.
                 encounters.links += usize::from(kind.is_symlink());
-                items.push(Item { path, label, at: None });
+                items.push(Item::new(path, label));
             } else {
                 encounters.foreign += 1;
             }
@@ -421,6 +452,83 @@ fn archive_files(path: &Path, encounters: &mut Encounters) -> Result<(File, Vec<
     Ok((file, files))
 }
 
+fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
+/// Whether a folder has Parquet files and no folder beside them.
+fn holds_parquet(root: &Path) -> Result<bool, Error> {
+    let mut found = false;
+    for entry in entries(root)?.iter().filter(|entry| !is_hidden(&entry.file_name())) {
+        if fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()) {
+            return Ok(false);
+        }
+        found |= is_parquet(&entry.path());
+    }
+    Ok(found)
+}
+
+/// What a Parquet file is a part of, and of how many parts: `validation` and 14 of `validation-00000-of-00014`.
+fn split_of(path: &Path) -> (String, Option<usize>) {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let words: Vec<&str> = stem.split(['-', '_', '.']).collect();
+    let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let name = words.iter().take_while(|word| !is_number(word)).copied().collect::<Vec<_>>().join("-");
+    let of = words.iter().position(|word| *word == "of").and_then(|at| words.get(at + 1)?.parse().ok());
+    (name, of)
+}
+
+/// The files of a folder that make up what is asked for, by name.
+fn parquet_files(root: &Path, split: Option<&str>) -> Result<(Vec<PathBuf>, Encounters), Error> {
+    let mut encounters = Encounters::default();
+    let mut splits: BTreeMap<String, (Vec<PathBuf>, Option<usize>)> = BTreeMap::new();
+    for entry in entries(root)? {
+        if is_hidden(&entry.file_name()) {
+            encounters.hidden += 1;
+        } else if is_parquet(&entry.path()) {
+            let (name, of) = split_of(&entry.path());
+            let (files, parts) = splits.entry(name).or_default();
+            files.push(entry.path());
+            *parts = of;
+        } else {
+            encounters.foreign += 1;
+        }
+    }
+    let names = || splits.keys().cloned().collect();
+    let chosen = match split {
+        Some(name) => splits.get(name),
+        None if splits.len() == 1 => splits.values().next(),
+        None => None,
+    };
+    let Some((files, parts)) = chosen else {
+        return Err(problem(root, DatasetProblem::Splits { found: names() }));
+    };
+    match *parts {
+        Some(parts) if parts != files.len() => {
+            let found = files.len();
+            Err(problem(root, DatasetProblem::MissingParts { found, parts }))
+        }
+        _ => Ok((files.clone(), encounters)),
+    }
+}
+
+fn from_parquet(path: &Path, options: &DatasetOptions) -> Result<Dataset, Error> {
+    let (files, encounters) = match path.is_dir() {
+        true => parquet_files(path, options.split.as_deref())?,
+        false => (vec![path.to_owned()], Encounters::default()),
+    };
+    #[cfg(feature = "parquet")]
+    {
+        let (files, items) = crate::parquet::ParquetFiles::open(&files, options.num_classes)?;
+        Ok(Dataset { items, root: path.to_owned(), source: Source::Parquet(Box::new(files)), encounters })
+    }
+    #[cfg(not(feature = "parquet"))]
+    {
+        let _ = (files, encounters);
+        Err(problem(path, DatasetProblem::NeedsFeature { format: "Parquet", feature: "parquet" }))
+    }
+}
+
 fn from_archive(path: &Path, folders: &Folders) -> Result<Dataset, Error> {
     let mut encounters = Encounters::default();
     let (file, files) = archive_files(path, &mut encounters)?;
@@ -440,7 +548,8 @@ fn from_archive(path: &Path, folders: &Folders) -> Result<Dataset, Error> {
         };
         items.push(item);
     }
-    Ok(Dataset { items: in_turn(items), root: path.to_owned(), archive: Some(Mutex::new(file)), encounters })
+    let source = Source::Archive(Mutex::new(file));
+    Ok(Dataset { items: in_turn(items), root: path.to_owned(), source, encounters })
 }
 
 fn from_list(path: &Path, options: &DatasetOptions) -> Result<Dataset, Error> {
@@ -453,14 +562,14 @@ fn from_list(path: &Path, options: &DatasetOptions) -> Result<Dataset, Error> {
         Some(root) => root.clone(),
         None => path.parent().unwrap_or(Path::new("")).to_owned(),
     };
-    let (archive, positions) = match &options.image_root {
+    let (source, positions) = match &options.image_root {
         Some(root) if matches!(Kind::of(root)?, Kind::Archive) => {
             let (file, files) = archive_files(root, &mut encounters)?;
             let positions: HashMap<_, _> =
                 files.into_iter().filter_map(|item| Some((item.path, item.at?))).collect();
-            (Some(Mutex::new(file)), positions)
+            (Source::Archive(Mutex::new(file)), positions)
         }
-        _ => (None, HashMap::new()),
+        _ => (Source::Files, HashMap::new()),
     };
 
     let mut items = Vec::new();
@@ -484,12 +593,12 @@ fn from_list(path: &Path, options: &DatasetOptions) -> Result<Dataset, Error> {
         items.push(Item { path: name.to_owned(), label: class.ok_or_else(|| wrong(label))?, at });
     }
     // One missing picture is the picture's fault, all of them are the folder's.
-    let found = |item: &Item| match archive {
-        Some(_) => item.at.is_some(),
-        None => root.join(&item.path).exists(),
+    let found = |item: &Item| match source {
+        Source::Archive(_) => item.at.is_some(),
+        _ => root.join(&item.path).exists(),
     };
     if !items.is_empty() && !items.iter().any(found) {
         return Err(problem(path, DatasetProblem::AllMissing { count: items.len(), root }));
     }
-    Ok(Dataset { items, root, archive, encounters })
+    Ok(Dataset { items, root, source, encounters })
 }

@@ -165,7 +165,9 @@ pub enum Error {
 #[non_exhaustive]
 pub enum DatasetProblem {
     /// Neither a folder nor a list nor an archive.
-    #[error("it is neither a folder of classes nor a list of `relative/path label` lines nor a tar archive")]
+    #[error(
+        "it is neither a folder of classes nor a list of `relative/path label` lines nor a tar or Parquet file"
+    )]
     UnknownKind,
     /// An archive that cannot be read in place.
     #[error(
@@ -180,6 +182,61 @@ pub enum DatasetProblem {
     Archive {
         /// What the reader said.
         source: io::Error,
+    },
+    /// A Parquet file that is damaged or not as expected.
+    #[error("the Parquet file is damaged, or uses what is not supported: {source}")]
+    Parquet {
+        /// What the reader said.
+        source: Cause,
+    },
+    /// A Parquet file without the columns that are needed.
+    #[error("it has not exactly one column of {what}, nor one named `{name}`; its columns are {}", columns.join(", "))]
+    Columns {
+        /// What the column should hold.
+        what: &'static str,
+        /// The name that it has where several could be meant.
+        name: String,
+        /// The columns that are there.
+        columns: Vec<String>,
+    },
+    /// A row whose label is no class of the network.
+    #[error(
+        "its row {row} (from 0) has {}; expected a label of 0 to {}{}",
+        label.map_or("no label".to_owned(), |label| format!("the label {label}")),
+        num_classes.saturating_sub(1),
+        if *label == Some(-1) { "; hubs ship splits for contests without labels, as -1" } else { "" }
+    )]
+    RowLabel {
+        /// Number of the row, from 0.
+        row: usize,
+        /// Its label, if it has one.
+        label: Option<i64>,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// A folder of Parquet files of more than one kind.
+    #[error("which of its Parquet files? Name a split of {}", found.join(", "))]
+    Splits {
+        /// What the names of the files start with.
+        found: Vec<String>,
+    },
+    /// A folder that lacks some of the Parquet files that belong together.
+    #[error(
+        "it has {found} of the {parts} Parquet files that its files' names announce; name a single file to use it alone"
+    )]
+    MissingParts {
+        /// Files that are there.
+        found: usize,
+        /// Files that there should be.
+        parts: usize,
+    },
+    /// Something that this build leaves out.
+    #[error("{format} files need the feature `{feature}`: add `--features {feature}` to the build")]
+    NeedsFeature {
+        /// The format.
+        format: &'static str,
+        /// The feature of this crate, and of those above it.
+        feature: &'static str,
     },
     /// Nothing that names a class.
     #[error(

@@ -12,7 +12,7 @@
 //! | [`Preprocessing::ten_crop`] | the same for ten parts | torchvision's `TenCrop` |
 //! | [`Augmentation`], [`Mixup`], [`smooth_label`] | what training does instead | PaddleClas's `RandCropImage`, `RandFlipImage`, `MixupOperator`, `CELoss(epsilon)`, from the same seeds |
 //!
-//! [`Dataset`] lists labelled pictures in folders, lists and archives, [`load`] makes batches of them ahead of the network.
+//! [`Dataset`] lists labelled pictures in folders, lists, archives and (feature `parquet`) Parquet files, [`load`] makes batches of them ahead of the network.
 //!
 //! ```
 //! # fn main() -> Result<(), inception_data::Error> {
@@ -75,12 +75,15 @@ mod image;
 mod jpeg;
 mod labels;
 mod loader;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pil;
 mod png;
 mod preprocessing;
 mod random;
 mod resize;
 mod training;
+mod window;
 
 pub use dataset::{Dataset, DatasetOptions, Encounters, Item, MAX_FILE_BYTES};
 pub use decode::{MAX_PIXELS, decode, decode_with_limit, read};

@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
-use crate::image::byte_count;
-use crate::{Error, RgbImage};
+use crate::window::Window;
+use crate::{Error, Resampler, RgbImage};
 
 /// Bits after the binary point of a weight.
 const PRECISION: u32 = 22;
@@ -52,7 +52,7 @@ impl Filter {
 /// [`Error::ZeroSize`] if a side is 0, [`Error::ResizeTooLarge`] if a side exceeds 2^31 - 1 or memory cannot hold the
 /// result.
 pub fn resize_pil_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    resize(image, width, height, Filter::Bilinear)
+    Window::resize(Resampler::PilBilinear, image, width, height)
 }
 
 /// Resizes to `width` x `height` pixels with the values of Pillow's `image.resize((width, height), Image.BICUBIC)`.
@@ -62,104 +62,113 @@ pub fn resize_pil_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<
 /// # Errors
 /// As [`resize_pil_bilinear`].
 pub fn resize_pil_bicubic(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    resize(image, width, height, Filter::Bicubic)
-}
-
-fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> Result<RgbImage, Error> {
-    let too_large = || Error::ResizeTooLarge { width: width.into(), height: height.into() };
-    let len = byte_count(width, height).filter(|&len| isize::try_from(len).is_ok()).ok_or_else(too_large)?;
-    let mut window = PilWindow::new(image, width, height, 0..width, 0..height, filter)?;
-    let mut pixels = Vec::new();
-    pixels.try_reserve_exact(len).map_err(|_| too_large())?;
-    while let Some(row) = window.next_row() {
-        pixels.extend(row.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]));
-    }
-    RgbImage::from_raw(width, height, pixels)
+    Window::resize(Resampler::PilBicubic, image, width, height)
 }
 
 /// A rectangle of a resized picture, made row by row; what the crop throws away is never computed.
 ///
-/// Resized pixels have a fourth value without meaning, so that pixels line up with vector registers.
+/// Pixels have a fourth value without meaning, so that they line up with vector registers.
 pub(crate) struct PilWindow<'a> {
     image: &'a RgbImage,
+    /// Source columns that the rectangle needs.
+    used: Range<usize>,
     columns: Taps,
     rows: Taps,
     /// The next row of the rectangle, from 0.
     next: usize,
     /// Source rows, resized horizontally: source row `y` is at `y % ring.len()`.
-    ring: Vec<Vec<[u8; 4]>>,
+    ring: Vec<Row>,
     /// The first source row that is not in the ring yet.
     filled: usize,
     /// Whether the vertical pass comes first; nothing is in the ring then.
     vertical_first: bool,
-    /// The source row at hand with a fourth value per pixel.
+    /// The used part of the source row at hand, and as many pixels more as one is made of.
     source: Vec<[i32; 4]>,
-    /// Sums of the row at hand.
+    /// Weighted sums of a row.
     sums: Vec<[i32; 4]>,
-    row: Vec<[u8; 4]>,
+    row: Row,
+    /// Whether this CPU has AVX2.
+    avx2: bool,
 }
+
+/// A row of the rectangle, in blocks of so many pixels; what is over has no meaning.
+type Row = Vec<[[u8; 4]; BLOCK]>;
+
+/// Pixels whose vertical sums are made together, in registers.
+const BLOCK: usize = 8;
+
+/// Source pixels that are weighed horizontally in one vector instruction.
+const TOGETHER: usize = 2;
 
 /// Which source pixels make up each resized one, along one direction.
 struct Taps {
     /// First source pixel and number of source pixels of each resized one.
     spans: Vec<(usize, usize)>,
-    /// Weights of all of them, one after the other.
-    weights: Vec<i32>,
-    /// Where each resized pixel's weights start.
-    starts: Vec<usize>,
-    /// The most source pixels that make up one.
-    longest: usize,
+    /// Weights of all of them, one after the other, each four times; filled up with zeros to `each` a resized pixel.
+    weights: Vec<[[i32; 4]; TOGETHER]>,
+    /// Elements of `weights` for a resized pixel.
+    each: usize,
 }
 
 impl Taps {
     /// Those of the resized pixels `range` of a direction of `source` pixels that becomes `resized` long.
     fn new(source: u32, resized: u32, range: Range<u32>, filter: Filter) -> Self {
-        let len = range.len();
-        let mut taps = Self {
-            spans: Vec::with_capacity(len),
-            weights: Vec::new(),
-            starts: Vec::with_capacity(len),
-            longest: 1,
-        };
         let scale = f64::from(source) / f64::from(resized);
         let filter_scale = scale.max(1.0);
         let support = filter.support() * filter_scale;
-        let mut weights = Vec::new();
-        for index in range {
-            taps.starts.push(taps.weights.len());
-            if source == resized {
-                taps.spans.push((index as usize, 1));
-                taps.weights.push(1 << PRECISION);
-                continue;
-            }
+        let span = |index: u32| {
             let centre = (f64::from(index) + 0.5) * scale;
             // Converting saturates: below 0 becomes 0, as in Pillow.
             let first = (centre - support + 0.5) as u32;
-            let end = ((centre + support + 0.5) as u32).min(source);
-            weights.clear();
-            weights.extend(
-                (first..end).map(|x| filter.weight((f64::from(x) - centre + 0.5) * (1.0 / filter_scale))),
-            );
-            let sum: f64 = weights.iter().sum();
-            taps.spans.push((first as usize, weights.len()));
-            taps.longest = taps.longest.max(weights.len());
-            taps.weights.extend(weights.iter().map(|&weight| {
+            (centre, first..((centre + support + 0.5) as u32).min(source))
+        };
+        let spans: Vec<(usize, usize)> = match source == resized {
+            true => range.clone().map(|index| (index as usize, 1)).collect(),
+            false => range.clone().map(|index| (span(index).1.start as usize, span(index).1.len())).collect(),
+        };
+        let each = spans.iter().map(|&(_, count)| count).max().unwrap_or(1).div_ceil(TOGETHER);
+        let mut weights = vec![[[0; 4]; TOGETHER]; spans.len() * each];
+        let mut exact = Vec::new();
+        for (index, fixed) in range.zip(weights.chunks_exact_mut(each)) {
+            let fixed = fixed.as_flattened_mut();
+            if source == resized {
+                fixed[0] = [1 << PRECISION; 4];
+                continue;
+            }
+            let (centre, span) = span(index);
+            exact.clear();
+            exact.extend(span.map(|x| filter.weight((f64::from(x) - centre + 0.5) * (1.0 / filter_scale))));
+            let sum: f64 = exact.iter().sum();
+            for (fixed, &weight) in fixed.iter_mut().zip(&exact) {
                 let weight = if sum == 0.0 { weight } else { weight / sum } * f64::from(1 << PRECISION);
                 // Half away from zero, and then towards it.
-                (if weight < 0.0 { weight - 0.5 } else { weight + 0.5 }) as i32
-            }));
+                *fixed = [(if weight < 0.0 { weight - 0.5 } else { weight + 0.5 }) as i32; 4];
+            }
         }
-        taps
+        Self { spans, weights, each }
     }
 
     /// First source pixel of resized pixel `index` of the range, and the weights from there on.
-    fn of(&self, index: usize) -> (usize, &[i32]) {
+    fn of(&self, index: usize) -> (usize, impl Iterator<Item = i32> + Clone) {
         let (first, count) = self.spans[index];
-        (first, &self.weights[self.starts[index]..][..count])
+        let weights = self.weights[index * self.each..][..self.each].as_flattened();
+        (first, weights[..count].iter().map(|weight| weight[0]))
+    }
+
+    /// The source pixels that are needed, of which the first pixel and the last one mark the ends.
+    fn used(&self) -> Range<usize> {
+        match (self.spans.first(), self.spans.last()) {
+            (Some(&(first, _)), Some(&(last, count))) => first..last + count,
+            _ => 0..0,
+        }
     }
 }
 
+/// Half a unit of the result.
+const HALF: i32 = 1 << (PRECISION - 1);
+
 /// Rounds a weighted sum to 8 bits.
+#[inline(always)]
 fn round(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
@@ -168,19 +177,11 @@ impl<'a> PilWindow<'a> {
     /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie inside.
     pub(crate) fn new(
         image: &'a RgbImage,
-        width: u32,
-        height: u32,
+        (width, height): (u32, u32),
         columns: Range<u32>,
         rows: Range<u32>,
         filter: Filter,
-    ) -> Result<Self, Error> {
-        let (wide, high) = (u64::from(width), u64::from(height));
-        if width == 0 || height == 0 {
-            return Err(Error::ZeroSize { width: wide, height: high });
-        }
-        if i32::try_from(width).is_err() || i32::try_from(height).is_err() {
-            return Err(Error::ResizeTooLarge { width: wide, height: high });
-        }
+    ) -> Self {
         let len = columns.len();
         let columns = Taps::new(image.width(), width, columns, filter);
         let rows = Taps::new(image.height(), height, rows, filter);
@@ -188,20 +189,25 @@ impl<'a> PilWindow<'a> {
         let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
             .map(|(source, resized)| i64::from(source) - i64::from(resized));
         let vertical_first = shorter > 0 && shorter > 2 * narrower;
-        let ring = if vertical_first { Vec::new() } else { vec![vec![[0; 4]; len]; rows.longest] };
-        let filled = rows.spans.first().map_or(0, |&(first, _)| first);
-        Ok(Self {
+        let row = vec![[[0; 4]; BLOCK]; len.div_ceil(BLOCK)];
+        let used = columns.used();
+        Self {
             image,
             next: 0,
-            ring,
-            filled,
+            ring: if vertical_first { Vec::new() } else { vec![row.clone(); rows.each * TOGETHER] },
+            filled: rows.used().start,
             vertical_first,
-            source: vec![[0; 4]; image.width() as usize],
+            source: vec![[0; 4]; used.len() + columns.each * TOGETHER],
             sums: vec![[0; 4]; len],
-            row: vec![[0; 4]; len],
+            row,
+            used,
             columns,
             rows,
-        })
+            #[cfg(target_arch = "x86_64")]
+            avx2: is_x86_feature_detected!("avx2"),
+            #[cfg(not(target_arch = "x86_64"))]
+            avx2: false,
+        }
     }
 
     /// The next row of the rectangle, or `None` after the last one.
@@ -209,75 +215,136 @@ impl<'a> PilWindow<'a> {
         if self.next == self.rows.spans.len() {
             return None;
         }
-        if self.vertical_first {
-            self.next_row_vertical_first();
-        } else {
-            self.next_row_horizontal_first();
+        match self.avx2 {
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            // SAFETY: the field says that the CPU has AVX2.
+            true => unsafe { self.make_row_avx2() },
+            _ => self.make_row(),
         }
         self.next += 1;
-        Some(&self.row)
+        Some(&self.row.as_flattened()[..self.columns.spans.len()])
     }
 
-    fn next_row_horizontal_first(&mut self) {
+    /// As [`make_row`](Self::make_row): the compiler has other instructions for the same lines. What every x86-64 CPU has
+    /// lacks a multiplication of 32-bit numbers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn make_row_avx2(&mut self) {
+        self.make_row();
+    }
+
+    #[inline(always)]
+    fn make_row(&mut self) {
+        if self.vertical_first {
+            self.make_row_vertical_first();
+        } else {
+            self.make_row_horizontal_first();
+        }
+    }
+
+    #[inline(always)]
+    fn make_row_horizontal_first(&mut self) {
         let (first, count) = self.rows.spans[self.next];
         // Spans only move down, so that each source row is resized once at most.
         self.filled = self.filled.max(first);
         while self.filled < first + count {
-            let row = self.image.row(self.filled).as_chunks::<3>().0;
-            for (wide, pixel) in self.source.iter_mut().zip(row) {
-                *wide = [pixel[0].into(), pixel[1].into(), pixel[2].into(), 0];
-            }
+            let row = &self.image.row(self.filled)[self.used.start * 3..self.used.end * 3];
+            widen(row, &mut self.source);
             let place = self.filled % self.ring.len();
-            weigh(&self.source, &self.columns, &mut self.ring[place]);
+            weigh(&self.source, self.used.start, &self.columns, &mut self.sums, &mut self.ring[place]);
             self.filled += 1;
         }
         let (first, weights) = self.rows.of(self.next);
-        self.sums.fill([1 << (PRECISION - 1); 4]);
-        for (y, &weight) in (first..).zip(weights) {
-            let source = &self.ring[y % self.ring.len()];
-            for (sum, &value) in self.sums.as_flattened_mut().iter_mut().zip(source.as_flattened()) {
-                *sum += i32::from(value) * weight;
+        for (block, out) in self.row.iter_mut().enumerate() {
+            let mut sums = [HALF; 4 * BLOCK];
+            for (y, weight) in (first..).zip(weights.clone()) {
+                let values = self.ring[y % self.ring.len()][block].as_flattened();
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    *sum += i32::from(value) * weight;
+                }
             }
-        }
-        for (out, &sum) in self.row.as_flattened_mut().iter_mut().zip(self.sums.as_flattened()) {
-            *out = round(sum);
+            for (out, sum) in out.as_flattened_mut().iter_mut().zip(sums) {
+                *out = round(sum);
+            }
         }
     }
 
-    fn next_row_vertical_first(&mut self) {
-        let Some((&(left, _), &(last, count))) = self.columns.spans.first().zip(self.columns.spans.last())
-        else {
-            return;
-        };
-        let used = left..last + count;
+    #[inline(always)]
+    fn make_row_vertical_first(&mut self) {
+        let sums = &mut self.source[..self.used.len()];
+        sums.fill([HALF; 4]);
         let (first, weights) = self.rows.of(self.next);
-        let source = &mut self.source[used.clone()];
-        source.fill([1 << (PRECISION - 1); 4]);
-        for (y, &weight) in (first..).zip(weights) {
-            let row = &self.image.row(y).as_chunks::<3>().0[used.clone()];
-            for (sums, pixel) in source.iter_mut().zip(row) {
+        for (y, weight) in (first..).zip(weights) {
+            let row = &self.image.row(y)[self.used.start * 3..self.used.end * 3];
+            for (sums, pixel) in sums.iter_mut().zip(row.as_chunks::<3>().0) {
                 for (sum, &value) in sums.iter_mut().zip(pixel) {
                     *sum += i32::from(value) * weight;
                 }
             }
         }
-        for sum in source.as_flattened_mut() {
+        for sum in sums.as_flattened_mut() {
             *sum = round(*sum).into();
         }
-        weigh(&self.source, &self.columns, &mut self.row);
+        weigh(&self.source, self.used.start, &self.columns, &mut self.sums, &mut self.row);
     }
 }
 
-/// Resizes the row `source` horizontally.
-fn weigh(source: &[[i32; 4]], columns: &Taps, resized: &mut [[u8; 4]]) {
-    for (index, out) in resized.iter_mut().enumerate() {
-        let (first, weights) = columns.of(index);
-        let mut sums = [1 << (PRECISION - 1); 4];
-        for (pixel, &weight) in source[first..].iter().zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(pixel) {
+/// Gives the pixels of `row` 32 bits a value. The fourth value is the next pixel's first.
+#[inline(always)]
+fn widen(row: &[u8], wide: &mut [[i32; 4]]) {
+    let count = row.len() / 3;
+    for (index, wide) in wide[..count].iter_mut().enumerate() {
+        if let Some(pixel) = row[index * 3..].first_chunk::<4>() {
+            *wide = pixel.map(i32::from);
+        }
+    }
+    if let Some(&[red, green, blue]) = row.last_chunk() {
+        wide[count - 1] = [red, green, blue, 0].map(i32::from);
+    }
+}
+
+/// Resizes a row horizontally, of which `source` is the part from column `start` on.
+#[inline(always)]
+fn weigh(source: &[[i32; 4]], start: usize, columns: &Taps, sums: &mut [[i32; 4]], resized: &mut Row) {
+    let weights = columns.weights.chunks_exact(columns.each);
+    // Two loops, because the compiler makes vector instructions of each alone.
+    for ((&(first, _), weights), out) in columns.spans.iter().zip(weights).zip(&mut *sums) {
+        let pixels = source[first - start..].as_chunks::<TOGETHER>().0;
+        let mut sums = [0; 4 * TOGETHER];
+        for (pixels, weights) in pixels.iter().zip(weights) {
+            for ((sum, value), weight) in
+                sums.iter_mut().zip(pixels.as_flattened()).zip(weights.as_flattened())
+            {
                 *sum += value * weight;
             }
         }
-        *out = sums.map(round);
+        *out = std::array::from_fn(|channel| HALF + sums[channel] + sums[4 + channel]);
+    }
+    for (out, &sum) in resized.as_flattened_mut().as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *out = round(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What other CPUs compute is what this one does.
+    #[test]
+    fn every_instruction_set_gives_the_same_pixels() {
+        let pixels = (0..211_u32 * 173 * 3).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let image = RgbImage::from_raw(211, 173, pixels).expect("the size is right");
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            for size in [(64, 53), (300, 90), (211, 20), (500, 400)] {
+                let window = || PilWindow::new(&image, size, 3..size.0 - 1, 0..size.1, filter);
+                let mut portable = PilWindow { avx2: false, ..window() };
+                let mut native = window();
+                while let Some(row) = native.next_row() {
+                    assert_eq!(Some(row), portable.next_row(), "{filter:?}, {size:?}");
+                }
+                assert_eq!(portable.next_row(), None);
+            }
+        }
     }
 }

@@ -1,11 +1,8 @@
 //! From a decoded picture to the input of a network.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
-use crate::pil::{Filter, PilWindow};
-use crate::resize::Cv2Bilinear;
+use crate::window::Window;
 use crate::{Error, RgbImage};
 
 /// Mean of ImageNet's pixels, scaled to 0..=1.
@@ -258,41 +255,6 @@ impl Preprocessing {
 
 /// The network's value of each 8-bit value, for red, green and blue.
 pub(crate) type Normalised = [[f32; 256]; 3];
-
-/// A rectangle of a resized picture, row by row.
-pub(crate) enum Window<'a> {
-    /// By cv2's rules.
-    Cv2(Cv2Bilinear<'a>),
-    /// By Pillow's.
-    Pil(PilWindow<'a>),
-}
-
-impl<'a> Window<'a> {
-    /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie inside.
-    pub(crate) fn new(
-        resampler: Resampler,
-        image: &'a RgbImage,
-        (width, height): (u32, u32),
-        columns: Range<u32>,
-        rows: Range<u32>,
-    ) -> Result<Self, Error> {
-        let filter = match resampler {
-            Resampler::Cv2Bilinear => {
-                return Ok(Self::Cv2(Cv2Bilinear::new(image, width, height, columns, rows)?));
-            }
-            Resampler::PilBilinear => Filter::Bilinear,
-            Resampler::PilBicubic => Filter::Bicubic,
-        };
-        Ok(Self::Pil(PilWindow::new(image, width, height, columns, rows, filter)?))
-    }
-
-    fn next_row(&mut self) -> Option<&[[u8; 4]]> {
-        match self {
-            Self::Cv2(window) => window.next_row(),
-            Self::Pil(window) => window.next_row(),
-        }
-    }
-}
 
 /// Normalises a square of `side` x `side` pixels into `out`, `[3, side, side]`.
 pub(crate) fn write_planes(

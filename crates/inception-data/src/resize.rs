@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
-use crate::image::byte_count;
-use crate::{Error, RgbImage};
+use crate::window::Window;
+use crate::{Error, Resampler, RgbImage};
 
 /// 1.0 as a weight.
 const ONE: f32 = 2048.0;
@@ -23,15 +23,7 @@ const ONE: f32 = 2048.0;
 /// [`Error::ZeroSize`] if a side is 0, [`Error::ResizeTooLarge`] if a side exceeds cv2's limit of 2^31 - 1 or memory
 /// cannot hold the result.
 pub fn resize_cv2_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    let too_large = || Error::ResizeTooLarge { width: width.into(), height: height.into() };
-    let len = byte_count(width, height).filter(|&len| isize::try_from(len).is_ok()).ok_or_else(too_large)?;
-    let mut window = Cv2Bilinear::new(image, width, height, 0..width, 0..height)?;
-    let mut pixels = Vec::new();
-    pixels.try_reserve_exact(len).map_err(|_| too_large())?;
-    while let Some(row) = window.next_row() {
-        pixels.extend(row.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]));
-    }
-    RgbImage::from_raw(width, height, pixels)
+    Window::resize(Resampler::Cv2Bilinear, image, width, height)
 }
 
 /// A rectangle of a resized picture, made row by row: what the crop throws away is never computed, and each source row
@@ -95,20 +87,13 @@ impl<'a> Cv2Bilinear<'a> {
     /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie inside.
     pub(crate) fn new(
         image: &'a RgbImage,
-        width: u32,
-        height: u32,
+        (width, height): (u32, u32),
         columns: Range<u32>,
         rows: Range<u32>,
-    ) -> Result<Self, Error> {
-        let (wide, high) = (u64::from(width), u64::from(height));
-        if width == 0 || height == 0 {
-            return Err(Error::ZeroSize { width: wide, height: high });
-        }
-        if i32::try_from(width).is_err() || i32::try_from(height).is_err() {
-            return Err(Error::ResizeTooLarge { width: wide, height: high });
-        }
+    ) -> Self {
         let len = columns.len();
-        let kind = if u64::from(image.width()) == 2 * wide && u64::from(image.height()) == 2 * high {
+        let halved = |source: u32, resized: u32| u64::from(source) == 2 * u64::from(resized);
+        let kind = if halved(image.width(), width) && halved(image.height(), height) {
             Kind::Halve { columns: columns.map(|x| x as usize * 6).collect() }
         } else {
             let row = || HorizontalRow { source: None, values: vec![[0; 4]; len] };
@@ -119,7 +104,7 @@ impl<'a> Cv2Bilinear<'a> {
                 below: row(),
             }
         };
-        Ok(Self { image, kind, rows, row: vec![[0; 4]; len] })
+        Self { image, kind, rows, row: vec![[0; 4]; len] }
     }
 
     /// The next row of the rectangle, or `None` after the last one.

@@ -2,7 +2,8 @@
 //! (`ppcls/configs/ImageNet/Inception/*.yaml`, section `Train`), from the same seeds the same bits.
 
 use crate::image::RgbImage;
-use crate::preprocessing::{Arithmetic, Preprocessing, Resampler, Window, write_planes};
+use crate::preprocessing::{Arithmetic, Preprocessing, Resampler, write_planes};
+use crate::window::Window;
 use crate::{Error, MersenneTwister};
 
 /// A random part of a picture, resized to a square, mirrored half of the time, and normalised.

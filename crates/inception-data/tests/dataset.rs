@@ -200,6 +200,19 @@ fn bad_datasets_are_refused() {
     assert!(matches!(refused(b"a.jpg 1\n\xff 2\n"), DatasetProblem::UnknownKind));
 }
 
+/// What a build leaves out is said by name, whether it is a file or a folder.
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_names_its_feature() {
+    let files = common::goldens_dir().join("parquet");
+    let options = DatasetOptions { split: Some("validation".to_owned()), ..DatasetOptions::new(10) };
+    for path in [&files.join("plain.parquet"), &files] {
+        let (problem, message) = refused(path, &options);
+        assert!(matches!(problem, DatasetProblem::NeedsFeature { feature: "parquet", .. }), "{message}");
+        assert!(message.contains("--features parquet"), "{message}");
+    }
+}
+
 /// A tar archive of these names, each with the 1x1 picture.
 fn archive(names: &[&str]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());

@@ -158,6 +158,13 @@ def png_inputs():
     data = io.BytesIO()
     Image.fromarray(pattern(31, 17)).save(data, "PNG")
     yield "filtered.png", data.getvalue()
+    # Animations: the default picture as the first frame, or beside the frames; cv2 4.6 gives it in both cases.
+    frames = [Image.fromarray(np.ascontiguousarray(pattern(31, 17)[i:, i:])).resize((13, 11)) for i in range(3)]
+    for name, hidden in [("animated.png", False), ("animated_beside.png", True)]:
+        data = io.BytesIO()
+        frames[0].save(data, "PNG", save_all=True, append_images=frames[1:], default_image=hidden)
+        assert b"acTL" in data.getvalue()
+        yield name, data.getvalue()
 
 
 # --- decoding JPEG ----------------------------------------------------------------------------------------------------
@@ -224,6 +231,14 @@ def jpeg_inputs(photo):
     ycck = bytearray(cmyk)
     ycck[cmyk.index(b"Adobe") + 11] = 2
     yield "ycck.jpg", bytes(ycck)
+    # And without Adobe's segment, which says that ink is stored inverted; cv2 takes it for granted.
+    adobe = cmyk.index(b"\xff\xee")
+    yield "cmyk_plain.jpg", cmyk[:adobe] + cmyk[adobe + 2 + int.from_bytes(cmyk[adobe + 2 : adobe + 4], "big") :]
+    # Several pictures in a file, as cameras and telephones write them: the first one counts.
+    data = io.BytesIO()
+    small.save(data, "MPO", save_all=True, append_images=[small.rotate(180), small.rotate(90)], quality=90)
+    assert data.getvalue().count(b"\xff\xd8\xff") == 3
+    yield "several.jpg", data.getvalue()
 
 
 def main():
