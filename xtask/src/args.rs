@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use inception_bench::{DeviceKind, RunOptions, Weights};
+use inception_bench::{DeviceKind, RunOptions, Weights, cores};
 use inception_nn::{MODELS, ModelSpec};
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
@@ -105,8 +105,8 @@ pub struct DeviceArgs {
     #[arg(long, value_enum, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// CPU threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Vec<u16>,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -115,17 +115,23 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Makes the process compute as asked for, and says how; to be called once, before anything computes.
     pub fn apply(&self) -> anyhow::Result<RunOptions> {
-        self.device.open()?;
-        let precision = self.precision.on(self.device)?;
-        if let Some(threads) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        let [options] = <[_; 1]>::try_from(self.settings()?)
+            .map_err(|all| anyhow!("--threads has {} numbers; one is wanted here", all.len()))?;
+        if !self.threads.is_empty() {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads);
             pool.build_global().context("starting the threads")?;
         }
-        Ok(RunOptions {
-            device: self.device,
-            threads: self.threads.map_or(0, usize::from),
-            exact: self.exact,
-            precision,
-        })
+        Ok(options)
+    }
+
+    /// What is asked for with each number of threads.
+    pub fn settings(&self) -> anyhow::Result<Vec<RunOptions>> {
+        self.device.open()?;
+        let precision = self.precision.on(self.device)?;
+        let threads = self.threads.iter().map(|&threads| threads.into());
+        let threads: Vec<usize> = if self.threads.is_empty() { vec![cores()] } else { threads.collect() };
+        let (device, exact) = (self.device, self.exact);
+        let options = |threads| RunOptions { device, threads, exact, precision, cores: None };
+        Ok(threads.into_iter().map(options).collect())
     }
 }

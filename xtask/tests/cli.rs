@@ -293,6 +293,101 @@ fn bench_and_baseline() {
     assert!(failure(&["bench", "--batch", "0"]).contains("1 to 256"));
 }
 
+/// What is measured by then is printed, whole, when a signal ends the command.
+#[test]
+#[cfg(unix)]
+fn interrupted_bench() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    for signal in ["INT", "TERM"] {
+        // The second cell takes at least seven runs of 250 images.
+        let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,250", "--seconds", "0.05", "--json"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(errors.any(|line| line.unwrap().starts_with("1 of 2")), "the first cell is done");
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let mut out = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let rest: Vec<String> = errors.map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+        assert!(rest.join("\n").contains("interrupted; 1 of 2 cells"), "{rest:?}");
+        let rows: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((rows.as_array().unwrap().len(), &rows[0]["batch"]), (1, &Value::from(1)));
+    }
+}
+
+#[test]
+fn bench_keeps_rows_beside_one_that_fails() {
+    let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,64,2", "--seconds", "0.05", "--json"];
+    // 64 images alone are 38 MB.
+    let output = xtask(&[&arguments[..], &["--memory", "30"]].concat());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("GoogLeNet at batch 64: a batch of 64 needs at least"), "{errors}");
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let timed: Vec<bool> = rows.as_array().unwrap().iter().map(|row| row["median_ms"].is_number()).collect();
+    assert_eq!(timed, [true, false, true]);
+    assert!(rows[1]["error"].as_str().unwrap().contains("30 MB are free"), "{rows}");
+}
+
+#[test]
+fn bench_on_several_numbers_of_threads() {
+    let arguments = ["bench", "--model", "GoogLeNet", "--threads", "1,2", "--seconds", "0.05"];
+    for device in ["engine", "flex"] {
+        let arguments = [&arguments[..], &["--device", device, "--json"]].concat();
+        let rows: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+        assert_eq!((&rows[0]["threads"], &rows[1]["threads"]), (&Value::from(1), &Value::from(2)));
+        let median = |row: usize| rows[row]["median_ms"].as_f64().unwrap();
+        let share = rows[1]["share_of_ideal"].as_f64().unwrap();
+        assert!((share - median(0) / median(1) / 2.0).abs() < 1e-9, "{rows}");
+        assert!(rows[0]["share_of_ideal"].is_null());
+        assert_eq!(rows[0]["regime"]["pinned"], cfg!(target_os = "linux"), "{rows}");
+    }
+    assert!(stdout(&arguments).contains("of ideal scaling"));
+    let image = photograph(RABBIT);
+    let predict =
+        ["predict", "--model", "GoogLeNet", "--random-weights", "--image", &image, "--threads", "1,2"];
+    assert!(failure(&predict).contains("one is wanted here"));
+}
+
+#[test]
+fn bench_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("a/b");
+    let to = |path: &Path| -> Vec<String> {
+        let arguments = ["bench", "--model", "GoogLeNet,InceptionV3", "--batch", "1,2", "--threads", "1,2"];
+        let rest = ["--seconds", "0.05", "--csv", "--report", path.to_str().unwrap()];
+        arguments.iter().chain(&rest).map(|&argument| argument.to_owned()).collect()
+    };
+    let run = |arguments: &[String]| xtask(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(run(&to(&report)).status.success());
+    let page = std::fs::read_to_string(report.join("index.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 5, "three of accuracy, one of batches, one of threads");
+    for text in ["InceptionV3", "Accuracy against operations", "Scaling over threads", "threads", "commit"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(
+        !page.contains("http://") || page.matches("http://").count() == page.matches("www.w3.org").count()
+    );
+
+    // A page that cannot be written costs no rows.
+    std::fs::remove_file(report.join("index.html")).unwrap();
+    std::fs::create_dir(report.join("index.html")).unwrap();
+    let output = run(&to(&report));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("index.html"), "{errors}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1 + 8);
+    // A folder that cannot be made is said before anything is measured.
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = run(&to(&file));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("making"), "{errors}");
+    assert!(output.stdout.is_empty());
+}
+
 #[test]
 fn explain_accounts_for_all_multiply_adds() {
     let rows: Value = serde_json::from_str(&stdout(&["explain", "--model", "Xception41", "--json"])).unwrap();

@@ -41,6 +41,11 @@ impl DeviceKind {
         }
     }
 
+    /// Whether it is another processor with a memory of its own.
+    pub const fn is_gpu(self) -> bool {
+        matches!(self, Self::Wgpu | Self::Vulkan | Self::Cuda)
+    }
+
     pub(crate) fn compiled_in() -> Vec<&'static str> {
         let devices = Self::ALL.into_iter().filter(|kind| kind.open().is_ok());
         devices.map(Self::name).collect()

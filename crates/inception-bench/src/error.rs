@@ -38,4 +38,16 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A batch does not fit.
+    #[error(
+        "a batch of {batch} needs at least {needed_mb} MB, and {free_mb} MB are free; take a smaller --batch"
+    )]
+    Memory {
+        /// Images a run.
+        batch: usize,
+        /// What the activations take, in units of 10^6 bytes.
+        needed_mb: u64,
+        /// What the system has left, in units of 10^6 bytes.
+        free_mb: u64,
+    },
 }

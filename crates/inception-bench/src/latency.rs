@@ -1,18 +1,22 @@
-//! Latency of a network at a batch size.
+//! Latency of networks at batch sizes: rows of the table, how each comes about, and how rows are rendered.
 
+use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use inception_engine::Precision;
-use inception_nn::{LATENCY_BATCHES, ModelSpec};
+use inception_nn::{LATENCY_BATCHES, MODELS, ModelSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Regime, peak_memory_mb};
-use crate::measure::{Change, Effort, Spread, SystemClock, measure};
-use crate::{Error, Runner};
+use crate::measure::{Change, Clock, Effort, Sample, Spread, measure};
+use crate::{DeviceKind, Error};
 
-/// One cell of the latency table, with all that is needed to judge it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatencyRow {
+/// What the reference's latencies were measured on; see [`inception_nn::Reference`].
+pub const REFERENCE_GPU: &str = "V100, TensorRT";
+
+/// A cell of the latency table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
     /// The network.
     pub model: String,
     /// The device's name.
@@ -23,6 +27,14 @@ pub struct LatencyRow {
     pub batch: usize,
     /// CPU threads.
     pub threads: usize,
+}
+
+/// A timing of a cell, with all that is needed to judge it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyRow {
+    /// What was timed.
+    #[serde(flatten)]
+    pub cell: Cell,
     /// The median run, host to host: from normalised images in memory to logits in memory.
     pub median_ms: f64,
     /// The fastest run.
@@ -37,6 +49,9 @@ pub struct LatencyRow {
     pub runs: usize,
     /// Runs before.
     pub warm_up: usize,
+    /// On a GPU, the median run from images that are there to logits that stay there.
+    #[serde(default)]
+    pub device_ms: Option<f64>,
     /// At the median.
     pub images_per_second: f64,
     /// 10^9 operations a second at the median; a multiply-add is two, counted as the network is written, so that
@@ -44,6 +59,9 @@ pub struct LatencyRow {
     pub gflops: f64,
     /// `gflops` over what multiply-adds in registers reach on as many threads, measured in the same process.
     pub share_of_peak: f64,
+    /// How much faster than on the fewest threads of the same run, over how many times as many threads.
+    #[serde(default)]
+    pub share_of_ideal: Option<f64>,
     /// The most memory that the process held while loading and running the network, where the system says.
     pub peak_memory_mb: Option<f64>,
     /// What it was measured on.
@@ -51,35 +69,82 @@ pub struct LatencyRow {
 }
 
 impl LatencyRow {
-    /// Whether two rows are timings of the same thing.
-    pub fn is_same_cell(&self, other: &Self) -> bool {
-        let key = |row: &Self| {
-            (row.model.clone(), row.device.clone(), row.precision.clone(), row.batch, row.threads)
-        };
-        key(self) == key(other)
-    }
-
     /// How this row compares with an earlier timing of the same cell.
     pub fn against(&self, baseline: &Self) -> Change {
         let spread = |row: &Self| {
             let [low_ms, high_ms] = row.deciles_ms;
             Spread { low_ms, median_ms: row.median_ms, high_ms }
         };
-        spread(self).against(spread(baseline))
+        let peak = |row: &Self| row.gflops / row.share_of_peak;
+        spread(self).against(spread(baseline), peak(baseline) / peak(self))
     }
+}
+
+/// What became of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BenchRow {
+    /// Its timing.
+    Timed(Box<LatencyRow>),
+    /// Why there is none.
+    Failed {
+        /// What was to be timed.
+        #[serde(flatten)]
+        cell: Cell,
+        /// What went wrong.
+        error: String,
+    },
+}
+
+impl BenchRow {
+    /// The timing, if there is one.
+    pub fn timed(&self) -> Option<&LatencyRow> {
+        match self {
+            Self::Timed(row) => Some(row),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// What can be timed: a network on a device.
+pub trait Subject {
+    /// The device.
+    fn device(&self) -> DeviceKind;
+
+    /// Floats of one image.
+    fn image_len(&self) -> usize;
+
+    /// Multiply-adds of one image.
+    fn macs(&self) -> u64;
+
+    /// Bytes of the machine's memory that a run takes at least, weights apart; `None` if that is not known.
+    fn memory(&self, batch: usize) -> Option<u64>;
+
+    /// Normalised images to logits.
+    ///
+    /// # Errors
+    ///
+    /// Where the device fails.
+    fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error>;
+
+    /// On a GPU, a run of images that are there already, complete when it returns; `None` where the device is the CPU and
+    /// there is no way to and fro.
+    fn on_device<'a>(
+        &'a self,
+        images: &[f32],
+        batch: usize,
+    ) -> Option<Box<dyn FnMut() -> Result<(), Error> + 'a>>;
 }
 
 /// What [`latency`] does not find out itself.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// The device's name.
-    pub device: String,
-    /// Numbers computed in.
-    pub precision: Precision,
-    /// CPU threads.
-    pub threads: usize,
-    /// What [`peak_gflops`](crate::peak_gflops) gave on them.
+    /// What [`peak_gflops`](crate::peak_gflops) gave on as many threads.
     pub peak_gflops: f64,
+    /// Bytes that a run may take; `None` if that is not known.
+    pub memory: Option<u64>,
+    /// When to stop.
+    pub effort: Effort,
     /// The machine.
     pub regime: Regime,
 }
@@ -90,33 +155,74 @@ pub fn noise(len: usize) -> Vec<f32> {
     (0..len).map(value).collect()
 }
 
+/// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails does not cost
+/// the others theirs.
+pub fn latencies(
+    subject: &impl Subject,
+    cells: Vec<Cell>,
+    clock: &impl Clock,
+    on: &Circumstances,
+    mut done: impl FnMut(BenchRow),
+) {
+    for cell in cells {
+        done(match latency(subject, &cell, clock, on) {
+            Ok(row) => BenchRow::Timed(Box::new(row)),
+            Err(error) => BenchRow::Failed { cell, error: error.to_string() },
+        });
+    }
+}
+
 /// Times a network at a batch size, on images of noise.
 ///
 /// # Errors
 ///
-/// Those of [`Runner::run`].
+/// [`Error::Memory`] before anything runs, and those of [`Subject::run`]; a panic in it is [`Error::Device`].
 pub fn latency(
-    spec: &ModelSpec,
-    runner: &Runner,
-    batch: usize,
-    effort: Effort,
+    subject: &impl Subject,
+    cell: &Cell,
+    clock: &impl Clock,
     on: &Circumstances,
 ) -> Result<LatencyRow, Error> {
-    let images = noise(batch * runner.image_len());
-    let sample = measure(&SystemClock::default(), effort, || {
-        runner.run(&images, batch).map(std::hint::black_box).map(drop)
-    })?;
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let batch = cell.batch;
+    if let (Some(needed), Some(free)) = (subject.memory(batch), on.memory)
+        && needed > free
+    {
+        return Err(Error::Memory {
+            batch,
+            needed_mb: needed.div_ceil(1_000_000),
+            free_mb: free / 1_000_000,
+        });
+    }
+    let images = noise(batch * subject.image_len());
+    let time = |run: &mut dyn FnMut() -> Result<(), Error>| {
+        // Burn's operations panic where a device is lost.
+        measure(clock, on.effort, || caught(subject.device(), &mut *run))
+    };
+    let sample = time(&mut || subject.run(&images, batch).map(std::hint::black_box).map(drop))?;
+    let device_ms = match subject.on_device(&images, batch) {
+        Some(mut run) => Some(ms(time(&mut *run)?.median())),
+        None => None,
+    };
+    Ok(row(subject, cell, on, &sample, device_ms))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn row(
+    subject: &impl Subject,
+    cell: &Cell,
+    on: &Circumstances,
+    sample: &Sample,
+    device_ms: Option<f64>,
+) -> LatencyRow {
     let median = sample.median().as_secs_f64();
-    let macs = runner.macs() * batch as u64;
+    let macs = subject.macs() * cell.batch as u64;
     let gflops = 2.0 * macs as f64 / median / 1e9;
     let (low, high) = sample.median_interval();
-    Ok(LatencyRow {
-        model: spec.name.to_owned(),
-        device: on.device.clone(),
-        precision: on.precision.to_string(),
-        batch,
-        threads: on.threads,
+    LatencyRow {
+        cell: cell.clone(),
         median_ms: ms(sample.median()),
         min_ms: ms(sample.quantile(0.0)),
         max_ms: ms(sample.quantile(1.0)),
@@ -124,29 +230,58 @@ pub fn latency(
         median_interval_ms: [ms(low), ms(high)],
         runs: sample.runs(),
         warm_up: sample.warm_up,
-        images_per_second: batch as f64 / median,
+        device_ms,
+        images_per_second: cell.batch as f64 / median,
         gflops,
         share_of_peak: gflops / on.peak_gflops,
+        share_of_ideal: None,
         peak_memory_mb: peak_memory_mb(),
         regime: on.regime.clone(),
+    }
+}
+
+/// Runs something of the device, a panic of which is the device's failure.
+fn caught<T>(device: DeviceKind, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+        Err(Error::Device { device, reason: text.to_owned() })
     })
 }
 
-/// The reference's own latency for a cell in single precision, where published: TensorRT on a GPU.
-pub fn reference_ms(spec: &ModelSpec, batch: usize) -> Option<f64> {
-    let column = LATENCY_BATCHES.iter().position(|&b| b == batch)?;
-    Some(spec.reference.latency?.fp32_ms[column])
+/// Fills in [`LatencyRow::share_of_ideal`] of rows that have a counterpart on fewer threads.
+pub fn compare_threads(rows: &mut [BenchRow]) {
+    let timed: Vec<(Cell, f64)> =
+        rows.iter().filter_map(BenchRow::timed).map(|row| (row.cell.clone(), row.median_ms)).collect();
+    for row in rows {
+        let BenchRow::Timed(row) = row else { continue };
+        let same =
+            timed.iter().filter(|(cell, _)| Cell { threads: row.cell.threads, ..cell.clone() } == row.cell);
+        row.share_of_ideal = same
+            .min_by_key(|(cell, _)| cell.threads)
+            .filter(|(cell, _)| cell.threads < row.cell.threads)
+            .map(|(cell, median)| median * cell.threads as f64 / (row.median_ms * row.cell.threads as f64));
+    }
 }
 
-/// Rows as comma-separated values, with a line of names; the regime's fields are left to JSON.
-pub fn latency_csv(rows: &[LatencyRow]) -> String {
+/// The reference's own latency for a cell, where published: its half precision for ours, whichever that is.
+pub fn reference_ms(spec: &ModelSpec, batch: usize, precision: &str) -> Option<f64> {
+    let column = LATENCY_BATCHES.iter().position(|&b| b == batch)?;
+    let latency = spec.reference.latency?;
+    Some(if precision == "f32" { latency.fp32_ms[column] } else { latency.fp16_ms[column] })
+}
+
+/// Rows as comma-separated values, with a line of names; the regime's fields are left to JSON, and so are cells that
+/// failed.
+pub fn latency_csv(rows: &[BenchRow]) -> String {
     let mut text = String::from(
         "model,device,precision,batch,threads,median_ms,min_ms,max_ms,runs,images_per_second,gflops,\
          share_of_peak,peak_memory_mb\n",
     );
-    for row in rows {
-        let LatencyRow { model, device, precision, batch, threads, median_ms, min_ms, max_ms, .. } = row;
-        let LatencyRow { runs, images_per_second, gflops, share_of_peak, .. } = row;
+    for row in rows.iter().filter_map(BenchRow::timed) {
+        let Cell { model, device, precision, batch, threads } = &row.cell;
+        let LatencyRow { median_ms, min_ms, max_ms, runs, images_per_second, .. } = row;
+        let LatencyRow { gflops, share_of_peak, .. } = row;
         let memory = row.peak_memory_mb.map(|mb| format!("{mb:.1}")).unwrap_or_default();
         text += &format!(
             "{model},{device},{precision},{batch},{threads},{median_ms:.4},{min_ms:.4},{max_ms:.4},{runs},\
@@ -154,4 +289,182 @@ pub fn latency_csv(rows: &[LatencyRow]) -> String {
         );
     }
     text
+}
+
+/// Rows as tables in the reference's shape, one for each device, precision and number of threads: milliseconds by network
+/// and batch, and the reference's figures beside them.
+pub fn latency_markdown(rows: &[BenchRow]) -> String {
+    let timed: Vec<_> = rows.iter().filter_map(BenchRow::timed).collect();
+    let setting = |row: &LatencyRow| {
+        let Cell { device, precision, threads, .. } = &row.cell;
+        (device.clone(), precision.clone(), *threads)
+    };
+    let mut settings = Vec::new();
+    for row in &timed {
+        if !settings.contains(&setting(row)) {
+            settings.push(setting(row));
+        }
+    }
+    let table = |wanted: &(String, String, usize)| {
+        let rows: Vec<_> = timed.iter().copied().filter(|row| setting(row) == *wanted).collect();
+        table(&rows, wanted)
+    };
+    settings.iter().map(table).collect::<Vec<_>>().join("\n")
+}
+
+fn table(rows: &[&LatencyRow], (device, precision, threads): &(String, String, usize)) -> String {
+    let mut regimes: Vec<String> = rows.iter().map(|row| row.regime.to_string()).collect();
+    regimes.dedup();
+    let mut batches: Vec<usize> = rows.iter().map(|row| row.cell.batch).collect();
+    batches.sort_unstable();
+    batches.dedup();
+    let regimes = regimes.join("; ");
+    let mut text = format!("{device}, {precision}, {threads} threads; {regimes}\n\n| network, ms |");
+    for batch in &batches {
+        text += &format!(" batch {batch} |");
+    }
+    for batch in &batches {
+        text += &format!(" {REFERENCE_GPU}, batch {batch} |");
+    }
+    text += &format!("\n|{}\n", "---|".repeat(1 + 2 * batches.len()));
+    for spec in MODELS {
+        let of = |batch: usize| {
+            rows.iter().find(|row| row.cell.model == spec.name && row.cell.batch == batch).map(|row| {
+                let [low, high] = row.deciles_ms;
+                format!("{:.1} ({low:.1}-{high:.1})", row.median_ms)
+            })
+        };
+        let cells: Vec<_> = batches.iter().map(|&batch| of(batch)).collect();
+        if cells.iter().all(Option::is_none) {
+            continue;
+        }
+        let reference = |&batch: &usize| reference_ms(spec, batch, precision).map(|ms| format!("{ms:.1}"));
+        let cells = cells.into_iter().chain(batches.iter().map(reference));
+        write!(text, "| {} |", spec.name).expect("a string takes everything");
+        for cell in cells {
+            write!(text, " {} |", cell.as_deref().unwrap_or("-")).expect("a string takes everything");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell as StdCell;
+
+    use super::*;
+
+    /// A device that takes a millisecond an image and a quarter of that without the ways to and fro, and is lost (with an
+    /// error, or a panic) at a batch of 8.
+    struct Fake {
+        now: StdCell<Duration>,
+        panics: bool,
+    }
+
+    impl Clock for Fake {
+        fn now(&self) -> Duration {
+            self.now.get()
+        }
+    }
+
+    impl Fake {
+        fn take(&self, milliseconds: f64) {
+            self.now.set(self.now.get() + Duration::from_secs_f64(milliseconds / 1e3));
+        }
+    }
+
+    impl Subject for Fake {
+        fn device(&self) -> DeviceKind {
+            DeviceKind::Wgpu
+        }
+
+        fn image_len(&self) -> usize {
+            3
+        }
+
+        fn macs(&self) -> u64 {
+            1_000_000
+        }
+
+        fn memory(&self, batch: usize) -> Option<u64> {
+            Some(batch as u64 * 1_000_000)
+        }
+
+        fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
+            assert_eq!(images.len(), 3 * batch);
+            assert!(batch != 8 || !self.panics, "the device is lost");
+            self.take(batch as f64);
+            match batch {
+                8 => Err(Error::Device { device: DeviceKind::Wgpu, reason: "the device is lost".into() }),
+                _ => Ok(vec![0.0; batch]),
+            }
+        }
+
+        fn on_device<'a>(
+            &'a self,
+            _: &[f32],
+            batch: usize,
+        ) -> Option<Box<dyn FnMut() -> Result<(), Error> + 'a>> {
+            Some(Box::new(move || {
+                self.take(batch as f64 / 4.0);
+                Ok(())
+            }))
+        }
+    }
+
+    fn cell(batch: usize, threads: usize) -> Cell {
+        let [model, device, precision] = ["GoogLeNet", "wgpu", "f32"].map(str::to_owned);
+        Cell { model, device, precision, batch, threads }
+    }
+
+    fn on() -> Circumstances {
+        Circumstances {
+            peak_gflops: 8.0,
+            memory: Some(100_000_000),
+            effort: Effort::default(),
+            regime: Regime::here(),
+        }
+    }
+
+    #[test]
+    fn a_lost_device_and_a_batch_too_large_cost_only_their_own_rows() {
+        for panics in [false, true] {
+            let fake = Fake { now: StdCell::default(), panics };
+            let cells = [1, 8, 256, 4].map(|batch| cell(batch, 2)).to_vec();
+            let mut rows = Vec::new();
+            latencies(&fake, cells, &fake, &on(), |row| rows.push(row));
+            let [BenchRow::Timed(first), lost, large, BenchRow::Timed(last)] = &rows[..] else {
+                panic!("{rows:?}")
+            };
+            assert!((first.median_ms - 1.0).abs() < 1e-6 && (last.median_ms - 4.0).abs() < 1e-6);
+            assert!((last.device_ms.unwrap_or(0.0) - 1.0).abs() < 1e-6, "{:?}", last.device_ms);
+            // Four images of 10^6 multiply-adds in 4 ms; a quarter of the peak.
+            assert!((last.gflops - 2.0).abs() < 1e-6 && (last.share_of_peak - 0.25).abs() < 1e-6);
+            let error = |row: &BenchRow| match row {
+                BenchRow::Failed { error, .. } => error.clone(),
+                BenchRow::Timed(row) => panic!("{row:?}"),
+            };
+            assert!(error(lost).contains("the device is lost"), "{}", error(lost));
+            assert!(error(large).contains("needs at least 256 MB, and 100 MB are free"), "{}", error(large));
+
+            let json = serde_json::to_string(&rows).expect("rows are JSON");
+            assert_eq!(serde_json::from_str::<Vec<BenchRow>>(&json).expect("and come back"), rows);
+            assert_eq!(latency_csv(&rows).lines().count(), 3);
+            let table = latency_markdown(&rows);
+            assert!(table.contains("| GoogLeNet | 1.0 (1.0-1.0) | 4.0 (4.0-4.0) | 1.4 | 2.9 |"), "{table}");
+        }
+    }
+
+    #[test]
+    fn the_share_of_ideal_is_against_the_fewest_threads() {
+        let fake = Fake { now: StdCell::default(), panics: false };
+        let mut rows = Vec::new();
+        let cells = vec![cell(3, 4), cell(3, 1), cell(3, 2), cell(4, 2)];
+        latencies(&fake, cells, &fake, &on(), |row| rows.push(row));
+        compare_threads(&mut rows);
+        let shares: Vec<_> = rows.iter().filter_map(BenchRow::timed).map(|row| row.share_of_ideal).collect();
+        // As slow on four threads as on one: a quarter of the ideal.
+        assert_eq!(shares, [Some(0.25), None, Some(0.5), None]);
+    }
 }

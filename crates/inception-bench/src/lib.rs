@@ -23,6 +23,7 @@ mod latency;
 mod machine;
 mod measure;
 mod predict;
+mod report;
 mod run;
 mod table;
 
@@ -37,9 +38,13 @@ pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use eval_state::StateFile;
 pub use inception_engine::{Isa, Precision, Row};
-pub use latency::{Circumstances, LatencyRow, latency, latency_csv, noise, reference_ms};
-pub use machine::{Regime, cores, peak_gflops, peak_memory_mb, reset_peak_memory};
+pub use latency::{
+    BenchRow, Cell, Circumstances, LatencyRow, REFERENCE_GPU, Subject, compare_threads, latencies, latency,
+    latency_csv, latency_markdown, noise, reference_ms,
+};
+pub use machine::{Cores, Regime, cores, free_memory, peak_gflops, peak_memory_mb, reset_peak_memory};
 pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};
 pub use predict::{Guess, Prediction, Predictor, Weights, preprocessing};
+pub use report::report_html;
 pub use run::{RunOptions, Runner};
 pub use table::{ModelRow, model_rows, models_markdown};

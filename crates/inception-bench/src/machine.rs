@@ -19,6 +19,9 @@ pub struct Regime {
     pub cores: usize,
     /// The widest vector instructions of the family that the kernels use.
     pub instruction_set: String,
+    /// Whether each thread was kept on a core of its own.
+    #[serde(default)]
+    pub pinned: bool,
     /// The frequency governor, where the system says.
     pub governor: Option<String>,
     /// This workspace's version.
@@ -37,6 +40,7 @@ impl Regime {
             cpu: cpu.unwrap_or(std::env::consts::ARCH).to_owned(),
             cores: cores(),
             instruction_set: Isa::best().name().to_owned(),
+            pinned: false,
             governor: governor.ok().map(|governor| governor.trim().to_owned()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
@@ -49,10 +53,9 @@ impl fmt::Display for Regime {
         let Self { cpu, cores, instruction_set, version, .. } = self;
         let governor = self.governor.as_deref().unwrap_or("unknown");
         let commit = self.commit.as_deref().unwrap_or("unknown");
-        write!(
-            f,
-            "{cpu}, {cores} cores, {instruction_set}, governor {governor}, inception {version}, commit {commit}"
-        )
+        let pinned = if self.pinned { "threads pinned" } else { "threads not pinned" };
+        write!(f, "{cpu}, {cores} cores, {instruction_set}, {pinned}, governor {governor}; ")?;
+        write!(f, "inception {version}, commit {commit}")
     }
 }
 
@@ -80,6 +83,31 @@ pub fn peak_memory_mb() -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024.0 / 1e6)
+}
+
+/// Memory that a process can still take without others being pushed out, in bytes. Linux only.
+pub fn free_memory() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The cores that this process may use, for pinning threads to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(Vec<core_affinity::CoreId>);
+
+impl Cores {
+    /// Those of the calling thread, which must not be pinned yet; `None` where the system does not say.
+    pub fn here() -> Option<Self> {
+        core_affinity::get_core_ids().filter(|cores| !cores.is_empty()).map(Self)
+    }
+
+    /// Keeps the calling thread on a core of its own, if there are as many: the `thread`-th, from 0. Says whether the
+    /// system lets it.
+    pub fn pin(&self, thread: usize) -> bool {
+        core_affinity::set_for_current(self.0[thread % self.0.len()])
+    }
 }
 
 /// Forgets the peak so far, where the system lets it.
@@ -193,6 +221,15 @@ mod tests {
             let peak = peak_gflops(1, precision);
             assert!((0.5..2000.0).contains(&peak), "{peak} GFLOP/s on one core in {precision}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_pinned_thread_has_one_core() {
+        let cores = Cores::here().expect("Linux says");
+        let pinned = thread::spawn(move || (cores.pin(0), Cores::here(), self::cores())).join();
+        let (pinned, left, count) = pinned.expect("no panic");
+        assert!(pinned && left.is_some_and(|cores| cores.0.len() == 1) && count == 1);
     }
 
     #[test]

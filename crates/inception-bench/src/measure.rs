@@ -174,12 +174,14 @@ pub const BETWEEN_PROCESSES: f64 = 0.03;
 
 impl Spread {
     /// Compares with an earlier timing: a change is one only if the spreads of the two do not even touch, and the
-    /// medians differ by more than [`BETWEEN_PROCESSES`].
-    pub fn against(self, baseline: Self) -> Change {
+    /// medians differ by more than [`BETWEEN_PROCESSES`]. `pace` is how many times as fast the machine itself was then,
+    /// by its measured peak: what that explains is no change either.
+    pub fn against(self, baseline: Self, pace: f64) -> Change {
         let ratio = self.median_ms / baseline.median_ms;
-        if self.low_ms > baseline.high_ms && ratio > 1.0 + BETWEEN_PROCESSES {
+        let (slowest, fastest) = (pace.max(1.0), pace.min(1.0));
+        if self.low_ms > baseline.high_ms * slowest && ratio > (1.0 + BETWEEN_PROCESSES) * slowest {
             Change::Slower
-        } else if self.high_ms < baseline.low_ms && ratio < 1.0 - BETWEEN_PROCESSES {
+        } else if self.high_ms < baseline.low_ms * fastest && ratio < (1.0 - BETWEEN_PROCESSES) * fastest {
             Change::Faster
         } else {
             Change::Noise
@@ -303,10 +305,19 @@ mod tests {
     fn an_unchanged_device_is_never_flagged_and_a_slowed_one_always() {
         let baseline = noisy(100, 1.0);
         for seed in 0..20 {
-            assert_eq!(noisy(seed, 1.0).against(baseline), Change::Noise, "seed {seed}");
-            assert_eq!(noisy(seed, 1.1).against(baseline), Change::Slower, "seed {seed}");
-            assert_eq!(noisy(seed, 0.9).against(baseline), Change::Faster, "seed {seed}");
+            assert_eq!(noisy(seed, 1.0).against(baseline, 1.0), Change::Noise, "seed {seed}");
+            assert_eq!(noisy(seed, 1.1).against(baseline, 1.0), Change::Slower, "seed {seed}");
+            assert_eq!(noisy(seed, 0.9).against(baseline, 1.0), Change::Faster, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_slower_machine_is_no_slower_network() {
+        let (baseline, now) = (noisy(100, 1.0), noisy(1, 1.25));
+        assert_eq!(now.against(baseline, 1.0), Change::Slower);
+        assert_eq!(now.against(baseline, 1.25), Change::Noise);
+        assert_eq!(noisy(1, 1.5).against(baseline, 1.25), Change::Slower, "more than the machine explains");
+        assert_eq!(noisy(1, 0.8).against(baseline, 0.8), Change::Noise);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! A network on a device, eager or compiled: floats in, logits out.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use inception_engine::{Compiled, Options, Precision};
+use inception_engine::graph::Graph;
+use inception_engine::{Compiled, Options, Precision, Threads};
 use inception_nn::Network;
 
-use crate::{DeviceKind, Error};
+use crate::{Cores, DeviceKind, Error, Subject};
 
 /// Where and how a network runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +18,14 @@ pub struct RunOptions {
     pub exact: bool,
     /// What the engine computes in; the eager devices compute in `f32`.
     pub precision: Precision,
+    /// Pin the engine's threads to these, one each; the thread that runs the network pins itself.
+    pub cores: Option<Cores>,
 }
 
 impl Default for RunOptions {
     /// The engine on all cores.
     fn default() -> Self {
-        Self { device: DeviceKind::Engine, threads: 0, exact: false, precision: Precision::F32 }
+        Self { device: DeviceKind::Engine, threads: 0, exact: false, precision: Precision::F32, cores: None }
     }
 }
 
@@ -53,7 +56,10 @@ impl Runner {
         let backend = match kind {
             DeviceKind::Engine => {
                 let RunOptions { threads, exact, precision, .. } = *options;
-                let compile = Options { threads, exact, precision, ..Options::default() };
+                let cores = options.cores.clone();
+                let pin = cores.map(|cores| move |thread| _ = cores.pin(thread));
+                let pool = pin.map(|pin| Threads::starting(threads, pin));
+                let compile = Options { threads, pool, exact, precision, ..Options::default() };
                 let [height, width] = input;
                 let compiled =
                     Compiled::new(&network, |net, x| net.forward(x), [3, height, width], &compile)?;
@@ -62,6 +68,14 @@ impl Runner {
             _ => Backend::Eager(Box::new((network, kind.open()?))),
         };
         Ok(Self { backend, kind, input, macs })
+    }
+
+    /// The compiled network, on the engine.
+    pub fn compiled(&self) -> Option<&Compiled> {
+        match &self.backend {
+            Backend::Compiled(compiled) => Some(compiled),
+            Backend::Eager(_) => None,
+        }
     }
 
     /// Floats of one image, `3 * height * width`.
@@ -74,12 +88,29 @@ impl Runner {
         self.macs
     }
 
-    /// The compiled network, on the engine.
-    pub fn compiled(&self) -> Option<&Compiled> {
-        match &self.backend {
-            Backend::Compiled(compiled) => Some(compiled),
-            Backend::Eager(_) => None,
-        }
+    fn failed(&self, reason: impl ToString) -> Error {
+        Error::Device { device: self.kind, reason: reason.to_string() }
+    }
+
+    /// Images as a tensor of the device.
+    fn upload(&self, images: &[f32], batch: usize, device: &Device) -> Tensor<4> {
+        let [height, width] = self.input;
+        Tensor::from_data(TensorData::new(images.to_vec(), [batch, 3, height, width]), device)
+    }
+
+    /// A run of images that are on the device already, to logits that stay there; complete when it returns. `None` on
+    /// the engine.
+    fn resident(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
+        let Backend::Eager(eager) = &self.backend else { return None };
+        let (network, device) = &**eager;
+        let images = self.upload(images, batch, device);
+        Some(move || {
+            // The device may be lazy; what is not kept could be left out.
+            let logits = network.forward(images.clone());
+            device.sync().map_err(|e| self.failed(e))?;
+            drop(std::hint::black_box(logits));
+            Ok(())
+        })
     }
 
     /// Normalised images `[batch, 3, height, width]` to logits `[batch, classes]`, both row-major.
@@ -92,16 +123,109 @@ impl Runner {
             Backend::Compiled(compiled) => Ok(compiled.run(images, batch)?),
             Backend::Eager(eager) => {
                 let (network, device) = &**eager;
-                let failed = |reason: String| Error::Device { device: self.kind, reason };
                 if images.len() != batch * self.image_len() {
-                    return Err(failed(format!("{} floats are not {batch} images", images.len())));
+                    return Err(self.failed(format!("{} floats are not {batch} images", images.len())));
                 }
-                let [height, width] = self.input;
-                let data = TensorData::new(images.to_vec(), [batch, 3, height, width]);
-                let logits = network.forward(Tensor::<4>::from_data(data, device));
-                let data = logits.try_into_data().map_err(|e| failed(e.to_string()))?;
-                data.try_into_vec::<f32>().map_err(|e| failed(e.to_string()))
+                let logits = network.forward(self.upload(images, batch, device));
+                let data = logits.try_into_data().map_err(|e| self.failed(e))?;
+                data.try_into_vec::<f32>().map_err(|e| self.failed(e))
             }
         }
+    }
+}
+
+impl Subject for Runner {
+    fn device(&self) -> DeviceKind {
+        self.kind
+    }
+
+    fn image_len(&self) -> usize {
+        self.image_len()
+    }
+
+    fn macs(&self) -> u64 {
+        self.macs
+    }
+
+    fn memory(&self, batch: usize) -> Option<u64> {
+        let floats = size_of::<f32>() as u64;
+        let images = (batch * self.image_len()) as u64 * floats;
+        match &self.backend {
+            Backend::Compiled(compiled) => {
+                let together = compiled.slice().min(batch);
+                Some(images + (together * compiled.arena_bytes()) as u64)
+            }
+            Backend::Eager(_) if self.kind.is_gpu() => None,
+            Backend::Eager(eager) => {
+                let [height, width] = self.input;
+                let graph =
+                    inception_engine::capture(&eager.0, |net, x| net.forward(x), [3, height, width]).ok()?;
+                Some(images + live_floats(&graph) * batch as u64 * floats)
+            }
+        }
+    }
+
+    fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
+        self.run(images, batch)
+    }
+
+    fn on_device<'a>(
+        &'a self,
+        images: &[f32],
+        batch: usize,
+    ) -> Option<Box<dyn FnMut() -> Result<(), Error> + 'a>> {
+        let run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
+        Some(Box::new(run))
+    }
+}
+
+/// The most floats that activations of one image take at a time, where each is dropped after it was last read.
+fn live_floats(graph: &Graph) -> u64 {
+    let mut last_read = vec![0; graph.nodes.len()];
+    for (i, node) in graph.nodes.iter().enumerate() {
+        for &input in &node.inputs {
+            last_read[input] = i;
+        }
+    }
+    let (mut live, mut most) = (0, 0);
+    for (i, node) in graph.nodes.iter().enumerate() {
+        live += node.shape.len() as u64;
+        most = most.max(live);
+        let mut done: Vec<_> = node.inputs.iter().filter(|&&input| last_read[input] == i).collect();
+        done.dedup();
+        live -= done.into_iter().map(|&input| graph.nodes[input].shape.len() as u64).sum::<u64>();
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use inception_engine::Shape;
+    use inception_engine::graph::Op;
+
+    use super::*;
+
+    #[test]
+    fn live_floats_of_a_fork() {
+        // 12 floats, read by two nodes of 12 that are added: the input is there until both are, then the sum.
+        let mut graph = Graph::new(Shape::new(2, 2, 3));
+        let a = graph.add("a", Op::Relu, &[0]).expect("a ReLU");
+        let b = graph.add("b", Op::Relu, &[0]).expect("a ReLU");
+        graph.output = graph.add("sum", Op::Add { relu: false }, &[a, b]).expect("a sum");
+        assert_eq!(live_floats(&graph), 36);
+    }
+
+    /// What a GPU would be timed with does run, and is not offered where the device is the CPU.
+    #[test]
+    fn images_on_the_device() -> Result<(), Error> {
+        let device = DeviceKind::Flex;
+        let network = inception_nn::model("GoogLeNet")?.config().with_num_classes(2).init(&device.open()?)?;
+        let options = RunOptions { device, ..RunOptions::default() };
+        let runner = Runner::new(network, [64, 64], &options)?;
+        let images = vec![0.5; runner.image_len()];
+        runner.resident(&images, 1).expect("an eager device")()?;
+        assert!(runner.on_device(&images, 1).is_none());
+        assert!(runner.memory(3) > runner.memory(1));
+        Ok(())
     }
 }

@@ -104,15 +104,24 @@ impl Threads {
     ///
     /// If the system refuses a thread, the pool has those that it got.
     pub fn new(count: usize) -> Arc<Threads> {
+        Threads::starting(count, |_| {})
+    }
+
+    /// As [`Threads::new`]; each worker calls `start` with its place, from 1, before anything else: to pin itself to a core,
+    /// say. Place 0 is the caller's, who sees to itself.
+    pub fn starting(count: usize, start: impl Fn(usize) + Clone + Send + 'static) -> Arc<Threads> {
         let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let count = if count == 0 { cores() } else { count };
         let shared = Arc::new(Shared::default());
         let mut workers = Vec::new();
         for index in 1..count {
-            let shared = shared.clone();
+            let (shared, start) = (shared.clone(), start.clone());
             let builder = std::thread::Builder::new().name(format!("inception-{index}"));
             // A worker learns the number of threads from each job, so a refused one just shrinks the pool.
-            match builder.spawn(move || work(index, &shared)) {
+            match builder.spawn(move || {
+                start(index);
+                work(index, &shared);
+            }) {
                 Ok(handle) => workers.push(handle),
                 Err(_) => break,
             }

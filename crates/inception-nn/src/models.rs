@@ -4,8 +4,9 @@ use crate::network::{Architecture, NetworkConfig};
 
 /// Figures that the reference publishes for a model.
 ///
-/// Accuracy, operations and parameters: `docs/en/models/Inception_en.md` of PaddleClas. Latency: the Inception chapter's
-/// tables, TensorRT on one GPU, milliseconds a batch.
+/// Accuracy, operations and parameters: `docs/en/models/Inception_en.md` of PaddleClas. Latency: `docs/zh_CN/models/Inception.md`
+/// of April 2020 (commit 8713b9a), a V100 with TensorRT, as `models_intro.md` beside it says. Later editions of the chapter have
+/// other figures: V100 and T4, batch 1, 4 and 8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reference {
     /// Share of ImageNet's validation images whose label is the first guess.

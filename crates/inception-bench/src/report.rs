@@ -1,0 +1,209 @@
+//! Rows of the latency table as one HTML page with charts, for a browser without a network.
+
+use std::fmt::Write;
+
+use inception_nn::MODELS;
+use kuva::prelude::*;
+
+use crate::ModelRow;
+use crate::latency::{BenchRow, LatencyRow, latency_markdown};
+
+/// Colours that people with any colour vision tell apart; networks have them in the table's order.
+const COLOURS: [&str; 8] =
+    ["#000000", "#005aa0", "#56aadc", "#00785a", "#6ebe6e", "#c85000", "#be5a96", "#dca000"];
+
+/// A network's figures in a chart.
+struct Series {
+    name: &'static str,
+    colour: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
+/// A chart's words.
+struct Caption<'a> {
+    title: &'a str,
+    x: &'a str,
+    y: &'a str,
+}
+
+/// The page: what was measured on what, accuracy against cost, latency against batch, scaling over threads, all rows.
+/// Charts that the rows have nothing for are left out.
+pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
+    let timed: Vec<_> = rows.iter().filter_map(BenchRow::timed).collect();
+    let mut charts = Vec::new();
+    if let Some(first) = timed.first() {
+        // Accuracy stands against the latency of one setting: the smallest batch on the most threads.
+        let batch = timed.iter().map(|row| row.cell.batch).min().unwrap_or(1);
+        let threads = timed.iter().map(|row| row.cell.threads).max().unwrap_or(1);
+        let shown = |row: &&&LatencyRow| row.cell.batch == batch && row.cell.threads == threads;
+        let setting = format!("{}, {}", first.cell.device, first.cell.precision);
+        let of = |model: &ModelRow| timed.iter().filter(shown).find(|row| row.cell.model == model.name);
+        let accuracy = |x: &dyn Fn(&ModelRow, &LatencyRow) -> f64| {
+            let point = |model: &ModelRow| Some((x(model, of(model)?), 100.0 * model.reference.top1));
+            series(|name| {
+                models.iter().find(|model| model.name == name).and_then(point).into_iter().collect()
+            })
+        };
+        let y = "published top-1, %";
+        let title = "Accuracy against operations";
+        let figures = accuracy(&|model, _| model.macs as f64 / 1e9);
+        charts.push(scatter(&Caption { title, x: "multiply-adds of one image, 10⁹", y }, &figures));
+        let title = "Accuracy against parameters";
+        let figures = accuracy(&|model, _| model.parameters as f64 / 1e6);
+        charts.push(scatter(&Caption { title, x: "parameters, 10⁶", y }, &figures));
+        let title = format!("Accuracy against latency ({setting}, batch {batch}, {threads} threads)");
+        let figures = accuracy(&|_, row| row.median_ms);
+        charts.push(scatter(&Caption { title: &title, x: "median latency, ms", y }, &figures));
+
+        let lines = |x: &dyn Fn(&LatencyRow) -> Option<(f64, f64)>| {
+            series(|name| {
+                timed.iter().filter(|row| row.cell.model == name).filter_map(|row| x(row)).collect()
+            })
+        };
+        let by_batch =
+            lines(&|row| (row.cell.threads == threads).then_some((row.cell.batch as f64, row.median_ms)));
+        let title = format!("Latency against batch ({setting}, {threads} threads)");
+        let caption = Caption { title: &title, x: "images a run", y: "median latency, ms" };
+        charts.extend(chart_of_lines(&caption, &by_batch, false));
+        let fewest = timed.iter().map(|row| row.cell.threads).min().unwrap_or(1);
+        let by_threads = lines(&|row| {
+            let speedup = match row.share_of_ideal {
+                Some(share) => share * row.cell.threads as f64 / fewest as f64,
+                None => 1.0,
+            };
+            (row.cell.batch == batch).then_some((row.cell.threads as f64, speedup))
+        });
+        let title = format!("Scaling over threads ({setting}, batch {batch})");
+        let y = format!("times as fast as on {fewest}");
+        let caption = Caption { title: &title, x: "threads", y: &y };
+        charts.extend(chart_of_lines(&caption, &by_threads, true));
+    }
+    let mut regimes: Vec<String> = timed.iter().map(|row| row.regime.to_string()).collect();
+    regimes.dedup();
+    let mut page = String::from(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Latency of the Inception family</title>\n\
+         <style>body{font:15px sans-serif;max-width:1480px;margin:2em auto;padding:0 1em}\
+         svg{margin:.5em;border:1px solid #ddd}table{border-collapse:collapse;margin:1em 0}\
+         td,th{padding:.3em .7em;border:1px solid #ccc;text-align:right}td:first-child{text-align:left}</style>\n\
+         <h1>Latency of the Inception family</h1>\n",
+    );
+    for regime in regimes {
+        page += &format!("<p>{}</p>\n", escaped(&regime));
+    }
+    page += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
+             Accuracy is the published one.</p>\n";
+    page += &charts.join("\n");
+    page += &html_table(&latency_markdown(rows));
+    for row in rows {
+        if let BenchRow::Failed { cell, error } = row {
+            page += &format!(
+                "<p>{} at batch {} on {} threads: {}</p>\n",
+                cell.model,
+                cell.batch,
+                cell.threads,
+                escaped(error)
+            );
+        }
+    }
+    page += "</html>\n";
+    page
+}
+
+/// The points of each network that has some, in the table's order.
+fn series(points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Series> {
+    let all = MODELS.iter().enumerate().map(|(i, spec)| Series {
+        name: spec.name,
+        colour: COLOURS[i % COLOURS.len()],
+        points: points(spec.name),
+    });
+    all.filter(|series| !series.points.is_empty()).collect()
+}
+
+/// One point a network, its name beside it.
+fn scatter(caption: &Caption<'_>, series: &[Series]) -> String {
+    let plot = ScatterPlot::new()
+        .with_data(series.iter().flat_map(|series| series.points.iter().copied()))
+        .with_colors(series.iter().map(|series| series.colour))
+        .with_size(5.0)
+        .with_labels(series.iter().map(|series| series.name))
+        .with_repel_labels();
+    let plots = vec![plot.into()];
+    let layout = layout(caption, &plots);
+    render_to_svg(plots, layout)
+}
+
+/// One line a network over logarithmic axes; `ideal` adds the line of proportion. `None` where nothing has two points.
+fn chart_of_lines(caption: &Caption<'_>, series: &[Series], ideal: bool) -> Option<String> {
+    let longest = series.iter().max_by_key(|series| series.points.len()).filter(|s| s.points.len() > 1)?;
+    let mut plots: Vec<Plot> = Vec::new();
+    if ideal {
+        let first = longest.points[0].0;
+        let points = longest.points.iter().map(|&(x, _)| (x, x / first));
+        plots.push(
+            LinePlot::new().with_data(points).with_color("#888888").with_dashed().with_legend("ideal").into(),
+        );
+    }
+    for Series { name, colour, points } in series {
+        let points = points.iter().copied();
+        plots.push(ScatterPlot::new().with_data(points.clone()).with_color(*colour).with_size(3.5).into());
+        plots.push(
+            LinePlot::new()
+                .with_data(points)
+                .with_color(*colour)
+                .with_stroke_width(2.0)
+                .with_legend(*name)
+                .into(),
+        );
+    }
+    let layout = layout(caption, &plots).with_log_scale();
+    Some(render_to_svg(plots, layout))
+}
+
+fn layout(caption: &Caption<'_>, plots: &[Plot]) -> Layout {
+    let layout = Layout::auto_from_plots(plots).with_width(720.0).with_height(440.0);
+    layout.with_title(caption.title).with_x_label(caption.x).with_y_label(caption.y)
+}
+
+/// Markdown's tables, and lines of text, as HTML.
+fn html_table(markdown: &str) -> String {
+    let mut html = String::new();
+    let mut inside = false;
+    for line in markdown.lines().filter(|line| !line.is_empty() && !line.starts_with("|---")) {
+        match line.strip_prefix('|') {
+            Some(cells) => {
+                let tag = if inside { "td" } else { "th" };
+                html += if inside { "" } else { "<table>\n" };
+                html += "<tr>";
+                for cell in cells.trim_end_matches('|').split('|') {
+                    write!(html, "<{tag}>{}</{tag}>", escaped(cell.trim()))
+                        .expect("a string takes everything");
+                }
+                html += "</tr>\n";
+                inside = true;
+            }
+            None => {
+                html += if inside { "</table>\n" } else { "" };
+                html += &format!("<p>{}</p>\n", escaped(line));
+                inside = false;
+            }
+        }
+    }
+    html += if inside { "</table>\n" } else { "" };
+    html
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_become_html() {
+        let html = html_table("a < b\n\n| x | y |\n|---|---|\n| 1 | 2 |\n");
+        let wanted = "<p>a &lt; b</p>\n<table>\n<tr><th>x</th><th>y</th></tr>\n<tr><td>1</td><td>2</td></tr>\n</table>\n";
+        assert_eq!(html, wanted);
+    }
+}
