@@ -345,7 +345,7 @@ fn read_rows(path: &Path) -> anyhow::Result<Vec<BenchRow>> {
 }
 
 fn read_baseline(path: &Path) -> anyhow::Result<Vec<BenchRow>> {
-    let rows = read_rows(path).context("the baseline")?;
+    let rows = read_rows(path).with_context(|| format!("reading the baseline {}", path.display()))?;
     if rows.is_empty() {
         bail!("the baseline {} has no rows", path.display());
     }

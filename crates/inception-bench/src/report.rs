@@ -119,43 +119,36 @@ fn series(points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Series> {
     all.filter(|series| !series.points.is_empty()).collect()
 }
 
-/// One point a network, its name beside it.
+/// One point a network.
 fn scatter(caption: &Caption<'_>, series: &[Series]) -> String {
-    let plot = ScatterPlot::new()
-        .with_data(series.iter().flat_map(|series| series.points.iter().copied()))
-        .with_colors(series.iter().map(|series| series.colour))
-        .with_size(5.0)
-        .with_labels(series.iter().map(|series| series.name))
-        .with_repel_labels();
-    let plots = vec![plot.into()];
+    let plot = |Series { name, colour, points }: &Series| {
+        let plot = ScatterPlot::new().with_data(points.iter().copied()).with_color(*colour);
+        plot.with_size(6.0).with_legend(*name).into()
+    };
+    let plots: Vec<Plot> = series.iter().map(plot).collect();
     let layout = layout(caption, &plots);
     render_to_svg(plots, layout)
 }
 
-/// One line a network over logarithmic axes; `ideal` adds the line of proportion. `None` where nothing has two points.
-fn chart_of_lines(caption: &Caption<'_>, series: &[Series], ideal: bool) -> Option<String> {
+/// One line a network: over threads with the line of proportion, over batches on logarithmic axes. `None` where nothing has
+/// two points.
+fn chart_of_lines(caption: &Caption<'_>, series: &[Series], over_threads: bool) -> Option<String> {
     let longest = series.iter().max_by_key(|series| series.points.len()).filter(|s| s.points.len() > 1)?;
     let mut plots: Vec<Plot> = Vec::new();
-    if ideal {
+    if over_threads {
         let first = longest.points[0].0;
         let points = longest.points.iter().map(|&(x, _)| (x, x / first));
-        plots.push(
-            LinePlot::new().with_data(points).with_color("#888888").with_dashed().with_legend("ideal").into(),
-        );
+        let line = LinePlot::new().with_data(points).with_color("#888888").with_dashed();
+        plots.push(line.with_legend("ideal").into());
     }
     for Series { name, colour, points } in series {
-        let points = points.iter().copied();
-        plots.push(ScatterPlot::new().with_data(points.clone()).with_color(*colour).with_size(3.5).into());
-        plots.push(
-            LinePlot::new()
-                .with_data(points)
-                .with_color(*colour)
-                .with_stroke_width(2.0)
-                .with_legend(*name)
-                .into(),
-        );
+        let dots = ScatterPlot::new().with_data(points.iter().copied()).with_color(*colour).with_size(3.5);
+        let line = LinePlot::new().with_data(points.iter().copied()).with_color(*colour);
+        plots.push(dots.into());
+        plots.push(line.with_stroke_width(2.0).with_legend(*name).into());
     }
-    let layout = layout(caption, &plots).with_log_scale();
+    let layout = layout(caption, &plots);
+    let layout = if over_threads { layout.with_x_tick_step(1.0) } else { layout.with_log_scale() };
     Some(render_to_svg(plots, layout))
 }
 
