@@ -37,7 +37,7 @@ pub use eval::{
 pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use eval_state::StateFile;
-pub use inception_engine::{Isa, Precision, Row};
+pub use inception_engine::{Alternative, Choice, Isa, Precision, Row, Scaling, Wait};
 pub use latency::{
     BenchRow, Cell, Circumstances, LatencyRow, REFERENCE_GPU, Subject, compare_threads, latencies, latency,
     latency_csv, latency_markdown, noise, reference_ms,
@@ -46,5 +46,5 @@ pub use machine::{Cores, Regime, cores, free_memory, peak_gflops, peak_memory_mb
 pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};
 pub use predict::{Guess, Prediction, Predictor, Weights, preprocessing};
 pub use report::report_html;
-pub use run::{RunOptions, Runner};
+pub use run::{RunOptions, Runner, choices};
 pub use table::{ModelRow, model_rows, models_markdown};

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use inception_engine::graph::Graph;
-use inception_engine::{Compiled, Options, Precision, Threads};
+use inception_engine::{Choice, Compiled, Options, Precision, Threads};
 use inception_nn::Network;
 
 use crate::{Cores, DeviceKind, Error, Subject};
@@ -27,6 +27,32 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self { device: DeviceKind::Engine, threads: 0, exact: false, precision: Precision::F32, cores: None }
     }
+}
+
+impl RunOptions {
+    /// The engine's share of them.
+    fn engine(&self) -> Options {
+        let Self { threads, exact, precision, .. } = *self;
+        let pin = self.cores.clone().map(|cores| move |thread| _ = cores.pin(thread));
+        let pool = pin.map(|pin| Threads::starting(threads, pin));
+        Options { threads, pool, exact, precision, ..Options::default() }
+    }
+}
+
+/// Times each layer of `network`, for images of `[height, width]`, by every algorithm that the engine has for it, `repeats`
+/// times in alternation.
+///
+/// # Errors
+///
+/// [`Error::Engine`] where the engine cannot run here.
+pub fn choices(
+    network: &Network,
+    [height, width]: [usize; 2],
+    options: &RunOptions,
+    repeats: usize,
+) -> Result<Vec<Choice>, Error> {
+    let graph = inception_engine::capture(network, |net, x| net.forward(x), [3, height, width])?;
+    Ok(inception_engine::choices(&graph, &options.engine(), repeats)?)
 }
 
 #[derive(Debug)]
@@ -55,14 +81,9 @@ impl Runner {
         let kind = options.device;
         let backend = match kind {
             DeviceKind::Engine => {
-                let RunOptions { threads, exact, precision, .. } = *options;
-                let cores = options.cores.clone();
-                let pin = cores.map(|cores| move |thread| _ = cores.pin(thread));
-                let pool = pin.map(|pin| Threads::starting(threads, pin));
-                let compile = Options { threads, pool, exact, precision, ..Options::default() };
                 let [height, width] = input;
-                let compiled =
-                    Compiled::new(&network, |net, x| net.forward(x), [3, height, width], &compile)?;
+                let image = [3, height, width];
+                let compiled = Compiled::new(&network, |net, x| net.forward(x), image, &options.engine())?;
                 Backend::Compiled(Box::new(compiled))
             }
             _ => Backend::Eager(Box::new((network, kind.open()?))),

@@ -9,7 +9,7 @@ use crate::graph::{Graph, Shape};
 use crate::kernels::Kernels;
 use crate::kernels::element::Element;
 use crate::memory::Aligned;
-use crate::plan::{Plan, Row, plan};
+use crate::plan::{Plan, Row, Rule, plan};
 use crate::steps::{Context, Setting};
 use crate::threads::{Threads, Worker};
 use crate::{Error, Isa, Precision, passes};
@@ -169,7 +169,12 @@ impl Compiled {
     /// # Errors
     /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] or
     /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used.
-    pub fn from_graph(mut graph: Graph, options: &Options) -> Result<Compiled, Error> {
+    pub fn from_graph(graph: Graph, options: &Options) -> Result<Compiled, Error> {
+        Compiled::by_rule(graph, options, if options.exact { Rule::Direct } else { Rule::Cheapest })
+    }
+
+    /// As [`Compiled::from_graph`], with algorithms chosen by `rule`.
+    pub(crate) fn by_rule(mut graph: Graph, options: &Options, rule: Rule) -> Result<Compiled, Error> {
         let kernels = choose_kernels(options)?;
         graph.verify()?;
         let image = graph.nodes[0].shape;
@@ -178,7 +183,7 @@ impl Compiled {
             graph.output = graph.nodes[graph.output].inputs[0];
         }
         passes::run_all(&mut graph)?;
-        let plan = plan(&graph, image, options.exact, kernels.element)?;
+        let plan = plan(&graph, image, rule, kernels.element)?;
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Ok(Compiled {
@@ -280,31 +285,54 @@ impl Compiled {
     /// # Errors
     /// As [`Compiled::run`].
     pub fn profile(&self, input: &[f32], batch: usize, repeats: usize) -> Result<Vec<LayerTime>, Error> {
-        let mut output = vec![0.0; batch * self.output.len()];
-        self.check_lengths(input, batch, &output)?;
-        let mut memory = self.take_memory(batch);
         let mut times = vec![Vec::with_capacity(repeats); self.plan.steps.len()];
-        let order: Vec<Vec<usize>> = self.plan.waves.iter().flatten().map(|&step| vec![step]).collect();
         for _ in 0..repeats.max(1) {
-            for wave in &order {
-                let start = Instant::now();
-                self.run_waves(&mut memory, input, batch, &mut output, std::slice::from_ref(wave));
-                times[wave[0]].push(start.elapsed());
+            for (times, time) in times.iter_mut().zip(self.time_steps(input, batch)?) {
+                times.push(time);
             }
         }
-        self.give_memory(memory);
-        let layer = |wave: &Vec<usize>| {
-            let planned = &self.plan.steps[wave[0]];
-            let times = &mut times[wave[0]];
+        let layer = |&step: &usize| {
+            let planned = &self.plan.steps[step];
+            let times = &mut times[step];
             times.sort_unstable();
             LayerTime {
-                nodes: planned.nodes.iter().map(|&node| self.names[node].clone()).collect(),
+                nodes: self.nodes_of(step),
                 kernel: planned.step.kernel(),
                 macs: batch as u64 * planned.nodes.iter().map(|&node| self.macs[node]).sum::<u64>(),
                 time: times[times.len() / 2],
             }
         };
-        Ok(order.iter().map(layer).collect())
+        Ok(self.plan.waves.iter().flatten().map(layer).collect())
+    }
+
+    /// Time of each step of the plan in one run, the steps run one after the other.
+    pub(crate) fn time_steps(&self, input: &[f32], batch: usize) -> Result<Vec<Duration>, Error> {
+        let mut output = vec![0.0; batch * self.output.len()];
+        self.check_lengths(input, batch, &output)?;
+        let mut memory = self.take_memory(batch);
+        let mut times = vec![Duration::ZERO; self.plan.steps.len()];
+        for &step in self.plan.waves.iter().flatten() {
+            let start = Instant::now();
+            self.run_waves(&mut memory, input, batch, &mut output, &[vec![step]]);
+            times[step] = start.elapsed();
+        }
+        self.give_memory(memory);
+        Ok(times)
+    }
+
+    /// The names of the nodes that a step of the plan computes.
+    pub(crate) fn nodes_of(&self, step: usize) -> Vec<String> {
+        self.plan.steps[step].nodes.iter().map(|&node| self.names[node].clone()).collect()
+    }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The kernels in use.
+    pub(crate) fn kernels(&self) -> &'static Kernels {
+        self.kernels
     }
 
     fn check_batch(&self, batch: usize) -> Result<(), Error> {

@@ -55,8 +55,19 @@
 //!
 //! The CPU must have `avx512bf16`; elsewhere compiling fails with [`Error::Precision`], which says what is missing.
 //! Against PaddleClas's logits on three images made by formula and a photograph (`tests/parity.rs`), the worst error as
-//! a share of the largest logit is 5.4e-3 on GoogLeNet, 3.7e-3 on Xception41 and on its deeplab form, 3.7e-3 and 5.2e-3 on
-//! Xception65 and its, 4.7e-3 on Xception71, 4.3e-3 on Inception V3, 4.1e-3 on V4; the first class is the same on each.
+//! a share of the largest logit is 5.5e-3 on GoogLeNet, 3.9e-3 on Xception41 and 3.2e-3 on its deeplab form, 4.2e-3 and 5.0e-3
+//! on Xception65 and its, 4.4e-3 on Xception71, 5.2e-3 on Inception V3, 4.9e-3 on V4; the first class is the same on each.
+//!
+//! Winograd's products stay `f32` for accuracy: on 192 channels of rectified noise the error of one layer by products in
+//! `bf16`, relative to the result's root mean square, would be 1.6e-2 for F(4x4, 3x3) and 3.4e-2 for F(4, 7), where the direct
+//! algorithm has 1.2e-3 from rounded weights and storing the result adds 1.7e-3. (F(2x2, 3x3) has 2.6e-3, but no fewer
+//! multiplications than F(4x4, 3x3) at half the speed.) So the direct algorithm in `bf16` competes with
+//! Winograd's in `f32`, and [`choices`] shows that the cost model takes the faster one.
+//!
+//! # The plan against the clock
+//!
+//! [`choices`] times every layer by each algorithm that can compute it, beside the cost model's prediction (`cargo xtask
+//! explain --measure`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
 
 #[cfg(feature = "capture")]
 mod capture;
@@ -70,6 +81,7 @@ mod plan;
 mod precision;
 mod steps;
 mod threads;
+mod tuning;
 
 #[cfg(feature = "capture")]
 pub use capture::capture;
@@ -80,3 +92,4 @@ pub use kernels::isa::Isa;
 pub use plan::Row;
 pub use precision::Precision;
 pub use threads::Threads;
+pub use tuning::{Alternative, Choice, Scaling, Wait, choices};

@@ -17,6 +17,21 @@ pub(crate) struct Planned {
     pub step: Box<dyn Step>,
     /// The nodes that it computes.
     pub nodes: Vec<NodeId>,
+    /// What the cost model expects for one image, in multiply-adds of `f32`; zero where it expects nothing.
+    pub cost: f64,
+}
+
+/// Which algorithm a convolution gets where several can compute it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// The cheapest by the cost model.
+    Cheapest,
+    /// The direct one, which does not reassociate.
+    Direct,
+    /// Winograd's.
+    Winograd,
+    /// Strassen's.
+    Strassen,
 }
 
 /// One row of [`crate::Compiled::explain`].
@@ -59,26 +74,26 @@ enum Fate {
     InPlace,
 }
 
-/// Makes the plan of a graph that has been through the passes. `exact` keeps to algorithms that do not reassociate;
-/// activations are stored as `element`.
+/// Makes the plan of a graph that has been through the passes. Convolutions get algorithms by `rule`; activations are
+/// stored as `element`.
 ///
 /// # Errors
 /// [`Error::Graph`] for a node that no step can compute.
-pub(crate) fn plan(graph: &Graph, image: crate::Shape, exact: bool, element: Element) -> Result<Plan, Error> {
+pub(crate) fn plan(graph: &Graph, image: crate::Shape, rule: Rule, element: Element) -> Result<Plan, Error> {
     let fates = fates(graph);
     let elements = elements(graph, element);
     let storage = Storage::assign(graph, &fates);
     let levels = levels(graph, &fates);
     let (views, arena) = storage.lay_out(graph, &levels, &elements);
     let mut builder =
-        Builder { graph, fates: &fates, views: &views, element, steps: Vec::new(), levels: Vec::new() };
+        Builder { graph, fates: &fates, views: &views, element, rule, steps: Vec::new(), levels: Vec::new() };
     for id in 0..graph.nodes.len() {
-        builder.lower(id, image, exact, &levels)?;
+        builder.lower(id, image, &levels)?;
     }
     let output = &graph.nodes[graph.output];
     let last = levels.iter().max().copied().unwrap_or(0) + 1;
     let step = OutputStep { shape: output.shape, input: builder.view(graph.output)? };
-    builder.push(Box::new(step), vec![], last);
+    builder.push(Box::new(step), vec![], 0.0, last);
 
     let mut waves = vec![Vec::new(); last + 1];
     for (index, &level) in builder.levels.iter().enumerate() {
@@ -309,27 +324,57 @@ impl Storage {
     }
 }
 
-/// The Winograd transform for a convolution whose output is `output` pixels, if there is one that pays.
-pub(crate) fn transform(conv: &Conv, output: [usize; 2]) -> Option<TransformSpec> {
+/// The Winograd transform that can compute a convolution, if there is one.
+fn transform(conv: &Conv) -> Option<TransformSpec> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = stride == [1; 2] && dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
-    let spec = TRANSFORMS.iter().copied().find(|spec| spec.kernel == kernel)?;
+    TRANSFORMS.iter().copied().find(|spec| plain && spec.kernel == kernel)
+}
+
+/// What the cost model expects of a convolution by Winograd's algorithm on one image whose result is `output` pixels: its time
+/// in multiply-adds of `f32`. The transforms lose a digit, which `bf16` has not to spare, so its products are `f32` too.
+fn winograd_cost(conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
-    // Cost of one image in multiply-adds.
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
     let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
-    let weights = channels * out_channels;
-    let fast = positions * ((tiles + WEIGHT) * weights + tiles * TOUCH * (channels + out_channels));
-    let direct = ((output[0] * output[1]) as f64 + WEIGHT) * conv.taps() as f64 * weights;
-    (plain && fast < direct).then_some(spec)
+    positions * ((tiles + WEIGHT) * channels * out_channels + tiles * TOUCH * (channels + out_channels))
+}
+
+/// As [`winograd_cost`], by the direct algorithm, from activations stored as `element`.
+fn direct_cost(conv: &Conv, output: [usize; 2], element: Element) -> f64 {
+    let weights = (conv.taps() * conv.in_channels() * conv.out_channels) as f64;
+    ((output[0] * output[1]) as f64 + WEIGHT) * weights / element.group() as f64
+}
+
+/// As [`winograd_cost`], by Strassen's algorithm on `pixels` pixels: seven eighths of the products, and four sums of inputs
+/// and two of products, of a quarter each.
+fn strassen_cost(conv: &Conv, pixels: usize) -> f64 {
+    let (channels, out_channels, pixels) =
+        (conv.in_channels() as f64, conv.out_channels as f64, pixels as f64);
+    let touched = pixels / 4.0 * (14.0 * channels + 6.0 * out_channels);
+    0.875 * (pixels + 2.0 * WEIGHT) * channels * out_channels + STRASSEN_TOUCH * touched
+}
+
+/// As [`winograd_cost`], of a depthwise convolution: bound by loads, not by multiply-adds.
+fn depthwise_cost(conv: &Conv, pixels: usize) -> f64 {
+    DEPTHWISE * (conv.taps() * conv.out_channels * pixels) as f64
+}
+
+/// What it costs to read or write a float of a matrix that Strassen's algorithm adds, in multiply-adds.
+const STRASSEN_TOUCH: f64 = 4.0;
+
+/// What a multiply-add of a depthwise convolution costs, in those of a matrix product.
+const DEPTHWISE: f64 = 2.5;
+
+/// Whether Strassen's algorithm can multiply: halves of pixels and channels exist.
+fn strassen_fits(conv: &Conv, pixels: usize) -> bool {
+    let even = conv.in_channels().is_multiple_of(2) && conv.out_channels.is_multiple_of(2);
+    conv.window.is_pointwise() && conv.groups == 1 && even && pixels >= STRASSEN_PIXELS
 }
 
 /// Whether to multiply by Strassen's algorithm.
 fn strassen_pays(conv: &Conv, pixels: usize) -> bool {
-    let (channels, out_channels) = (conv.in_channels(), conv.out_channels);
-    let even = channels.is_multiple_of(2) && out_channels.is_multiple_of(2);
-    let large = channels.min(out_channels) >= STRASSEN_CHANNELS && pixels >= STRASSEN_PIXELS;
-    conv.window.is_pointwise() && conv.groups == 1 && even && large
+    strassen_fits(conv, pixels) && conv.in_channels().min(conv.out_channels) >= STRASSEN_CHANNELS
 }
 
 /// Collects steps.
@@ -339,13 +384,14 @@ struct Builder<'a> {
     views: &'a [Option<View>],
     /// What activations are stored as.
     element: Element,
+    rule: Rule,
     steps: Vec<Planned>,
     levels: Vec<usize>,
 }
 
 impl Builder<'_> {
-    fn push(&mut self, step: Box<dyn Step>, nodes: Vec<NodeId>, level: usize) {
-        self.steps.push(Planned { step, nodes });
+    fn push(&mut self, step: Box<dyn Step>, nodes: Vec<NodeId>, cost: f64, level: usize) {
+        self.steps.push(Planned { step, nodes, cost });
         self.levels.push(level);
     }
 
@@ -375,8 +421,8 @@ impl Builder<'_> {
 
     fn depthwise(&self, id: NodeId, conv: &Conv) -> Result<DepthwiseWeights, Error> {
         let input = self.graph.nodes[id].inputs[0];
-        let ld = self.view(input)?.ld;
-        Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), ld, self.residual(id)?))
+        let view = self.view(input)?;
+        Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), &view, self.residual(id)?))
     }
 
     fn head(&self, id: NodeId, conv: &Conv, strassen: bool, input: Element) -> Result<Head, Error> {
@@ -405,13 +451,26 @@ impl Builder<'_> {
         })
     }
 
-    fn lower(&mut self, id: NodeId, image: crate::Shape, exact: bool, levels: &[usize]) -> Result<(), Error> {
+    /// The Winograd transform that a convolution is to get.
+    fn transform(&self, id: NodeId, conv: &Conv) -> Option<TransformSpec> {
+        let spec = transform(conv)?;
+        let wanted = match self.rule {
+            Rule::Cheapest => {
+                winograd_cost(conv, self.size(id), &spec) < direct_cost(conv, self.size(id), self.element)
+            }
+            rule => rule == Rule::Winograd,
+        };
+        (wanted && self.graph.nodes[id].inputs.len() == 1 && self.inside(id)).then_some(spec)
+    }
+
+    fn lower(&mut self, id: NodeId, image: crate::Shape, levels: &[usize]) -> Result<(), Error> {
         let node = &self.graph.nodes[id];
         let level = levels[id];
         if matches!(self.fates[id], Fate::Sibling(_) | Fate::Prologue(_)) {
             return Ok(());
         }
         let sizes = |input: NodeId| [self.size(input), self.size(id)];
+        let mut cost = 0.0;
         let step: Box<dyn Step> = match &node.op {
             Op::Input { pad, .. } => {
                 Box::new(InputStep { image, pad: *pad, stored: node.shape, out: self.view(id)? })
@@ -421,8 +480,9 @@ impl Builder<'_> {
                 input: self.view(node.inputs[0])?,
                 out: self.view(id)?,
             }),
-            Op::Conv(conv) => match transform(conv, self.size(id)) {
-                Some(spec) if !exact && node.inputs.len() == 1 && self.inside(id) => {
+            Op::Conv(conv) => match self.transform(id, conv) {
+                Some(spec) => {
+                    cost = winograd_cost(conv, self.size(id), &spec);
                     Box::new(WinogradStep::new(
                         conv,
                         spec,
@@ -431,7 +491,7 @@ impl Builder<'_> {
                         self.view(id)?,
                     ))
                 }
-                _ => return self.lower_conv(id, conv, level, exact),
+                None => return self.lower_conv(id, conv, level),
             },
             Op::Pool(pool) => Box::new(PoolStep::new(
                 pool,
@@ -481,11 +541,11 @@ impl Builder<'_> {
                 ));
             }
         };
-        self.push(step, vec![id], level);
+        self.push(step, vec![id], cost, level);
         Ok(())
     }
 
-    fn lower_conv(&mut self, id: NodeId, conv: &Conv, level: usize, exact: bool) -> Result<(), Error> {
+    fn lower_conv(&mut self, id: NodeId, conv: &Conv, level: usize) -> Result<(), Error> {
         let node = &self.graph.nodes[id];
         let source = node.inputs[0];
         let mut nodes = vec![id];
@@ -504,8 +564,13 @@ impl Builder<'_> {
         };
         let alone = !self.fates.contains(&Fate::Sibling(id));
         // Sums of activations would have to be rounded to be multiplied as bf16.
-        let reassociate = !exact && self.element == Element::F32;
-        let strassen = reassociate && alone && strassen_pays(conv, node.shape.pixels());
+        let pixels = node.shape.pixels();
+        let strassen = self.element == Element::F32
+            && alone
+            && match self.rule {
+                Rule::Cheapest => strassen_pays(conv, pixels),
+                rule => rule == Rule::Strassen && strassen_fits(conv, pixels),
+            };
         let mut heads = vec![self.head(id, conv, strassen, input.element)?];
         for (sibling, fate) in self.fates.iter().enumerate() {
             if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
@@ -524,7 +589,14 @@ impl Builder<'_> {
             heads,
             prologue,
         };
-        self.push(Box::new(step), nodes, level);
+        let costs = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
+            Op::Conv(conv) if conv.is_depthwise() => Some(depthwise_cost(conv, pixels)),
+            Op::Conv(conv) if strassen && node == id => Some(strassen_cost(conv, pixels)),
+            Op::Conv(conv) => Some(direct_cost(conv, self.size(node), input.element)),
+            _ => None,
+        });
+        let cost = costs.sum();
+        self.push(Box::new(step), nodes, cost, level);
         Ok(())
     }
 
@@ -546,7 +618,7 @@ impl Builder<'_> {
                     affine: None,
                     relu: false,
                 };
-                self.push(Box::new(step), vec![], level);
+                self.push(Box::new(step), vec![], 0.0, level);
             }
         }
         Ok(())

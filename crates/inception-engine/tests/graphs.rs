@@ -168,7 +168,7 @@ fn row_tiles_at_their_edges() {
 #[test]
 fn grouped_and_depthwise_convolutions() {
     let mut numbers = Numbers::new(3);
-    for channels in [2, 15, 16, 17, 40] {
+    for channels in [2, 15, 16, 17, 40, 65] {
         for (kernel, stride, pad, dilation) in
             [(3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (3, 1, 0, 1), (5, 1, 2, 1), (3, 2, 2, 2), (1, 1, 0, 1)]
         {

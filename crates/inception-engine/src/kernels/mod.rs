@@ -6,6 +6,8 @@
 
 pub(crate) mod conv;
 pub(crate) mod depthwise;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod depthwise_bf16;
 pub(crate) mod element;
 pub(crate) mod isa;
 pub(crate) mod pointwise;
@@ -199,7 +201,7 @@ macro_rules! pool {
 macro_rules! table {
     (
         $module:ident, $isa:expr, $simd:ty, $stored:ty, $element:expr, $(#[$features:meta])*,
-        rows $rows:literal $row_counts:tt, conv $conv:expr, pool $pool:expr
+        rows $rows:literal $row_counts:tt, conv $conv:expr, pool $pool:expr, depthwise $depthwise:path
     ) => {
         mod $module {
             use super::*;
@@ -211,7 +213,7 @@ macro_rules! table {
             $(#[$features])*
             unsafe fn depthwise(d: &Depthwise, s: &Segment) {
                 // SAFETY: the caller's promise, unchanged.
-                unsafe { depthwise::segment::<$simd, $stored>(d, s) }
+                unsafe { $depthwise(d, s) }
             }
             $(#[$features])*
             unsafe fn winograd_input(transform: Transform, t: &TileIn) {
@@ -252,18 +254,20 @@ macro_rules! table {
 
 // Row counts: accumulators, one panel row of weights and one broadcast fill the register file.
 table!(portable, Isa::Portable, isa::Portable, f32, Element::F32, ,
-    rows 2 [1 2], conv [[conv; 2]; 2], pool [pool; 2]);
+    rows 2 [1 2], conv [[conv; 2]; 2], pool [pool; 2], depthwise depthwise::segment::<isa::Portable, f32>);
 #[cfg(target_arch = "x86_64")]
 table!(avx2, Isa::Avx2, isa::Avx2, f32, Element::F32, #[target_feature(enable = "avx2,fma")],
-    rows 6 [1 2 3 4 5 6], conv [[conv; 2]; 2], pool [pool; 2]);
+    rows 6 [1 2 3 4 5 6], conv [[conv; 2]; 2], pool [pool; 2], depthwise depthwise::segment::<isa::Avx2, f32>);
 #[cfg(target_arch = "x86_64")]
 table!(avx512, Isa::Avx512, isa::Avx512, f32, Element::F32, #[target_feature(enable = "avx512f")],
-    rows 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14], conv [[conv; 2]; 2], pool [pool; 2]);
+    rows 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14], conv [[conv; 2]; 2], pool [pool; 2],
+    depthwise depthwise::segment::<isa::Avx512, f32>);
 #[cfg(target_arch = "x86_64")]
 table!(avx512_bf16, Isa::Avx512, isa::Avx512, bf16, Element::Bf16,
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")],
     rows 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
-    conv [[avx512::conv, ends_bf16::first], [ends_bf16::last, conv]], pool [ends_bf16::pool, pool]);
+    conv [[avx512::conv, ends_bf16::first], [ends_bf16::last, conv]], pool [ends_bf16::pool, pool],
+    depthwise depthwise_bf16::segment);
 
 /// Where a network in `bf16` meets `f32`: its first and last convolutions, and the pool before the last.
 #[cfg(target_arch = "x86_64")]

@@ -3,33 +3,43 @@
 use super::{Context, Epilogue, Setting, Step, part, parts};
 use crate::graph::Conv;
 use crate::kernels::depthwise::{Depthwise, Segment};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::depthwise_bf16::position;
+use crate::kernels::element::Element;
 use crate::memory::{Aligned, LINE, View};
 
 /// A depthwise convolution's weights and geometry.
 pub(crate) struct DepthwiseWeights {
     geometry: Depthwise,
     output_size: [usize; 2],
-    /// `[taps][channels, padded to a cache line]`
+    /// `[taps][channels, padded to whole registers]`; for `bf16` once more, in the order of its kernel.
     weights: Aligned,
+    /// Padded channels.
+    ld: usize,
     epilogue: Epilogue,
     residual: Option<View>,
 }
 
 impl DepthwiseWeights {
-    /// Packs `conv`, whose input is `input_size` pixels stored `ld` floats apart.
+    /// Packs `conv`, whose input is `input_size` pixels at `input`.
     pub fn new(
         conv: &Conv,
         input_size: [usize; 2],
         output_size: [usize; 2],
-        ld: usize,
+        input: &View,
         residual: Option<View>,
     ) -> Self {
         let (channels, taps) = (conv.out_channels, conv.taps());
-        let stride = channels.next_multiple_of(LINE);
-        let mut weights = Aligned::zeros(taps * stride);
-        for (c, taps) in conv.weight.chunks_exact(taps).enumerate() {
-            for (t, w) in taps.iter().enumerate() {
-                weights.as_mut()[t * stride + c] = *w;
+        let group = input.element.group();
+        let ld = channels.next_multiple_of(LINE * group);
+        let mut weights = Aligned::zeros(group * taps * ld);
+        for (c, kernel) in conv.weight.chunks_exact(taps).enumerate() {
+            for (t, w) in kernel.iter().enumerate() {
+                weights.as_mut()[t * ld + c] = *w;
+                #[cfg(target_arch = "x86_64")]
+                if input.element == Element::Bf16 {
+                    weights.as_mut()[(taps + t) * ld + position(c)] = *w;
+                }
             }
         }
         let geometry = Depthwise {
@@ -39,11 +49,11 @@ impl DepthwiseWeights {
             pad: conv.window.pad,
             dilation: conv.window.dilation,
             channels,
-            ld_in: ld,
+            ld_in: input.ld,
             input_relu: conv.input_relu,
         };
         let epilogue = Epilogue::new(&conv.bias, channels, conv.relu);
-        DepthwiseWeights { geometry, output_size, weights, epilogue, residual }
+        DepthwiseWeights { geometry, output_size, weights, ld, epilogue, residual }
     }
 
     /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`: an address for the first
@@ -85,7 +95,7 @@ impl DepthwiseWeights {
                 y,
                 x: [x, end],
                 weights: self.weights.as_ptr(),
-                ld_weights: self.geometry.channels.next_multiple_of(LINE),
+                ld_weights: self.ld,
                 bias: self.epilogue.bias.as_ptr(),
                 floor: self.epilogue.floor.as_ptr(),
                 residual: residual.map_or(std::ptr::null(), |(p, _)| p.cast_const()),
