@@ -5,73 +5,17 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use inception_tests::formula;
 use inception_tests::golden::{top, worst_difference};
+use inception_tests::skeleton::Skeleton;
 use inception_weights::{Checkpoint, Format, load};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 /// As in `parity.rs`: ten times under what the project promises.
 const TOLERANCE: f32 = 1e-5;
-
-#[derive(Deserialize)]
-struct Skeleton {
-    model: String,
-    source: String,
-    files: Vec<File>,
-    #[serde(default)]
-    logits: Vec<f32>,
-}
-
-#[derive(Deserialize)]
-struct File {
-    name: String,
-    size: usize,
-    sha256: String,
-    holes: Vec<Hole>,
-}
-
-/// Offset, key, count, add, scale, rows, form.
-#[derive(Deserialize)]
-struct Hole(usize, String, usize, String, String, usize, String);
-
-/// The bytes of a hole.
-fn weights(Hole(_, key, count, add, scale, rows, form): &Hole) -> Vec<u8> {
-    // As text, because their last bit counts.
-    let [add, scale] = [add, scale].map(|number| number.parse::<f64>().unwrap());
-    let mut values: Vec<f32> = formula::uniform(key).take(*count).map(|u| (add + u * scale) as f32).collect();
-    if *rows > 0 {
-        let columns = count / rows;
-        values = (0..*count).map(|i| values[i % rows * columns + i / rows]).collect();
-    }
-    let bytes: &[u8] = bytemuck::cast_slice(&values);
-    match form.as_str() {
-        "latin1" => bytes.iter().map(|&byte| char::from(byte)).collect::<String>().into_bytes(),
-        _ => bytes.to_vec(),
-    }
-}
-
-/// A real file again; `left` is what remains of it and of those after it.
-fn restore(file: &File, left: &mut &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(file.size);
-    let mut keep = |bytes: &mut Vec<u8>, until: usize| {
-        let (kept, rest) = left.split_at(until - bytes.len());
-        bytes.extend(kept);
-        *left = rest;
-    };
-    for hole in &file.holes {
-        keep(&mut bytes, hole.0);
-        bytes.extend(weights(hole));
-    }
-    keep(&mut bytes, file.size);
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, file.sha256, "{}: not the file that was written", file.name);
-    bytes
-}
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens")
@@ -93,18 +37,8 @@ fn reference(skeleton: &Skeleton) -> Vec<f32> {
 }
 
 fn check(name: &str, format: Format) {
-    let packed = std::fs::read(goldens().join("weights/skeletons").join(format!("{name}.zz"))).unwrap();
-    let mut unpacked = Vec::new();
-    flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
-    let line = unpacked.iter().position(|&byte| byte == b'\n').unwrap();
-    let skeleton: Skeleton = serde_json::from_slice(&unpacked[..line]).unwrap();
-    let mut left = &unpacked[line + 1..];
-
     let folder = tempfile::tempdir().unwrap();
-    for file in &skeleton.files {
-        std::fs::write(folder.path().join(&file.name), restore(file, &mut left)).unwrap();
-    }
-    assert!(left.is_empty());
+    let skeleton = Skeleton::restore(name, folder.path());
     let first = folder.path().join(&skeleton.files[0].name);
     let checkpoint = Checkpoint::open(&first).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(checkpoint.format, format);
@@ -130,6 +64,10 @@ macro_rules! skeletons {
 
 skeletons! {
     pdparams_of_protocol_4: "protocol4.pdparams" Pdparams,
+    pdparams_of_googlenet: "googlenet.pdparams" Pdparams,
+    pdparams_of_deeplab: "deeplab.pdparams" Pdparams,
+    pdparams_of_inception_v3: "v3.pdparams" Pdparams,
+    pdparams_of_inception_v4: "v4.pdparams" Pdparams,
     pdparams_of_protocol_2: "protocol2.pdparams" Pdparams,
     inference_json: "json" PaddleInference,
     inference_pdmodel: "pdmodel" PaddleInference,

@@ -4,6 +4,7 @@
 
 pub mod formula;
 pub mod golden;
+pub mod skeleton;
 
 use std::path::{Path, PathBuf};
 

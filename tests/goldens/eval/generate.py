@@ -1,23 +1,29 @@
-"""Writes `eval.json`: what PaddleClas's evaluation gives for networks with the formula's weights on the formula's pictures.
+"""Writes `eval.json`: what PaddleClas's own evaluation gives for checkpoints with the formula's weights on the formula's pictures.
 
-    /work/peers/paddle/bin/python tests/goldens/eval/generate.py
+    git clone https://github.com/PaddlePaddle/PaddleClas; git -C PaddleClas checkout d178931fca43
+    PYTHONPATH=PaddleClas /work/peers/paddle/bin/python tests/goldens/eval/generate.py
 
-in the environment of `../generate.py`, whose formula and networks it uses. PaddleClas's evaluation loop
-(`ppcls/engine/evaluation/classification.py`) is not in the wheel; `evaluate` below does what it does with the operators
-that are: batches in order, `F.cross_entropy` and `paddle.metric.accuracy` of each, averaged with the batches' sizes as
-weights. The pictures are computed by `picture` here and by the test (`xtask/tests/eval.rs`), which writes them as PNG. A
+in the environment of `../generate.py`, whose formula and networks it uses. The wheel of 2.6.0 lacks PaddleClas's `Engine`; the
+commit above is the source of that time. For each network the generator saves `model.state_dict()` as `.pdparams` (`sha256`
+is that of the file; `../weights/skeletons` has it without its weights) and the pictures as PNG with a list, and then does
+what `tools/eval.py -c ppcls/configs/ImageNet/.../NAME.yaml` does: reader, transforms, loop, loss and metrics are those of
+`Engine(config, mode="eval").eval()`. The pictures are computed by `picture` here and by the test (`xtask/tests/eval.rs`). A
 picture's label is the class that PaddleClas ranks at one of `RANKS`, so that top-1 and top-5 are neither nothing nor all.
 
-`loss` is the cross entropy of the classifier. PaddleClas's configuration of GoogLeNet evaluates with `GoogLeNetLoss`, which
-adds 0.3 of each auxiliary head's; that figure is `loss_with_auxiliary_heads`.
+`loss` is the cross entropy of the classifier, as `CELoss` has it. PaddleClas's configuration of GoogLeNet evaluates with
+`GoogLeNetLoss`, which adds 0.3 of each auxiliary head's; that figure is `loss_with_auxiliary_heads`.
 """
+import glob
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 
 import numpy as np
+from PIL import Image
 
 warnings.filterwarnings("ignore")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -60,27 +66,40 @@ def label_at(scores, rank):
     raise ValueError("the scores are too close")
 
 
-def evaluate(model, x, labels):
-    import paddle
-    import paddle.nn.functional as F
+def evaluate(name, folder):
+    """Top-1, top-5 and losses by PaddleClas's engine, from what `predict` has put into `folder`."""
+    import ppcls
+    from ppcls.engine.engine import Engine
+    from ppcls.utils import config
 
-    sums = {"loss": 0.0, "all": 0.0, "top1": 0.0, "top5": 0.0}
-    for start in range(0, len(x), BATCH):
-        batch = paddle.to_tensor(x[start : start + BATCH])
-        label = paddle.to_tensor(labels[start : start + BATCH]).reshape([-1, 1]).astype("int64")
-        with paddle.no_grad():
-            out = model(batch)
-        out, heads = (out[0], out[1:]) if isinstance(out, (list, tuple)) else (out, [])
-        loss = float(F.cross_entropy(out, label=label, soft_label=False).mean())
-        sums["loss"] += loss * len(batch)
-        sums["all"] += (loss + sum(0.3 * float(F.cross_entropy(head, label=label).mean()) for head in heads)) * len(batch)
-        scores = F.softmax(out, axis=-1)
-        for k in (1, 5):
-            sums[f"top{k}"] += float(paddle.metric.accuracy(scores, label, k=k)) * len(batch)
-    return {name: value / len(x) for name, value in sums.items()}
+    root = os.path.dirname(ppcls.__file__)
+    (file,) = glob.glob(f"{root}/configs/ImageNet/*/{name}.yaml")
+    overrides = {"Global.device": "cpu", "Global.pretrained_model": f"{folder}/{name}", "Global.output_dir": folder,
+                 "DataLoader.Eval.dataset.image_root": folder, "DataLoader.Eval.dataset.cls_label_path": f"{folder}/list.txt",
+                 "DataLoader.Eval.sampler.batch_size": BATCH, "DataLoader.Eval.loader.num_workers": 0,
+                 "DataLoader.Eval.loader.use_shared_memory": False}
+    settings = config.get_config(file, overrides=[f"{key}={value}" for key, value in overrides.items()], show=False)
+    engine = Engine(settings, mode="eval")
+    loss_func, sums = engine.eval_loss_func, {"configured": 0.0, "classifier": 0.0}
+
+    def watched(predictions, labels):
+        import paddle.nn.functional as F
+
+        losses = loss_func(predictions, labels)
+        scores = predictions[0] if isinstance(predictions, (list, tuple)) else predictions
+        sums["configured"] += float(losses["loss"]) * len(labels)
+        sums["classifier"] += float(F.cross_entropy(scores, label=labels, soft_label=False).mean()) * len(labels)
+        return losses
+
+    engine.eval_loss_func = watched
+    engine.eval()
+    (metric,) = engine.eval_metric_func.metric_func_list
+    counts = {name: float(meter.sum) for name, meter in metric.avg_meters.items()}
+    return {**counts, **{name: value / len(SIZES) for name, value in sums.items()}}
 
 
-def network(name):
+def predict(name, folder):
+    """Labels from PaddleClas's predictions; puts the checkpoint, the pictures and their list into `folder`."""
     import paddle
 
     model = build(name)
@@ -88,28 +107,41 @@ def network(name):
     model.set_state_dict({k: paddle.to_tensor(tensor(k, list(v.shape))) for k, v in state.items()})
     model.eval()
     size = 224 if name == "GoogLeNet" else 299
-    x = np.stack([preprocess(picture(i, *wh), size) for i, wh in enumerate(SIZES)])
+    pictures = [picture(i, *wh) for i, wh in enumerate(SIZES)]
     with paddle.no_grad():
-        scores = model(paddle.to_tensor(x))
+        scores = model(paddle.to_tensor(np.stack([preprocess(picture, size) for picture in pictures])))
     scores = (scores[0] if isinstance(scores, (list, tuple)) else scores).numpy()
     labels, ranks = zip(*(label_at(row, rank) for row, rank in zip(scores, RANKS)))
-    sums = evaluate(model, x, np.array(labels))
-    golden = {"model": name, "labels": labels, "ranks": ranks, "top1": round(sums["top1"] * len(x)),
-              "top5": round(sums["top5"] * len(x)), "loss": sums["loss"]}
-    assert golden["top1"] == sum(r < 1 for r in ranks) and golden["top5"] == sum(r < 5 for r in ranks)
-    if sums["all"] != sums["loss"]:
-        golden["loss_with_auxiliary_heads"] = sums["all"]
+    for i, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(f"{folder}/{i}.png")
+    with open(f"{folder}/list.txt", "w") as file:
+        file.writelines(f"{i}.png {label}\n" for i, label in enumerate(labels))
+    paddle.save(model.state_dict(), f"{folder}/{name}.pdparams")
+    with open(f"{folder}/{name}.pdparams", "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    return {"model": name, "sha256": digest, "labels": labels, "ranks": ranks}
+
+
+def network(name):
+    def run(step):
+        # Paddle refuses a second network with the same parameter names in one process.
+        command = [sys.executable, os.path.abspath(__file__), step, name, folder]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+    with tempfile.TemporaryDirectory() as folder:
+        golden, sums = run("predict"), run("evaluate")
+    golden.update(top1=round(sums["top1"]), top5=round(sums["top5"]), loss=sums["classifier"])
+    assert golden["top1"] == sum(r < 1 for r in golden["ranks"]) and golden["top5"] == sum(r < 5 for r in golden["ranks"])
+    if abs(sums["configured"] - sums["classifier"]) > 1e-6:
+        golden["loss_with_auxiliary_heads"] = sums["configured"]
     return golden
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        print(json.dumps(network(sys.argv[1])))
+    if len(sys.argv) == 4:
+        print(json.dumps({"predict": predict, "evaluate": evaluate}[sys.argv[1]](*sys.argv[2:])))
     else:
-        # Paddle refuses a second network with the same parameter names in one process.
-        runs = [subprocess.run([sys.executable, os.path.abspath(__file__), name], check=True, capture_output=True, text=True)
-                for name in NETWORKS]
-        networks = [json.loads(run.stdout.splitlines()[-1]) for run in runs]
+        networks = [network(name) for name in NETWORKS]
         pictures = [picture(0, 5, 3)[0].reshape(-1).tolist(), picture(1, 70, 40)[39, 60:].reshape(-1).tolist()]
         with open(os.path.join(HERE, "eval.json"), "w") as file:
             rows = ",\n".join("  " + json.dumps(row) for row in networks)

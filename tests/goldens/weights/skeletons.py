@@ -34,6 +34,10 @@ OUT = os.path.join(HERE, "skeletons")
 # Skeleton, model, files.
 FILES = [
     ("protocol4.pdparams", "Xception41", ["{}.protocol4.pdparams"]),
+    ("googlenet.pdparams", "GoogLeNet", ["{}.protocol4.pdparams"]),
+    ("deeplab.pdparams", "Xception41_deeplab", ["{}.protocol4.pdparams"]),
+    ("v3.pdparams", "InceptionV3", ["{}.protocol4.pdparams"]),
+    ("v4.pdparams", "InceptionV4", ["{}.protocol4.pdparams"]),
     ("protocol2.pdparams", "GoogLeNet", ["{}.protocol2.pdparams"]),
     ("json", "GoogLeNet", ["{}.pir/inference.json", "{}.pir/inference.pdiparams"]),
     ("pdmodel", "InceptionV3", ["{}.old/inference.pdmodel", "{}.old/inference.pdiparams"]),
