@@ -186,7 +186,10 @@ impl Parity {
                     }
                 }
             }
-            let size = std::fs::metadata(&file)?.len() as f64 / 1e6;
+            // A program's values are beside it.
+            let files = [file.clone(), file.with_extension("pdiparams")];
+            let size: u64 = files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
+            let size = size as f64 / 1e6;
             let [ours, theirs] = runs.map(|runs| {
                 let median = |value: fn(&Loading) -> f64| {
                     let mut values: Vec<f64> = runs.iter().map(value).collect();
