@@ -334,7 +334,7 @@ fn bench_keeps_rows_beside_one_that_fails() {
 
 #[test]
 fn bench_on_several_numbers_of_threads() {
-    let arguments = ["bench", "--model", "GoogLeNet", "--threads", "1,2", "--seconds", "0.05"];
+    let arguments = ["bench", "--model", "InceptionV3", "--threads", "1,2", "--seconds", "0.05"];
     for device in ["engine", "flex"] {
         let arguments = [&arguments[..], &["--device", device, "--json"]].concat();
         let rows: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
