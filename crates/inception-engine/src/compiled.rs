@@ -10,7 +10,7 @@ use crate::kernels::Kernels;
 use crate::kernels::element::Element;
 use crate::memory::Aligned;
 use crate::plan::{Plan, Row, Rule, plan};
-use crate::steps::{Context, Setting};
+use crate::steps::{Context, Setting, part};
 use crate::threads::{Threads, Worker};
 use crate::{Error, Isa, Precision, passes};
 
@@ -56,7 +56,8 @@ impl Default for Options {
 struct Memory {
     arena: Aligned,
     scratch: Vec<Aligned>,
-    counters: Vec<AtomicUsize>,
+    /// For each thread and step, how many tasks of the thread's share were claimed.
+    claimed: Vec<Vec<AtomicUsize>>,
 }
 
 /// Time of one step of a run.
@@ -364,7 +365,9 @@ impl Compiled {
         kept.unwrap_or_else(|| Memory {
             arena: Aligned::zeros(arena),
             scratch: (0..self.threads.count()).map(|_| Aligned::zeros(self.scratch)).collect(),
-            counters: self.plan.waves.iter().chain([&vec![]]).map(|_| AtomicUsize::new(0)).collect(),
+claimed: (0..self.threads.count())
+                .map(|_| self.plan.steps.iter().map(|_| AtomicUsize::new(0)).collect())
+                .collect(),
         })
     }
 
@@ -392,26 +395,33 @@ impl Compiled {
             input: input.as_ptr(),
             output: output.as_mut_ptr(),
         };
-        for counter in &mut memory.counters {
+        for counter in memory.claimed.iter_mut().flatten() {
             *counter.get_mut() = 0;
         }
-        let counters = &memory.counters;
+        let claimed = &memory.claimed;
+        let threads = setting.threads;
         self.threads.run(&|worker: &Worker<'_>| {
             let context = base.context(setting, &self.zeros, worker.index);
-            for (wave, counter) in waves.iter().zip(counters) {
-                let mut claimed = counter.fetch_add(1, Ordering::Relaxed);
-                let mut passed = 0;
-                for &index in wave {
-                    let step = &self.plan.steps[index].step;
-                    let tasks = step.tasks(&setting);
-                    while claimed < passed + tasks {
-                        // SAFETY: earlier waves are complete (the barrier below), the counter hands out each task of this
-                        // wave once, and the pointers are those of a run of this plan: the arena holds `plan.arena * n`
-                        // floats, the scratch memory what the hungriest step asks for, input and output `n` images.
-                        unsafe { step.run(claimed - passed, &context) };
-                        claimed = counter.fetch_add(1, Ordering::Relaxed);
+            for wave in waves {
+                // A thread's share of a step lies next to its shares of the steps before, whose results are in this
+                // core's cache. Only then does it look what others have left.
+                for owner in (0..threads).map(|turn| (worker.index + turn) % threads) {
+                    for &index in wave {
+                        let step = &self.plan.steps[index].step;
+                        let share = part(step.tasks(&setting), owner, threads);
+                        let claimed = &claimed[owner][index];
+                        while claimed.load(Ordering::Relaxed) < share.len() {
+                            let task = share.start + claimed.fetch_add(1, Ordering::Relaxed);
+                            if task >= share.end {
+                                break;
+                            }
+                            // SAFETY: earlier waves are complete (the barrier below), the shares are disjoint and the counter
+                            // hands out each task of one once, and the pointers are those of a run of this plan: the arena
+                            // holds `plan.arena * n` floats, the scratch memory what the hungriest step asks for, input
+                            // and output `n` images.
+                            unsafe { step.run(task, &context) };
+                        }
                     }
-                    passed += tasks;
                 }
                 worker.barrier();
             }
