@@ -365,7 +365,7 @@ impl Compiled {
         kept.unwrap_or_else(|| Memory {
             arena: Aligned::zeros(arena),
             scratch: (0..self.threads.count()).map(|_| Aligned::zeros(self.scratch)).collect(),
-claimed: (0..self.threads.count())
+            claimed: (0..self.threads.count())
                 .map(|_| self.plan.steps.iter().map(|_| AtomicUsize::new(0)).collect())
                 .collect(),
         })

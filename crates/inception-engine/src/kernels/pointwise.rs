@@ -60,7 +60,31 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
         (from.min(to), to, padded)
     };
     let (y0, y1, height) = span(y, 0);
-    let one = |x_out: usize| {
+    // Output columns whose windows lie inside the input.
+    let from = w.pad[1].div_ceil(w.stride[1]).clamp(x[0], x[1]);
+    let last = (w.input[1] + w.pad[1]).checked_sub(w.kernel[1]).map_or(0, |x| x / w.stride[1] + 1);
+    let to = last.clamp(from, x[1]);
+    let mut done = [from, from];
+    if w.kernel == [3, 3] && to - from >= GROUP && y0 < y1 {
+        let area = match w.reduce {
+            Reduce::Max => 1,
+            Reduce::Mean => (y1 - y0) * 3,
+            Reduce::MeanWithPadding => height * 3,
+        };
+        let group = Group { w, rows: [y0, y1], scale: 1.0 / area as f32, image, bias, floor };
+        let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * w.ld[1]);
+        // SAFETY: the caller's promise, and the columns are interior.
+        done = unsafe {
+            match (w.reduce == Reduce::Max, w.stride[1]) {
+                (true, 1) => groups(from, to, |x| pool_group::<S, I, O, true, 1>(&group, x, out_at(x))),
+                (true, 2) => groups(from, to, |x| pool_group::<S, I, O, true, 2>(&group, x, out_at(x))),
+                (false, 1) => groups(from, to, |x| pool_group::<S, I, O, false, 1>(&group, x, out_at(x))),
+                _ => done,
+            }
+        };
+    }
+    // A loop, since a closure would not carry the instruction set.
+    for x_out in (x[0]..done[0]).chain(done[1]..x[1]) {
         let (x0, x1, width) = span(x_out, 1);
         let area = match w.reduce {
             Reduce::Max => 1,
@@ -87,31 +111,17 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
             }
             c += S::LANES;
         }
-    };
-    // Output columns whose windows lie inside the input.
-    let from = w.pad[1].div_ceil(w.stride[1]).clamp(x[0], x[1]);
-    let last = (w.input[1] + w.pad[1]).checked_sub(w.kernel[1]).map_or(0, |x| x / w.stride[1] + 1);
-    let to = last.clamp(from, x[1]);
-    let mut done = [from, from];
-    if w.kernel == [3, 3] && to - from >= GROUP && y0 < y1 {
-        let area = match w.reduce {
-            Reduce::Max => 1,
-            Reduce::Mean => (y1 - y0) * 3,
-            Reduce::MeanWithPadding => height * 3,
-        };
-        let group = Group { w, rows: [y0, y1], scale: 1.0 / area as f32, image, bias, floor };
-        let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * w.ld[1]);
-        // SAFETY: the caller's promise, and the columns are interior.
-        done = unsafe {
-            match (w.reduce == Reduce::Max, w.stride[1]) {
-                (true, 1) => groups(from, to, |x| pool_group::<S, I, O, true, 1>(&group, x, out_at(x))),
-                (true, 2) => groups(from, to, |x| pool_group::<S, I, O, true, 2>(&group, x, out_at(x))),
-                (false, 1) => groups(from, to, |x| pool_group::<S, I, O, false, 1>(&group, x, out_at(x))),
-                _ => done,
-            }
-        };
     }
-    (x[0]..done[0]).chain(done[1]..x[1]).for_each(one);
+}
+
+/// The greater, or the sum.
+///
+/// # Safety
+/// See [`Simd`].
+#[inline(always)]
+unsafe fn join<S: Simd, const MAX: bool>(a: S::V, b: S::V) -> S::V {
+    // SAFETY: as the caller's.
+    unsafe { if MAX { S::max(a, b) } else { S::add(a, b) } }
 }
 
 /// What the groups of an output row of a pool share.
@@ -136,10 +146,6 @@ unsafe fn pool_group<S: Simd, I: Stored<S>, O: Stored<S>, const MAX: bool, const
     out: *mut O,
 ) {
     let w = g.w;
-    let join = |a: S::V, b: S::V| {
-        // SAFETY: the caller's code has the instruction set.
-        unsafe { if MAX { S::max(a, b) } else { S::add(a, b) } }
-    };
     let corner = (g.rows[0] * w.input[1] + x * STRIDE - w.pad[1]) * w.ld[0];
     let mut c = 0;
     while c < w.channels {
@@ -153,13 +159,14 @@ unsafe fn pool_group<S: Simd, I: Stored<S>, O: Stored<S>, const MAX: bool, const
                 let top = g.image.cast::<I>().add(corner + j * w.ld[0] + c);
                 *column = I::load_n(top, n);
                 for row in 1..g.rows[1] - g.rows[0] {
-                    *column = join(*column, I::load_n(top.add(row * w.input[1] * w.ld[0]), n));
+                    *column = join::<S, MAX>(*column, I::load_n(top.add(row * w.input[1] * w.ld[0]), n));
                 }
             }
             let (scale, bias, floor) = (S::splat(g.scale), S::load(g.bias.add(c)), S::load(g.floor.add(c)));
             for i in 0..GROUP {
-                let [a, b, d] = [0, 1, 2].map(|j| columns[i * STRIDE + j]);
-                let v = S::max(S::fma(join(join(a, b), d), scale, bias), floor);
+                let left = join::<S, MAX>(columns[i * STRIDE], columns[i * STRIDE + 1]);
+                let all = join::<S, MAX>(left, columns[i * STRIDE + 2]);
+                let v = S::max(S::fma(all, scale, bias), floor);
                 O::store_n(out.add(i * w.ld[1] + c), v, n);
             }
         }
