@@ -244,9 +244,11 @@ impl ConvStep {
         let (taps, _) = self.taps();
         let wide = taps == self.window.kernel[0] * self.window.kernel[1];
         let columns = if wide { self.window.kernel[1] } else { 1 };
-        for (r, row) in rows.enumerate() {
-            let (image, pixel) = (row / (oh * ow), row % (oh * ow));
-            let (y, x) = (pixel / ow * self.window.stride[0], pixel % ow * self.window.stride[1]);
+        // Counted up, since two divisions for each row would take longer than the rest.
+        let (mut image, pixel) = (rows.start / (oh * ow), rows.start % (oh * ow));
+        let (mut oy, mut ox) = (pixel / ow, pixel % ow);
+        for r in 0..n {
+            let (y, x) = (oy * self.window.stride[0], ox * self.window.stride[1]);
             for ky in 0..self.window.kernel[0] {
                 let iy = (y + ky * self.window.dilation[0]).wrapping_sub(self.window.pad[0]);
                 for kx in 0..columns {
@@ -260,6 +262,13 @@ impl ConvStep {
                     // SAFETY: tap ky * columns + kx < taps and r < n.
                     unsafe { *table.add((ky * columns + kx) * n + r) = pointer };
                 }
+            }
+            ox += 1;
+            if ox == ow {
+                (ox, oy) = (0, oy + 1);
+            }
+            if oy == oh {
+                (oy, image) = (0, image + 1);
             }
         }
     }

@@ -13,6 +13,9 @@ use crate::memory::{LINE, View};
 /// Floats of transformed input and output that a block may hold: most of a 1 MiB second level.
 const BLOCK: usize = 160 * 1024;
 
+/// A block may be larger by one part in this many if it is the only one.
+const SLACK: usize = 4;
+
 /// What it costs to move a float through a transform, in multiply-adds: a few vector operations and, mostly, the way to
 /// the second-level cache and back.
 pub(crate) const TOUCH: f64 = 24.0;
@@ -88,11 +91,12 @@ impl WinogradStep {
         [self.channels, self.out_channels].map(|c| c.next_multiple_of(LINE) * self.weights.len())
     }
 
-    /// Tiles of a block that stays in cache, in whole row tiles of the micro-kernel, when a task computes one of
-    /// `groups` parts of the output channels.
-    fn block(&self, rows: usize, groups: usize) -> usize {
+    /// Tiles of a block that stays in cache, when a task computes one of `groups` parts of the output channels: all of
+    /// `total` if they just fit, so that weights are read once, or else whole row tiles of the micro-kernel.
+    fn block(&self, rows: usize, groups: usize, total: usize) -> usize {
         let [v, m] = self.tile_floats();
-        (BLOCK / (v + m / groups) / rows).clamp(1, 8) * rows
+        let fit = BLOCK / (v + m / groups);
+        if total <= (fit + fit / SLACK).min(8 * rows) { total } else { (fit / rows).clamp(1, 8) * rows }
     }
 
     /// How a run is cut: blocks of tiles by groups of output panels. Groups repeat the input transform, blocks repeat the
@@ -101,7 +105,7 @@ impl WinogradStep {
         let total = self.total(setting.n);
         let panels = self.weights[0].count();
         let candidate = |groups: usize| {
-            let least = total.div_ceil(self.block(setting.kernels.rows, groups));
+            let least = total.div_ceil(self.block(setting.kernels.rows, groups, total));
             let blocks = if groups == 1 { least.next_multiple_of(setting.threads).min(total) } else { least };
             let [v, m] = self.tile_floats().map(|floats| floats as f64);
             let (depth, width) = (self.channels as f64, (m / groups as f64));
@@ -223,9 +227,11 @@ impl Step for WinogradStep {
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        // A block of at most BLOCK floats or one row tile; rounding can add a tile to a block and a panel to a group.
+        // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block and a panel to a group.
         let tile = self.tile_floats().iter().sum::<usize>();
         let positions = self.weights.len();
-        BLOCK.max(tile * kernels.rows) + tile + (8 * kernels.rows * PANEL + 2 * LINE) * positions
+        (BLOCK + BLOCK / SLACK).max(tile * kernels.rows)
+            + tile
+            + (8 * kernels.rows * PANEL + 2 * LINE) * positions
     }
 }
