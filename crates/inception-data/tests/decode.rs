@@ -269,13 +269,7 @@ fn a_files_errors_say_which_file() {
 /// Damaged files give an error or a picture, never a panic: some thousand random changes, the same ones each time.
 #[test]
 fn damage_never_panics() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = common::random();
     let files = [
         "exif6.jpg",
         "rgb_adobe.jpg",

@@ -184,13 +184,7 @@ fn bad_files_are_refused() {
 /// Damaged files give an error or pictures, never a panic: the same random changes each time.
 #[test]
 fn damage_never_panics() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = common::random();
     let file = tempfile::NamedTempFile::new().unwrap();
     let (mut refused, mut unread, mut read) = (0, 0, 0);
     for name in ["plain.parquet", "required.parquet", "pages.parquet", "missing.parquet"] {

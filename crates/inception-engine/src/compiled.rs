@@ -290,12 +290,7 @@ impl Compiled {
     /// # Errors
     /// As [`Compiled::run`].
     pub fn profile(&self, input: &[f32], batch: usize, repeats: usize) -> Result<Vec<LayerTime>, Error> {
-        let mut times = vec![Vec::with_capacity(repeats); self.plan.steps.len()];
-        for _ in 0..repeats.max(1) {
-            for (times, time) in times.iter_mut().zip(self.time_steps(input, batch)?) {
-                times.push(time);
-            }
-        }
+        let mut times = self.sample_steps(input, batch, repeats)?;
         let layer = |&step: &usize| {
             let planned = &self.plan.steps[step];
             let times = &mut times[step];
@@ -308,6 +303,22 @@ impl Compiled {
             }
         };
         Ok(self.plan.waves.iter().flatten().map(layer).collect())
+    }
+
+    /// Times of each step of the plan in `repeats` runs, at least one.
+    pub(crate) fn sample_steps(
+        &self,
+        input: &[f32],
+        batch: usize,
+        repeats: usize,
+    ) -> Result<Vec<Vec<Duration>>, Error> {
+        let mut times = vec![Vec::with_capacity(repeats); self.plan.steps.len()];
+        for _ in 0..repeats.max(1) {
+            for (times, time) in times.iter_mut().zip(self.time_steps(input, batch)?) {
+                times.push(time);
+            }
+        }
+        Ok(times)
     }
 
     /// Time of each step of the plan in one run, the steps run one after the other.

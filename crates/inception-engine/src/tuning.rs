@@ -139,20 +139,15 @@ pub struct Wait {
 impl Compiled {
     /// What each number of threads in `counts` would make of a run of `batch` images: an analysis of the plan from the time
     /// that each step takes one thread now (the model must have been compiled for one), not a measurement. A step's
-    /// time is spread over its tasks evenly, threads take tasks in order as they do in a run, and they meet after each
-    /// wave. Meetings themselves (some tenths of a microsecond each, [`Compiled::waves`] of them) and what threads take
+    /// time is spread over its tasks evenly, the thread with the least to do takes the next task (in a run a thread that has
+    /// done its share takes what others have left), and they meet after each wave. Meetings themselves (some tenths of a microsecond each, [`Compiled::waves`] of them) and what threads take
     /// from each other in caches and memory are not counted.
     ///
     /// # Errors
     /// As [`Compiled::run`].
     pub fn scaling(&self, batch: usize, repeats: usize, counts: &[usize]) -> Result<Vec<Scaling>, Error> {
         let input = noise(batch * self.input_shape().len());
-        let mut samples = vec![Vec::new(); self.plan().steps.len()];
-        for _ in 0..repeats.max(1) {
-            for (samples, time) in samples.iter_mut().zip(self.time_steps(&input, batch)?) {
-                samples.push(time);
-            }
-        }
+        let mut samples = self.sample_steps(&input, batch, repeats)?;
         let times: Vec<f64> = samples.iter_mut().map(|s| quantiles(s).0.as_secs_f64()).collect();
         let alone: f64 = times.iter().sum();
         let at = |threads: usize| {

@@ -29,27 +29,40 @@ fn tiers() -> Vec<Isa> {
     run
 }
 
-/// Compiles for each tier and some thread counts, with and without Winograd, and compares with the oracle.
+/// Compiles for some thread counts, and compares with what the oracle computed, within `tolerance`.
+fn compare(
+    what: &str,
+    graph: &Graph,
+    (images, wanted): (&[f32], &[f64]),
+    batch: usize,
+    options: &Options,
+    tolerance: f64,
+) {
+    let mut first: Option<Vec<f32>> = None;
+    for threads in [1, 3] {
+        let model = Compiled::from_graph(graph.clone(), &Options { threads, ..options.clone() }).unwrap();
+        let found = model.run(images, batch).unwrap();
+        let error = error(&found, wanted);
+        assert!(
+            error < tolerance,
+            "{what}, exact {}, {threads} threads: error {error:.1e}\n{:#?}",
+            options.exact,
+            model.explain()
+        );
+        // The order of additions does not depend on how many threads share the work.
+        let first = first.get_or_insert_with(|| found.clone());
+        assert_eq!(*first, found, "{what}: {threads} threads give other bits");
+    }
+}
+
+/// Compares with the oracle on each tier, with and without Winograd.
 fn check(what: &str, graph: &Graph, batch: usize, numbers: &mut Numbers) {
     let images = numbers.floats(batch * graph.nodes[0].shape.len(), 1.0);
     let wanted = oracle::run(graph, &images);
     for isa in tiers() {
         for exact in [true, false] {
-            let mut first: Option<Vec<f32>> = None;
-            for threads in [1, 3] {
-                let options = Options { threads, exact, isa: Some(isa), ..Options::default() };
-                let model = Compiled::from_graph(graph.clone(), &options).unwrap();
-                let found = model.run(&images, batch).unwrap();
-                let error = error(&found, &wanted);
-                assert!(
-                    error < TOLERANCE,
-                    "{what}, {isa}, exact {exact}, {threads} threads: error {error:.1e}\n{:#?}",
-                    model.explain()
-                );
-                // The order of additions does not depend on how many threads share the work.
-                let first = first.get_or_insert_with(|| found.clone());
-                assert_eq!(*first, found, "{what}, {isa}: {threads} threads give other bits");
-            }
+            let options = Options { exact, isa: Some(isa), ..Options::default() };
+            compare(&format!("{what}, {isa}"), graph, (&images, &wanted), batch, &options, TOLERANCE);
         }
     }
 }
@@ -104,20 +117,8 @@ fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
     round(&mut images);
     let wanted = oracle::run(&graph, &images);
     for exact in [true, false] {
-        let mut first: Option<Vec<f32>> = None;
-        for threads in [1, 3] {
-            let options = Options { threads, exact, precision: Precision::Bf16, ..Options::default() };
-            let model = Compiled::from_graph(graph.clone(), &options).unwrap();
-            let found = model.run(&images, batch).unwrap();
-            let error = error(&found, &wanted);
-            assert!(
-                error < BF16_ROUNDING,
-                "{what} in bf16, exact {exact}, {threads} threads: error {error:.1e}\n{:#?}",
-                model.explain()
-            );
-            let first = first.get_or_insert_with(|| found.clone());
-            assert_eq!(*first, found, "{what} in bf16: {threads} threads give other bits");
-        }
+        let options = Options { exact, precision: Precision::Bf16, ..Options::default() };
+        compare(&format!("{what} in bf16"), &graph, (&images, &wanted), batch, &options, BF16_ROUNDING);
     }
 }
 
@@ -303,21 +304,9 @@ fn random_graphs_equal_the_oracle() {
         if bf16 {
             let images = numbers.floats(batch * shape.len(), 1.0);
             let wanted = oracle::run(&graph, &images);
-            let mut first: Option<Vec<f32>> = None;
-            for threads in [1, 3] {
-                let options = Options { threads, precision: Precision::Bf16, ..Options::default() };
-                let model = Compiled::from_graph(graph.clone(), &options).unwrap();
-                let found = model.run(&images, batch).unwrap();
-                let error = error(&found, &wanted);
-                println!("graph {seed} in bf16: error {error:.1e}");
-                let first = first.get_or_insert_with(|| found.clone());
-                assert_eq!(*first, found, "graph {seed} in bf16: {threads} threads give other bits");
-                assert!(
-                    error < BF16_TOLERANCE,
-                    "graph {seed} in bf16, {threads} threads: error {error:.1e}\n{:#?}",
-                    model.explain()
-                );
-            }
+            let options = Options { precision: Precision::Bf16, ..Options::default() };
+            let what = format!("graph {seed} in bf16");
+            compare(&what, &graph, (&images, &wanted), batch, &options, BF16_TOLERANCE);
         }
     }
 }

@@ -40,6 +40,17 @@ pub fn pattern(width: u32, height: u32) -> RgbImage {
     RgbImage::from_raw(width, height, pixels).expect("no size is 0")
 }
 
+/// Pseudo-random numbers below what it is given (xorshift), the same ones each time.
+pub fn random() -> impl FnMut(usize) -> usize {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    }
+}
+
 /// FNV-1a, 64 bits, as the generator writes it.
 pub fn fnv(bytes: impl IntoIterator<Item = u8>) -> String {
     let hash = bytes

@@ -60,18 +60,22 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
         (from.min(to), to, padded)
     };
     let (y0, y1, height) = span(y, 0);
+    // Of a window that covers so many columns of the input, and of the padded input.
+    let scale = |columns: usize, padded: usize| {
+        let area = match w.reduce {
+            Reduce::Max => 1,
+            Reduce::Mean => ((y1 - y0) * columns).max(1),
+            Reduce::MeanWithPadding => height * padded,
+        };
+        1.0 / area as f32
+    };
     // Output columns whose windows lie inside the input.
     let from = w.pad[1].div_ceil(w.stride[1]).clamp(x[0], x[1]);
     let last = (w.input[1] + w.pad[1]).checked_sub(w.kernel[1]).map_or(0, |x| x / w.stride[1] + 1);
     let to = last.clamp(from, x[1]);
     let mut done = [from, from];
     if w.kernel == [3, 3] && to - from >= GROUP && y0 < y1 {
-        let area = match w.reduce {
-            Reduce::Max => 1,
-            Reduce::Mean => (y1 - y0) * 3,
-            Reduce::MeanWithPadding => height * 3,
-        };
-        let group = Group { w, rows: [y0, y1], scale: 1.0 / area as f32, image, bias, floor };
+        let group = Group { w, rows: [y0, y1], scale: scale(3, 3), image, bias, floor };
         let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * w.ld[1]);
         // SAFETY: the caller's promise, and the columns are interior.
         done = unsafe {
@@ -86,11 +90,7 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     // A loop, since a closure would not carry the instruction set.
     for x_out in (x[0]..done[0]).chain(done[1]..x[1]) {
         let (x0, x1, width) = span(x_out, 1);
-        let area = match w.reduce {
-            Reduce::Max => 1,
-            Reduce::Mean => ((y1 - y0) * (x1 - x0)).max(1),
-            Reduce::MeanWithPadding => height * width,
-        };
+        let scale = scale(x1 - x0, width);
         let mut c = 0;
         while c < w.channels {
             let n = (w.channels - c).min(S::LANES);
@@ -105,7 +105,7 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
                         acc = if max { S::max(acc, v) } else { S::add(acc, v) };
                     }
                 }
-                let v = S::fma(acc, S::splat(1.0 / area as f32), S::load(bias.add(c)));
+                let v = S::fma(acc, S::splat(scale), S::load(bias.add(c)));
                 let v = S::max(v, S::load(floor.add(c)));
                 O::store_n(out.cast::<O>().add((x_out - x[0]) * w.ld[1] + c), v, n);
             }

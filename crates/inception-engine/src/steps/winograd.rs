@@ -227,7 +227,8 @@ impl Step for WinogradStep {
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block and a panel to a group.
+        // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block and a panel to a
+        // group.
         let tile = self.tile_floats().iter().sum::<usize>();
         let positions = self.weights.len();
         (BLOCK + BLOCK / SLACK).max(tile * kernels.rows)
