@@ -53,7 +53,7 @@ pub struct Bench {
     /// Print comma-separated values
     #[arg(long)]
     csv: bool,
-    /// Measure nothing: print the rows of --json output as a table in Markdown
+    /// Measure nothing: print the rows of --json output as tables in Markdown, and write their --report
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
 }
@@ -86,15 +86,14 @@ impl Drop for Ending {
 impl Bench {
     pub fn run(&self) -> anyhow::Result<()> {
         if let Some(file) = &self.table {
-            stdout().write_all(latency_markdown(&read_rows(file)?).as_bytes())?;
-            return Ok(());
+            let rows = read_rows(file)?;
+            stdout().write_all(latency_markdown(&rows).as_bytes())?;
+            return self.write_report(&rows);
         }
         let settings = self.device.settings()?;
         let baseline = self.baseline.as_deref().map(read_baseline).transpose()?;
-        if let Some(folder) = &self.report {
-            // Before the work rather than after it.
-            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        }
+        // Before the work rather than after it.
+        self.make_report_folder()?;
         let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
         let table = Table { command: self, baseline, settings: &settings };
         let pinned = if self.no_pin { None } else { Cores::here() };
@@ -170,17 +169,26 @@ impl Bench {
             write!(out, "{}", latency_csv(&rows))?;
         }
         out.flush()?;
-        if let Some(folder) = &self.report {
-            let page = folder.join("index.html");
-            let html = report_html(&rows, &model_rows()?);
-            fs::write(&page, html).with_context(|| format!("writing {}", page.display()))?;
-        }
+        self.write_report(&rows)?;
         let failed = rows.iter().filter(|row| row.timed().is_none()).count();
         let done = rows.len();
         ensure!(!interrupted, "interrupted; {done} of {total} cells are done");
         ensure!(done == total, "the measuring thread ended; {done} of {total} cells are done");
         ensure!(failed == 0, "{failed} of {total} cells could not be measured");
         Ok(())
+    }
+
+    fn make_report_folder(&self) -> anyhow::Result<()> {
+        let Some(folder) = &self.report else { return Ok(()) };
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))
+    }
+
+    fn write_report(&self, rows: &[BenchRow]) -> anyhow::Result<()> {
+        let Some(folder) = &self.report else { return Ok(()) };
+        self.make_report_folder()?;
+        let page = folder.join("index.html");
+        let html = report_html(rows, &model_rows()?);
+        fs::write(&page, html).with_context(|| format!("writing {}", page.display()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask rivals`
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::serve::{read_floats, write_floats};
 const fn tolerance(precision: Precision) -> f32 {
     match precision {
         Precision::F32 => 1e-4,
-        Precision::F16 | Precision::Bf16 => 5e-2,
+        Precision::F16 | Precision::Bf16 => 2e-2,
     }
 }
 
@@ -33,16 +34,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONG_RUN_MS: f64 = 300.0;
 
 const SCRIPT: &str = "bench/rivals.py";
-const REQUIREMENTS: &str = "bench/requirements.txt";
+const VERSIONS: &str = "bench/versions.txt";
 const TRACT: &str = "bench/tract/Cargo.toml";
 
-/// Every runtime, and whether it runs in Python.
-const RUNTIMES: &[(&str, bool)] =
-    &[("onnxruntime", true), ("openvino", true), ("torch", true), ("torch-compile", true), ("tract", false)];
+/// Every runtime, and the Python packages, named as their modules, that it needs; none of those that are not Python's.
+const RUNTIMES: &[(&str, &[&str])] = &[
+    ("onnxruntime", &["numpy", "onnxruntime"]),
+    ("openvino", &["numpy", "openvino"]),
+    ("torch", &["numpy", "onnx", "torch"]),
+    ("torch-compile", &["numpy", "onnx", "torch"]),
+    ("tract", &[]),
+];
 
 /// Times the engine and other runtimes in turn, on the same network with the same weights.
 ///
-/// The first call makes a Python environment with ONNX Runtime, OpenVINO and PyTorch, and builds tract. Each contestant
+/// The first call makes a Python environment with what is chosen, and builds tract if that is. Each contestant
 /// is a process of its own. Our network is written as ONNX; all must give its logits before anything is timed. A round
 /// gives each a turn, the next round begins with the next contestant.
 #[derive(Args)]
@@ -114,11 +120,10 @@ impl Rivals {
         let mut failures = 0;
         for spec in models {
             let wanted = |&&batch: &&usize| {
-                let mut kept = cells.iter().filter(|cell| {
-                    cell.regime == regime
-                        && (&cell.model, cell.batch, cell.threads, &cell.precision)
-                            == (&spec.name.to_owned(), batch, threads, &self.precision.to_string())
-                });
+                let (name, precision) = (spec.name, self.precision.to_string());
+                let mut kept = cells
+                    .iter()
+                    .filter(|cell| cell.regime == regime && cell.is_cell(name, batch, threads, &precision));
                 self.again
                     || !kept.any(|cell| {
                         self.rivals.iter().all(|name| cell.contestants.iter().any(|c| c.name == *name))
@@ -173,13 +178,16 @@ impl Rivals {
         let chosen = |name: &str| self.rivals.iter().any(|rival| rival == name);
         let environment = self.environments.join("rivals");
         let python = environment.join("bin/python");
-        if RUNTIMES.iter().any(|&(name, is_python)| is_python && chosen(name)) {
-            let modules = "import numpy, onnx, onnxruntime, openvino, torch";
-            let check = Command::new(&python).args(["-c", modules]).stderr(Stdio::null()).status();
+        let needed = RUNTIMES.iter().filter(|(name, _)| chosen(name)).flat_map(|(_, packages)| *packages);
+        let packages: BTreeSet<&str> = needed.copied().collect();
+        if !packages.is_empty() {
+            let modules: Vec<&str> = packages.iter().copied().collect();
+            let import = format!("import {}", modules.join(", "));
+            let check = Command::new(&python).args(["-c", &import]).stderr(Stdio::null()).status();
             if !check.is_ok_and(|status| status.success()) {
                 run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
-                let install = ["-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS];
-                run(Command::new(&python).args(install))?;
+                let install = ["-m", "pip", "install", "--quiet", "--constraint", VERSIONS];
+                run(Command::new(&python).args(install).args(packages))?;
             }
         }
         let target = Path::new("target/rivals/tract");
@@ -189,10 +197,10 @@ impl Rivals {
                 ["build", "--release", "--locked", "--quiet", "--manifest-path", TRACT, "--target-dir"];
             run(Command::new(cargo).args(build).arg(target))?;
         }
-        let command = |(name, is_python): &(&str, bool)| {
-            let command = match is_python {
-                true => vec![python.clone(), SCRIPT.into(), name.into()],
-                false => vec![target.join("release/tract-rival")],
+        let command = |(name, packages): &(&str, &[&str])| {
+            let command = match packages.is_empty() {
+                true => vec![target.join("release/tract-rival")],
+                false => vec![python.clone(), SCRIPT.into(), name.into()],
             };
             (name.to_string(), command)
         };

@@ -320,16 +320,19 @@ fn interrupted_bench() {
 
 #[test]
 fn bench_keeps_rows_beside_one_that_fails() {
-    let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,64,2", "--seconds", "0.05", "--json"];
-    // 64 images alone are 38 MB.
-    let output = xtask(&[&arguments[..], &["--memory", "30"]].concat());
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("GoogLeNet at batch 64: a batch of 64 needs at least"), "{errors}");
-    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let timed: Vec<bool> = rows.as_array().unwrap().iter().map(|row| row["median_ms"].is_number()).collect();
-    assert_eq!(timed, [true, false, true]);
-    assert!(rows[1]["error"].as_str().unwrap().contains("30 MB are free"), "{rows}");
+    for device in ["engine", "flex"] {
+        let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,64,2", "--seconds", "0.05", "--json"];
+        // 64 images alone are 38 MB, two with their maps on flex 10.
+        let output = xtask(&[&arguments[..], &["--device", device, "--memory", "30"]].concat());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("GoogLeNet at batch 64: a batch of 64 needs at least"), "{errors}");
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let timed: Vec<bool> =
+            rows.as_array().unwrap().iter().map(|row| row["median_ms"].is_number()).collect();
+        assert_eq!(timed, [true, false, true], "{device}");
+        assert!(rows[1]["error"].as_str().unwrap().contains("30 MB are free"), "{rows}");
+    }
 }
 
 #[test]
@@ -371,6 +374,16 @@ fn bench_report() {
     assert!(
         !page.contains("http://") || page.matches("http://").count() == page.matches("www.w3.org").count()
     );
+
+    // The same page of rows that were kept.
+    let rows = folder.path().join("rows.json");
+    let kept = ["bench", "--model", "GoogLeNet", "--seconds", "0.05", "--json"];
+    std::fs::write(&rows, stdout(&kept)).unwrap();
+    let again = folder.path().join("again");
+    let paths = [rows.to_str().unwrap(), again.to_str().unwrap()];
+    let table = stdout(&["bench", "--table", paths[0], "--report", paths[1]]);
+    assert!(table.contains("| GoogLeNet |"), "{table}");
+    assert!(std::fs::read_to_string(again.join("index.html")).unwrap().contains("<td>GoogLeNet</td>"));
 
     // A page that cannot be written costs no rows.
     std::fs::remove_file(report.join("index.html")).unwrap();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Regime;
 use crate::measure::Sample;
+use crate::table::{grouped_by, regimes, threads_text};
 
 /// A runtime's part in a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,8 +70,12 @@ pub struct Lead {
 impl Comparison {
     /// Whether two are of the same cell of the table.
     pub fn is_same_cell(&self, other: &Self) -> bool {
-        let key = |c: &Self| (c.model.clone(), c.batch, c.threads, c.precision.clone());
-        key(self) == key(other)
+        self.is_cell(&other.model, other.batch, other.threads, &other.precision)
+    }
+
+    /// Whether it is the cell of the table that these make out.
+    pub fn is_cell(&self, model: &str, batch: usize, threads: usize, precision: &str) -> bool {
+        (&*self.model, self.batch, self.threads, &*self.precision) == (model, batch, threads, precision)
     }
 
     /// The lead over the best rival; `None` without rivals.
@@ -90,44 +95,31 @@ impl Comparison {
 
 /// Comparisons as tables: one for each number of threads and precision, a line for each cell.
 pub fn comparison_markdown(cells: &[Comparison]) -> String {
-    let mut settings: Vec<_> = cells.iter().map(|cell| (&cell.precision, cell.threads)).collect();
-    settings.sort_by_key(|&(precision, threads)| (precision != "f32", precision.clone(), threads));
-    settings.dedup();
-    let table = |&(precision, threads): &(&String, usize)| {
-        let cells = cells.iter().filter(|cell| (&cell.precision, cell.threads) == (precision, threads));
-        table(&cells.collect::<Vec<_>>(), precision, threads)
-    };
-    settings.iter().map(table).collect::<Vec<_>>().join("\n")
+    let mut settings = grouped_by(cells, |cell| (cell.precision != "f32", &*cell.precision, cell.threads));
+    settings.sort_by_key(|&(setting, _)| setting);
+    let tables =
+        settings.iter().map(|&((_, precision, threads), ref cells)| table(cells, precision, threads));
+    tables.collect::<Vec<_>>().join("\n")
 }
 
 /// The cells of one table.
 fn table(cells: &[&Comparison], precision: &str, threads: usize) -> String {
-    let mut regimes: Vec<String> = cells.iter().map(|cell| cell.regime.to_string()).collect();
-    regimes.dedup();
-    let mut text = format!("{precision}, {threads} threads; {}\n\n", regimes.join("; "));
-    let mut names: Vec<&str> = Vec::new();
-    for contestant in cells.iter().flat_map(|cell| &cell.contestants) {
-        if !names.contains(&contestant.name.as_str()) {
-            names.push(&contestant.name);
-        }
-    }
-    let version = |name: &str| {
-        let mut all = cells.iter().flat_map(|cell| &cell.contestants);
-        all.find(|c| c.name == name).map_or("", |c| &c.version)
-    };
+    let regimes = regimes(cells.iter().map(|cell| &cell.regime)).join("; ");
+    let mut text = format!("{precision}, {}; {regimes}\n\n", threads_text(threads));
+    let contestants = grouped_by(cells.iter().flat_map(|cell| &cell.contestants), |c| &*c.name);
     text += "| network | batch |";
-    for name in &names {
-        write!(text, " {name} {} |", version(name)).expect("a string takes everything");
+    for (name, parts) in &contestants {
+        write!(text, " {name} {} |", parts[0].version).expect("a string takes everything");
     }
     text += " best rival / ours (rounds) |\n|---|---|";
-    text += &"---|".repeat(names.len() + 1);
+    text += &"---|".repeat(contestants.len() + 1);
     text.push('\n');
     let place = |model: &str| MODELS.iter().position(|spec| spec.name == model);
     let mut sorted = cells.to_vec();
     sorted.sort_by_key(|cell| (place(&cell.model), cell.batch));
     for cell in sorted {
         let mut line = format!("| {} | {} |", cell.model, cell.batch);
-        for name in &names {
+        for (name, _) in &contestants {
             let contestant = cell.contestants.iter().find(|c| c.name == *name);
             let figure = contestant.and_then(Contestant::sample).map_or("-".to_owned(), |sample| {
                 let [low, median, high] = [0.1, 0.5, 0.9].map(|q| sample.quantile(q).as_secs_f64() * 1e3);

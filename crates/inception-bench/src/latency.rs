@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{Regime, peak_memory_mb};
 use crate::measure::{Change, Clock, Effort, Sample, Spread, measure};
+use crate::table::{grouped_by, regimes, threads_text};
 use crate::{DeviceKind, Error};
 
 /// What the reference's latencies were measured on; see [`inception_nn::Reference`].
@@ -294,32 +295,23 @@ pub fn latency_csv(rows: &[BenchRow]) -> String {
 /// Rows as tables in the reference's shape, one for each device, precision and number of threads: milliseconds by network
 /// and batch, and the reference's figures beside them.
 pub fn latency_markdown(rows: &[BenchRow]) -> String {
-    let timed: Vec<_> = rows.iter().filter_map(BenchRow::timed).collect();
-    let setting = |row: &LatencyRow| {
-        let Cell { device, precision, threads, .. } = &row.cell;
-        (device.clone(), precision.clone(), *threads)
-    };
-    let mut settings = Vec::new();
-    for row in &timed {
-        if !settings.contains(&setting(row)) {
-            settings.push(setting(row));
-        }
-    }
-    let table = |wanted: &(String, String, usize)| {
-        let rows: Vec<_> = timed.iter().copied().filter(|row| setting(row) == *wanted).collect();
-        table(&rows, wanted)
-    };
-    settings.iter().map(table).collect::<Vec<_>>().join("\n")
+    let settings = grouped_by(rows.iter().filter_map(BenchRow::timed), setting);
+    settings.iter().map(|(setting, rows)| table(rows, *setting)).collect::<Vec<_>>().join("\n")
 }
 
-fn table(rows: &[&LatencyRow], (device, precision, threads): &(String, String, usize)) -> String {
-    let mut regimes: Vec<String> = rows.iter().map(|row| row.regime.to_string()).collect();
-    regimes.dedup();
+/// Device, precision and threads: what the rows of a table have in common.
+type Setting<'a> = (&'a str, &'a str, usize);
+
+fn setting(row: &LatencyRow) -> Setting<'_> {
+    (&row.cell.device, &row.cell.precision, row.cell.threads)
+}
+
+fn table(rows: &[&LatencyRow], (device, precision, threads): Setting<'_>) -> String {
     let mut batches: Vec<usize> = rows.iter().map(|row| row.cell.batch).collect();
     batches.sort_unstable();
     batches.dedup();
-    let regimes = regimes.join("; ");
-    let mut text = format!("{device}, {precision}, {threads} threads; {regimes}\n\n| network, ms |");
+    let regimes = regimes(rows.iter().map(|row| &row.regime)).join("; ");
+    let mut text = format!("{device}, {precision}, {}; {regimes}\n\n| network, ms |", threads_text(threads));
     for batch in &batches {
         text += &format!(" batch {batch} |");
     }

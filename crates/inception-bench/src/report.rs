@@ -7,6 +7,7 @@ use kuva::prelude::*;
 
 use crate::ModelRow;
 use crate::latency::{BenchRow, LatencyRow, latency_markdown};
+use crate::table::{regimes, threads_text};
 
 /// Colours that people with any colour vision tell apart; networks have them in the table's order.
 const COLOURS: [&str; 8] =
@@ -51,7 +52,7 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
         let title = "Accuracy against parameters";
         let figures = accuracy(&|model, _| model.parameters as f64 / 1e6);
         charts.push(scatter(&Caption { title, x: "parameters, 10⁶", y }, &figures));
-        let title = format!("Accuracy against latency ({setting}, batch {batch}, {threads} threads)");
+        let title = format!("Accuracy against latency ({setting}, batch {batch}, {})", threads_text(threads));
         let figures = accuracy(&|_, row| row.median_ms);
         charts.push(scatter(&Caption { title: &title, x: "median latency, ms", y }, &figures));
 
@@ -62,7 +63,7 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
         };
         let by_batch =
             lines(&|row| (row.cell.threads == threads).then_some((row.cell.batch as f64, row.median_ms)));
-        let title = format!("Latency against batch ({setting}, {threads} threads)");
+        let title = format!("Latency against batch ({setting}, {})", threads_text(threads));
         let caption = Caption { title: &title, x: "images a run", y: "median latency, ms" };
         charts.extend(chart_of_lines(&caption, &by_batch, false));
         let fewest = timed.iter().map(|row| row.cell.threads).min().unwrap_or(1);
@@ -78,13 +79,17 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
         let caption = Caption { title: &title, x: "threads", y: &y };
         charts.extend(chart_of_lines(&caption, &by_threads, true));
     }
-    let mut regimes: Vec<String> = timed.iter().map(|row| row.regime.to_string()).collect();
-    regimes.dedup();
+    let regimes = regimes(timed.iter().map(|row| &row.regime));
     let mut page = String::from(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Latency of the Inception family</title>\n\
-         <style>body{font:15px sans-serif;max-width:1480px;margin:2em auto;padding:0 1em}\
-         svg{margin:.5em;border:1px solid #ddd}table{border-collapse:collapse;margin:1em 0}\
-         td,th{padding:.3em .7em;border:1px solid #ccc;text-align:right}td:first-child{text-align:left}</style>\n\
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Latency of the Inception family</title>\n\
+         <style>:root{color-scheme:light}body{font:15px sans-serif;max-width:1480px;margin:2em auto;padding:0 1em;\
+         background:#fff;color:#111}\
+         .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(600px,100%),1fr));gap:1em}\
+         .charts svg{width:100%;height:auto;border:1px solid #ddd;box-sizing:border-box}\
+         .table{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}\
+         td,th{padding:.3em .7em;border:1px solid #ccc;text-align:right}\
+         td:first-child,th:first-child{text-align:left}</style>\n\
          <h1>Latency of the Inception family</h1>\n",
     );
     for regime in regimes {
@@ -92,15 +97,15 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
     }
     page += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
              Accuracy is the published one.</p>\n";
-    page += &charts.join("\n");
-    page += &html_table(&latency_markdown(rows));
+    page += &format!("<div class=\"charts\">\n{}\n</div>\n", charts.join("\n"));
+    page += &format!("<div class=\"table\">\n{}</div>\n", html_table(&latency_markdown(rows)));
     for row in rows {
         if let BenchRow::Failed { cell, error } = row {
             page += &format!(
-                "<p>{} at batch {} on {} threads: {}</p>\n",
+                "<p>{} at batch {} on {}: {}</p>\n",
                 cell.model,
                 cell.batch,
-                cell.threads,
+                threads_text(cell.threads),
                 escaped(error)
             );
         }
@@ -135,17 +140,18 @@ fn scatter(caption: &Caption<'_>, series: &[Series]) -> String {
 fn chart_of_lines(caption: &Caption<'_>, series: &[Series], over_threads: bool) -> Option<String> {
     let longest = series.iter().max_by_key(|series| series.points.len()).filter(|s| s.points.len() > 1)?;
     let mut plots: Vec<Plot> = Vec::new();
-    if over_threads {
-        let first = longest.points[0].0;
-        let points = longest.points.iter().map(|&(x, _)| (x, x / first));
-        let line = LinePlot::new().with_data(points).with_color("#888888").with_dashed();
-        plots.push(line.with_legend("ideal").into());
-    }
     for Series { name, colour, points } in series {
         let dots = ScatterPlot::new().with_data(points.iter().copied()).with_color(*colour).with_size(3.5);
         let line = LinePlot::new().with_data(points.iter().copied()).with_color(*colour);
         plots.push(dots.into());
         plots.push(line.with_stroke_width(2.0).with_legend(*name).into());
+    }
+    if over_threads {
+        // Last, so that no network hides it.
+        let first = longest.points[0].0;
+        let points = longest.points.iter().map(|&(x, _)| (x, x / first));
+        let line = LinePlot::new().with_data(points).with_color("#888888").with_dashed();
+        plots.push(line.with_legend("ideal").into());
     }
     let layout = layout(caption, &plots);
     let layout = if over_threads { layout.with_x_tick_step(1.0) } else { layout.with_log_scale() };

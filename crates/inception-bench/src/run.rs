@@ -67,6 +67,8 @@ pub struct Runner {
     kind: DeviceKind,
     input: [usize; 2],
     macs: u64,
+    /// Floats of one image's maps; see [`Network::peak_activations`].
+    peak_activations: u64,
 }
 
 impl Runner {
@@ -76,7 +78,7 @@ impl Runner {
     ///
     /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
-        let macs = network.cost(input)?.macs;
+        let (macs, peak_activations) = (network.cost(input)?.macs, network.peak_activations(input)?);
         let kind = options.device;
         let backend = match kind {
             DeviceKind::Engine => {
@@ -87,7 +89,7 @@ impl Runner {
             }
             _ => Backend::Eager(Box::new((network, kind.open()?))),
         };
-        Ok(Self { backend, kind, input, macs })
+        Ok(Self { backend, kind, input, macs, peak_activations })
     }
 
     /// The compiled network, on the engine.
@@ -175,9 +177,9 @@ impl Subject for Runner {
                 Some(images + (together * compiled.arena_bytes()) as u64)
             }
             Backend::Eager(_) if self.kind.is_gpu() => None,
-            // The images and the tensor made of them. (The activations are not known: `inception_engine::capture` would tell
-            // them, but moves the norms' running statistics, which clones share, to the capture device.)
-            Backend::Eager(_) => Some(2 * images),
+            Backend::Eager(_) => {
+                Some(images + batch as u64 * self.peak_activations * size_of::<f32>() as u64)
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use burn::tensor::Device;
 use inception_nn::{MODELS, ModelSpec, trainable_parameters};
 use serde::Serialize;
 
+use crate::machine::Regime;
+
 /// A model with its exact counts beside the published ones.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelRow {
@@ -79,6 +81,32 @@ pub fn models_markdown(rows: &[ModelRow]) -> String {
         writeln!(text, "{line}").expect("a string takes everything");
     }
     text
+}
+
+/// Rows by `key`, in the order in which keys first come.
+pub(crate) fn grouped_by<'a, T, K: PartialEq>(
+    rows: impl IntoIterator<Item = &'a T>,
+    key: impl Fn(&'a T) -> K,
+) -> Vec<(K, Vec<&'a T>)> {
+    let mut groups: Vec<(K, Vec<&T>)> = Vec::new();
+    for row in rows {
+        let key = key(row);
+        match groups.iter_mut().find(|(of, _)| *of == key) {
+            Some((_, group)) => group.push(row),
+            None => groups.push((key, vec![row])),
+        }
+    }
+    groups
+}
+
+/// The regimes of rows, each once.
+pub(crate) fn regimes<'a>(of: impl IntoIterator<Item = &'a Regime>) -> Vec<String> {
+    grouped_by(of, |regime| regime).into_iter().map(|(regime, _)| regime.to_string()).collect()
+}
+
+/// A number of threads in words.
+pub(crate) fn threads_text(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
 }
 
 /// Digits in groups of three.

@@ -1,15 +1,10 @@
-//! Timings of whole networks with random weights.
-//!
-//! - `bench explain MODEL`: the plan.
-//! - `bench profile MODEL THREADS BATCH`: where the time goes, against the measured multiply-add peak.
-//! - `bench serve`: reads `MODEL THREADS BATCH RUNS` lines, answers each with the times of that many runs in milliseconds;
-//!   `compare.py` drives it to alternate with other runtimes.
+//! `bench profile MODEL THREADS BATCH`: where the time of a whole network with random weights goes, against the measured
+//! multiply-add peak.
 //!
 //! Options are environment variables: `PRECISION` (`f32` or `bf16`), `EXACT`, `SLICE`.
 #![allow(clippy::unwrap_used)] // A tool for developers: a failure should stop it.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -142,38 +137,10 @@ fn profile(name: &str, threads: usize, batch: usize) {
     println!("sum of steps {:.2} ms, a run {:.2} ms", total * 1e3, whole[5]);
 }
 
-fn serve() {
-    let mut models: HashMap<(String, usize), Compiled> = HashMap::new();
-    for line in std::io::stdin().lock().lines() {
-        let line = line.unwrap();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [name, threads, batch, runs] = words[..] else {
-            panic!("expected MODEL THREADS BATCH RUNS, got {line:?}")
-        };
-        let threads: usize = threads.parse().unwrap();
-        let key = (name.to_string(), threads);
-        if !models.contains_key(&key) {
-            // One network at a time: the others would only hold memory.
-            models.clear();
-            models.insert(key.clone(), compile(name, threads));
-        }
-        let times = time(&models[&key], batch.parse().unwrap(), runs.parse().unwrap());
-        let text: Vec<String> = times.iter().map(|t| format!("{t:.4}")).collect();
-        println!("{}", text.join(" "));
-        std::io::stdout().flush().unwrap();
-    }
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["explain", name] => {
-            for row in compile(name, 1).explain() {
-                println!("{:<40} {:<24} {:<36} {:?} {}", row.node, row.op, row.kernel, row.shape, row.macs);
-            }
-        }
         ["profile", name, threads, batch] => profile(name, threads.parse().unwrap(), batch.parse().unwrap()),
-        ["serve"] => serve(),
-        _ => eprintln!("usage: bench explain MODEL | profile MODEL THREADS BATCH | serve"),
+        _ => eprintln!("usage: bench profile MODEL THREADS BATCH"),
     }
 }

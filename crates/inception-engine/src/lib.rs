@@ -64,9 +64,7 @@
 //! multiplications than F(4x4, 3x3) at half the speed.) So the direct algorithm in `bf16` competes with
 //! Winograd's in `f32`, and [`choices`] shows that the cost model takes the faster one.
 //!
-//! Against OpenVINO 2026.4 in bf16 (`examples/compare.py` with `PRECISION=bf16`; two cores of a Zen 4 server, batch 1, four rounds in
-//! alternation, commit 711dbf1) OpenVINO's median over the engine's was 0.94 on GoogLeNet, 1.01 on Inception V3, 0.99 on V4,
-//! 0.92, 0.94 and 0.93 on Xception41, 65 and 71, 0.99 and 0.95 on the deeplab forms of 41 and 65.
+//! `docs/latency.md` of the workspace has timings beside OpenVINO in bf16 (`cargo xtask rivals --precision bf16`).
 //!
 //! # The plan against the clock
 //!

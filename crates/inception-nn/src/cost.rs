@@ -36,3 +36,15 @@ pub(crate) fn window_output(
     };
     Some([side(0)?, side(1)?])
 }
+
+/// Output size of a pool that lets a last window hang over the edge where `output`, of floor mode, leaves pixels over; such
+/// a pool is never padded.
+pub(crate) fn rounded_up(
+    input: [usize; 2],
+    output: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+) -> [usize; 2] {
+    let covered = |i: usize| (output[i] - 1) * stride[i] + kernel[i];
+    [0, 1].map(|i| output[i] + usize::from(covered(i) < input[i]))
+}

@@ -8,7 +8,7 @@ use burn::nn::pool::{
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, activation::relu};
 
-use crate::cost::{Cost, Trace, window_output};
+use crate::cost::{Cost, Trace, rounded_up, window_output};
 use crate::outline::{Outline, OutlineOp};
 
 /// How a family normalises after its convolutions. Both numbers are the source's own; Burn's
@@ -254,9 +254,7 @@ impl Trace for Pool {
         };
         let output = window_output(input, kernel, stride, padding, [1, 1])?;
         let rounds_up = matches!(self, Self::Max(pool) if pool.ceil_mode);
-        // One more window where the last whole one leaves pixels over; these are never padded.
-        let covered = |i: usize| (output[i] - 1) * stride[i] + kernel[i];
-        Some([0, 1].map(|i| output[i] + usize::from(rounds_up && covered(i) < input[i])))
+        Some(if rounds_up { rounded_up(input, output, kernel, stride) } else { output })
     }
 }
 
