@@ -13,6 +13,10 @@ use crate::table::{regimes, threads_text};
 const COLOURS: [&str; 8] =
     ["#000000", "#005aa0", "#56aadc", "#00785a", "#6ebe6e", "#c85000", "#be5a96", "#dca000"];
 
+/// Size of a chart.
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 440.0;
+
 /// A network's figures in a chart.
 struct Series {
     name: &'static str,
@@ -89,7 +93,7 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
          .charts svg{width:100%;height:auto;border:1px solid #ddd;box-sizing:border-box}\
          .table{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}\
          td,th{padding:.3em .7em;border:1px solid #ccc;text-align:right}\
-         td:first-child,th:first-child{text-align:left}</style>\n\
+         td{white-space:nowrap}td:first-child,th:first-child{text-align:left}</style>\n\
          <h1>Latency of the Inception family</h1>\n",
     );
     for regime in regimes {
@@ -132,7 +136,7 @@ fn scatter(caption: &Caption<'_>, series: &[Series]) -> String {
     };
     let plots: Vec<Plot> = series.iter().map(plot).collect();
     let layout = layout(caption, &plots);
-    render_to_svg(plots, layout)
+    scalable(&render_to_svg(plots, layout))
 }
 
 /// One line a network: over threads with the line of proportion, over batches on logarithmic axes. `None` where nothing has
@@ -155,11 +159,16 @@ fn chart_of_lines(caption: &Caption<'_>, series: &[Series], over_threads: bool) 
     }
     let layout = layout(caption, &plots);
     let layout = if over_threads { layout.with_x_tick_step(1.0) } else { layout.with_log_scale() };
-    Some(render_to_svg(plots, layout))
+    Some(scalable(&render_to_svg(plots, layout)))
+}
+
+/// A chart that shrinks and grows with the page, which would crop it without a box of view.
+fn scalable(svg: &str) -> String {
+    svg.replacen("<svg ", &format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" "), 1)
 }
 
 fn layout(caption: &Caption<'_>, plots: &[Plot]) -> Layout {
-    let layout = Layout::auto_from_plots(plots).with_width(720.0).with_height(440.0);
+    let layout = Layout::auto_from_plots(plots).with_width(WIDTH).with_height(HEIGHT);
     layout.with_title(caption.title).with_x_label(caption.x).with_y_label(caption.y)
 }
 

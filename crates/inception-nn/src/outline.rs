@@ -149,12 +149,12 @@ mod tests {
     use super::*;
     use crate::{MODELS, model};
 
-    /// Counted by hand: in each the two convolutions of the stem around which maps are largest.
+    /// Counted by hand: what goes into one layer of the stem, and what comes out.
     #[test]
     fn peaks_by_hand() -> Result<(), Error> {
         let cases = [
-            // 64 maps of 112x112 beside the image.
-            ("GoogLeNet", (3 * 224 * 224 + 64 * 112 * 112) as u64),
+            // 64 maps of 112x112 and what the first pooling makes of them.
+            ("GoogLeNet", 64 * (112 * 112 + 55 * 55)),
             // 32 and 64 maps of 147x147 around the stem's third convolution.
             ("InceptionV3", 96 * 147 * 147),
         ];
@@ -174,7 +174,7 @@ mod tests {
             let peak = |side: usize| network.peak_activations([side; 2]);
             let ratio = peak(2 * spec.input_size)? as f64 / peak(spec.input_size)? as f64;
             assert!((3.8..4.2).contains(&ratio), "{}: {ratio}", spec.name);
-            assert!(peak(1).is_err(), "{}", spec.name);
+            assert!(peak(0).is_err(), "{}", spec.name);
         }
         Ok(())
     }
