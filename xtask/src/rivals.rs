@@ -293,7 +293,7 @@ impl Contest {
         regime: &Regime,
     ) -> anyhow::Result<Comparison> {
         let input = onnx.with_extension("input");
-        write_floats(&input, &noise(batch * 3 * self.spec.input_size.pow(2)))?;
+        write_floats(&input, &images(batch, 3 * self.spec.input_size.pow(2)))?;
         let mut contestants: Vec<Contestant> = Vec::new();
         let mut ours: Vec<f32> = Vec::new();
         let mut runs = Vec::new();
@@ -345,6 +345,16 @@ impl Contest {
             regime: regime.clone(),
         })
     }
+}
+
+/// Noise, each image of the batch of less contrast than the one before: noise alone gives logits that are nearly equal.
+fn images(batch: usize, image_len: usize) -> Vec<f32> {
+    let mut images = noise(batch * image_len);
+    for (i, image) in images.chunks_mut(image_len).enumerate() {
+        let contrast = 1.0 - 0.5 * i as f32 / batch as f32;
+        image.iter_mut().for_each(|value| *value *= contrast);
+    }
+    images
 }
 
 /// The largest difference over the largest logit; infinite where they cannot be compared.
