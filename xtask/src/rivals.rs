@@ -6,14 +6,18 @@ use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
 use clap::Args;
-use inception_bench::{Comparison, Contestant, Regime, comparison_markdown, cores, noise};
+use inception_bench::{
+    ColdStart, Comparison, Contestant, Costs, Regime, comparison_markdown, cores, costs_markdown, noise,
+};
 use inception_nn::ModelSpec;
-use inception_weights::{Metadata, save_onnx};
+use inception_weights::{Metadata, save, save_onnx};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::args::{Precision, batch, model, table_models};
 use crate::serve::{read_floats, write_floats};
@@ -91,7 +95,12 @@ pub struct Rivals {
     /// Print all cells as JSON, too
     #[arg(long)]
     json: bool,
-    /// Measure nothing: print the table of a rivals.json
+    /// Measure cold processes instead, at batch 1: time from the weights and from the start of the process to the first answer, and
+    /// memory. Each round starts every contestant anew; the results go into costs.json. The files have just been written, and
+    /// are read from memory. Linux only.
+    #[arg(long, conflicts_with_all = ["batch", "seconds", "precision"])]
+    costs: bool,
+    /// Measure nothing: print the table of a rivals.json, or with --costs of a costs.json
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
 }
@@ -103,6 +112,10 @@ fn runtime(name: &str) -> Result<String, String> {
 
 impl Rivals {
     pub fn run(&self) -> anyhow::Result<()> {
+        if let (Some(file), true) = (&self.table, self.costs) {
+            stdout().write_all(costs_markdown(&read_cells(file)?).as_bytes())?;
+            return Ok(());
+        }
         if let Some(file) = &self.table {
             stdout().write_all(comparison_markdown(&read_cells(file)?).as_bytes())?;
             return Ok(());
@@ -111,8 +124,11 @@ impl Rivals {
         let regime = Regime::here();
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&regime, threads));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        if self.costs {
+            return self.measure_costs(&folder.join("costs.json"), threads, &regime);
+        }
         let file = folder.join("rivals.json");
-        let mut cells = if file.exists() { read_cells(&file)? } else { Vec::new() };
+        let mut cells: Vec<Comparison> = if file.exists() { read_cells(&file)? } else { Vec::new() };
         let programs = self.set_up()?;
         let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
         let scratch = Path::new("target/rivals/models");
@@ -163,6 +179,83 @@ impl Rivals {
         }
         eprintln!("results: {}", file.display());
         ensure!(failures == 0, "{failures} cells were not measured");
+        Ok(())
+    }
+
+    /// Starts every contestant anew in each round, and asks for one answer.
+    fn measure_costs(&self, file: &Path, threads: usize, regime: &Regime) -> anyhow::Result<()> {
+        let mut rows: Vec<Costs> = if file.exists() { read_cells(file)? } else { Vec::new() };
+        let programs = self.set_up()?;
+        let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
+        let scratch = std::path::absolute("target/rivals/models")?;
+        fs::create_dir_all(&scratch)?;
+        for spec in models {
+            let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
+            let metadata = Metadata::of(spec);
+            // Each reads the format that it is at home with.
+            let files = ["safetensors", "onnx"].map(|format| scratch.join(format!("{}.{format}", spec.name)));
+            save(&network, &metadata, &files[0])?;
+            save_onnx(&network, spec, &metadata, &files[1])?;
+            drop(network);
+            let (input, output) = (scratch.join("input"), scratch.join("logits"));
+            write_floats(&input, &noise(3 * spec.input_size.pow(2)))?;
+            let mut commands = Contest::commands(spec, threads, Precision::F32, &programs)?;
+            let mut runtimes: Vec<ColdStart> = Vec::new();
+            let mut ours = Vec::new();
+            for round in 0..self.rounds {
+                for (i, (name, command)) in commands.iter_mut().enumerate() {
+                    progress(&format!("{}: round {} of {}, {name}", spec.name, round + 1, self.rounds));
+                    sleep(PAUSE);
+                    let begin = Instant::now();
+                    let mut process = Process::start(name, command)?;
+                    // Something that nobody knows: the answer shows that the process is there.
+                    let _ = process.ask("hello");
+                    let before_mb = process.memory_mb("VmRSS:")?;
+                    let there = Instant::now();
+                    let ready = process.ask(&format!("load {} 1", files[i.min(1)].display()))?;
+                    process.ask(&format!("infer {} {}", input.display(), output.display()))?;
+                    let (load_ms, cold_ms) = (ms(there), ms(begin));
+                    let (peak_mb, resting_mb) = (process.memory_mb("VmHWM:")?, process.memory_mb("VmRSS:")?);
+                    let logits = read_floats(&output)?;
+                    ours = if i == 0 { logits.clone() } else { ours };
+                    let off = difference(&ours, &logits);
+                    ensure!(
+                        off <= tolerance(Precision::F32),
+                        "{name}'s logits are off by {off:.1e} of the largest"
+                    );
+                    if round == 0 {
+                        let version = ready.strip_prefix("ready ").unwrap_or(&ready).to_owned();
+                        let (cold_ms, load_ms) = (Vec::new(), Vec::new());
+                        let name = name.clone();
+                        runtimes.push(ColdStart {
+                            name,
+                            version,
+                            cold_ms,
+                            load_ms,
+                            before_mb,
+                            peak_mb,
+                            resting_mb,
+                        });
+                    }
+                    let start = &mut runtimes[i];
+                    start.cold_ms.push(cold_ms);
+                    start.load_ms.push(load_ms);
+                    // The worst of the rounds.
+                    start.peak_mb = start.peak_mb.max(peak_mb);
+                    start.resting_mb = start.resting_mb.max(resting_mb);
+                }
+            }
+            progress("");
+            for path in files.iter().chain([&input, &output]) {
+                fs::remove_file(path)?;
+            }
+            let row = Costs { model: spec.name.to_owned(), threads, runtimes, regime: regime.clone() };
+            stdout().write_all(costs_markdown(std::slice::from_ref(&row)).as_bytes())?;
+            rows.retain(|old| (&old.model, old.threads) != (&row.model, threads));
+            rows.push(row);
+            write_cells(file, &rows)?;
+        }
+        eprintln!("results: {}", file.display());
         Ok(())
     }
 
@@ -227,6 +320,15 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, requests, answers: BufReader::new(answers) })
     }
 
+    /// What the system says of the process's memory under `key`, in units of 10^6 bytes.
+    fn memory_mb(&self, key: &str) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).context("no such line")?;
+        let kib: f64 = line.trim().strip_suffix(" kB").context("not in kB")?.parse()?;
+        Ok(kib * 1024.0 / 1e6)
+    }
+
     /// Asks for something and waits for the answer.
     fn ask(&mut self, request: &str) -> anyhow::Result<String> {
         let mut answer = String::new();
@@ -269,19 +371,31 @@ impl Contest {
         precision: Precision,
         programs: &[(String, Vec<PathBuf>)],
     ) -> anyhow::Result<Self> {
+        let mut commands = Self::commands(spec, threads, precision, programs)?;
+        let processes = commands.iter_mut().map(|(name, command)| Process::start(name, command));
+        Ok(Self { spec, threads, precision, processes: processes.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// Each contestant's name and how to start it.
+    fn commands(
+        spec: &'static ModelSpec,
+        threads: usize,
+        precision: Precision,
+        programs: &[(String, Vec<PathBuf>)],
+    ) -> anyhow::Result<Vec<(String, Command)>> {
         let (count, numbers) = (threads.to_string(), precision.to_string());
         let mut ours = Command::new(std::env::current_exe().context("finding ourselves")?);
         ours.args(["serve", "--model", spec.name, "--threads", &count, "--precision", &numbers]);
-        let mut processes = vec![Process::start("engine", &mut ours)?];
+        let mut commands = vec![("engine".to_owned(), ours)];
         for (name, command) in programs {
             let mut program = Command::new(&command[0]);
             program.args(&command[1..]).arg(&count);
             if command.len() > 1 {
                 program.arg(&numbers);
             }
-            processes.push(Process::start(name, &mut program)?);
+            commands.push((name.clone(), program));
         }
-        Ok(Self { spec, threads, precision, processes })
+        Ok(commands)
     }
 
     fn measure(
@@ -400,13 +514,18 @@ fn print_cell(cell: &Comparison) -> anyhow::Result<()> {
     Ok(writeln!(out)?)
 }
 
-fn read_cells(file: &Path) -> anyhow::Result<Vec<Comparison>> {
+/// Milliseconds since `start`.
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+fn read_cells<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec<T>> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
 }
 
 /// Writes a line for each cell; a reader never sees half of it.
-fn write_cells(file: &Path, cells: &[Comparison]) -> anyhow::Result<()> {
+fn write_cells(file: &Path, cells: &[impl Serialize]) -> anyhow::Result<()> {
     let lines: Result<Vec<_>, _> = cells.iter().map(serde_json::to_string).collect();
     let part = file.with_extension("part");
     let written = fs::write(&part, format!("[\n{}\n]\n", lines?.join(",\n")));

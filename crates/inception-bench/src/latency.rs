@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use inception_engine::noise;
 use inception_nn::{LATENCY_BATCHES, MODELS, ModelSpec};
 use serde::{Deserialize, Serialize};
 
@@ -148,12 +149,6 @@ pub struct Circumstances {
     pub effort: Effort,
     /// The machine.
     pub regime: Regime,
-}
-
-/// What images are timed: fixed values, spread over what normalised images hold, without structure.
-pub fn noise(len: usize) -> Vec<f32> {
-    let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xffff) as f32 / 16384.0 - 2.0;
-    (0..len).map(value).collect()
 }
 
 /// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails does not cost

@@ -13,6 +13,7 @@
 //! ```
 
 mod comparison;
+mod costs;
 mod device;
 mod error;
 mod eval;
@@ -28,6 +29,7 @@ mod run;
 mod table;
 
 pub use comparison::{Comparison, Contestant, Lead, comparison_markdown};
+pub use costs::{ColdStart, Costs, costs_markdown};
 pub use device::{DeviceKind, UnknownDevice};
 pub use error::Error;
 pub use eval::{
@@ -37,14 +39,16 @@ pub use eval::{
 pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use eval_state::StateFile;
-pub use inception_engine::{Alternative, Choice, Isa, Precision, Row, Scaling, Wait};
+pub use inception_engine::{
+    Accuracy, Alternative, Choice, Compiled, Isa, LayerError, LayerTime, Precision, Row, Scaling, Wait, noise,
+};
 pub use latency::{
     BenchRow, Cell, Circumstances, LatencyRow, REFERENCE_GPU, Subject, compare_threads, latencies, latency,
-    latency_csv, latency_markdown, noise, reference_ms,
+    latency_csv, latency_markdown, reference_ms,
 };
 pub use machine::{Cores, Regime, cores, free_memory, peak_gflops, peak_memory_mb, reset_peak_memory};
 pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};
 pub use predict::{Guess, Prediction, Predictor, Weights, preprocessing};
 pub use report::report_html;
-pub use run::{RunOptions, Runner, choices};
+pub use run::{RunOptions, Runner, accuracy, choices};
 pub use table::{ModelRow, model_rows, models_markdown};

@@ -1,7 +1,7 @@
 //! A network on a device, eager or compiled: floats in, logits out.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use inception_engine::{Choice, Compiled, Options, Precision, Threads};
+use inception_engine::{Accuracy, Choice, Compiled, Options, Precision, Threads};
 use inception_nn::Network;
 
 use crate::{Cores, DeviceKind, Error, Subject};
@@ -54,6 +54,21 @@ pub fn choices(
     Ok(inception_engine::choices(&graph, &options.engine(), repeats)?)
 }
 
+/// Holds every layer of `network` on one image, `[3][height][width]`, against an evaluation in `f64`.
+///
+/// # Errors
+///
+/// [`Error::Engine`] where the engine cannot run here, or `image` has another size.
+pub fn accuracy(
+    network: &Network,
+    [height, width]: [usize; 2],
+    options: &RunOptions,
+    image: &[f32],
+) -> Result<Accuracy, Error> {
+    let graph = inception_engine::capture(network, |net, x| net.forward(x), [3, height, width])?;
+    Ok(inception_engine::accuracy(&graph, &options.engine(), image)?)
+}
+
 #[derive(Debug)]
 enum Backend {
     Eager(Box<(Network, Device)>),
@@ -84,7 +99,10 @@ impl Runner {
             DeviceKind::Engine => {
                 let [height, width] = input;
                 let image = [3, height, width];
-                let compiled = Compiled::new(&network, |net, x| net.forward(x), image, &options.engine())?;
+                let graph = inception_engine::capture(&network, |net, x| net.forward(x), image)?;
+                // Before the weights are packed, so that there are never more than two copies of them.
+                drop(network);
+                let compiled = Compiled::from_graph(graph, &options.engine())?;
                 Backend::Compiled(Box::new(compiled))
             }
             _ => Backend::Eager(Box::new((network, kind.open()?))),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use inception_engine::graph::{Conv, Graph, Op, Pool, PoolKind, Window};
-use inception_engine::{Compiled, Options, Precision, Shape};
+use inception_engine::{Compiled, Options, Precision, Shape, noise};
 
 /// What `PRECISION` names.
 fn precision() -> Precision {
@@ -42,9 +42,7 @@ fn compile(name: &str, threads: usize) -> Compiled {
 }
 
 fn images(model: &Compiled, batch: usize) -> Vec<f32> {
-    (0..batch * model.input_shape().len())
-        .map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0)
-        .collect()
+    noise(batch * model.input_shape().len())
 }
 
 /// Milliseconds of each of `runs` runs.

@@ -1,11 +1,11 @@
 //! The front door: a Burn module's `forward`, recorded by `burn-capture`, as a [`Graph`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_capture::{CaptureBackend, CapturedGraph};
+use burn_capture::CaptureBackend;
 use burn_ir::{
     ActivationOperationIr, BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr,
     OperationIr, ScalarIr, TensorId, TensorIr,
@@ -32,7 +32,8 @@ pub fn capture<M: Module, const D: usize>(
     // Burn's layers panic on input that they cannot take; a library should not pass that on.
     let recorded = catch_unwind(AssertUnwindSafe(|| {
         device.capture_scope(|scope| {
-            let module = module.clone().to_device(&device);
+            // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid` makes new ones.
+            let module = module.valid().to_device(&device);
             names = Names::of(&module);
             let shape = [BATCH, channels, height, width];
             let zeros = TensorData::new(vec![0.0f32; shape.iter().product()], shape);
@@ -53,7 +54,9 @@ pub fn capture<M: Module, const D: usize>(
     let (&[input], &[output]) = (&captured.graph.inputs[..], &captured.graph.outputs[..]) else {
         return Err(Error::Capture("forward left the capture device".into()));
     };
-    Translator::new(&captured, names, input, Shape::new(height, width, channels)).translate(output)
+    let operations = &captured.graph.operations;
+    Translator::new(captured.values, names, input, Shape::new(height, width, channels))
+        .translate(operations, output)
 }
 
 /// The identifier of a tensor on the capture device; `None` elsewhere.
@@ -108,8 +111,9 @@ enum Value {
     Constant { data: Vec<f32>, dims: Vec<usize> },
 }
 
-struct Translator<'a> {
-    captured: &'a CapturedGraph,
+struct Translator {
+    /// What was recorded of parameters; each goes when the last operation that reads it has its copy.
+    recorded: BTreeMap<TensorId, TensorData>,
     names: HashMap<TensorId, String>,
     graph: Graph,
     values: HashMap<TensorId, Value>,
@@ -117,26 +121,34 @@ struct Translator<'a> {
     at: (usize, String),
 }
 
-impl<'a> Translator<'a> {
+impl Translator {
     fn new(
-        captured: &'a CapturedGraph,
+        recorded: BTreeMap<TensorId, TensorData>,
         names: HashMap<TensorId, String>,
         input: TensorId,
         image: Shape,
     ) -> Self {
         let values = HashMap::from([(input, Value::Node(0))]);
-        Translator { captured, names, graph: Graph::new(image), values, at: (0, String::new()) }
+        Translator { recorded, names, graph: Graph::new(image), values, at: (0, String::new()) }
     }
 
-    fn translate(mut self, output: TensorId) -> Result<Graph, Error> {
-        let captured = self.captured;
-        for (index, operation) in captured.graph.operations.iter().enumerate() {
+    fn translate(mut self, operations: &[OperationIr], output: TensorId) -> Result<Graph, Error> {
+        let reads = operations.iter().enumerate();
+        let reads = reads.flat_map(|(index, operation)| operation.inputs().map(move |x| (x.id, index)));
+        let last_read: HashMap<TensorId, usize> = reads.collect();
+        for (index, operation) in operations.iter().enumerate() {
             // An operation's debug form starts with its names: `Module(Conv2d(...`.
             let debug = format!("{operation:?}");
             let name: Vec<&str> =
                 debug.split(['(', ' ', '{']).filter(|part| !part.is_empty()).take(2).collect();
             self.at = (index, name.join("::"));
             self.operation(operation)?;
+            for tensor in operation.inputs().filter(|tensor| last_read[&tensor.id] == index) {
+                self.recorded.remove(&tensor.id);
+                if let Some(Value::Constant { .. }) = self.values.get(&tensor.id) {
+                    self.values.remove(&tensor.id);
+                }
+            }
         }
         self.graph.output = match self.values.get(&output) {
             Some(Value::Node(node)) => *node,
@@ -153,7 +165,7 @@ impl<'a> Translator<'a> {
         if let Some(value) = self.values.get(&tensor.id) {
             return Ok(value.clone());
         }
-        let data = self.captured.values.get(&tensor.id);
+        let data = self.recorded.get(&tensor.id);
         let data =
             data.ok_or_else(|| self.unsupported(format!("reads {}, which nothing writes", tensor.id)))?;
         let floats = match data.as_slice::<f32>() {

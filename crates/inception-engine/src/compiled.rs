@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::graph::{Graph, Shape};
+use crate::graph::{Graph, NodeId, Shape};
 use crate::kernels::Kernels;
 use crate::kernels::element::Element;
-use crate::memory::Aligned;
+use crate::memory::{Aligned, sanitizer};
 use crate::plan::{Plan, Row, Rule, plan};
+use crate::reference::Tensor;
 use crate::steps::{Context, Setting, part};
 use crate::threads::{Threads, Worker};
 use crate::{Error, Isa, Precision, passes};
@@ -22,7 +23,7 @@ const SLICE_BYTES: usize = 16 << 20;
 /// How to compile a network.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given.
+    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given. (Compiling packs weights on all cores.)
     pub threads: usize,
     /// Threads to share with other compiled networks.
     pub pool: Option<Arc<Threads>>,
@@ -78,6 +79,7 @@ pub struct LayerTime {
 pub struct Compiled {
     plan: Plan,
     names: Vec<String>,
+    channels: Vec<usize>,
     macs: Vec<u64>,
     kernels: &'static Kernels,
     threads: Arc<Threads>,
@@ -100,6 +102,16 @@ impl std::fmt::Debug for Compiled {
             .field("threads", &self.threads.count())
             .finish_non_exhaustive()
     }
+}
+
+/// Rewrites a graph into the one that is planned.
+pub(crate) fn fuse(graph: &mut Graph) -> Result<(), Error> {
+    graph.verify()?;
+    // A flattened result has the very order of floats in which results leave the engine.
+    while matches!(graph.nodes[graph.output].op, crate::graph::Op::Flatten) {
+        graph.output = graph.nodes[graph.output].inputs[0];
+    }
+    passes::run_all(graph)
 }
 
 /// The kernels to use, of the instruction set that is asked for, forced by the environment, or the best.
@@ -178,18 +190,14 @@ impl Compiled {
     /// As [`Compiled::from_graph`], with algorithms chosen by `rule`.
     pub(crate) fn by_rule(mut graph: Graph, options: &Options, rule: Rule) -> Result<Compiled, Error> {
         let kernels = choose_kernels(options)?;
-        graph.verify()?;
-        let image = graph.nodes[0].shape;
-        // A flattened result has the very order of floats in which results leave the engine.
-        while matches!(graph.nodes[graph.output].op, crate::graph::Op::Flatten) {
-            graph.output = graph.nodes[graph.output].inputs[0];
-        }
-        passes::run_all(&mut graph)?;
+        let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
+        fuse(&mut graph)?;
         let plan = plan(&graph, image, rule, kernels.element)?;
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Ok(Compiled {
             names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
+            channels: graph.nodes.iter().map(|node| node.shape.channels).collect(),
             macs: graph.nodes.iter().map(|node| node.macs()).collect(),
             kernels,
             threads: options.pool.clone().unwrap_or_else(|| Threads::new(options.threads)),
@@ -336,6 +344,37 @@ impl Compiled {
         Ok(times)
     }
 
+    /// Runs one image wave by wave; `look` gets the level of each wave when it is done, and can ask for what its nodes and those
+    /// that they read hold then, if they are stored.
+    pub(crate) fn watch(
+        &self,
+        image: &[f32],
+        mut look: impl FnMut(usize, &dyn Fn(NodeId) -> Option<Tensor>),
+    ) -> Result<(), Error> {
+        let mut output = vec![0.0; self.output.len()];
+        self.check_lengths(image, 1, &output)?;
+        let mut memory = self.take_memory(1);
+        for wave in &self.plan.waves {
+            self.run_waves(&mut memory, image, 1, &mut output, std::slice::from_ref(wave));
+            let floats = memory.arena.as_mut();
+            let stored = |node: NodeId| {
+                let (view, channels) = (self.plan.views[node]?, self.channels[node]);
+                let at = |i: usize| view.at(1, i / channels) + i % channels * view.element.size();
+                let half = |byte: usize| floats[byte / 4].to_bits() >> (byte % 4 * 8) << 16;
+                let value = |i: usize| match view.element {
+                    Element::F32 => floats[at(i) / 4],
+                    Element::Bf16 => f32::from_bits(half(at(i))),
+                };
+                Some((0..view.pixels * channels).map(|i| f64::from(value(i))).collect())
+            };
+            if let Some(&step) = wave.first() {
+                look(self.plan.steps[step].level, &stored);
+            }
+        }
+        self.give_memory(memory);
+        Ok(())
+    }
+
     /// The names of the nodes that a step of the plan computes.
     pub(crate) fn nodes_of(&self, step: usize) -> Vec<String> {
         self.plan.steps[step].nodes.iter().map(|&node| self.names[node].clone()).collect()
@@ -417,7 +456,16 @@ impl Compiled {
         let threads = setting.threads;
         self.threads.run(&|worker: &Worker<'_>| {
             let context = base.context(setting, &self.zeros, worker.index);
+            let Plan { arena: floats, buffers, .. } = &self.plan;
             for wave in waves {
+                if cfg!(sanitized) {
+                    if let (0, Some(&step)) = (worker.index, wave.first()) {
+                        let level = Some(self.plan.steps[step].level);
+                        // SAFETY: the arena of this run.
+                        unsafe { sanitizer::forbid(base.arena, [*floats, n], buffers, level) };
+                    }
+                    worker.barrier();
+                }
                 // A thread's share of a step lies next to its shares of the steps before, whose results are in this
                 // core's cache. Only then does it look what others have left.
                 for owner in (0..threads).map(|turn| (worker.index + turn) % threads) {
@@ -441,6 +489,8 @@ impl Compiled {
                 worker.barrier();
             }
         });
+        // SAFETY: the arena of this run.
+        unsafe { sanitizer::forbid(base.arena, [self.plan.arena, n], &self.plan.buffers, None) };
     }
 }
 
@@ -464,6 +514,58 @@ impl Shared {
             scratch: self.scratch[thread],
             input: self.input,
             output: self.output,
+        }
+    }
+}
+
+#[cfg(all(test, sanitized))]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+    use crate::graph::{Conv, Op, Window};
+
+    /// A process that runs the kernels of a plan whose record of one tensor has been falsified must die of it, or the sanitizer
+    /// sees nothing of what the kernels do.
+    #[test]
+    fn the_sanitizer_sees_what_kernels_touch() {
+        const CHILD: &str = "INCEPTION_FALSIFIED";
+        if let Some(isa) = std::env::var_os(CHILD) {
+            let conv = Conv {
+                weight: vec![0.1; 16 * 16 * 9],
+                bias: vec![0.0; 16],
+                out_channels: 16,
+                groups: 1,
+                window: Window::square(3, 2, 1),
+                input_relu: false,
+                relu: false,
+            };
+            let mut graph = Graph::new(Shape::new(6, 6, 16));
+            for name in ["a", "b"] {
+                graph.add(name, Op::Conv(Box::new(conv.clone())), &[graph.output]).unwrap();
+            }
+            let isa = Isa::from_name(isa.to_str().unwrap());
+            let options = Options { threads: 1, isa, ..Options::default() };
+            let mut model = Compiled::from_graph(graph, &options).unwrap();
+            let images = vec![1.0; 6 * 6 * 16];
+            model.run(&images, 1).unwrap();
+            eprintln!("the plan as it is ran");
+            // The tensor between the two convolutions ends a pixel early.
+            let between = model.plan.steps[1].level;
+            let tensor = model.plan.buffers.iter_mut().find(|(_, buffer)| buffer.first == between).unwrap();
+            tensor.1.size -= 16;
+            model.run(&images, 1).unwrap();
+            return;
+        }
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let name = "compiled::tests::the_sanitizer_sees_what_kernels_touch";
+            let output =
+                child.args([name, "--exact", "--nocapture"]).env(CHILD, isa.name()).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success() && text.contains("ran") && text.contains("use-after-poison"),
+                "{isa}: {text}"
+            );
         }
     }
 }

@@ -69,8 +69,10 @@
 //! # The plan against the clock
 //!
 //! [`choices`] times every layer by each algorithm that can compute it, beside the cost model's prediction (`cargo xtask
-//! explain --measure`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
+//! explain --measure`); [`accuracy`] holds every layer against [`reference`], the same graph in `f64` (`explain --errors`);
+//! [`Compiled::profile`] says where the time goes (`explain --profile`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
 
+mod accuracy;
 #[cfg(feature = "capture")]
 mod capture;
 mod compiled;
@@ -81,10 +83,12 @@ mod memory;
 mod passes;
 mod plan;
 mod precision;
+mod reference;
 mod steps;
 mod threads;
 mod tuning;
 
+pub use accuracy::{Accuracy, LayerError, accuracy};
 #[cfg(feature = "capture")]
 pub use capture::capture;
 pub use compiled::{Compiled, LayerTime, Options};
@@ -93,5 +97,6 @@ pub use graph::Shape;
 pub use kernels::isa::Isa;
 pub use plan::Row;
 pub use precision::Precision;
+pub use reference::reference;
 pub use threads::Threads;
-pub use tuning::{Alternative, Choice, Scaling, Wait, choices};
+pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise};

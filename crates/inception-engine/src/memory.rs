@@ -111,6 +111,47 @@ mod huge {
     pub(super) unsafe fn advise(_start: *mut u8, _length: usize) {}
 }
 
+/// Under AddressSanitizer (`cargo xtask check --sanitize`), tensors in the arena are told apart as if each had an allocation of its
+/// own, with [`FENCE`] floats between them, and none existed before its first wave and after its last.
+pub(crate) mod sanitizer {
+    use super::{LINE, Lifetime};
+
+    /// Floats after each tensor that nobody may touch.
+    pub(crate) const FENCE: usize = if cfg!(sanitized) { LINE } else { 0 };
+
+    #[cfg(sanitized)]
+    unsafe extern "C" {
+        fn __asan_poison_memory_region(start: *const u8, length: usize);
+        fn __asan_unpoison_memory_region(start: *const u8, length: usize);
+    }
+
+    /// Forbids all of an arena for a batch of `n` but what lives at `level`; with no level, forbids nothing.
+    ///
+    /// # Safety
+    /// `arena` has room for the `buffers` of `n` images, `floats` for each.
+    pub(crate) unsafe fn forbid(
+        arena: *const f32,
+        [floats, n]: [usize; 2],
+        buffers: &[(usize, Lifetime)],
+        level: Option<usize>,
+    ) {
+        #[cfg(sanitized)]
+        // SAFETY: ranges of the caller's arena; what they hold is not touched.
+        unsafe {
+            let Some(level) = level else {
+                return __asan_unpoison_memory_region(arena.cast(), floats * n * size_of::<f32>());
+            };
+            __asan_poison_memory_region(arena.cast(), floats * n * size_of::<f32>());
+            for (offset, buffer) in buffers.iter().filter(|(_, b)| (b.first..=b.last).contains(&level)) {
+                let start = arena.wrapping_add(offset * n).cast();
+                __asan_unpoison_memory_region(start, (buffer.size - FENCE) * n * size_of::<f32>());
+            }
+        }
+        #[cfg(not(sanitized))]
+        let _ = (arena, floats, n, buffers, level);
+    }
+}
+
 /// Where a tensor lies: a range of channels of a buffer in the arena, the images of a batch one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::graph::{Conv, Graph, NodeId, Op, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
+use crate::memory::sanitizer::FENCE;
 use crate::memory::{Aligned, LINE, Lifetime, View, place};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
@@ -19,6 +20,8 @@ pub(crate) struct Planned {
     pub nodes: Vec<NodeId>,
     /// What the cost model expects for one image, in multiply-adds of `f32`; zero where it expects nothing.
     pub cost: f64,
+    /// The level of its wave: steps of one level run at the same time.
+    pub level: usize,
 }
 
 /// Which algorithm a convolution gets where several can compute it.
@@ -57,6 +60,10 @@ pub(crate) struct Plan {
     pub waves: Vec<Vec<usize>>,
     /// Floats of the arena for one image.
     pub arena: usize,
+    /// Where tensors lie in it, in floats for one image, and the levels that touch them.
+    pub buffers: Vec<(usize, Lifetime)>,
+    /// For each node, where its tensor lies, if it is stored.
+    pub views: Vec<Option<View>>,
     /// Rows for `explain`.
     pub rows: Vec<Row>,
 }
@@ -84,9 +91,8 @@ pub(crate) fn plan(graph: &Graph, image: crate::Shape, rule: Rule, element: Elem
     let elements = elements(graph, element);
     let storage = Storage::assign(graph, &fates);
     let levels = levels(graph, &fates);
-    let (views, arena) = storage.lay_out(graph, &levels, &elements);
-    let mut builder =
-        Builder { graph, fates: &fates, views: &views, element, rule, steps: Vec::new(), levels: Vec::new() };
+    let (views, buffers, arena) = storage.lay_out(graph, &levels, &elements);
+    let mut builder = Builder { graph, fates: &fates, views: &views, element, rule, steps: Vec::new() };
     for id in 0..graph.nodes.len() {
         builder.lower(id, image, &levels)?;
     }
@@ -96,8 +102,8 @@ pub(crate) fn plan(graph: &Graph, image: crate::Shape, rule: Rule, element: Elem
     builder.push(Box::new(step), vec![], 0.0, last);
 
     let mut waves = vec![Vec::new(); last + 1];
-    for (index, &level) in builder.levels.iter().enumerate() {
-        waves[level].push(index);
+    for (index, step) in builder.steps.iter().enumerate() {
+        waves[step.level].push(index);
     }
     waves.retain(|wave| !wave.is_empty());
     let steps = builder.steps;
@@ -106,7 +112,7 @@ pub(crate) fn plan(graph: &Graph, image: crate::Shape, rule: Rule, element: Elem
         wave.sort_by_key(|step| std::cmp::Reverse(cost(step)));
     }
     let rows = explain(graph, &fates, &steps);
-    Ok(Plan { steps, waves, arena, rows })
+    Ok(Plan { steps, waves, arena, buffers, views, rows })
 }
 
 /// Whether `node` is a 1x1 convolution that the pointwise kernel can compute with a prologue.
@@ -277,7 +283,13 @@ impl Storage {
     }
 
     /// Lays the buffers out in the arena.
-    fn lay_out(&self, graph: &Graph, levels: &[usize], elements: &[Element]) -> (Vec<Option<View>>, usize) {
+    #[allow(clippy::type_complexity)] // One caller takes it apart.
+    fn lay_out(
+        &self,
+        graph: &Graph,
+        levels: &[usize],
+        elements: &[Element],
+    ) -> (Vec<Option<View>>, Vec<(usize, Lifetime)>, usize) {
         let end = levels.iter().max().copied().unwrap_or(0) + 1;
         let mut roots: Vec<NodeId> = self.places.iter().flatten().map(|&(root, _)| root).collect();
         roots.sort_unstable();
@@ -287,7 +299,7 @@ impl Storage {
             .map(|&root| {
                 let element = elements[root];
                 let count = graph.nodes[root].shape.pixels() * Storage::ld(graph, root, element);
-                let size = count.div_ceil(element.group()).next_multiple_of(LINE);
+                let size = count.div_ceil(element.group()).next_multiple_of(LINE) + FENCE;
                 Lifetime { size, first: usize::MAX, last: 0 }
             })
             .collect();
@@ -320,7 +332,7 @@ impl Storage {
                 })
             })
             .collect();
-        (views, arena)
+        (views, offsets.into_iter().zip(lifetimes).collect(), arena)
     }
 }
 
@@ -386,13 +398,11 @@ struct Builder<'a> {
     element: Element,
     rule: Rule,
     steps: Vec<Planned>,
-    levels: Vec<usize>,
 }
 
 impl Builder<'_> {
     fn push(&mut self, step: Box<dyn Step>, nodes: Vec<NodeId>, cost: f64, level: usize) {
-        self.steps.push(Planned { step, nodes, cost });
-        self.levels.push(level);
+        self.steps.push(Planned { step, nodes, cost, level });
     }
 
     fn error(&self, id: NodeId, reason: &str) -> Error {

@@ -1,11 +1,11 @@
-//! Compiled graphs against the oracle, over instruction sets, thread counts and batches.
+//! Compiled graphs against the reference in f64, over instruction sets, thread counts and batches.
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
-mod oracle;
+mod numbers;
 
 use inception_engine::graph::{Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
-use inception_engine::{Compiled, Isa, Options, Precision};
-use oracle::{Numbers, conv};
+use inception_engine::{Compiled, Isa, Options, Precision, reference};
+use numbers::{Numbers, conv};
 
 /// Largest difference, relative to the largest output.
 fn error(found: &[f32], wanted: &[f64]) -> f64 {
@@ -29,7 +29,7 @@ fn tiers() -> Vec<Isa> {
     run
 }
 
-/// Compiles for some thread counts, and compares with what the oracle computed, within `tolerance`.
+/// Compiles for some thread counts, and compares with what the reference computed, within `tolerance`.
 fn compare(
     what: &str,
     graph: &Graph,
@@ -55,10 +55,10 @@ fn compare(
     }
 }
 
-/// Compares with the oracle on each tier, with and without Winograd.
+/// Compares with the reference on each tier, with and without Winograd.
 fn check(what: &str, graph: &Graph, batch: usize, numbers: &mut Numbers) {
     let images = numbers.floats(batch * graph.nodes[0].shape.len(), 1.0);
-    let wanted = oracle::run(graph, &images);
+    let wanted = reference(graph, &images);
     for isa in tiers() {
         for exact in [true, false] {
             let options = Options { exact, isa: Some(isa), ..Options::default() };
@@ -115,7 +115,7 @@ fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
     let batch = 2;
     let mut images = numbers.floats(batch * shape.len(), 1.0);
     round(&mut images);
-    let wanted = oracle::run(&graph, &images);
+    let wanted = reference(&graph, &images);
     for exact in [true, false] {
         let options = Options { exact, precision: Precision::Bf16, ..Options::default() };
         compare(&format!("{what} in bf16"), &graph, (&images, &wanted), batch, &options, BF16_ROUNDING);
@@ -280,7 +280,7 @@ fn grow(graph: &mut Graph, numbers: &mut Numbers) {
 }
 
 #[test]
-fn random_graphs_equal_the_oracle() {
+fn random_graphs_equal_the_reference() {
     let bf16 = bf16();
     for seed in 0..300 {
         let mut numbers = Numbers::new(1000 + seed);
@@ -303,7 +303,7 @@ fn random_graphs_equal_the_oracle() {
         check(&format!("graph {seed}"), &graph, batch, &mut numbers);
         if bf16 {
             let images = numbers.floats(batch * shape.len(), 1.0);
-            let wanted = oracle::run(&graph, &images);
+            let wanted = reference(&graph, &images);
             let options = Options { precision: Precision::Bf16, ..Options::default() };
             let what = format!("graph {seed} in bf16");
             compare(&what, &graph, (&images, &wanted), batch, &options, BF16_TOLERANCE);
@@ -387,7 +387,7 @@ fn large_pointwise_convolutions_by_strassen() {
         }
         graph.add("after", Op::Relu, &[graph.output]).unwrap();
         let images = numbers.floats(2 * graph.nodes[0].shape.len(), 1.0);
-        let wanted = oracle::run(&graph, &images);
+        let wanted = reference(&graph, &images);
         for isa in tiers() {
             for threads in [1, 2, 3] {
                 let options = Options { threads, isa: Some(isa), ..Options::default() };

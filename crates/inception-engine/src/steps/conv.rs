@@ -10,6 +10,10 @@ use crate::kernels::conv::{NARROW, PANEL, Tile};
 use crate::kernels::element::Element;
 use crate::kernels::pointwise::Elementwise;
 use crate::memory::{Aligned, LINE, View};
+use crate::threads::spread;
+
+/// Weights that are worth starting threads to pack.
+const MANY: usize = 1 << 16;
 
 /// Weights packed for the micro-kernel: panels of 32 columns, the last one of 16 where that suffices. A float of a panel
 /// is one weight, or two of `bf16`.
@@ -38,16 +42,27 @@ impl Panels {
     }
 
     /// Packs `columns` columns of `depth` weights; `column(o)` yields them in the order in which the kernel reads its rows.
-    pub fn pack<I: Iterator<Item = f32>>(depth: usize, columns: usize, column: impl Fn(usize) -> I) -> Self {
+    pub fn pack<I: Iterator<Item = f32>>(
+        depth: usize,
+        columns: usize,
+        column: impl Fn(usize) -> I + Sync,
+    ) -> Self {
         let mut data = Aligned::zeros(Panels::packed_len(depth, columns));
-        let packed = data.as_mut();
-        for o in 0..columns {
-            let first = o / PANEL * PANEL;
+        let pack = |(panel, packed): (usize, &mut [f32])| {
+            let first = panel * PANEL;
             let width = (columns - first).next_multiple_of(NARROW).min(PANEL);
-            let start = first * depth + (o - first);
-            for (kk, w) in column(o).take(depth).enumerate() {
-                packed[start + kk * width] = w;
+            for (to, o) in (first..columns.min(first + PANEL)).enumerate() {
+                for (kk, w) in column(o).take(depth).enumerate() {
+                    packed[to + kk * width] = w;
+                }
             }
+        };
+        let panels =
+            data.as_mut().chunks_mut((PANEL * depth).max(1)).take(columns.div_ceil(PANEL)).enumerate();
+        if depth * columns < MANY {
+            panels.for_each(pack);
+        } else {
+            spread(panels, pack);
         }
         Panels { data, depth, columns }
     }
@@ -58,7 +73,7 @@ impl Panels {
         element: Element,
         [taps, k]: [usize; 2],
         columns: usize,
-        weight: impl Fn(usize, usize) -> f32,
+        weight: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Self {
         let pairs = k.div_ceil(element.group());
         let weight = &weight;

@@ -46,7 +46,7 @@ impl Strassen {
         };
         let t1 = |k, o| b(0, 1, k, o) - b(0, 0, k, o);
         let t2 = |k, o| b(1, 1, k, o) - t1(k, o);
-        let pack = |f: &dyn Fn(usize, usize) -> f64| {
+        let pack = |f: &(dyn Fn(usize, usize) -> f64 + Sync)| {
             Panels::pack(depth, width, |o| (0..depth).map(move |k| f(k, o) as f32))
         };
         let weights = [

@@ -1,0 +1,133 @@
+//! How far each layer of a compiled network is from what it should compute.
+
+use crate::compiled::fuse;
+use crate::graph::{Graph, NodeId};
+use crate::reference::{self, Tensor};
+use crate::{Compiled, Error, Options};
+
+/// A layer's error: the largest difference from `f64`, over the largest value of the layer.
+#[derive(Clone, Debug)]
+pub struct LayerError {
+    /// The nodes that one step computes, the stored one first.
+    pub nodes: Vec<String>,
+    /// The kernel.
+    pub kernel: String,
+    /// Of this layer alone: against `f64` from the very inputs that the engine gave it.
+    pub own: f64,
+    /// With all that came before it: against `f64` from the image on.
+    pub total: f64,
+}
+
+/// The errors of one run.
+#[derive(Clone, Debug)]
+pub struct Accuracy {
+    /// In the order of the plan.
+    pub layers: Vec<LayerError>,
+    /// Of the output, against the graph as it was before the passes, in `f64`, its batch norms included.
+    pub output: f64,
+}
+
+/// The largest difference, over the largest value; infinite if one of them is not a number.
+fn error(found: &[f64], wanted: &[f64]) -> f64 {
+    let largest = wanted.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+    let differences = found.iter().zip(wanted).map(|(f, w)| (f - w).abs());
+    // `max` would pass over a NaN.
+    differences.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) }) / largest
+}
+
+/// Compiles `graph`, runs it on one image, `[channels][height][width]`, and holds every layer against an evaluation in `f64`:
+/// some seconds for a network of 10^10 multiply-adds.
+///
+/// # Errors
+/// As [`Compiled::from_graph`] and [`Compiled::run`].
+pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accuracy, Error> {
+    let model = Compiled::from_graph(graph.clone(), options)?;
+    let output = model.run(image, 1)?;
+    let wanted = reference::reference(graph, image);
+    let output = error(&output.into_iter().map(f64::from).collect::<Vec<_>>(), &wanted);
+    // The nodes that the plan speaks of.
+    let mut fused = graph.clone();
+    fuse(&mut fused)?;
+    let exact = reference::tensors(&fused, image);
+    let mut layers = Vec::new();
+    model.watch(image, |level, stored| {
+        let steps = model.plan().steps.iter().enumerate();
+        for (index, step) in steps.filter(|(_, step)| step.level == level) {
+            for (at, &node) in step.nodes.iter().enumerate() {
+                let (true, Some(found)) = (node != 0, stored(node)) else { continue };
+                let mut nodes = model.nodes_of(index);
+                nodes.rotate_left(at);
+                layers.push(LayerError {
+                    nodes: if at == 0 { nodes } else { nodes[..1].to_vec() },
+                    kernel: step.step.kernel(),
+                    own: error(&found, &from_stored(&fused, node, stored)),
+                    total: error(&found, &exact[node]),
+                });
+            }
+        }
+    })?;
+    Ok(Accuracy { layers, output })
+}
+
+/// What a node should make of the inputs that the engine stored; those that it never stores are computed in `f64`.
+fn from_stored(graph: &Graph, node: NodeId, stored: &dyn Fn(NodeId) -> Option<Tensor>) -> Tensor {
+    let inputs = &graph.nodes[node].inputs;
+    let tensors: Vec<Tensor> = inputs
+        .iter()
+        .map(|&input| stored(input).unwrap_or_else(|| from_stored(graph, input, stored)))
+        .collect();
+    let inputs: Vec<_> =
+        inputs.iter().zip(&tensors).map(|(&input, x)| (graph.nodes[input].shape, &x[..])).collect();
+    reference::apply(&graph.nodes[node], &inputs)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+    use crate::graph::{Conv, Op, Window};
+    use crate::{Precision, Shape};
+
+    /// A padded convolution by Winograd's algorithm, a depthwise one on the way into a pointwise one, and a sum.
+    fn graph() -> Graph {
+        let mut graph = Graph::new(Shape::new(14, 14, 16));
+        let mut add = |name: &str, kernel: usize, groups: usize, input: NodeId| {
+            let weights = 32 * (if name == "a" { 16 } else { 32 }) / groups * kernel * kernel;
+            let conv = Conv {
+                weight: (0..weights).map(|i| ((i * 37 + 11) % 101) as f32 / 500.0 - 0.1).collect(),
+                bias: vec![0.1; 32],
+                out_channels: 32,
+                groups,
+                window: Window::square(kernel, 1, kernel / 2),
+                input_relu: false,
+                relu: false,
+            };
+            graph.add(name, Op::Conv(Box::new(conv)), &[input]).unwrap()
+        };
+        let a = add("a", 3, 1, 0);
+        let b = add("b", 3, 32, a);
+        let c = add("c", 1, 1, b);
+        graph.add("d", Op::Add { relu: false }, &[a, c]).unwrap();
+        graph
+    }
+
+    #[test]
+    fn layers_err_by_rounding_and_more_where_they_round_more() {
+        let graph = graph();
+        let image: Vec<f32> = (0..14 * 14 * 16).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        let of = |options: &Options| accuracy(&graph, options, &image).unwrap();
+        for exact in [true, false] {
+            let accuracy = of(&Options { exact, ..Options::default() });
+            assert_eq!(accuracy.layers.len(), 2, "a, and b with c and d: {accuracy:?}");
+            let found = accuracy.layers.iter().flat_map(|layer| [layer.own, layer.total]);
+            for error in found.chain([accuracy.output]) {
+                assert!(error > 0.0 && error < 1e-5, "exact {exact}: {accuracy:?}");
+            }
+        }
+        if Precision::Bf16.missing(crate::Isa::best()).is_none() {
+            let accuracy = of(&Options { precision: Precision::Bf16, ..Options::default() });
+            assert!(accuracy.layers.iter().any(|layer| layer.own > 1e-4), "{accuracy:?}");
+            assert!(accuracy.output < 5e-2, "{accuracy:?}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a graph computes, by the definition of its operations, in `f64`: what the engine's results are held against.
+//!
+//! Slow (some 10^9 multiply-adds a second on a core) and simple; nothing is shared with plan, steps and kernels.
+
+use crate::graph::{Conv, Graph, Node, Op, Pool, PoolKind, Shape};
+use crate::threads::spread;
+
+/// One image's tensor, pixel by pixel, the channels of one side by side.
+pub(crate) type Tensor = Vec<f64>;
+
+/// Runs a graph on images `[n][channels][height][width]`; the results have the same layout.
+///
+/// The graph must be valid ([`Graph::verify`]), and `images` a whole number of images.
+pub fn reference(graph: &Graph, images: &[f32]) -> Vec<f64> {
+    let shape = graph.nodes[graph.output].shape;
+    let one = |image: &[f32]| {
+        let tensors = tensors(graph, image);
+        planes(shape, &tensors[graph.output])
+    };
+    images.chunks_exact(image_shape(&graph.nodes[0]).len()).flat_map(one).collect()
+}
+
+/// The outputs of all nodes for one image.
+pub(crate) fn tensors(graph: &Graph, image: &[f32]) -> Vec<Tensor> {
+    let mut tensors: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let inputs: Vec<(Shape, &[f64])> =
+            node.inputs.iter().map(|&input| (graph.nodes[input].shape, &tensors[input][..])).collect();
+        tensors.push(match node.op {
+            Op::Input { .. } => store(node, image),
+            _ => apply(node, &inputs),
+        });
+    }
+    tensors
+}
+
+/// The shape of the image, which the input node may store with zeros around it.
+fn image_shape(input: &Node) -> Shape {
+    let Shape { height, width, channels } = input.shape;
+    match input.op {
+        Op::Input { pad, pad_end } => {
+            Shape::new(height - pad[0] - pad_end[0], width - pad[1] - pad_end[1], channels)
+        }
+        _ => input.shape,
+    }
+}
+
+/// The input node's tensor.
+pub(crate) fn store(node: &Node, image: &[f32]) -> Tensor {
+    let (Op::Input { pad, .. }, shape) = (&node.op, image_shape(node)) else { return Vec::new() };
+    let mut out = vec![0.0; node.shape.len()];
+    for (i, &x) in image.iter().enumerate() {
+        let (channel, pixel) = (i / shape.pixels(), i % shape.pixels());
+        let (y, x_out) = (pixel / shape.width + pad[0], pixel % shape.width + pad[1]);
+        out[(y * node.shape.width + x_out) * shape.channels + channel] = f64::from(x);
+    }
+    out
+}
+
+/// A tensor as `[channels][height][width]`.
+fn planes(shape: Shape, tensor: &[f64]) -> Vec<f64> {
+    let pixels = shape.pixels();
+    (0..shape.len()).map(|i| tensor[i % pixels * shape.channels + i / pixels]).collect()
+}
+
+/// What a node that is not the input makes of its inputs.
+pub(crate) fn apply(node: &Node, inputs: &[(Shape, &[f64])]) -> Tensor {
+    let (shape, first) = inputs.first().copied().unwrap_or((node.shape, &[]));
+    match &node.op {
+        Op::Input { .. } => Vec::new(),
+        Op::Conv(conv) => convolve(conv, inputs, node.shape),
+        Op::Pool(p) => pool(p, shape, first, node.shape),
+        Op::Concat => {
+            let pixel = |p: usize| {
+                inputs.iter().flat_map(move |(shape, x)| &x[p * shape.channels..(p + 1) * shape.channels])
+            };
+            (0..node.shape.pixels()).flat_map(pixel).copied().collect()
+        }
+        Op::Add { relu } => {
+            let clamp = if *relu { 0.0 } else { f64::NEG_INFINITY };
+            first.iter().zip(inputs[1].1).map(|(a, b)| (a + b).max(clamp)).collect()
+        }
+        Op::Relu => first.iter().map(|x| x.max(0.0)).collect(),
+        Op::Affine { scale, shift } => {
+            let channel = |i: usize| i % shape.channels;
+            first.iter().enumerate().map(|(i, x)| x * scale[channel(i)] + shift[channel(i)]).collect()
+        }
+        Op::Flatten => planes(shape, first),
+    }
+}
+
+/// The input coordinate of a window's tap, if it lies inside.
+fn inside(out: usize, tap: usize, [stride, dilation, pad]: [usize; 3], size: usize) -> Option<usize> {
+    (out * stride + tap * dilation).checked_sub(pad).filter(|&at| at < size)
+}
+
+/// Pixels, and output channels, that are computed together: their sums stay in the first-level cache.
+const TILE: [usize; 2] = [8, 64];
+
+fn convolve(conv: &Conv, inputs: &[(Shape, &[f64])], out_shape: Shape) -> Tensor {
+    let (shape, image) = inputs[0];
+    let w = &conv.window;
+    let (taps, outs) = (conv.taps(), conv.out_channels);
+    let (group_in, group_out) = (shape.channels / conv.groups, outs / conv.groups);
+    // `[tap][input channel of a group][output channel]`
+    let mut weight = vec![0.0; conv.weight.len()];
+    for (i, &x) in conv.weight.iter().enumerate() {
+        let (o, c, tap) = (i / (group_in * taps), i / taps % group_in, i % taps);
+        weight[(tap * group_in + c) * outs + o] = f64::from(x);
+    }
+    let clamp = |on: bool| if on { 0.0 } else { f64::NEG_INFINITY };
+    let (floor_in, floor) = (clamp(conv.input_relu), clamp(conv.relu));
+    let axis = |a: usize| [w.stride[a], w.dilation[a], w.pad[a]];
+    let mut out = vec![0.0; out_shape.len()];
+    let tile = |start: usize, out: &mut [f64]| {
+        let pixels = out.len() / outs;
+        for block in (0..outs).step_by(TILE[1]) {
+            let width = TILE[1].min(outs - block);
+            let mut sums = [[0.0; TILE[1]]; TILE[0]];
+            for tap in 0..taps {
+                // Where the tap reads, for each pixel.
+                let read = |p: usize| {
+                    let (y, x) = ((start + p) / out_shape.width, (start + p) % out_shape.width);
+                    let y = inside(y, tap / w.kernel[1], axis(0), shape.height)?;
+                    let x = inside(x, tap % w.kernel[1], axis(1), shape.width)?;
+                    Some((y * shape.width + x) * shape.channels)
+                };
+                let reads: [Option<usize>; TILE[0]] =
+                    std::array::from_fn(|p| if p < pixels { read(p) } else { None });
+                for c in 0..group_in {
+                    let weights = &weight[(tap * group_in + c) * outs + block..][..width];
+                    for (sums, at) in sums.iter_mut().zip(reads) {
+                        let Some(at) = at else { continue };
+                        if conv.groups == 1 {
+                            let x = image[at + c].max(floor_in);
+                            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += x * weight);
+                        } else {
+                            for (o, (sum, weight)) in sums.iter_mut().zip(weights).enumerate() {
+                                let channel = (block + o) / group_out * group_in + c;
+                                *sum += image[at + channel].max(floor_in) * weight;
+                            }
+                        }
+                    }
+                }
+            }
+            for (p, sums) in sums.iter().enumerate().take(pixels) {
+                for o in 0..width {
+                    let residual = inputs.get(1).map_or(0.0, |(_, r)| r[(start + p) * outs + block + o]);
+                    let sum = sums[o] + f64::from(conv.bias[block + o]) + residual;
+                    out[p * outs + block + o] = sum.max(floor);
+                }
+            }
+        }
+    };
+    spread(out.chunks_mut(TILE[0] * outs).enumerate(), |(i, out)| tile(i * TILE[0], out));
+    out
+}
+
+fn pool(p: &Pool, shape: Shape, image: &[f64], out_shape: Shape) -> Tensor {
+    let w = &p.window;
+    let floor = if p.relu { 0.0 } else { f64::NEG_INFINITY };
+    // Taps of a window along an axis: those inside the input, and how many are inside it or its padding.
+    let taps = |axis: usize, out: usize, size: usize| {
+        let reads = (0..w.kernel[axis])
+            .filter_map(move |tap| inside(out, tap, [w.stride[axis], 1, w.pad[axis]], size));
+        let end = size + w.pad[axis] + w.pad_end[axis];
+        (reads, w.kernel[axis].min(end - out * w.stride[axis]))
+    };
+    let mut out = Vec::with_capacity(out_shape.len());
+    for y in 0..out_shape.height {
+        for x in 0..out_shape.width {
+            let ((rows, tall), (columns, wide)) = (taps(0, y, shape.height), taps(1, x, shape.width));
+            let pixels: Vec<usize> = rows
+                .flat_map(|row| {
+                    columns.clone().map(move |column| (row * shape.width + column) * shape.channels)
+                })
+                .collect();
+            for c in 0..shape.channels {
+                let values = pixels.iter().map(|&pixel| image[pixel + c]);
+                let pooled = match p.kind {
+                    PoolKind::Max => values.fold(f64::NEG_INFINITY, f64::max),
+                    PoolKind::Average => values.sum::<f64>() / pixels.len() as f64,
+                    PoolKind::AverageWithPadding => values.sum::<f64>() / (tall * wide) as f64,
+                };
+                let bias = p.bias.get(c).map_or(0.0, |&bias| f64::from(bias));
+                out.push((pooled + bias).max(floor));
+            }
+        }
+    }
+    out
+}
