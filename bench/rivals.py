@@ -1,6 +1,7 @@
 """Python runtimes as contestants of `cargo xtask rivals`.
 
-usage: rivals.py RUNTIME THREADS PRECISION     RUNTIME: onnxruntime, openvino, torch, torch-compile
+usage: rivals.py RUNTIME THREADS PRECISION DEVICE     RUNTIME: onnxruntime, openvino, torch, torch-compile
+                                                      DEVICE: cpu, or cuda for torch and torch-compile
 
 Reads requests a line each and answers each with a line, as `bench/tract` does:
 
@@ -16,7 +17,8 @@ import numpy as np
 
 
 class OnnxRuntime:
-    def __init__(self, threads, precision):
+    def __init__(self, threads, precision, device):
+        assert device == "cpu", "on the CPU only"
         import onnxruntime as ort
 
         ort.set_default_logger_severity(3)
@@ -35,7 +37,8 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    def __init__(self, threads, precision):
+    def __init__(self, threads, precision, device):
+        assert device == "cpu", "on the CPU only"
         import openvino as ov
 
         self.ov, self.core, self.version = ov, ov.Core(), ov.__version__.split("-")[0]
@@ -59,15 +62,20 @@ class OpenVino:
 
 class Torch:
     """PyTorch has no reader of ONNX: the graph is rebuilt of its modules. Norms are folded into convolutions, and memory
-    is channels-last, as its documentation advises for inference on a CPU."""
+    is channels-last, as its documentation advises for inference. Times are host to host on either device."""
 
-    def __init__(self, threads, precision, compiled=False):
+    def __init__(self, threads, precision, device, compiled=False):
         import torch
 
         torch.set_num_threads(threads)
         torch.manual_seed(0)
+        torch.zeros(1, device=device)  # Fails here where there is no such device.
+        # Algorithms are tried out, as ours are, and f32 is f32.
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self.device = device
         self.torch, self.compiled, self.version = torch, compiled, torch.__version__.split("+")[0]
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[precision]
 
     def module(self, file):
         import onnx
@@ -146,24 +154,27 @@ class Torch:
         import torch.fx.experimental.optimization
 
         module, shape = self.module(file)
-        self.model = module.to(dtype=self.dtype, memory_format=torch.channels_last)
+        self.model = module.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
         if self.compiled:
             import torch._inductor.config as inductor
 
             inductor.freezing = True
-            self.model = torch.compile(self.model, dynamic=False)
+            # On a GPU one launch for all of a run.
+            mode = "reduce-overhead" if self.device == "cuda" else "default"
+            self.model = torch.compile(self.model, dynamic=False, mode=mode)
         return [batch, *shape]
 
     def run(self):
         torch = self.torch
         with torch.inference_mode():
-            images = torch.from_numpy(self.images).to(dtype=self.dtype, memory_format=torch.channels_last)
-            return self.model(images).float().numpy()
+            images = torch.from_numpy(self.images).to(self.device)
+            images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
+            return self.model(images).float().cpu().numpy()
 
 
 class TorchCompile(Torch):
-    def __init__(self, threads, precision):
-        super().__init__(threads, precision, compiled=True)
+    def __init__(self, threads, precision, device):
+        super().__init__(threads, precision, device, compiled=True)
 
 
 RUNTIMES = {"onnxruntime": OnnxRuntime, "openvino": OpenVino, "torch": Torch, "torch-compile": TorchCompile}
@@ -192,8 +203,8 @@ def answer(runtime, verb, arguments):
 def main():
     # What libraries print is none of the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    name, threads, precision = sys.argv[1:]
-    runtime = RUNTIMES[name](int(threads), precision)
+    name, threads, precision, device = sys.argv[1:]
+    runtime = RUNTIMES[name](int(threads), precision, device)
     for line in sys.stdin:
         verb, *arguments = line.split()
         try:

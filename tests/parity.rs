@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use burn::tensor::{Device, Tensor, TensorData, s};
-use inception_bench::{Isa, Precision, RunOptions, Runner};
+use inception_bench::{DeviceKind, Precision, RunOptions, Runner};
 use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, OutputStride, tensors};
 use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
 use inception_tests::{eager_devices, formula, formula_network};
@@ -178,7 +178,7 @@ parity! {
 
 #[test]
 fn engine_in_bf16() {
-    match Precision::Bf16.missing(Isa::best()) {
+    match Precision::Bf16.missing(DeviceKind::Engine) {
         None => CHECKED.iter().for_each(|name| check_bf16(name)),
         Some(reason) => eprintln!("SKIPPED: bf16 {reason}"),
     }

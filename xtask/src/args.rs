@@ -1,11 +1,10 @@
 //! Flags that several commands have.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
-use clap::{Args, ValueEnum};
-use inception_bench::{DeviceKind, RunOptions, Weights, cores};
+use anyhow::{Context, anyhow, ensure};
+use clap::Args;
+use inception_bench::{DeviceKind, Error, Precision, RunOptions, Weights, cores};
 use inception_nn::{MODELS, ModelSpec};
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
@@ -62,47 +61,41 @@ impl WeightArgs {
     }
 }
 
-/// In which numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    F32,
-    F16,
-    Bf16,
-}
+/// Where Burn keeps which kernel won; it decides this by itself.
+const KEPT: &str = "the fastest are kept in target/environment, for every later start";
 
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-impl Precision {
-    /// The precision, where `device` has it.
-    pub fn on(self, device: DeviceKind) -> anyhow::Result<inception_bench::Precision> {
-        match (self, device) {
-            (Self::F32, _) => Ok(inception_bench::Precision::F32),
-            (Self::Bf16, DeviceKind::Engine) => Ok(inception_bench::Precision::Bf16),
-            (Self::F16, DeviceKind::Engine) => bail!("the engine computes in f32 and bf16, not in f16"),
-            _ => bail!("the {device} device computes in f32 only; leave --precision out"),
+/// What to do about a device that this build or this machine lacks.
+pub fn with_hint(error: Error) -> anyhow::Error {
+    let hint = match &error {
+        Error::NoDevice { device } => {
+            format!(
+                "try `cargo run --release --package xtask --features {device} -- COMMAND --device {device}`"
+            )
         }
-    }
+        Error::NoAdapter { .. } => {
+            "`cargo xtask devices` lists what is there; Debian's mesa-vulkan-drivers is a driver in software"
+                .to_owned()
+        }
+        _ => return error.into(),
+    };
+    anyhow!("{error}; {hint}")
 }
 
 /// Where and how a network runs.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Where to run: engine (compiled for this CPU), flex or ndarray (Burn's CPU backends)
+    /// Where to run: engine (compiled for this CPU), flex or ndarray (Burn's CPU backends), or a GPU by way of wgpu, vulkan
+    /// or cuda, in builds with the feature of that name
     #[arg(long, value_name = "DEVICE", default_value = "engine")]
     pub device: DeviceKind,
+    /// Which GPU, as `cargo xtask devices` counts them [default: the most powerful]
+    #[arg(long, value_name = "N")]
+    adapter: Option<usize>,
     /// Keep the engine to algorithms that add and multiply as the network is written, without Winograd
     #[arg(long)]
     exact: bool,
-    /// Numbers to compute in: f32, or bf16 on the engine, where the CPU has AVX512-BF16
-    #[arg(long, value_enum, value_name = "NUMBERS", default_value = "f32")]
+    /// Numbers to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that has it
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
@@ -126,12 +119,18 @@ impl DeviceArgs {
 
     /// What is asked for with each number of threads.
     pub fn settings(&self) -> anyhow::Result<Vec<RunOptions>> {
-        self.device.open()?;
-        let precision = self.precision.on(self.device)?;
         let threads = self.threads.iter().map(|&threads| threads.into());
         let threads: Vec<usize> = if self.threads.is_empty() { vec![cores()] } else { threads.collect() };
-        let (device, exact) = (self.device, self.exact);
-        let options = |threads| RunOptions { device, threads, exact, precision, cores: None };
-        Ok(threads.into_iter().map(options).collect())
+        let Self { device, adapter, exact, precision, .. } = *self;
+        let options = |threads| RunOptions { device, adapter, threads, exact, precision, cores: None };
+        let settings: Vec<RunOptions> = threads.into_iter().map(options).collect();
+        ensure!(!device.is_gpu() || settings.len() == 1, "a GPU is not asked for with several --threads");
+        for options in &settings {
+            options.open().map_err(with_hint)?;
+        }
+        if let Some(gpu) = device.adapter(adapter)? {
+            eprintln!("{gpu}: the first run of each network and batch tries kernels out; {KEPT}");
+        }
+        Ok(settings)
     }
 }

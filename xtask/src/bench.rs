@@ -105,7 +105,10 @@ impl Bench {
                 peak_gflops: peak_gflops(options.threads, options.precision),
                 memory: self.memory.map(|mb| mb * 1_000_000).or_else(free_memory),
                 effort: Effort { budget: Duration::from_secs_f64(self.seconds), ..Effort::default() },
-                regime: regime.clone(),
+                regime: Regime {
+                    gpu: options.device.adapter(options.adapter)?.map(|gpu| gpu.to_string()),
+                    ..regime.clone()
+                },
             };
             eprintln!(
                 "{}, {}, {} threads, peak {:.0} GFLOP/s measured, random weights; {}",
@@ -251,7 +254,7 @@ impl Job {
         done: &(impl Fn(BenchRow) + Sync),
     ) -> anyhow::Result<()> {
         reset_peak_memory();
-        let network = spec.config().with_seed(self.seed).init(&options.device.open()?)?;
+        let network = spec.config().with_seed(self.seed).init(&options.open()?)?;
         // The engine brings threads of its own to the one that calls it; the eager devices use the pool they are run in.
         let threads = if options.device == DeviceKind::Engine { 1 } else { options.threads };
         let cores = options.cores.clone();
@@ -326,7 +329,9 @@ impl Table<'_> {
         })?;
         line("  on the device alone", &|row| Some(format!("{:.2}", row.device_ms?)))?;
         line("  GFLOP/s, of peak", &|row| {
-            Some(format!("{:.0}, {:.0} %", row.gflops, row.share_of_peak * 100.0))
+            // The peak is the CPU's.
+            let share = row.regime.gpu.is_none().then(|| format!(", {:.0} %", row.share_of_peak * 100.0));
+            Some(format!("{:.0}{}", row.gflops, share.unwrap_or_default()))
         })?;
         line("  of ideal scaling", &|row| Some(format!("{:.0} %", row.share_of_ideal? * 100.0)))?;
         line(&format!("  reference ({REFERENCE_GPU})"), &|row| {

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use burn::tensor::Device;
 use clap::Args;
+use inception_bench::Precision;
 use inception_nn::ModelSpec;
 use inception_weights::{Checkpoint, Dtype, Metadata};
-
-use crate::args::Precision;
 
 #[derive(Args)]
 pub struct Convert {
@@ -26,7 +25,7 @@ pub struct Convert {
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// Numbers to write; only .safetensors can hold f16 and bf16
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// Print JSON
     #[arg(long)]

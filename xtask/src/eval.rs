@@ -297,8 +297,8 @@ impl Run {
                     run_options.device,
                     if run_options.exact { ", exact" } else { "" },
                     match run_options.precision {
-                        Precision::F32 => "",
-                        Precision::Bf16 => ", bf16",
+                        Precision::F32 => String::new(),
+                        half => format!(", {half}"),
                     }
                 ),
                 preprocessing,

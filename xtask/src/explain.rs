@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use clap::Args;
 use inception_bench::{
-    Alternative, Choice, Compiled, DeviceKind, LayerError, LayerTime, Row, RunOptions, Runner, Sample,
+    Alternative, Choice, Compiled, LayerError, LayerTime, Precision, Row, RunOptions, Runner, Sample,
     Scaling, Wait, accuracy, choices, cores, noise, peak_gflops,
 };
 use inception_nn::{ModelSpec, Network};
 use serde::Serialize;
 
-use crate::args::{ModelArgs, Precision, batch};
+use crate::args::{ModelArgs, batch};
 
 #[derive(Args)]
 pub struct Explain {
@@ -23,7 +23,7 @@ pub struct Explain {
     #[arg(long)]
     exact: bool,
     /// Precision to compute in: f32, or bf16 where the CPU has AVX512-BF16
-    #[arg(long, value_enum, value_name = "NUMBERS", default_value = "f32")]
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// Time every layer by each algorithm that can compute it, beside what the cost model expects; fails where the plan's
     /// pick is slower than another beyond the noise
@@ -73,10 +73,10 @@ impl Explain {
         let mut nodes = Vec::new();
         let (mut timed, mut lagging) = (Vec::new(), 0);
         for spec in &self.models.models {
-            let network = spec.config().init(&DeviceKind::Engine.open()?)?;
-            let precision = self.precision.on(DeviceKind::Engine)?;
-            let mut options = RunOptions { exact: self.exact, precision, ..RunOptions::default() };
-            options.threads = self.threads.map_or_else(cores, usize::from);
+            let (exact, precision) = (self.exact, self.precision);
+            let threads = self.threads.map_or_else(cores, usize::from);
+            let mut options = RunOptions { exact, precision, threads, ..RunOptions::default() };
+            let network = spec.config().init(&options.open()?)?;
             if self.errors {
                 self.print_errors(&mut out, spec, network, &options)?;
                 continue;

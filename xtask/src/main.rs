@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod check;
 mod convert;
+mod devices;
 mod eval;
 mod explain;
 mod inspect;
@@ -40,6 +41,8 @@ enum Command {
     Serve(serve::Serve),
     /// Measure accuracy on labelled pictures, whole or in parts
     Eval(eval::Eval),
+    /// List the devices of this build and of this machine, with what each GPU can do
+    Devices(devices::Devices),
     /// List the models with their exact parameters and multiply-adds beside the published figures
     Models(models::Models),
     /// Show what the engine makes of a network: for each node its kernel, or what became of it
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Rivals(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Devices(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Convert(command) => command.run(),

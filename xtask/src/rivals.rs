@@ -12,20 +12,22 @@ use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
 use clap::Args;
 use inception_bench::{
-    ColdStart, Comparison, Contestant, Costs, Regime, comparison_markdown, cores, costs_markdown, noise,
+    ColdStart, Comparison, Contestant, Costs, DeviceKind, Precision, Regime, comparison_markdown, cores,
+    costs_markdown, noise,
 };
 use inception_nn::ModelSpec;
 use inception_weights::{Metadata, save, save_onnx};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{Precision, batch, model, table_models};
+use crate::args::{batch, model, table_models, with_hint};
 use crate::serve::{read_floats, write_floats};
 
 /// Largest difference of logits from ours, over the largest logit: in single precision what the project promises
-/// everywhere, in half precision a few roundings to eight bits.
-const fn tolerance(precision: Precision) -> f32 {
+/// there, in half precision a few roundings to eight bits.
+const fn tolerance(precision: Precision, device: DeviceKind) -> f32 {
     match precision {
+        Precision::F32 if device.is_gpu() => 1e-3,
         Precision::F32 => 1e-4,
         Precision::F16 | Precision::Bf16 => 2e-2,
     }
@@ -66,8 +68,11 @@ pub struct Rivals {
     /// CPU threads of each contestant [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Where we run: the engine, or a GPU as `bench --device` has it, which PyTorch then uses, too
+    #[arg(long, value_name = "DEVICE", default_value = "engine")]
+    device: DeviceKind,
     /// Numbers to compute in: a hint to OpenVINO, a type of PyTorch; ONNX Runtime and tract stay in f32
-    #[arg(long, value_enum, default_value = "f32")]
+    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// Whom to measure against; several with commas between
     #[arg(long = "rival", value_name = "RUNTIME", value_delimiter = ',', value_parser = runtime)]
@@ -121,8 +126,13 @@ impl Rivals {
             return Ok(());
         }
         let threads = self.threads.map_or_else(cores, usize::from);
-        let regime = Regime::here();
-        let folder = self.out.clone().unwrap_or_else(|| default_folder(&regime, threads));
+        let on_gpu = |name: &&String| !self.device.is_gpu() || name.starts_with("torch");
+        if let Some(name) = self.rivals.iter().find(|name| !on_gpu(name)) {
+            bail!("{name} runs on the CPU here; beside a GPU: --rival torch,torch-compile");
+        }
+        let gpu = self.device.adapter(None).map_err(with_hint)?.map(|gpu| gpu.to_string());
+        let regime = Regime { gpu, ..Regime::here() };
+        let folder = self.out.clone().unwrap_or_else(|| default_folder(&regime, self.device, threads));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         if self.costs {
             return self.measure_costs(&folder.join("costs.json"), threads, &regime);
@@ -154,7 +164,7 @@ impl Rivals {
             let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
             save_onnx(&network, spec, &Metadata::of(spec), &onnx)?;
             drop(network);
-            let mut contest = Contest::start(spec, threads, self.precision, &programs)?;
+            let mut contest = Contest::start(spec, threads, self.device, self.precision, &programs)?;
             for batch in batches {
                 let measured = contest.measure(&onnx, batch, self.rounds, self.seconds, &regime);
                 let cell = match measured.with_context(|| format!("{} at batch {batch}", spec.name)) {
@@ -163,7 +173,7 @@ impl Rivals {
                         // What is measured stays, and the others get their turn.
                         eprintln!("error: {error:#}");
                         failures += 1;
-                        contest = Contest::start(spec, threads, self.precision, &programs)?;
+                        contest = Contest::start(spec, threads, self.device, self.precision, &programs)?;
                         continue;
                     }
                 };
@@ -199,7 +209,7 @@ impl Rivals {
             drop(network);
             let (input, output) = (scratch.join("input"), scratch.join("logits"));
             write_floats(&input, &noise(3 * spec.input_size.pow(2)))?;
-            let mut commands = Contest::commands(spec, threads, Precision::F32, &programs)?;
+            let mut commands = Contest::commands(spec, threads, self.device, Precision::F32, &programs)?;
             let mut runtimes: Vec<ColdStart> = Vec::new();
             let mut ours = Vec::new();
             for round in 0..self.rounds {
@@ -220,7 +230,7 @@ impl Rivals {
                     ours = if i == 0 { logits.clone() } else { ours };
                     let off = difference(&ours, &logits);
                     ensure!(
-                        off <= tolerance(Precision::F32),
+                        off <= tolerance(Precision::F32, self.device),
                         "{name}'s logits are off by {off:.1e} of the largest"
                     );
                     if round == 0 {
@@ -360,6 +370,7 @@ impl Drop for Process {
 struct Contest {
     spec: &'static ModelSpec,
     threads: usize,
+    device: DeviceKind,
     precision: Precision,
     processes: Vec<Process>,
 }
@@ -368,30 +379,34 @@ impl Contest {
     fn start(
         spec: &'static ModelSpec,
         threads: usize,
+        device: DeviceKind,
         precision: Precision,
         programs: &[(String, Vec<PathBuf>)],
     ) -> anyhow::Result<Self> {
-        let mut commands = Self::commands(spec, threads, precision, programs)?;
+        let mut commands = Self::commands(spec, threads, device, precision, programs)?;
         let processes = commands.iter_mut().map(|(name, command)| Process::start(name, command));
-        Ok(Self { spec, threads, precision, processes: processes.collect::<anyhow::Result<_>>()? })
+        let processes = processes.collect::<anyhow::Result<_>>()?;
+        Ok(Self { spec, threads, device, precision, processes })
     }
 
     /// Each contestant's name and how to start it.
     fn commands(
         spec: &'static ModelSpec,
         threads: usize,
+        device: DeviceKind,
         precision: Precision,
         programs: &[(String, Vec<PathBuf>)],
     ) -> anyhow::Result<Vec<(String, Command)>> {
         let (count, numbers) = (threads.to_string(), precision.to_string());
         let mut ours = Command::new(std::env::current_exe().context("finding ourselves")?);
         ours.args(["serve", "--model", spec.name, "--threads", &count, "--precision", &numbers]);
-        let mut commands = vec![("engine".to_owned(), ours)];
+        ours.args(["--device", device.name()]);
+        let mut commands = vec![(device.name().to_owned(), ours)];
         for (name, command) in programs {
             let mut program = Command::new(&command[0]);
             program.args(&command[1..]).arg(&count);
             if command.len() > 1 {
-                program.arg(&numbers);
+                program.arg(&numbers).arg(if device.is_gpu() { "cuda" } else { "cpu" });
             }
             commands.push((name.clone(), program));
         }
@@ -421,7 +436,7 @@ impl Contest {
                 ours = logits.clone();
             }
             let logits_differ = difference(&ours, &logits);
-            let allowed = tolerance(self.precision);
+            let allowed = tolerance(self.precision, self.device);
             ensure!(
                 logits_differ <= allowed,
                 "{}'s logits are off by {logits_differ:.1e} of the largest; allowed are {allowed:.0e}",
@@ -437,7 +452,7 @@ impl Contest {
                 rounds_ms: Vec::new(),
             });
         }
-        check_images_matter(&ours, batch, tolerance(self.precision))?;
+        check_images_matter(&ours, batch, tolerance(self.precision, self.device))?;
         let count = self.processes.len();
         for round in 0..usize::from(rounds) {
             progress(&format!("{} at batch {batch}: round {} of {rounds}", self.spec.name, round + 1));
@@ -532,10 +547,11 @@ fn write_cells(file: &Path, cells: &[impl Serialize]) -> anyhow::Result<()> {
     written.and_then(|()| fs::rename(&part, file)).with_context(|| format!("writing {}", file.display()))
 }
 
-/// `bench/runs/DATE-CPU-THREADSt`.
-fn default_folder(regime: &Regime, threads: usize) -> PathBuf {
+/// `bench/runs/DATE-CPU-THREADSt`, or `bench/runs/DATE-CPU-DEVICE` for a GPU.
+fn default_folder(regime: &Regime, device: DeviceKind, threads: usize) -> PathBuf {
     let words = regime.cpu.to_lowercase();
     let words: Vec<_> = words.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
     let date = time::OffsetDateTime::now_utc().date();
-    Path::new("bench/runs").join(format!("{date}-{}-{threads}t", words.join("-")))
+    let last = if device.is_gpu() { device.to_string() } else { format!("{threads}t") };
+    Path::new("bench/runs").join(format!("{date}-{}-{last}", words.join("-")))
 }

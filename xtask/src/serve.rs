@@ -52,7 +52,7 @@ impl Serve {
         if let ["load", file, batch] = words[..] {
             let batch = batch.parse().context("the batch")?;
             let checkpoint = Checkpoint::open(file)?;
-            let network = load(self.model, &checkpoint, &options.device.open()?)?.network;
+            let network = load(self.model, &checkpoint, &options.open()?)?.network;
             let runner = Runner::new(network, [self.model.input_size; 2], options)?;
             let images = vec![0.0; batch * runner.image_len()];
             *loaded = Some(Loaded { runner, batch, images });

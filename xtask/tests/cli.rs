@@ -230,6 +230,7 @@ fn bad_arguments() {
     assert!(errors.contains("engine, flex, ndarray"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "cuda"]);
     assert!(errors.contains("this build has no `cuda` device"), "{errors}");
+    assert!(errors.contains("--features cuda"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
     assert!(errors.contains("f32 and bf16"), "{errors}");
     let bf16_on_flex = ["--random-weights", "--precision", "bf16", "--device", "flex"];

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 
-use crate::Error;
+use crate::{Adapter, Error, gpu};
 
 /// Where a network runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,23 +46,54 @@ impl DeviceKind {
         matches!(self, Self::Wgpu | Self::Vulkan | Self::Cuda)
     }
 
+    /// Whether this build has it: the GPUs are features of their names.
+    pub const fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Engine | Self::Flex | Self::Ndarray => true,
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+
     pub(crate) fn compiled_in() -> Vec<&'static str> {
-        let devices = Self::ALL.into_iter().filter(|kind| kind.open().is_ok());
-        devices.map(Self::name).collect()
+        Self::ALL.into_iter().filter(|kind| kind.is_compiled_in()).map(Self::name).collect()
     }
 
     /// The Burn device on which the network is built; the engine takes it from flex.
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if it was not compiled in.
+    /// [`Error::NoDevice`] if it was not compiled in, [`Error::NoAdapter`] and [`Error::Device`] for a GPU that is not there
+    /// or does not start.
     pub fn open(self) -> Result<Device, Error> {
+        self.open_adapter(None)
+    }
+
+    /// The GPU that computes when `adapter` is asked for; `None` for a CPU's device.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn adapter(self, adapter: Option<usize>) -> Result<Option<Adapter>, Error> {
+        self.is_gpu().then(|| gpu::choose(self, adapter)).transpose()
+    }
+
+    /// As [`open`](Self::open), the GPU that [`adapters`](crate::adapters) has at the index `adapter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`Error::NoAdapter`] for a CPU's device, which has none.
+    pub fn open_adapter(self, adapter: Option<usize>) -> Result<Device, Error> {
+        if adapter.is_some() && !self.is_gpu() {
+            return Err(Error::NoAdapter { device: self, adapter, found: 0 });
+        }
         match self {
             Self::Engine | Self::Flex => Ok(Device::flex()),
             // Deprecated upstream in favour of flex, and kept because the project's owner names it.
             #[allow(deprecated)]
             Self::Ndarray => Ok(Device::ndarray()),
-            Self::Wgpu | Self::Vulkan | Self::Cuda => Err(Error::NoDevice { device: self }),
+            Self::Wgpu | Self::Vulkan | Self::Cuda => gpu::open(self, adapter),
         }
     }
 }

@@ -1,14 +1,37 @@
-use crate::device::DeviceKind;
+use crate::{DeviceKind, Precision};
 
 /// What can go wrong between a picture and its class.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The device was not compiled in.
-    #[error("this build has no `{device}` device; it has {}", DeviceKind::compiled_in().join(", "))]
+    #[error("this build has no `{device}` device, a feature of that name; it has {}", DeviceKind::compiled_in().join(", "))]
     NoDevice {
         /// The device asked for.
         device: DeviceKind,
+    },
+    /// The machine has no such GPU, or no driver for it.
+    #[error("the {device} device has {found} adapters{}", adapter.map_or_else(
+        || ": no GPU, or no driver for it, was found".to_owned(),
+        |index| format!(", counted from 0: there is no adapter {index}"),
+    ))]
+    NoAdapter {
+        /// The device asked for.
+        device: DeviceKind,
+        /// The adapter asked for.
+        adapter: Option<usize>,
+        /// How many there are.
+        found: usize,
+    },
+    /// The device does not compute in these numbers.
+    #[error("{precision} on the {device} device {reason}")]
+    Precision {
+        /// The device.
+        device: DeviceKind,
+        /// What was asked for.
+        precision: Precision,
+        /// What stands against it.
+        reason: &'static str,
     },
     /// The weights do not load.
     #[error(transparent)]

@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use inception_data::{Dataset, LoaderOptions, Preprocessing, load};
+use inception_data::{Batch, Dataset, LoaderOptions, Preprocessing, load};
 use serde::{Deserialize, Serialize};
 
-use crate::Runner;
 use crate::eval_error::EvalError;
 use crate::eval_state::{Record, StateFile, fnv};
+use crate::{Pending, Runner};
 
 /// Everything that an evaluation's figures depend on. Parts with different settings are never put together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -352,19 +352,17 @@ pub fn evaluate(
         LoaderOptions { batch: settings.batch, workers: options.workers, prefetch: options.prefetch };
     let todo: Vec<usize> = of_shard.into_iter().filter(|batch| !finished.contains(batch)).collect();
     let mut last = Instant::now();
-    load(dataset, &settings.preprocessing, &loader, todo, |batch, reuse| -> Result<(), EvalError> {
+    let mut finish = |batch: Batch, pending: Option<Pending>| -> Result<(), EvalError> {
         let count = batch.items.len();
         let mut record = Record { batch: batch.number, ..Record::default() };
-        // A batch without a single picture needs no network.
         let expected = count * settings.classes;
-        let logits = match batch.skipped.len() < count {
-            true => runner.run(&batch.input, count)?,
-            false => vec![0.0; expected],
+        let logits = match pending {
+            Some(pending) => runner.finish(pending)?,
+            None => vec![0.0; expected],
         };
         if logits.len() != expected {
             return Err(EvalError::Scores { expected, found: logits.len() });
         }
-        reuse(batch.input);
         let mut reasons: BTreeMap<usize, String> =
             batch.skipped.iter().map(|(index, error)| (*index, reason(error))).collect();
         for (index, logits) in batch.items.zip(logits.chunks_exact(settings.classes)) {
@@ -388,7 +386,27 @@ pub fn evaluate(
         done += count as u64;
         progress(Progress { tally: &tally, done_now, done, total });
         too_many(&tally)
+    };
+    // A GPU computes a batch while the one before it is counted and the one after it is decoded.
+    let mut under_way = None;
+    load(dataset, &settings.preprocessing, &loader, todo, |mut batch, reuse| -> Result<(), EvalError> {
+        let count = batch.items.len();
+        // A batch without a single picture needs no network.
+        let started = (batch.skipped.len() < count).then(|| runner.start(&batch.input, count)).transpose();
+        if let Some((batch, pending)) = under_way.take() {
+            finish(batch, pending)?;
+        }
+        let pending = started?;
+        reuse(std::mem::take(&mut batch.input));
+        if pending.as_ref().is_some_and(|pending| !pending.is_done()) {
+            under_way = Some((batch, pending));
+            return Ok(());
+        }
+        finish(batch, pending)
     })?;
+    if let Some((batch, pending)) = under_way {
+        finish(batch, pending)?;
+    }
     Ok(Evaluation { settings: settings.clone(), shards: vec![options.shard], tally, seconds })
 }
 

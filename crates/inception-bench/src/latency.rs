@@ -59,7 +59,8 @@ pub struct LatencyRow {
     /// 10^9 operations a second at the median; a multiply-add is two, counted as the network is written, so that
     /// an algorithm with fewer multiplications can pass the machine's peak.
     pub gflops: f64,
-    /// `gflops` over what multiply-adds in registers reach on as many threads, measured in the same process.
+    /// `gflops` over what multiply-adds in registers reach on as many of the CPU's threads, measured in the same process; it
+    /// says nothing of a GPU.
     pub share_of_peak: f64,
     /// How much faster than on the fewest threads of the same run, over how many times as many threads.
     #[serde(default)]

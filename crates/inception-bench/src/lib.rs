@@ -20,9 +20,11 @@ mod eval;
 mod eval_error;
 mod eval_report;
 mod eval_state;
+mod gpu;
 mod latency;
 mod machine;
 mod measure;
+mod precision;
 mod predict;
 mod report;
 mod run;
@@ -39,8 +41,9 @@ pub use eval::{
 pub use eval_error::{EvalError, MergeProblem, StateProblem};
 pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use eval_state::StateFile;
+pub use gpu::{Adapter, adapters};
 pub use inception_engine::{
-    Accuracy, Alternative, Choice, Compiled, Isa, LayerError, LayerTime, Precision, Row, Scaling, Wait, noise,
+    Accuracy, Alternative, Choice, Compiled, Isa, LayerError, LayerTime, Row, Scaling, Wait, noise,
 };
 pub use latency::{
     BenchRow, Cell, Circumstances, LatencyRow, REFERENCE_GPU, Subject, compare_threads, latencies, latency,
@@ -48,7 +51,8 @@ pub use latency::{
 };
 pub use machine::{Cores, Regime, cores, free_memory, peak_gflops, peak_memory_mb, reset_peak_memory};
 pub use measure::{BETWEEN_PROCESSES, Change, Clock, Effort, MIN_RUNS, Sample, Spread, SystemClock, measure};
+pub use precision::{Precision, UnknownPrecision};
 pub use predict::{Guess, Prediction, Predictor, Weights, preprocessing};
 pub use report::report_html;
-pub use run::{RunOptions, Runner, accuracy, choices};
+pub use run::{Pending, RunOptions, Runner, accuracy, choices};
 pub use table::{ModelRow, model_rows, models_markdown};

@@ -7,8 +7,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
-use inception_engine::{Isa, Precision};
+use inception_engine::Isa;
 use serde::{Deserialize, Serialize};
+
+use crate::{DeviceKind, Precision};
 
 /// The circumstances of a timing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,9 @@ pub struct Regime {
     pub cores: usize,
     /// The widest vector instructions of the family that the kernels use.
     pub instruction_set: String,
+    /// The GPU, where one computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// Whether each thread was kept on a core of its own.
     #[serde(default)]
     pub pinned: bool,
@@ -40,6 +45,7 @@ impl Regime {
             cpu: cpu.unwrap_or(std::env::consts::ARCH).to_owned(),
             cores: cores(),
             instruction_set: Isa::best().name().to_owned(),
+            gpu: None,
             pinned: false,
             governor: governor.ok().map(|governor| governor.trim().to_owned()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,6 +60,9 @@ impl fmt::Display for Regime {
         let governor = self.governor.as_deref().unwrap_or("unknown");
         let commit = self.commit.as_deref().unwrap_or("unknown");
         let pinned = if self.pinned { "threads pinned" } else { "threads not pinned" };
+        if let Some(gpu) = &self.gpu {
+            write!(f, "{gpu}; ")?;
+        }
         write!(f, "{cpu}, {cores} cores, {instruction_set}, {pinned}, governor {governor}; ")?;
         write!(f, "inception {version}, commit {commit}")
     }
@@ -168,7 +177,7 @@ fn multiply_adds_bf16() -> f64 {
 fn multiply_adds(precision: Precision) -> f64 {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
-    if precision == Precision::Bf16 && precision.missing(Isa::best()).is_none() {
+    if precision == Precision::Bf16 && precision.missing(DeviceKind::Engine).is_none() {
         // SAFETY: the CPU has the features, as just asked.
         return unsafe { multiply_adds_bf16() };
     } else if is_x86_feature_detected!("avx512f") {

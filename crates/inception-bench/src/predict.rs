@@ -87,7 +87,7 @@ impl Predictor {
         options: &RunOptions,
         change: impl FnOnce(&Preprocessing) -> Preprocessing,
     ) -> Result<Self, Error> {
-        let device = options.device.open()?;
+        let device = options.open()?;
         let mut warnings = Vec::new();
         let (network, num_classes, metadata) = match weights {
             Weights::Random { seed } => {

@@ -1,21 +1,24 @@
 //! A network on a device, eager or compiled: floats in, logits out.
 
-use burn::tensor::{Device, Tensor, TensorData};
-use inception_engine::{Accuracy, Choice, Compiled, Options, Precision, Threads};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use inception_engine::{Accuracy, Choice, Compiled, Options, Threads};
 use inception_nn::Network;
 
-use crate::{Cores, DeviceKind, Error, Subject};
+use crate::{Cores, DeviceKind, Error, Precision, Subject, gpu};
 
 /// Where and how a network runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
     /// The device.
     pub device: DeviceKind,
+    /// Which of a machine's GPUs, an index of [`adapters`](crate::adapters); `None` is its most powerful one.
+    pub adapter: Option<usize>,
     /// The engine's threads; 0 is one for each core. The eager CPU devices use rayon's global pool.
     pub threads: usize,
     /// Keep the engine to algorithms that add and multiply as the network is written: no Winograd.
     pub exact: bool,
-    /// What the engine computes in; the eager devices compute in `f32`.
+    /// What weights and activations are.
     pub precision: Precision,
     /// Pin the engine's threads to these, one each; the thread that runs the network pins itself.
     pub cores: Option<Cores>,
@@ -24,17 +27,37 @@ pub struct RunOptions {
 impl Default for RunOptions {
     /// The engine on all cores.
     fn default() -> Self {
-        Self { device: DeviceKind::Engine, threads: 0, exact: false, precision: Precision::F32, cores: None }
+        let (device, precision) = (DeviceKind::Engine, Precision::F32);
+        Self { device, adapter: None, threads: 0, exact: false, precision, cores: None }
     }
 }
 
 impl RunOptions {
+    /// The Burn device, which computes in [`precision`](Self::precision).
+    ///
+    /// # Errors
+    ///
+    /// As [`DeviceKind::open_adapter`]; [`Error::Precision`].
+    pub fn open(&self) -> Result<Device, Error> {
+        let Self { device: kind, precision, .. } = *self;
+        let refuse = |reason| Error::Precision { device: kind, precision, reason };
+        if let Some(reason) = precision.missing(kind) {
+            return Err(refuse(reason));
+        }
+        let device = kind.open_adapter(self.adapter)?;
+        if precision == Precision::F16 && !gpu::caught(kind, || Ok(device.supports_dtype(DType::F16)))? {
+            return Err(refuse("is missing: the adapter has no half-precision arithmetic (shader-f16)"));
+        }
+        Ok(device)
+    }
+
     /// The engine's share of them.
-    fn engine(&self) -> Options {
-        let Self { threads, exact, precision, .. } = *self;
+    fn engine(&self) -> Result<Options, Error> {
+        let Self { threads, exact, .. } = *self;
+        let precision = self.precision.on_engine()?;
         let pin = self.cores.clone().map(|cores| move |thread| _ = cores.pin(thread));
         let pool = pin.map(|pin| Threads::starting(threads, pin));
-        Options { threads, pool, exact, precision, ..Options::default() }
+        Ok(Options { threads, pool, exact, precision, ..Options::default() })
     }
 }
 
@@ -51,7 +74,35 @@ pub fn choices(
     repeats: usize,
 ) -> Result<Vec<Choice>, Error> {
     let graph = inception_engine::capture(network, |net, x| net.forward(x), [3, height, width])?;
-    Ok(inception_engine::choices(&graph, &options.engine(), repeats)?)
+    Ok(inception_engine::choices(&graph, &options.engine()?, repeats)?)
+}
+
+/// A network on a device of Burn's, in its form for inference.
+#[derive(Debug)]
+struct Eager {
+    network: Network,
+    device: Device,
+    precision: Precision,
+}
+
+impl Eager {
+    /// `f32` images to `f32` logits, both on the device; nothing waits for it in between.
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        match self.precision {
+            Precision::F32 => self.network.forward(images),
+            Precision::F16 => self.network.forward(images.cast(FloatDType::F16)).cast(FloatDType::F32),
+            Precision::Bf16 => self.network.forward(images.cast(FloatDType::BF16)).cast(FloatDType::F32),
+        }
+    }
+}
+
+/// Gives each weight another type, once.
+struct Cast(FloatDType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
+    }
 }
 
 /// Holds every layer of `network` on one image, `[3][height][width]`, against an evaluation in `f64`.
@@ -66,13 +117,30 @@ pub fn accuracy(
     image: &[f32],
 ) -> Result<Accuracy, Error> {
     let graph = inception_engine::capture(network, |net, x| net.forward(x), [3, height, width])?;
-    Ok(inception_engine::accuracy(&graph, &options.engine(), image)?)
+    Ok(inception_engine::accuracy(&graph, &options.engine()?, image)?)
 }
 
 #[derive(Debug)]
 enum Backend {
-    Eager(Box<(Network, Device)>),
+    Eager(Box<Eager>),
     Compiled(Box<Compiled>),
+}
+
+/// Logits that [`Runner::start`] has begun to compute.
+#[derive(Debug)]
+pub struct Pending(Logits);
+
+impl Pending {
+    /// Whether the logits are there already, as they are on every device but a GPU.
+    pub fn is_done(&self) -> bool {
+        matches!(self.0, Logits::Done(_))
+    }
+}
+
+#[derive(Debug)]
+enum Logits {
+    Done(Vec<f32>),
+    OnDevice(Box<Tensor<2>>),
 }
 
 /// A network for images of one size, on a device.
@@ -102,10 +170,22 @@ impl Runner {
                 let graph = inception_engine::capture(&network, |net, x| net.forward(x), image)?;
                 // Before the weights are packed, so that there are never more than two copies of them.
                 drop(network);
-                let compiled = Compiled::from_graph(graph, &options.engine())?;
+                let compiled = Compiled::from_graph(graph, &options.engine()?)?;
                 Backend::Compiled(Box::new(compiled))
             }
-            _ => Backend::Eager(Box::new((network, kind.open()?))),
+            _ => {
+                let device = options.open()?;
+                let ready = || {
+                    let network = network.folded();
+                    Ok(match options.precision {
+                        Precision::F32 => network,
+                        Precision::F16 => network.map(&mut Cast(FloatDType::F16)),
+                        Precision::Bf16 => network.map(&mut Cast(FloatDType::BF16)),
+                    })
+                };
+                let network = gpu::caught(kind, ready)?;
+                Backend::Eager(Box::new(Eager { network, device, precision: options.precision }))
+            }
         };
         Ok(Self { backend, kind, input, macs, peak_activations })
     }
@@ -129,7 +209,7 @@ impl Runner {
     }
 
     fn failed(&self, reason: impl ToString) -> Error {
-        Error::Device { device: self.kind, reason: reason.to_string() }
+        Error::Device { device: self.kind, reason: gpu::cause(&reason.to_string()) }
     }
 
     /// Images as a tensor of the device.
@@ -142,12 +222,11 @@ impl Runner {
     /// the engine.
     fn resident(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let Backend::Eager(eager) = &self.backend else { return None };
-        let (network, device) = &**eager;
-        let images = self.upload(images, batch, device);
+        let images = self.upload(images, batch, &eager.device);
         Some(move || {
             // The device may be lazy; what is not kept could be left out.
-            let logits = network.forward(images.clone());
-            device.sync().map_err(|e| self.failed(e))?;
+            let logits = eager.forward(images.clone());
+            eager.device.sync().map_err(|e| self.failed(e))?;
             drop(std::hint::black_box(logits));
             Ok(())
         })
@@ -159,18 +238,52 @@ impl Runner {
     ///
     /// [`Error::Device`] where the device fails, [`Error::Engine`] where `images` is not `batch` images.
     pub fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
+        self.finish(self.start(images, batch)?)
+    }
+
+    /// The first half of [`run`](Self::run): uploads the images and has a GPU begin, which computes while the caller goes on,
+    /// with the next images for example. Other devices have computed when it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn start(&self, images: &[f32], batch: usize) -> Result<Pending, Error> {
         match &self.backend {
-            Backend::Compiled(compiled) => Ok(compiled.run(images, batch)?),
-            Backend::Eager(eager) => {
-                let (network, device) = &**eager;
+            Backend::Compiled(compiled) => Ok(Pending(Logits::Done(compiled.run(images, batch)?))),
+            Backend::Eager(eager) => self.caught(|| {
                 if images.len() != batch * self.image_len() {
                     return Err(self.failed(format!("{} floats are not {batch} images", images.len())));
                 }
-                let logits = network.forward(self.upload(images, batch, device));
+                let logits = eager.forward(self.upload(images, batch, &eager.device));
+                // Operations wait to be fused with what might follow; nothing does.
+                eager.device.flush().map_err(|e| self.failed(e))?;
+                let pending = Pending(Logits::OnDevice(Box::new(logits)));
+                match self.kind.is_gpu() {
+                    true => Ok(pending),
+                    false => Ok(Pending(Logits::Done(self.finish(pending)?))),
+                }
+            }),
+        }
+    }
+
+    /// The second half of [`run`](Self::run): waits for the logits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] where the device fails.
+    pub fn finish(&self, pending: Pending) -> Result<Vec<f32>, Error> {
+        match pending.0 {
+            Logits::Done(logits) => Ok(logits),
+            Logits::OnDevice(logits) => self.caught(|| {
                 let data = logits.try_into_data().map_err(|e| self.failed(e))?;
                 data.try_into_vec::<f32>().map_err(|e| self.failed(e))
-            }
+            }),
         }
+    }
+
+    /// Runs something of the device. Burn's operations panic where a GPU is lost or out of memory; on a CPU, a panic is a bug.
+    fn caught<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if self.kind.is_gpu() { gpu::caught(self.kind, run) } else { run() }
     }
 }
 
@@ -210,8 +323,8 @@ impl Subject for Runner {
         images: &[f32],
         batch: usize,
     ) -> Option<Box<dyn FnMut() -> Result<(), Error> + 'a>> {
-        let run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
-        Some(Box::new(run))
+        let mut run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
+        Some(Box::new(move || self.caught(&mut run)))
     }
 }
 

@@ -278,6 +278,10 @@ impl Inception {
         outline_stages(&self.stages, input, outline)
     }
 
+    pub(crate) fn fold(&mut self) {
+        self.stages.iter_mut().for_each(Stage::fold);
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
     }

@@ -1,12 +1,12 @@
 //! The layers that more than one family uses.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{
     AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig,
 };
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 
 use crate::cost::{Cost, Trace, rounded_up, window_output};
 use crate::outline::{Outline, OutlineOp};
@@ -75,7 +75,7 @@ impl ConvRow {
 }
 
 /// A convolution without bias, the batch norm that follows it in every network but GoogLeNet, and a
-/// ReLU where the network has one there.
+/// ReLU where the network has one there. Folded, a convolution with a bias and no norm.
 #[derive(Module, Debug)]
 pub struct ConvNorm {
     conv: Conv2d,
@@ -120,6 +120,35 @@ impl ConvNorm {
             true => relu(x),
             false => x,
         }
+    }
+}
+
+impl ConvNorm {
+    /// Takes the norm's scale and shift into the convolution's weights and a bias: in f64, rounded once. (The engine does the
+    /// same to graphs of any module, in `passes/fold_affine.rs`, knowing neither this type nor Burn's parameters.)
+    pub(crate) fn fold(&mut self) {
+        let Some(norm) = self.norm.take() else { return };
+        let values = |data: TensorData| data.convert::<f64>().try_into_vec::<f64>().expect("just converted");
+        let [gamma, beta] = [&norm.gamma, &norm.beta].map(|param| values(param.val().into_data()));
+        let [mean, variance] =
+            [&norm.running_mean, &norm.running_var].map(|state| values(state.value_sync().into_data()));
+        let scale: Vec<f64> =
+            gamma.iter().zip(&variance).map(|(gamma, v)| gamma / (v + norm.epsilon).sqrt()).collect();
+        let shift =
+            beta.iter().zip(&mean).zip(&scale).map(|((beta, mean), scale)| (beta - mean * scale) as f32);
+
+        let weight = self.conv.weight.val();
+        let (device, shape) = (weight.device(), weight.dims());
+        let mut weights = values(weight.into_data());
+        let filter: usize = shape[1..].iter().product();
+        for (filter, scale) in weights.chunks_mut(filter).zip(&scale) {
+            filter.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        let weights: Vec<f32> = weights.into_iter().map(|weight| weight as f32).collect();
+        let tensor = Tensor::<4>::from_data(TensorData::new(weights, shape), &device);
+        self.conv.weight = Param::from_tensor(tensor);
+        let shift = TensorData::new(shift.collect::<Vec<f32>>(), [shape[0]]);
+        self.conv.bias = Some(Param::from_tensor(Tensor::from_data(shift, &device)));
     }
 }
 

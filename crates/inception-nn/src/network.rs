@@ -162,6 +162,21 @@ impl Network {
         }
     }
 
+    /// The form for inference alone: each batch norm folded into the convolution before it, in f64 and rounded once.
+    ///
+    /// Its logits are those of the network within a few roundings. Its tensors are no longer a checkpoint's (biases named
+    /// `...conv.bias` stand for the norms), and [`outline`](Self::outline) leaves those biases out: fold after loading, to run
+    /// and for nothing else. Reads each weight back to the host once.
+    pub fn folded(mut self) -> Self {
+        match &mut self {
+            // It has no norms.
+            Self::GoogLeNet(_) => {}
+            Self::Inception(network) => network.fold(),
+            Self::Xception(network) => network.fold(),
+        }
+        self
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         match self {
             Self::GoogLeNet(network) => network.head(),

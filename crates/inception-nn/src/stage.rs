@@ -95,6 +95,10 @@ impl Branch {
 }
 
 impl Branch {
+    fn fold(&mut self) {
+        self.convs.iter_mut().chain(&mut self.fork).for_each(ConvNorm::fold);
+    }
+
     fn outline(&self, path: &str, input: usize, outputs: &mut Vec<usize>, outline: &mut Outline) {
         let pooled = self.pool.as_ref().map_or(input, |pool| pool.outline(input, outline));
         let convs = self.convs.iter().enumerate();
@@ -157,6 +161,12 @@ impl Trace for Stage {
             output = Some(branch.trace(input, cost)?);
         }
         output
+    }
+}
+
+impl Stage {
+    pub(crate) fn fold(&mut self) {
+        self.branches.iter_mut().for_each(Branch::fold);
     }
 }
 

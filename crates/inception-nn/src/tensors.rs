@@ -14,7 +14,7 @@ pub enum TensorRole {
     ConvWeight,
     /// A fully connected layer's weight, `[inputs, outputs]`.
     LinearWeight,
-    /// A fully connected layer's bias, `[outputs]`.
+    /// The bias of a fully connected layer, or of a convolution into which a norm was folded, `[outputs]`.
     Bias,
     /// A batch norm's scale (gamma), `[channels]`.
     NormScale,
@@ -37,7 +37,7 @@ impl TensorRole {
         match (container, name) {
             ("Struct:Conv2d", "weight") => Self::ConvWeight,
             ("Struct:Linear", "weight") => Self::LinearWeight,
-            ("Struct:Linear", "bias") => Self::Bias,
+            ("Struct:Linear" | "Struct:Conv2d", "bias") => Self::Bias,
             ("Struct:BatchNorm", "gamma") => Self::NormScale,
             ("Struct:BatchNorm", "beta") => Self::NormShift,
             ("Struct:BatchNorm", "running_mean") => Self::RunningMean,

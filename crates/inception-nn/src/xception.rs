@@ -312,6 +312,16 @@ impl Block {
 }
 
 impl Block {
+    fn fold(&mut self) {
+        for separable in &mut self.separable {
+            separable.depthwise.fold();
+            separable.pointwise.fold();
+        }
+        if let Some(projection) = &mut self.projection {
+            projection.fold();
+        }
+    }
+
     fn outline(&self, path: &str, input: usize, outline: &mut Outline) -> usize {
         let mut x = input;
         for (i, separable) in self.separable.iter().enumerate() {
@@ -452,6 +462,11 @@ impl Xception {
         let x = stem.fold(input, |x, (i, conv)| conv.outline(&format!("stem.{i}"), x, outline));
         let blocks = self.blocks.iter().enumerate();
         blocks.fold(x, |x, (i, block)| block.outline(&format!("blocks.{i}"), x, outline))
+    }
+
+    pub(crate) fn fold(&mut self) {
+        self.stem.iter_mut().for_each(ConvNorm::fold);
+        self.blocks.iter_mut().for_each(Block::fold);
     }
 
     pub(crate) fn head(&self) -> &Classifier {

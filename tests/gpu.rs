@@ -1,0 +1,68 @@
+//! A network of each family on wgpu against PaddleClas, at full size; `.ci/run` runs it on Mesa's software Vulkan.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use inception_bench::{DeviceKind, Error, Precision, RunOptions, Runner, adapters};
+use inception_tests::golden::{read, top, worst_difference};
+use inception_tests::{formula, formula_network};
+
+/// Relative to the largest logit, as the project promises. f32 sums in other orders differ by no more than on a CPU (2e-6);
+/// the rest is for drivers that contract, reassociate or approximate where WGSL lets them.
+const TOLERANCE: f32 = 1e-3;
+
+/// Half precision keeps eleven bits of each activation.
+const F16_TOLERANCE: f32 = 2e-2;
+
+fn on_wgpu(precision: Precision) -> RunOptions {
+    RunOptions { device: DeviceKind::Wgpu, precision, ..RunOptions::default() }
+}
+
+/// The first image's logits, folded norms and all, as every command computes them.
+fn check(name: &str, precision: Precision, tolerance: f32) {
+    let golden = read(name);
+    let spec = inception_nn::model(name).unwrap();
+    let options = on_wgpu(precision);
+    let network = formula_network(spec, &spec.config(), &options.open().unwrap());
+    let runner = Runner::new(network, [golden.size; 2], &options).unwrap();
+    let image = formula::images(0..1, golden.size).try_into_vec::<f32>().unwrap();
+    let logits = runner.run(&image, 1).unwrap();
+    let off = worst_difference(&logits, &golden.logits[0]);
+    println!("{name} on wgpu in {precision}: {off:.1e} of the largest logit off");
+    assert!(off <= tolerance, "{name} in {precision}: {off:.1e} of the largest logit off");
+    assert_eq!(top(&logits, 1), top(&golden.logits[0], 1), "{name} in {precision}: the first class");
+    if precision == Precision::F32 {
+        assert_eq!(top(&logits, 5), top(&golden.logits[0], 5), "{name}: the first five classes");
+    }
+}
+
+#[test]
+fn googlenet() {
+    check("GoogLeNet", Precision::F32, TOLERANCE);
+}
+
+#[test]
+fn inception_v3() {
+    check("InceptionV3", Precision::F32, TOLERANCE);
+}
+
+#[test]
+fn xception41() {
+    check("Xception41", Precision::F32, TOLERANCE);
+}
+
+/// In half precision where the adapter has it; refused by name where it has not.
+#[test]
+fn googlenet_in_f16() {
+    let offered = adapters(DeviceKind::Wgpu).unwrap()[0].precisions.contains(&"f16");
+    match offered {
+        true => check("GoogLeNet", Precision::F16, F16_TOLERANCE),
+        false => assert!(matches!(on_wgpu(Precision::F16).open(), Err(Error::Precision { .. }))),
+    }
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_an_error() {
+    let options = RunOptions { adapter: Some(99), ..on_wgpu(Precision::F32) };
+    let error = options.open().unwrap_err().to_string();
+    assert!(error.contains("no adapter 99"), "{error}");
+}
