@@ -50,7 +50,7 @@
 //! [`Precision::Bf16`] keeps activations and weights as `bf16`, the upper half of an `f32`. The micro-kernel then takes
 //! two channels of a pixel at a time, with AVX-512's dot product of pairs: twice the multiply-adds a second, half the
 //! memory. Sums, biases, residuals and ReLU are `f32` until a result is stored, rounded to the nearest; so are depthwise
-//! convolutions, pools and Winograd's transforms and products. The first convolution, and from the last pool on the classifier, are
+//! convolutions, pools and Winograd's transforms and products. From the last pool on the classifier is
 //! `f32` throughout. There is no Strassen, which would round sums of activations before it multiplies them.
 //!
 //! The CPU must have `avx512bf16`; elsewhere compiling fails with [`Error::Precision`], which says what is missing.

@@ -1,7 +1,7 @@
 //! From graph to plan: which nodes share a step, which kernel each gets, where each tensor lies, what runs together.
 
 use crate::Error;
-use crate::graph::{Conv, Graph, NodeId, Op, Window};
+use crate::graph::{Conv, Graph, NodeId, Op, PoolKind, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::sanitizer::FENCE;
@@ -75,7 +75,7 @@ enum Fate {
     Step,
     /// A head of the step of this node.
     Sibling(NodeId),
-    /// The prologue of this pointwise convolution's step.
+    /// The prologue of the step of this pointwise convolution or pool.
     Prologue(NodeId),
     /// Its parts are written in place.
     InPlace,
@@ -123,6 +123,11 @@ fn pointwise(graph: &Graph, node: NodeId) -> Option<&Conv> {
     }
 }
 
+/// Whether `node` is a pool of maxima, over more than one pixel.
+fn max_pool(graph: &Graph, node: NodeId) -> bool {
+    matches!(&graph.nodes[node].op, Op::Pool(pool) if pool.kind == PoolKind::Max && pool.window.kernel != [1, 1])
+}
+
 /// Whether a path leads from `from` to `to`.
 fn reaches(graph: &Graph, from: NodeId, to: NodeId) -> bool {
     let mut reached = vec![false; to + 1];
@@ -144,14 +149,21 @@ fn fates(graph: &Graph) -> Vec<Fate> {
         match &node.op {
             Op::Concat => fates[id] = Fate::InPlace,
             Op::Conv(conv) if conv.is_depthwise() => {
-                // The first pointwise reader computes it on the way, unless that would make it wait for itself.
-                let reader = consumers[id].iter().copied().find(|&reader| {
-                    pointwise(graph, reader).is_some()
-                        && graph.nodes[reader].inputs[0] == id
-                        && graph.nodes[reader].inputs.get(1) != Some(&id)
-                        && consumers[id]
-                            .iter()
-                            .all(|&other| other == reader || !reaches(graph, other, reader))
+                // The first pointwise reader computes it on the way, unless that would make it wait for itself; or a maximum
+                // pool does that is the only one to read it.
+                let pool = match consumers[id][..] {
+                    [reader] if max_pool(graph, reader) => Some(reader),
+                    _ => None,
+                };
+                let reader = pool.or_else(|| {
+                    consumers[id].iter().copied().find(|&reader| {
+                        pointwise(graph, reader).is_some()
+                            && graph.nodes[reader].inputs[0] == id
+                            && graph.nodes[reader].inputs.get(1) != Some(&id)
+                            && consumers[id]
+                                .iter()
+                                .all(|&other| other == reader || !reaches(graph, other, reader))
+                    })
                 });
                 if let Some(reader) = reader {
                     fates[id] = Fate::Prologue(reader);
@@ -216,15 +228,15 @@ fn levels(graph: &Graph, fates: &[Fate]) -> Vec<usize> {
     }
 }
 
-/// What each node's tensor is stored as: activations as `element`, and both ends of the network as `f32`. These are the
-/// image, what a pool or a convolution reduces to one pixel, and the result, as long as convolutions alone read them; there
-/// are kernels from `f32` and to `f32` for convolutions, and to `f32` for pools.
+/// What each node's tensor is stored as: activations as `element`, and the end of the network as `f32`. That is what a pool
+/// or a convolution reduces to one pixel, and the result, as long as convolutions alone read them; there are kernels from
+/// `f32` and to `f32` for convolutions, and to `f32` for pools.
 fn elements(graph: &Graph, element: Element) -> Vec<Element> {
     let consumers = graph.consumers();
     let at_an_end = |id: NodeId| {
         let node = &graph.nodes[id];
         let written = match &node.op {
-            Op::Input { .. } | Op::Pool(_) => true,
+            Op::Pool(_) => true,
             Op::Conv(conv) => !conv.is_depthwise() && node.inputs.len() == 1,
             _ => false,
         };
@@ -234,7 +246,7 @@ fn elements(graph: &Graph, element: Element) -> Vec<Element> {
             }
             _ => false,
         });
-        written && read && (id == 0 || id == graph.output || node.shape.pixels() == 1)
+        written && read && (id == graph.output || node.shape.pixels() == 1)
     };
     (0..graph.nodes.len()).map(|id| if at_an_end(id) { Element::F32 } else { element }).collect()
 }
@@ -275,7 +287,7 @@ impl Storage {
     /// a kernel row as one run; everything else starts its pixels on cache lines.
     fn ld(graph: &Graph, root: NodeId, element: Element) -> usize {
         let channels = graph.nodes[root].shape.channels;
-        if root == 0 && channels < LINE && element == Element::F32 {
+        if root == 0 && channels < LINE {
             channels
         } else {
             channels.next_multiple_of(LINE * element.group())
@@ -336,11 +348,13 @@ impl Storage {
     }
 }
 
-/// The Winograd transform that can compute a convolution, if there is one.
-fn transform(conv: &Conv) -> Option<TransformSpec> {
+/// The cheapest Winograd transform that can compute a convolution with an `output` of so many rows and columns, if there is
+/// one, and its cost.
+fn transform(conv: &Conv, output: [usize; 2]) -> Option<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = stride == [1; 2] && dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
-    TRANSFORMS.iter().copied().find(|spec| plain && spec.kernel == kernel)
+    let specs = TRANSFORMS.iter().filter(|spec| plain && spec.kernel == kernel);
+    specs.map(|spec| (*spec, winograd_cost(conv, output, spec))).min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 /// What the cost model expects of a convolution by Winograd's algorithm on one image whose result is `output` pixels: its time
@@ -435,7 +449,15 @@ impl Builder<'_> {
         Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), &view, self.residual(id)?))
     }
 
-    fn head(&self, id: NodeId, conv: &Conv, strassen: bool, input: Element) -> Result<Head, Error> {
+    /// A head whose micro-kernel reads runs of the input: so many, and so many elements each.
+    fn head(
+        &self,
+        id: NodeId,
+        conv: &Conv,
+        strassen: bool,
+        input: Element,
+        runs: [usize; 2],
+    ) -> Result<Head, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let weight = dense(conv);
         let residual = self.residual(id)?;
@@ -443,7 +465,7 @@ impl Builder<'_> {
             Weights::Strassen(Box::new(Strassen::new(&weight, channels, conv.out_channels)))
         } else {
             // The micro-kernel goes over taps, and over channels within a tap.
-            Weights::Direct(Panels::pack_as(input, [taps, channels], conv.out_channels, |o, kk| {
+            Weights::Direct(Panels::pack_as(input, runs, conv.out_channels, |o, kk| {
                 weight[(o * channels + kk % channels) * taps + kk / channels]
             }))
         };
@@ -462,15 +484,13 @@ impl Builder<'_> {
     }
 
     /// The Winograd transform that a convolution is to get.
-    fn transform(&self, id: NodeId, conv: &Conv) -> Option<TransformSpec> {
-        let spec = transform(conv)?;
+    fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
+        let (spec, cost) = transform(conv, self.size(id))?;
         let wanted = match self.rule {
-            Rule::Cheapest => {
-                winograd_cost(conv, self.size(id), &spec) < direct_cost(conv, self.size(id), self.element)
-            }
+            Rule::Cheapest => cost < direct_cost(conv, self.size(id), self.element),
             rule => rule == Rule::Winograd,
         };
-        (wanted && self.graph.nodes[id].inputs.len() == 1 && self.inside(id)).then_some(spec)
+        (wanted && self.graph.nodes[id].inputs.len() == 1 && self.inside(id)).then_some((spec, cost))
     }
 
     fn lower(&mut self, id: NodeId, image: crate::Shape, levels: &[usize]) -> Result<(), Error> {
@@ -480,7 +500,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let sizes = |input: NodeId| [self.size(input), self.size(id)];
-        let mut cost = 0.0;
+        let (mut nodes, mut cost) = (vec![id], 0.0);
         let step: Box<dyn Step> = match &node.op {
             Op::Input { pad, .. } => {
                 Box::new(InputStep { image, pad: *pad, stored: node.shape, out: self.view(id)? })
@@ -491,8 +511,8 @@ impl Builder<'_> {
                 out: self.view(id)?,
             }),
             Op::Conv(conv) => match self.transform(id, conv) {
-                Some(spec) => {
-                    cost = winograd_cost(conv, self.size(id), &spec);
+                Some((spec, expected)) => {
+                    cost = expected;
                     Box::new(WinogradStep::new(
                         conv,
                         spec,
@@ -503,13 +523,25 @@ impl Builder<'_> {
                 }
                 None => return self.lower_conv(id, conv, level),
             },
-            Op::Pool(pool) => Box::new(PoolStep::new(
-                pool,
-                node.shape.channels,
-                sizes(node.inputs[0]),
-                self.view(node.inputs[0])?,
-                self.view(id)?,
-            )),
+            Op::Pool(pool) => {
+                let source = node.inputs[0];
+                let prologue = match &self.graph.nodes[source].op {
+                    Op::Conv(conv) if self.fates[source] == Fate::Prologue(id) => {
+                        nodes.push(source);
+                        Some(self.depthwise(source, conv)?)
+                    }
+                    _ => None,
+                };
+                let input = if prologue.is_some() { self.graph.nodes[source].inputs[0] } else { source };
+                Box::new(PoolStep::new(
+                    pool,
+                    node.shape.channels,
+                    sizes(source),
+                    self.view(input)?,
+                    self.view(id)?,
+                    prologue,
+                ))
+            }
             Op::Add { relu } => Box::new(ElementwiseStep {
                 name: "add",
                 channels: node.shape.channels,
@@ -551,7 +583,7 @@ impl Builder<'_> {
                 ));
             }
         };
-        self.push(step, vec![id], cost, level);
+        self.push(step, nodes, cost, level);
         Ok(())
     }
 
@@ -581,24 +613,25 @@ impl Builder<'_> {
                 Rule::Cheapest => strassen_pays(conv, pixels),
                 rule => rule == Rule::Strassen && strassen_fits(conv, pixels),
             };
-        let mut heads = vec![self.head(id, conv, strassen, input.element)?];
-        for (sibling, fate) in self.fates.iter().enumerate() {
-            if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
-                && *leader == id
-            {
-                heads.push(self.head(sibling, conv, false, input.element)?);
-                nodes.push(sibling);
-            }
-        }
-        let step = ConvStep {
+        let mut step = ConvStep {
             input,
             input_size: self.size(source),
             output_size: self.size(id),
             channels: self.graph.nodes[source].shape.channels,
             window: conv.window,
-            heads,
+            heads: Vec::new(),
             prologue,
         };
+        let runs = step.runs();
+        step.heads.push(self.head(id, conv, strassen, input.element, runs)?);
+        for (sibling, fate) in self.fates.iter().enumerate() {
+            if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
+                && *leader == id
+            {
+                step.heads.push(self.head(sibling, conv, false, input.element, runs)?);
+                nodes.push(sibling);
+            }
+        }
         let costs = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
             Op::Conv(conv) if conv.is_depthwise() => Some(depthwise_cost(conv, pixels)),
             Op::Conv(conv) if strassen && node == id => Some(strassen_cost(conv, pixels)),

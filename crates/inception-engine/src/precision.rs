@@ -11,7 +11,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the multiply-adds a
-    /// second. The first convolution and the classifier stay in `f32`.
+    /// second. The classifier stays in `f32`.
     Bf16,
 }
 

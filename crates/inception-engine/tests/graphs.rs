@@ -90,14 +90,18 @@ const BF16_TOLERANCE: f64 = 5e-2;
 /// As `check`, in bf16: one operation on numbers that bf16 has, between pools that copy, since both ends of a network are
 /// f32.
 fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
+    check_chain_bf16(what, shape, vec![op], numbers);
+}
+
+/// As [`check_bf16`], of operations one after the other of which the first alone has weights.
+fn check_chain_bf16(what: &str, shape: Shape, mut ops: Vec<Op>, numbers: &mut Numbers) {
     if !bf16() {
         return;
     }
     let round = |values: &mut [f32]| {
         values.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_0000));
     };
-    let mut op = op;
-    if let Op::Conv(conv) = &mut op {
+    if let Op::Conv(conv) = &mut ops[0] {
         round(&mut conv.weight);
     }
     let copy = || {
@@ -109,9 +113,11 @@ fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
         }))
     };
     let mut graph = Graph::new(shape);
-    let before = graph.add("before", copy(), &[0]).unwrap();
-    let node = graph.add("node", op, &[before]).unwrap();
-    graph.add("after", copy(), &[node]).unwrap();
+    let mut last = graph.add("before", copy(), &[0]).unwrap();
+    for op in ops {
+        last = graph.add("node", op, &[last]).unwrap();
+    }
+    graph.add("after", copy(), &[last]).unwrap();
     let batch = 2;
     let mut images = numbers.floats(batch * shape.len(), 1.0);
     round(&mut images);
@@ -184,6 +190,32 @@ fn grouped_and_depthwise_convolutions() {
     }
     let grouped = conv(&mut numbers, 12, 18, 3, Window::square(3, 1, 1));
     check("three groups", &single(Shape::new(6, 7, 12), Op::Conv(Box::new(grouped))), 1, &mut numbers);
+}
+
+#[test]
+fn maximum_pools_of_depthwise_convolutions() {
+    let mut numbers = Numbers::new(12);
+    for (kernel, stride, pad, ceil) in
+        [(3, 2, 1, false), (3, 1, 1, false), (3, 2, 0, true), (2, 2, 0, true), (5, 3, 2, true)]
+    {
+        for (channels, height) in [(3, 4), (16, 9), (45, 30)] {
+            let shape = Shape::new(height, 11, channels);
+            let mut depthwise = conv(&mut numbers, channels, channels, channels, Window::square(3, 1, 1));
+            depthwise.input_relu = true;
+            let window = Window { ceil, ..Window::square(kernel, stride, pad) };
+            let pool = Pool { kind: PoolKind::Max, window, bias: vec![], relu: false };
+            let ops = vec![Op::Conv(Box::new(depthwise)), Op::Pool(Box::new(pool))];
+            let what = format!("pool {kernel} {stride} {pad} {ceil} of depthwise of {channels}");
+            let mut graph = Graph::new(shape);
+            for (id, op) in ops.iter().enumerate() {
+                graph.add("node", op.clone(), &[id]).unwrap();
+            }
+            let model = Compiled::from_graph(graph.clone(), &Options::default()).unwrap();
+            assert!(model.explain().iter().any(|row| row.kernel == "pool of depthwise"));
+            check(&what, &graph, 3, &mut numbers);
+            check_chain_bf16(&what, shape, ops, &mut numbers);
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use element::{Element, Stored};
 use half::bf16;
 use isa::{Isa, Simd};
 use pointwise::{Elementwise, Sum, Window};
-use winograd::{F43, F45, F47, One, TileIn, TileOut};
+use winograd::{F23, F43, F45, F47, One, TileIn, TileOut};
 
 use crate::Precision;
 
@@ -64,6 +64,8 @@ macro_rules! transforms {
 transforms! {
     /// Kernels of 3x3.
     F43xF43: F43, F43, "winograd F(4x4,3x3)";
+    /// Kernels of 3x3 on small maps: fewer weights.
+    F23xF23: F23, F23, "winograd F(2x2,3x3)";
     /// Kernels of 5x5.
     F45xF45: F45, F45, "winograd F(4x4,5x5)";
     /// Kernels of 1x3.

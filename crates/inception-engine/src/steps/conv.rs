@@ -187,13 +187,13 @@ impl ConvStep {
             && matches!(self.prologue, Prologue::None)
     }
 
-    /// Kernel taps as the micro-kernel sees them, and elements at each.
-    fn taps(&self) -> (usize, usize) {
+    /// Kernel taps as the micro-kernel sees them, each a run of elements of the input, and elements of a run.
+    pub fn runs(&self) -> [usize; 2] {
         let [height, width] = self.window.kernel;
         if self.rows_are_contiguous() {
-            (height, width * self.channels)
+            [height, width * self.channels]
         } else {
-            (height * width, self.channels)
+            [height * width, self.channels]
         }
     }
 
@@ -256,7 +256,7 @@ impl ConvStep {
         let n = rows.len();
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.input_size;
-        let (taps, _) = self.taps();
+        let [taps, _] = self.runs();
         let wide = taps == self.window.kernel[0] * self.window.kernel[1];
         let columns = if wide { self.window.kernel[1] } else { 1 };
         // Counted up, since two divisions for each row would take longer than the rest.
@@ -348,7 +348,7 @@ impl Step for ConvStep {
     unsafe fn run(&self, task: usize, context: &Context) {
         let setting = &context.setting;
         let split = self.split(setting);
-        let (taps, k) = self.taps();
+        let [taps, k] = self.runs();
         let total = setting.n * self.output_size[0] * self.output_size[1];
         let tiles = part(split.tiles, task / split.groups, split.chunks);
         let tile_rows = |t: usize| part(total, t, split.tiles);
@@ -448,7 +448,7 @@ impl Step for ConvStep {
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        let (taps, _) = self.taps();
+        let [taps, _] = self.runs();
         let tiles = self.largest_chunk(kernels);
         let copied = if matches!(self.prologue, Prologue::None) {
             0
@@ -461,6 +461,6 @@ impl Step for ConvStep {
     }
 
     fn zeros(&self) -> usize {
-        self.taps().1
+        self.runs()[1]
     }
 }

@@ -13,12 +13,15 @@ use crate::memory::{LINE, View};
 /// Floats of transformed input and output that a block may hold: most of a 1 MiB second level.
 const BLOCK: usize = 160 * 1024;
 
+/// Panels of output channels that go through the products and the transform back together.
+const PASS: usize = 2;
+
 /// A block may be larger by one part in this many if it is the only one.
 const SLACK: usize = 4;
 
 /// What it costs to move a float through a transform, in multiply-adds: a few vector operations and, mostly, the way to
 /// the second-level cache and back.
-pub(crate) const TOUCH: f64 = 24.0;
+pub(crate) const TOUCH: f64 = 10.0;
 
 /// What it costs to read a weight from the third-level cache, in multiply-adds.
 pub(crate) const WEIGHT: f64 = 13.0;
@@ -86,16 +89,16 @@ impl WinogradStep {
         [0, 1].map(|axis| self.output_size[axis].div_ceil(self.spec.outputs[axis]))
     }
 
-    /// Floats of one tile, transformed: of the input and of the output.
+    /// Floats of one tile, transformed: of the input, and of the output channels of one pass.
     fn tile_floats(&self) -> [usize; 2] {
-        [self.channels, self.out_channels].map(|c| c.next_multiple_of(LINE) * self.weights.len())
+        let pass = self.out_channels.min(PASS * PANEL);
+        [self.channels, pass].map(|c| c.next_multiple_of(LINE) * self.weights.len())
     }
 
-    /// Tiles of a block that stays in cache, when a task computes one of `groups` parts of the output channels: all of
-    /// `total` if they just fit, so that weights are read once, or else whole row tiles of the micro-kernel.
-    fn block(&self, rows: usize, groups: usize, total: usize) -> usize {
-        let [v, m] = self.tile_floats();
-        let fit = BLOCK / (v + m / groups);
+    /// Tiles of a block that stays in cache: all of `total` if they just fit, so that weights are read once, or else whole
+    /// row tiles of the micro-kernel.
+    fn block(&self, rows: usize, total: usize) -> usize {
+        let fit = BLOCK / self.tile_floats().iter().sum::<usize>();
         if total <= (fit + fit / SLACK).min(8 * rows) { total } else { (fit / rows).clamp(1, 8) * rows }
     }
 
@@ -105,12 +108,13 @@ impl WinogradStep {
         let total = self.total(setting.n);
         let panels = self.weights[0].count();
         let candidate = |groups: usize| {
-            let least = total.div_ceil(self.block(setting.kernels.rows, groups, total));
+            let least = total.div_ceil(self.block(setting.kernels.rows, total));
             let blocks = if groups == 1 { least.next_multiple_of(setting.threads).min(total) } else { least };
-            let [v, m] = self.tile_floats().map(|floats| floats as f64);
-            let (depth, width) = (self.channels as f64, (m / groups as f64));
+            let positions = self.weights.len() as f64;
+            let (depth, width) = (self.channels as f64, self.out_channels as f64 / groups as f64);
             let tiles = (total as f64 / blocks as f64).ceil();
-            let task = tiles * (depth * width + TOUCH * (v + width)) + WEIGHT * depth * width;
+            let task =
+                positions * (tiles * (depth * width + TOUCH * (depth + width)) + WEIGHT * depth * width);
             ((blocks * groups).div_ceil(setting.threads) as f64 * task, [blocks, groups])
         };
         let (whole, parts) = (candidate(1), candidate(setting.threads.min(panels)));
@@ -139,11 +143,9 @@ impl Step for WinogradStep {
         let [blocks, groups] = self.split(setting);
         let tiles = part(self.total(setting.n), task / groups, blocks);
         let panels = part(self.weights[0].count(), task % groups, groups);
-        let first = panels.start * PANEL;
-        let out_channels = (panels.end * PANEL).min(self.out_channels) - first;
         let count = tiles.len();
         let [down, across] = self.grid();
-        let [lv, lm] = [self.channels, out_channels].map(|c| c.next_multiple_of(LINE));
+        let [lv, lm] = self.tile_floats().map(|floats| floats / self.weights.len());
         let positions = self.weights.len();
         let v = context.scratch;
         // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache sets.
@@ -173,66 +175,66 @@ impl Step for WinogradStep {
         let row_tiles = count.div_ceil(kernels.rows);
         let multiply = kernels.conv(Element::F32, Element::F32);
         let mut rows = [std::ptr::null::<u8>(); 32];
-        for (p, weights) in self.weights.iter().enumerate() {
-            for index in panels.clone() {
-                let panel = weights.get(index);
-                let (next, next_panel) = match self.weights.get(p + 1) {
-                    Some(next) if index + 1 == panels.end => (next, panels.start),
-                    _ => (weights, index + 1),
-                };
-                for r in 0..row_tiles {
-                    let range = part(count, r, row_tiles);
-                    for (pointer, i) in rows.iter_mut().zip(range.clone()) {
-                        *pointer = v.wrapping_add(p * pv + i * lv).cast();
-                    }
-                    let tile = Tile {
-                        rows: rows.as_ptr(),
-                        n: range.len(),
-                        taps: 1,
-                        k: self.channels,
-                        weights: panel.weights,
-                        ahead: next.ahead(next_panel, r),
-                        width: panel.width,
-                        valid: panel.valid,
-                        bias: self.plain.bias.as_ptr(),
-                        floor: self.plain.floor.as_ptr(),
-                        residual: std::ptr::null(),
-                        ld_residual: 0,
-                        out: m.wrapping_add(p * pm + range.start * lm + panel.first - first).cast(),
-                        ld_out: lm,
+        for start in panels.clone().step_by(PASS) {
+            let pass = start..(start + PASS).min(panels.end);
+            let first = start * PANEL;
+            for (p, weights) in self.weights.iter().enumerate() {
+                for index in pass.clone() {
+                    let panel = weights.get(index);
+                    let (next, next_panel) = match self.weights.get(p + 1) {
+                        _ if index + 1 < pass.end => (weights, index + 1),
+                        Some(next) => (next, start),
+                        None => (&self.weights[0], pass.end),
                     };
-                    // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
-                    unsafe { multiply(&tile) };
+                    for r in 0..row_tiles {
+                        let range = part(count, r, row_tiles);
+                        for (pointer, i) in rows.iter_mut().zip(range.clone()) {
+                            *pointer = v.wrapping_add(p * pv + i * lv).cast();
+                        }
+                        let tile = Tile {
+                            rows: rows.as_ptr(),
+                            n: range.len(),
+                            taps: 1,
+                            k: self.channels,
+                            weights: panel.weights,
+                            ahead: next.ahead(next_panel, r),
+                            width: panel.width,
+                            valid: panel.valid,
+                            bias: self.plain.bias.as_ptr(),
+                            floor: self.plain.floor.as_ptr(),
+                            residual: std::ptr::null(),
+                            ld_residual: 0,
+                            out: m.wrapping_add(p * pm + range.start * lm + panel.first - first).cast(),
+                            ld_out: lm,
+                        };
+                        // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
+                        unsafe { multiply(&tile) };
+                    }
                 }
             }
-        }
-
-        for (i, t) in tiles.enumerate() {
-            let (image, ty, tx) = place(t);
-            let [y, x] = [ty * self.spec.outputs[0], tx * self.spec.outputs[1]];
-            let pixel = (image * oh + y) * ow + x;
-            let tile = TileOut {
-                m: m.wrapping_add(i * lm),
-                position: pm,
-                channels: out_channels,
-                bias: self.epilogue.bias.as_ptr().wrapping_add(first),
-                floor: self.epilogue.floor.as_ptr().wrapping_add(first),
-                out: context.pixel(&self.out.skip_channels(first), pixel),
-                ld: [self.out.ld, self.out.ld * ow],
-                valid: [oh - y, ow - x],
-            };
-            // SAFETY: output tiles do not overlap, and each belongs to one task.
-            unsafe { (kernels.winograd_output)(self.spec.transform, &tile) };
+            for (i, t) in tiles.clone().enumerate() {
+                let (image, ty, tx) = place(t);
+                let [y, x] = [ty * self.spec.outputs[0], tx * self.spec.outputs[1]];
+                let pixel = (image * oh + y) * ow + x;
+                let tile = TileOut {
+                    m: m.wrapping_add(i * lm),
+                    position: pm,
+                    channels: (pass.end * PANEL).min(self.out_channels) - first,
+                    bias: self.epilogue.bias.as_ptr().wrapping_add(first),
+                    floor: self.epilogue.floor.as_ptr().wrapping_add(first),
+                    out: context.pixel(&self.out.skip_channels(first), pixel),
+                    ld: [self.out.ld, self.out.ld * ow],
+                    valid: [oh - y, ow - x],
+                };
+                // SAFETY: output tiles do not overlap, and each belongs to one task.
+                unsafe { (kernels.winograd_output)(self.spec.transform, &tile) };
+            }
         }
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block and a panel to a
-        // group.
+        // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block.
         let tile = self.tile_floats().iter().sum::<usize>();
-        let positions = self.weights.len();
-        (BLOCK + BLOCK / SLACK).max(tile * kernels.rows)
-            + tile
-            + (8 * kernels.rows * PANEL + 2 * LINE) * positions
+        (BLOCK + BLOCK / SLACK).max(tile * kernels.rows) + tile + 2 * LINE * self.weights.len()
     }
 }
