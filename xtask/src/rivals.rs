@@ -197,7 +197,7 @@ impl Rivals {
         let mut rows: Vec<Costs> = if file.exists() { read_cells(file)? } else { Vec::new() };
         let programs = self.set_up()?;
         let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
-        let scratch = std::path::absolute("target/rivals/models")?;
+        let scratch = std::path::absolute("target/rivals/costs")?;
         fs::create_dir_all(&scratch)?;
         for spec in models {
             let network = spec.config().with_seed(self.seed).init(&Device::flex())?;

@@ -82,11 +82,40 @@ fn rivals_alternate_and_are_checked() {
     assert_eq!(before, data());
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn cold_processes_are_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let (environments, out) = (folder.path().join("environments"), folder.path().join("out"));
+    let rivals = ["rivals", "--costs", "--model", "GoogLeNet", "--rival", "onnxruntime", "--rounds", "2"];
+    let (environments, out) = (environments.to_str().unwrap(), out.to_str().unwrap());
+    environment(
+        environments.as_ref(),
+        &format!("exec {XTASK} serve --model GoogLeNet --threads $3 --precision $4"),
+    );
+    let output = xtask(&[&rivals[..], &["--environments", environments, "--out", out]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = Path::new(out).join("costs.json");
+    let rows: Vec<Value> = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    for runtime in rows[0]["runtimes"].as_array().unwrap() {
+        let times = |key: &str| -> Vec<f64> {
+            runtime[key].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect()
+        };
+        let (load, cold) = (times("load_ms"), times("cold_ms"));
+        assert!(load.len() == 2 && load.iter().zip(&cold).all(|(load, cold)| 0.0 < *load && load < cold));
+        let [before, resting, peak] =
+            ["before_mb", "resting_mb", "peak_mb"].map(|key| runtime[key].as_f64().unwrap());
+        // GoogLeNet without its heads for training has 28 MB of weights.
+        assert!(before < 28.0 && before + 28.0 < resting && resting <= peak, "{runtime}");
+    }
+    assert!(!xtask(&["rivals", "--costs", "--batch", "8"]).status.success());
+}
+
 /// Between a comment with a command and one that says `end`, the docs have what the command prints.
 #[test]
 fn docs_have_what_commands_print() {
     let mut blocks = 0;
-    for file in ["README.md", "docs/latency.md"] {
+    for file in ["README.md", "docs/latency.md", "docs/engine.md"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         for block in text.split("<!-- cargo xtask ").skip(1) {
             let (command, rest) = block.split_once(" -->\n\n").unwrap();
