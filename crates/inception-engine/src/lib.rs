@@ -55,8 +55,8 @@
 //!
 //! The CPU must have `avx512bf16`; elsewhere compiling fails with [`Error::Precision`], which says what is missing.
 //! Against PaddleClas's logits on three images made by formula and a photograph (`tests/parity.rs`), the worst error as
-//! a share of the largest logit is 5.5e-3 on GoogLeNet, 3.9e-3 on Xception41 and 3.2e-3 on its deeplab form, 4.2e-3 and 5.0e-3
-//! on Xception65 and its, 4.4e-3 on Xception71, 5.2e-3 on Inception V3, 4.9e-3 on V4; the first class is the same on each.
+//! a share of the largest logit is 5.7e-3 on GoogLeNet, 3.9e-3 on Xception41 and 3.5e-3 on its deeplab form, 3.8e-3 and 4.8e-3
+//! on Xception65 and its, 5.0e-3 on Xception71, 5.3e-3 on Inception V3, 4.4e-3 on V4; the first class is the same on each.
 //!
 //! Winograd's products stay `f32` for accuracy: on 192 channels of rectified noise the error of one layer by products in
 //! `bf16`, relative to the result's root mean square, would be 1.6e-2 for F(4x4, 3x3) and 3.4e-2 for F(4, 7), where the direct
