@@ -192,13 +192,13 @@ impl Compiled {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
         fuse(&mut graph)?;
-        let plan = plan(&graph, image, rule, kernels.element)?;
+        let plan = plan(&mut graph, image, rule, kernels.element)?;
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Ok(Compiled {
             names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
             channels: graph.nodes.iter().map(|node| node.shape.channels).collect(),
-            macs: graph.nodes.iter().map(|node| node.macs()).collect(),
+            macs: plan.rows.iter().map(|row| row.macs).collect(),
             kernels,
             threads: options.pool.clone().unwrap_or_else(|| Threads::new(options.threads)),
             input: image,

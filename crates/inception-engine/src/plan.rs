@@ -1,7 +1,7 @@
 //! From graph to plan: which nodes share a step, which kernel each gets, where each tensor lies, what runs together.
 
 use crate::Error;
-use crate::graph::{Conv, Graph, NodeId, Op, PoolKind, Window};
+use crate::graph::{Conv, Graph, Node, NodeId, Op, PoolKind, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::sanitizer::FENCE;
@@ -81,37 +81,52 @@ enum Fate {
     InPlace,
 }
 
-/// Makes the plan of a graph that has been through the passes. Convolutions get algorithms by `rule`; activations are
-/// stored as `element`.
+/// Makes the plan of a graph that has been through the passes, and takes its weights. Convolutions get algorithms by
+/// `rule`; activations are stored as `element`.
 ///
 /// # Errors
 /// [`Error::Graph`] for a node that no step can compute.
-pub(crate) fn plan(graph: &Graph, image: crate::Shape, rule: Rule, element: Element) -> Result<Plan, Error> {
+pub(crate) fn plan(
+    graph: &mut Graph,
+    image: crate::Shape,
+    rule: Rule,
+    element: Element,
+) -> Result<Plan, Error> {
+    let described: Vec<_> = graph.nodes.iter().map(|node| (describe(node), node.macs())).collect();
     let fates = fates(graph);
     let elements = elements(graph, element);
     let storage = Storage::assign(graph, &fates);
     let levels = levels(graph, &fates);
     let (views, buffers, arena) = storage.lay_out(graph, &levels, &elements);
-    let mut builder = Builder { graph, fates: &fates, views: &views, element, rule, steps: Vec::new() };
+    let mut steps: Vec<Planned> = Vec::new();
     for id in 0..graph.nodes.len() {
+        let before = steps.len();
+        let mut builder =
+            Builder { graph: &*graph, fates: &fates, views: &views, element, rule, steps: &mut steps };
         builder.lower(id, image, &levels)?;
+        // They are packed now, and a second copy of all weights would be most of the memory that compiling takes.
+        for &node in steps[before..].iter().flat_map(|step| &step.nodes) {
+            if let Op::Conv(conv) = &mut graph.nodes[node].op {
+                conv.weight = Vec::new();
+            }
+        }
     }
-    let output = &graph.nodes[graph.output];
     let last = levels.iter().max().copied().unwrap_or(0) + 1;
-    let step = OutputStep { shape: output.shape, input: builder.view(graph.output)? };
+    let mut builder =
+        Builder { graph: &*graph, fates: &fates, views: &views, element, rule, steps: &mut steps };
+    let step = OutputStep { shape: graph.nodes[graph.output].shape, input: builder.view(graph.output)? };
     builder.push(Box::new(step), vec![], 0.0, last);
 
     let mut waves = vec![Vec::new(); last + 1];
-    for (index, step) in builder.steps.iter().enumerate() {
+    for (index, step) in steps.iter().enumerate() {
         waves[step.level].push(index);
     }
     waves.retain(|wave| !wave.is_empty());
-    let steps = builder.steps;
-    let cost = |&step: &usize| steps[step].nodes.iter().map(|&n| graph.nodes[n].macs()).sum::<u64>();
+    let cost = |&step: &usize| steps[step].nodes.iter().map(|&node| described[node].1).sum::<u64>();
     for wave in &mut waves {
         wave.sort_by_key(|step| std::cmp::Reverse(cost(step)));
     }
-    let rows = explain(graph, &fates, &steps);
+    let rows = explain(graph, &fates, &steps, described);
     Ok(Plan { steps, waves, arena, buffers, views, rows })
 }
 
@@ -411,7 +426,7 @@ struct Builder<'a> {
     /// What activations are stored as.
     element: Element,
     rule: Rule,
-    steps: Vec<Planned>,
+    steps: &'a mut Vec<Planned>,
 }
 
 impl Builder<'_> {
@@ -684,36 +699,43 @@ fn dense(conv: &Conv) -> std::borrow::Cow<'_, [f32]> {
     std::borrow::Cow::Owned(weight)
 }
 
-fn explain(graph: &Graph, fates: &[Fate], steps: &[Planned]) -> Vec<Row> {
+/// A node's operation with what was fused into it.
+fn describe(node: &Node) -> String {
+    let mut op = String::new();
+    if let Op::Conv(conv) = &node.op
+        && conv.input_relu
+    {
+        op += "relu+";
+    }
+    op += node.op.name();
+    if let Op::Conv(conv) = &node.op {
+        op += &format!(" {}x{}", conv.window.kernel[0], conv.window.kernel[1]);
+    }
+    if matches!(node.op, Op::Conv(_)) && node.inputs.len() > 1 {
+        op += "+add";
+    }
+    let relu = match &node.op {
+        Op::Conv(conv) => conv.relu,
+        Op::Pool(pool) => pool.relu,
+        Op::Add { relu } => *relu,
+        _ => false,
+    };
+    if relu {
+        op += "+relu";
+    }
+    op
+}
+
+/// The rows of `explain`, from what [`describe`] said of each node and its multiply-adds.
+fn explain(graph: &Graph, fates: &[Fate], steps: &[Planned], described: Vec<(String, u64)>) -> Vec<Row> {
     let kernel =
         |id: NodeId| steps.iter().find(|step| step.nodes.contains(&id)).map(|step| step.step.kernel());
     graph
         .nodes
         .iter()
+        .zip(described)
         .enumerate()
-        .map(|(id, node)| {
-            let mut op = String::new();
-            if let Op::Conv(conv) = &node.op
-                && conv.input_relu
-            {
-                op += "relu+";
-            }
-            op += node.op.name();
-            if let Op::Conv(conv) = &node.op {
-                op += &format!(" {}x{}", conv.window.kernel[0], conv.window.kernel[1]);
-            }
-            if matches!(node.op, Op::Conv(_)) && node.inputs.len() > 1 {
-                op += "+add";
-            }
-            let relu = match &node.op {
-                Op::Conv(conv) => conv.relu,
-                Op::Pool(pool) => pool.relu,
-                Op::Add { relu } => *relu,
-                _ => false,
-            };
-            if relu {
-                op += "+relu";
-            }
+        .map(|(id, (node, (op, macs)))| {
             let kernel = match fates[id] {
                 Fate::InPlace => "in place".into(),
                 Fate::Prologue(reader) => format!("on the way into {}", graph.nodes[reader].name),
@@ -721,7 +743,7 @@ fn explain(graph: &Graph, fates: &[Fate], steps: &[Planned]) -> Vec<Row> {
                 Fate::Step => kernel(id).unwrap_or_default(),
             };
             let shape = [node.shape.height, node.shape.width, node.shape.channels];
-            Row { node: node.name.clone(), op, kernel, shape, macs: node.macs() }
+            Row { node: node.name.clone(), op, kernel, shape, macs }
         })
         .collect()
 }
