@@ -73,7 +73,7 @@ pub fn choices(
     options: &RunOptions,
     repeats: usize,
 ) -> Result<Vec<Choice>, Error> {
-    let graph = inception_engine::capture(network, |net, x| net.forward(x), [3, height, width])?;
+    let graph = inception_engine::capture(network.clone(), |net, x| net.forward(x), [3, height, width])?;
     Ok(inception_engine::choices(&graph, &options.engine()?, repeats)?)
 }
 
@@ -116,7 +116,7 @@ pub fn accuracy(
     options: &RunOptions,
     image: &[f32],
 ) -> Result<Accuracy, Error> {
-    let graph = inception_engine::capture(network, |net, x| net.forward(x), [3, height, width])?;
+    let graph = inception_engine::capture(network.clone(), |net, x| net.forward(x), [3, height, width])?;
     Ok(inception_engine::accuracy(&graph, &options.engine()?, image)?)
 }
 
@@ -167,9 +167,7 @@ impl Runner {
             DeviceKind::Engine => {
                 let [height, width] = input;
                 let image = [3, height, width];
-                let graph = inception_engine::capture(&network, |net, x| net.forward(x), image)?;
-                // Before the weights are packed, so that there are never more than two copies of them.
-                drop(network);
+                let graph = inception_engine::capture(network, |net, x| net.forward(x), image)?;
                 let compiled = Compiled::from_graph(graph, &options.engine()?)?;
                 Backend::Compiled(Box::new(compiled))
             }

@@ -17,13 +17,14 @@ use crate::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
 /// Images in the recorded batch. Two, so that an operation that mixes the batch with another axis shows.
 const BATCH: usize = 2;
 
-/// Records `forward(module, images)` for images of `[channels, height, width]` and translates it.
+/// Records `forward(module, images)` for images of `[channels, height, width]` and translates it. A module that others hold
+/// too, as clones do, is not changed.
 ///
 /// # Errors
 /// [`Error::Capture`] if recording fails (a panic inside `forward` included), [`Error::Unsupported`] for an operation that
 /// the engine does not have, [`Error::Graph`] for shapes that it cannot make sense of.
 pub fn capture<M: Module, const D: usize>(
-    module: &M,
+    module: M,
     forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
     [channels, height, width]: [usize; 3],
 ) -> Result<Graph, Error> {
@@ -33,7 +34,10 @@ pub fn capture<M: Module, const D: usize>(
     let recorded = catch_unwind(AssertUnwindSafe(|| {
         device.capture_scope(|scope| {
             // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid` makes new ones.
-            let module = module.valid().to_device(&device);
+            let own = module.valid();
+            // The recording is copied when it is complete: with the module's that would be three copies of all weights.
+            drop(module);
+            let module = own.to_device(&device);
             names = Names::of(&module);
             let shape = [BATCH, channels, height, width];
             let zeros = TensorData::new(vec![0.0f32; shape.iter().product()], shape);

@@ -149,7 +149,7 @@ impl Compiled {
         input: [usize; 3],
         options: &Options,
     ) -> Result<Compiled, Error> {
-        Compiled::from_graph(crate::capture(module, forward, input)?, options)
+        Compiled::from_graph(crate::capture(module.clone(), forward, input)?, options)
     }
 
     /// Runs a batch of images on whatever device, and puts the results there: `[batch, channels]` for `D` = 2,

@@ -218,7 +218,7 @@ fn random_networks_equal_burns_eager_backend() {
         let batch = 1 + numbers.below(3);
         let images = numbers.floats(batch * image.iter().product::<usize>(), 1.0);
         let [channels, height, width] = image;
-        let graph = inception_engine::capture(&net, |net, x| net.forward(x), image);
+        let graph = inception_engine::capture(net.clone(), |net, x| net.forward(x), image);
         let graph = graph.unwrap_or_else(|error| panic!("seed {seed}: {error}\n{net}"));
         // After the capture, which must leave the network as it was.
         let tensor = TensorData::new(images.clone(), [batch, channels, height, width]);
