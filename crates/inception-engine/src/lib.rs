@@ -69,7 +69,7 @@
 //! # The plan against the clock
 //!
 //! [`choices`] times every layer by each algorithm that can compute it, beside the cost model's prediction (`cargo xtask
-//! explain --measure`); [`accuracy`] holds every layer against [`reference`], the same graph in `f64` (`explain --errors`);
+//! explain --measure`); [`accuracy`] holds every layer against [`reference()`], the same graph in `f64` (`explain --errors`);
 //! [`Compiled::profile`] says where the time goes (`explain --profile`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
 
 mod accuracy;
