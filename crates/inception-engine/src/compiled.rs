@@ -78,9 +78,6 @@ pub struct LayerTime {
 /// A network, compiled for this CPU. It can run from several threads at once (runs that share a pool take turns).
 pub struct Compiled {
     plan: Plan,
-    names: Vec<String>,
-    channels: Vec<usize>,
-    macs: Vec<u64>,
     kernels: &'static Kernels,
     threads: Arc<Threads>,
     input: Shape,
@@ -196,9 +193,6 @@ impl Compiled {
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Ok(Compiled {
-            names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
-            channels: graph.nodes.iter().map(|node| node.shape.channels).collect(),
-            macs: plan.rows.iter().map(|row| row.macs).collect(),
             kernels,
             threads: options.pool.clone().unwrap_or_else(|| Threads::new(options.threads)),
             input: image,
@@ -306,7 +300,7 @@ impl Compiled {
             LayerTime {
                 nodes: self.nodes_of(step),
                 kernel: planned.step.kernel(),
-                macs: batch as u64 * planned.nodes.iter().map(|&node| self.macs[node]).sum::<u64>(),
+                macs: batch as u64 * planned.nodes.iter().map(|&node| self.plan.rows[node].macs).sum::<u64>(),
                 time: times[times.len() / 2],
             }
         };
@@ -358,7 +352,7 @@ impl Compiled {
             self.run_waves(&mut memory, image, 1, &mut output, std::slice::from_ref(wave));
             let floats = memory.arena.as_mut();
             let stored = |node: NodeId| {
-                let (view, channels) = (self.plan.views[node]?, self.channels[node]);
+                let (view, channels) = (self.plan.views[node]?, self.plan.rows[node].shape[2]);
                 let at = |i: usize| view.at(1, i / channels) + i % channels * view.element.size();
                 let half = |byte: usize| floats[byte / 4].to_bits() >> (byte % 4 * 8) << 16;
                 let value = |i: usize| match view.element {
@@ -377,7 +371,7 @@ impl Compiled {
 
     /// The names of the nodes that a step of the plan computes.
     pub(crate) fn nodes_of(&self, step: usize) -> Vec<String> {
-        self.plan.steps[step].nodes.iter().map(|&node| self.names[node].clone()).collect()
+        self.plan.steps[step].nodes.iter().map(|&node| self.plan.rows[node].node.clone()).collect()
     }
 
     /// The plan.

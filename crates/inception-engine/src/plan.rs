@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     pub buffers: Vec<(usize, Lifetime)>,
     /// For each node, where its tensor lies, if it is stored.
     pub views: Vec<Option<View>>,
-    /// Rows for `explain`.
+    /// What became of each node, by its number; rows for `explain`.
     pub rows: Vec<Row>,
 }
 

@@ -89,16 +89,21 @@ impl WinogradStep {
         [0, 1].map(|axis| self.output_size[axis].div_ceil(self.spec.outputs[axis]))
     }
 
-    /// Floats of one tile, transformed: of the input, and of the output channels of one pass.
-    fn tile_floats(&self) -> [usize; 2] {
+    /// Floats of one position of a tile: of the input, and of the output channels of one pass.
+    fn position_floats(&self) -> [usize; 2] {
         let pass = self.out_channels.min(PASS * PANEL);
-        [self.channels, pass].map(|c| c.next_multiple_of(LINE) * self.weights.len())
+        [self.channels, pass].map(|c| c.next_multiple_of(LINE))
+    }
+
+    /// Floats of one tile, transformed, of both.
+    fn tile_floats(&self) -> usize {
+        self.position_floats().iter().sum::<usize>() * self.weights.len()
     }
 
     /// Tiles of a block that stays in cache: all of `total` if they just fit, so that weights are read once, or else whole
     /// row tiles of the micro-kernel.
     fn block(&self, rows: usize, total: usize) -> usize {
-        let fit = BLOCK / self.tile_floats().iter().sum::<usize>();
+        let fit = BLOCK / self.tile_floats();
         if total <= (fit + fit / SLACK).min(8 * rows) { total } else { (fit / rows).clamp(1, 8) * rows }
     }
 
@@ -145,7 +150,7 @@ impl Step for WinogradStep {
         let panels = part(self.weights[0].count(), task % groups, groups);
         let count = tiles.len();
         let [down, across] = self.grid();
-        let [lv, lm] = self.tile_floats().map(|floats| floats / self.weights.len());
+        let [lv, lm] = self.position_floats();
         let positions = self.weights.len();
         let v = context.scratch;
         // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache sets.
@@ -234,7 +239,7 @@ impl Step for WinogradStep {
 
     fn scratch(&self, kernels: &Kernels) -> usize {
         // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block.
-        let tile = self.tile_floats().iter().sum::<usize>();
+        let tile = self.tile_floats();
         (BLOCK + BLOCK / SLACK).max(tile * kernels.rows) + tile + 2 * LINE * self.weights.len()
     }
 }
