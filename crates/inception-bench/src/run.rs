@@ -302,7 +302,7 @@ impl Subject for Runner {
         let images = (batch * self.image_len() * size_of::<f32>()) as u64;
         match &self.backend {
             Backend::Compiled(compiled) => {
-                let together = compiled.slice().min(batch);
+                let together = compiled.at_once(batch);
                 Some(images + (together * compiled.arena_bytes()) as u64)
             }
             Backend::Eager(_) if self.kind.is_gpu() => None,

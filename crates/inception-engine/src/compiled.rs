@@ -9,7 +9,7 @@ use crate::graph::{Graph, NodeId, Shape};
 use crate::kernels::Kernels;
 use crate::kernels::element::Element;
 use crate::memory::{Aligned, sanitizer};
-use crate::plan::{Plan, Row, Rule, plan};
+use crate::plan::{Plan, Planned, Row, Rule, plan};
 use crate::reference::Tensor;
 use crate::steps::{Context, Setting, part};
 use crate::threads::{Threads, Worker};
@@ -36,7 +36,8 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// What to compute in.
     pub precision: Precision,
-    /// Images of a batch that go through the layers together; 0 takes as many as suit the cache.
+    /// Images of a batch that go through the layers at the same time, on all threads together; 0 takes as many as suit the
+    /// cache. Each thread has at least one of its own, where there are as many.
     pub slice: usize,
 }
 
@@ -52,6 +53,15 @@ impl Default for Options {
             slice: 0,
         }
     }
+}
+
+/// Images of a batch that are computed in one way.
+struct Part {
+    images: usize,
+    /// Each thread computes images of its own; else all threads share each layer.
+    apart: bool,
+    /// Images in memory at the same time, of all threads.
+    at_once: usize,
 }
 
 /// Memory of one run; kept for the next one.
@@ -242,9 +252,26 @@ impl Compiled {
         self.plan.arena * size_of::<f32>()
     }
 
-    /// Images of a batch that go through the layers together.
-    pub fn slice(&self) -> usize {
-        self.slice
+    /// Images of a batch whose activations are in memory at the same time.
+    pub fn at_once(&self, batch: usize) -> usize {
+        self.parts(batch).map(|part| part.at_once).max().unwrap_or(0)
+    }
+
+    /// How `batch` images are computed, one part after the other.
+    fn parts(&self, batch: usize) -> impl Iterator<Item = Part> {
+        let (threads, mut left) = (self.threads.count(), batch);
+        std::iter::from_fn(move || {
+            // Threads with images of their own never wait for each other, and each finds its data in its own cache. What is
+            // left over they compute together.
+            let own = (self.slice / threads).max(1).min(left / threads);
+            let part = if own > 0 {
+                Part { images: left / (own * threads) * own * threads, apart: true, at_once: own * threads }
+            } else {
+                Part { images: self.slice.min(left), apart: false, at_once: self.slice.min(left) }
+            };
+            left -= part.images;
+            (part.images > 0).then_some(part)
+        })
     }
 
     /// Per node, what became of it and which kernel computes it.
@@ -274,16 +301,20 @@ impl Compiled {
     /// As [`Compiled::run`].
     pub fn run_into(&self, input: &[f32], batch: usize, output: &mut [f32]) -> Result<(), Error> {
         self.check_lengths(input, batch, output)?;
-        let slice = self.slice.min(batch);
-        let mut memory = self.take_memory(slice);
-        let (image, result) = (self.input.len(), self.output.len());
-        for start in (0..batch).step_by(slice) {
-            let n = slice.min(batch - start);
-            let images = &input[start * image..(start + n) * image];
-            let results = &mut output[start * result..(start + n) * result];
-            self.run_slice(&mut memory, images, n, results);
+        let mut done = 0;
+        for part in self.parts(batch) {
+            let end = done + part.images;
+            let images = &input[done * self.input.len()..end * self.input.len()];
+            let results = &mut output[done * self.output.len()..end * self.output.len()];
+            let mut memory = self.take_memory(part.at_once);
+            if part.apart {
+                self.run_apart(&mut memory, images, part.at_once / self.threads.count(), results);
+            } else {
+                self.run_waves(&mut memory, images, part.images, results, &self.plan.waves);
+            }
+            self.give_memory(memory);
+            done = end;
         }
-        self.give_memory(memory);
         Ok(())
     }
 
@@ -423,8 +454,37 @@ impl Compiled {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
     }
 
-    fn run_slice(&self, memory: &mut Memory, input: &[f32], n: usize, output: &mut [f32]) {
-        self.run_waves(memory, input, n, output, &self.plan.waves);
+    /// Runs all of `input`, `n` images at a time on each thread. The caller has checked the lengths of `input` and `output`.
+    fn run_apart(&self, memory: &mut Memory, input: &[f32], n: usize, output: &mut [f32]) {
+        let setting = Setting { kernels: self.kernels, threads: 1, n };
+        let base = Shared::new(memory, input, output);
+        let parts = input.len() / (n * self.input.len());
+        let next = AtomicUsize::new(0);
+        self.threads.run(&|worker: &Worker<'_>| {
+            let mut context = base.context(setting, &self.zeros, worker.index);
+            let Plan { arena: floats, buffers, .. } = &self.plan;
+            context.arena = context.arena.wrapping_add(worker.index * floats * n);
+            loop {
+                let part = next.fetch_add(1, Ordering::Relaxed);
+                if part >= parts {
+                    break;
+                }
+                context.input = base.input.wrapping_add(part * n * self.input.len());
+                context.output = base.output.wrapping_add(part * n * self.output.len());
+                for &index in self.plan.waves.iter().flatten() {
+                    let Planned { step, level, .. } = &self.plan.steps[index];
+                    // SAFETY: this thread's part of the arena.
+                    unsafe { sanitizer::forbid(context.arena, [*floats, n], buffers, Some(*level)) };
+                    for task in 0..step.tasks(&setting) {
+                        // SAFETY: this thread has done all earlier steps; the arena holds `plan.arena * n` floats for each thread,
+                        // the scratch memory what the hungriest step asks for, and each part of input and output is taken once.
+                        unsafe { step.run(task, &context) };
+                    }
+                }
+                // SAFETY: as above.
+                unsafe { sanitizer::forbid(context.arena, [*floats, n], buffers, None) };
+            }
+        });
     }
 
     /// Runs `waves` in order. The caller has checked the lengths of `input` and `output`.
@@ -437,12 +497,7 @@ impl Compiled {
         waves: &[Vec<usize>],
     ) {
         let setting = Setting { kernels: self.kernels, threads: self.threads.count(), n };
-        let base = Shared {
-            arena: memory.arena.as_mut_ptr(),
-            scratch: memory.scratch.iter_mut().map(Aligned::as_mut_ptr).collect(),
-            input: input.as_ptr(),
-            output: output.as_mut_ptr(),
-        };
+        let base = Shared::new(memory, input, output);
         for counter in memory.claimed.iter_mut().flatten() {
             *counter.get_mut() = 0;
         }
@@ -500,6 +555,15 @@ struct Shared {
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    fn new(memory: &mut Memory, input: &[f32], output: &mut [f32]) -> Self {
+        Shared {
+            arena: memory.arena.as_mut_ptr(),
+            scratch: memory.scratch.iter_mut().map(Aligned::as_mut_ptr).collect(),
+            input: input.as_ptr(),
+            output: output.as_mut_ptr(),
+        }
+    }
+
     fn context(&self, setting: Setting, zeros: &Aligned, thread: usize) -> Context {
         Context {
             setting,

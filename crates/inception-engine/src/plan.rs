@@ -5,7 +5,7 @@ use crate::graph::{Conv, Graph, Node, NodeId, Op, PoolKind, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::sanitizer::FENCE;
-use crate::memory::{Aligned, LINE, Lifetime, View, place};
+use crate::memory::{Aligned, LINE, Lifetime, View, pixel_stride, place};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
     Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
@@ -299,13 +299,13 @@ impl Storage {
     }
 
     /// Elements from one pixel of a node's buffer to the next. The image stays dense, so that the first convolution can read
-    /// a kernel row as one run; everything else starts its pixels on cache lines.
+    /// a kernel row as one run; everything else is a [`pixel_stride`] apart.
     fn ld(graph: &Graph, root: NodeId, element: Element) -> usize {
         let channels = graph.nodes[root].shape.channels;
         if root == 0 && channels < LINE {
             channels
         } else {
-            channels.next_multiple_of(LINE * element.group())
+            pixel_stride(channels, element)
         }
     }
 

@@ -62,6 +62,14 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     // SAFETY: all offsets stay within the extents that the fields of `Tile` promise: rows[tap][r][0..k],
     // weights[(tap * k + kk)][col..col + NZ * LANES], bias/floor[col..], and `valid` columns of out and residual.
     unsafe {
+        // Asked for now, what the tile ends with is there by then: a store that misses holds up all stores behind it.
+        for r in 0..MR {
+            for z in 0..NZ {
+                let column = col + z * S::LANES;
+                S::prefetch(t.out.cast::<O>().wrapping_add(r * t.ld_out + column).cast());
+                S::prefetch(t.residual.cast::<O>().wrapping_add(r * t.ld_residual + column).cast());
+            }
+        }
         let mut acc = [[S::splat(0.0); NZ]; MR];
         let mut b = t.weights.add(col);
         let mut ahead = t.ahead;

@@ -16,8 +16,6 @@ pub(crate) struct Depthwise {
     pub pad: [usize; 2],
     /// Vertical and horizontal dilation.
     pub dilation: [usize; 2],
-    /// Channels.
-    pub channels: usize,
     /// Elements from one input pixel to the next.
     pub ld_in: usize,
     /// Clamp the input at zero before use.
@@ -33,6 +31,8 @@ pub(crate) struct Segment {
     pub y: usize,
     /// First output column, and one past the last.
     pub x: [usize; 2],
+    /// First channel, and one past the last.
+    pub c: [usize; 2],
     /// Weights `[kernel taps][ld_weights]`.
     pub weights: *const f32,
     /// Floats from one tap's weights to the next: the channels rounded up to a whole vector.
@@ -128,100 +128,190 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
     }
 }
 
-/// `GROUP` pixels from column `x` of a 3x3 kernel whose taps all lie inside the input horizontally.
-///
-/// The pixels share input columns, so the group loads each once; a lone pixel would load nine vectors for nine
-/// multiply-adds and be bound by the load ports. Channels are the inner loop: all streams are then sequential, and the
-/// prefetchers follow them.
-///
-/// # Safety
-/// As [`pixel`], and the columns are interior; `STRIDE` and `DILATION` are those of `d`.
-#[inline(always)]
-unsafe fn group<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
-    d: &Depthwise,
-    s: &Segment,
-    x: usize,
-) {
-    // The kernel rows that lie inside the input.
-    let row = |ky: usize| (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
-    let first = (0..3).find(|&ky| row(ky) < d.input[0]).unwrap_or(3);
-    let last = (first..3).find(|&ky| row(ky) >= d.input[0]).unwrap_or(3);
-    // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
-    let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
-    let mut c = 0;
-    while c < d.channels {
-        let n = (d.channels - c).min(S::LANES);
-        // SAFETY: rows are bounds-checked above, columns are interior by the caller's promise, channels c..c + n exist,
-        // weights and bias are padded to whole vectors.
-        unsafe {
-            let bias = S::load(s.bias.add(c));
-            let mut acc = [bias; GROUP];
-            for ky in first..last {
-                let row =
-                    s.image.cast::<E>().add((row(ky) * d.input[1] + x * STRIDE - d.pad[1]) * d.ld_in + c);
-                let mut v = [bias; 9];
-                for (j, v) in v.iter_mut().enumerate().take(columns) {
-                    *v = E::load_n(row.add(j * d.ld_in), n);
-                    if RELU {
-                        *v = S::max(*v, S::splat(0.0));
-                    }
-                }
-                for kx in 0..3 {
-                    let w = S::load(s.weights.add((ky * 3 + kx) * s.ld_weights + c));
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        *acc = S::fma(v[i * STRIDE + kx * DILATION], w, *acc);
-                    }
-                }
-            }
-            finish::<S, E, GROUP>(s, x - s.x[0], c, n, acc);
+/// What a group of pixels reads under a kernel of 3x3: where its rows and columns lie, and which of them exist.
+pub(super) struct Footprint {
+    /// The kernel rows that lie inside the input.
+    pub rows: std::ops::Range<usize>,
+    /// The columns, counted from the leftmost of the group, that lie inside the input.
+    pub columns: std::ops::Range<usize>,
+    /// Element of the image at which the topmost row of the leftmost column would lie; wraps around zero.
+    pub start: usize,
+    /// Elements from one kernel row to the next.
+    pub step: usize,
+    /// As `start`, of the first row that the output row below will be the first to read.
+    pub fresh: usize,
+    /// How many such rows there are.
+    pub fresh_rows: usize,
+}
+
+impl Footprint {
+    /// Of the group from column `x` of output row `y`.
+    pub fn new(d: &Depthwise, y: usize, x: usize) -> Self {
+        let [top, left] = [0, 1].map(|axis| [y, x][axis] * d.stride[axis]);
+        let row = |ky: usize| (top + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
+        let at = |row: usize| {
+            row.wrapping_mul(d.input[1]).wrapping_add(left).wrapping_sub(d.pad[1]).wrapping_mul(d.ld_in)
+        };
+        let first = (0..3).find(|&ky| row(ky) < d.input[0]).unwrap_or(3);
+        let last = (first..3).find(|&ky| row(ky) >= d.input[0]).unwrap_or(3);
+        let below = row(2).wrapping_add(1);
+        Footprint {
+            rows: first..last,
+            columns: d.pad[1].saturating_sub(left)..(d.input[1] + d.pad[1]).saturating_sub(left),
+            start: at(row(0)),
+            step: d.dilation[0] * d.input[1] * d.ld_in,
+            fresh: at(below),
+            fresh_rows: d.input[0].saturating_sub(below).min(d.stride[0]),
         }
-        c += S::LANES;
+    }
+
+    /// Asks for what the output row below will be the first to read of `columns` columns, at channel `c`. From one row of
+    /// pixels to the next the hardware sees no pattern.
+    ///
+    /// # Safety
+    /// See [`Simd`].
+    #[inline(always)]
+    pub unsafe fn prefetch<S: Simd, E>(&self, d: &Depthwise, image: *const E, columns: usize) {
+        for row in 0..self.fresh_rows {
+            let fresh = image.wrapping_add(self.fresh).wrapping_add(row * d.input[1] * d.ld_in);
+            for j in 0..columns {
+                // SAFETY: the caller's promise; any address may be asked for.
+                unsafe { S::prefetch(fresh.wrapping_add(j * d.ld_in).cast()) };
+            }
+        }
     }
 }
 
-/// One segment, all channels.
+/// Channels `c..c + n` of [`GROUP`] pixels from column `x` of a 3x3 kernel, of which the first `pixels` are wanted; all of
+/// them and a whole vector of channels if `FULL`. Input columns outside the input are zeros if `EDGE`, else there are none.
+///
+/// The pixels share input columns, so the group loads each once; a lone pixel would load nine vectors for nine
+/// multiply-adds and be bound by the load ports.
+///
+/// # Safety
+/// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `under` is what lies under the group.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // It is the body of one loop.
+unsafe fn group<
+    S: Simd,
+    E: Stored<S>,
+    const STRIDE: usize,
+    const DILATION: usize,
+    const RELU: bool,
+    const EDGE: bool,
+    const FULL: bool,
+>(
+    d: &Depthwise,
+    s: &Segment,
+    under: &Footprint,
+    x: usize,
+    pixels: usize,
+    c: usize,
+    n: usize,
+) {
+    // Then the compiler knows that nothing is to be masked.
+    let (n, pixels) = if FULL { (S::LANES, GROUP) } else { (n, pixels) };
+    // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
+    let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
+    // SAFETY: rows and, at the edges, columns are checked against the input, channels c..c + n exist, weights and bias are
+    // padded to whole vectors.
+    unsafe {
+        let image = s.image.cast::<E>().wrapping_add(c);
+        under.prefetch::<S, E>(d, image, GROUP * STRIDE);
+        let bias = S::load(s.bias.add(c));
+        let mut acc = [bias; GROUP];
+        for ky in under.rows.clone() {
+            let row = image.wrapping_add(under.start).wrapping_add(ky * under.step);
+            let mut v = [S::splat(0.0); 9];
+            for (j, v) in v.iter_mut().enumerate().take(columns) {
+                if EDGE && !under.columns.contains(&j) {
+                    continue;
+                }
+                *v = E::load_n(row.wrapping_add(j * d.ld_in), n);
+                if RELU {
+                    *v = S::max(*v, S::splat(0.0));
+                }
+            }
+            for kx in 0..3 {
+                let w = S::load(s.weights.add((ky * 3 + kx) * s.ld_weights + c));
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::fma(v[i * STRIDE + kx * DILATION], w, *acc);
+                }
+            }
+        }
+        if FULL {
+            return finish::<S, E, GROUP>(s, x - s.x[0], c, n, acc);
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            // Not `take(pixels)`: the loop is to be unrolled.
+            if i >= pixels {
+                break;
+            }
+            finish::<S, E, 1>(s, x - s.x[0] + i, c, n, [*acc]);
+        }
+    }
+}
+
+/// The groups of a segment.
+///
+/// # Safety
+/// As [`segment`]; `STRIDE` and `DILATION` are the horizontal ones of `d`.
+#[inline(always)]
+unsafe fn groups<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
+    d: &Depthwise,
+    s: &Segment,
+) {
+    let reach = (GROUP - 1) * STRIDE + 2 * DILATION;
+    for x in (s.x[0]..s.x[1]).step_by(GROUP) {
+        let pixels = (s.x[1] - x).min(GROUP);
+        let under = Footprint::new(d, s.y, x);
+        let edge = !(under.columns.contains(&0) && under.columns.contains(&reach));
+        let mut c = s.c[0];
+        while c < s.c[1] {
+            let n = (s.c[1] - c).min(S::LANES);
+            // SAFETY: the caller's promise; what is full and what is an edge is as `group` wants it.
+            unsafe {
+                match (edge, pixels == GROUP && n == S::LANES) {
+                    (false, true) => {
+                        group::<S, E, STRIDE, DILATION, RELU, false, true>(d, s, &under, x, pixels, c, n)
+                    }
+                    (true, true) => {
+                        group::<S, E, STRIDE, DILATION, RELU, true, true>(d, s, &under, x, pixels, c, n)
+                    }
+                    (_, false) => {
+                        group::<S, E, STRIDE, DILATION, RELU, true, false>(d, s, &under, x, pixels, c, n)
+                    }
+                }
+            }
+            c += S::LANES;
+        }
+    }
+}
+
+/// One segment of the channels `s.c`.
 ///
 /// # Safety
 /// The pointers of `s` are valid for what their fields describe under the geometry `d`; see [`Simd`].
 #[inline(always)]
 pub(super) unsafe fn segment<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment) {
-    // Output columns whose taps all lie inside the input.
-    let reach = (d.kernel[1] - 1) * d.dilation[1];
-    let first = d.pad[1].div_ceil(d.stride[1]);
-    let last = (d.input[1] + d.pad[1]).checked_sub(reach + 1).map_or(0, |x| x / d.stride[1] + 1);
-    let from = first.clamp(s.x[0], s.x[1]);
-    let to = last.clamp(from, s.x[1]);
-    // SAFETY: the caller's promise, restricted to columns of the segment and, in groups, to interior ones.
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut done = [from, from];
-        if d.kernel == [3, 3] && to - from >= GROUP {
-            done = match (d.stride[1], d.dilation[1], d.input_relu) {
-                (1, 1, false) => groups(from, to, |x| group::<S, E, 1, 1, false>(d, s, x)),
-                (1, 1, true) => groups(from, to, |x| group::<S, E, 1, 1, true>(d, s, x)),
-                (2, 1, false) => groups(from, to, |x| group::<S, E, 2, 1, false>(d, s, x)),
-                (2, 1, true) => groups(from, to, |x| group::<S, E, 2, 1, true>(d, s, x)),
-                (1, 2, false) => groups(from, to, |x| group::<S, E, 1, 2, false>(d, s, x)),
-                (1, 2, true) => groups(from, to, |x| group::<S, E, 1, 2, true>(d, s, x)),
-                _ => done,
-            };
-        }
-        for x in (s.x[0]..done[0]).chain(done[1]..s.x[1]) {
-            let mut c = 0;
-            while c < d.channels {
-                pixel::<S, E>(d, s, x, c, (d.channels - c).min(S::LANES));
-                c += S::LANES;
+        match (d.kernel, d.stride[1], d.dilation[1], d.input_relu) {
+            ([3, 3], 1, 1, false) => groups::<S, E, 1, 1, false>(d, s),
+            ([3, 3], 1, 1, true) => groups::<S, E, 1, 1, true>(d, s),
+            ([3, 3], 2, 1, false) => groups::<S, E, 2, 1, false>(d, s),
+            ([3, 3], 2, 1, true) => groups::<S, E, 2, 1, true>(d, s),
+            ([3, 3], 1, 2, false) => groups::<S, E, 1, 2, false>(d, s),
+            ([3, 3], 1, 2, true) => groups::<S, E, 1, 2, true>(d, s),
+            _ => {
+                for x in s.x[0]..s.x[1] {
+                    let mut c = s.c[0];
+                    while c < s.c[1] {
+                        pixel::<S, E>(d, s, x, c, (s.c[1] - c).min(S::LANES));
+                        c += S::LANES;
+                    }
+                }
             }
         }
     }
-}
-
-/// Covers columns `from..to` with groups; the last one may overlap its neighbour, which computes a few pixels twice.
-#[inline(always)]
-pub(super) fn groups(from: usize, to: usize, mut group: impl FnMut(usize)) -> [usize; 2] {
-    let mut x = from;
-    while x < to {
-        group(x.min(to - GROUP));
-        x += GROUP;
-    }
-    [from, to]
 }

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::depthwise::{self, Depthwise, GROUP, Segment};
+use super::depthwise::{self, Depthwise, Footprint, GROUP, Segment};
 use super::isa::Avx512;
 
 /// Channels of a register.
@@ -90,36 +90,31 @@ unsafe fn join([even, odd]: [__m512; 2]) -> __m512i {
 unsafe fn group<const STRIDE: usize, const DILATION: usize, const RELU: bool, const EDGE: bool>(
     d: &Depthwise,
     s: &Segment,
+    under: &Footprint,
     x: usize,
     n: usize,
 ) {
-    let row = |ky: usize| (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
     let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
-    // Wraps to a huge number left of the input.
-    let column = |j: usize| (x * STRIDE + j).wrapping_sub(d.pad[1]);
     let pixel = x - s.x[0];
     let pairs = s.weights.wrapping_add(9 * s.ld_weights);
-    let mut c = 0;
-    while c < d.channels {
-        let channels = (d.channels - c).min(CHANNELS);
+    let mut c = s.c[0];
+    while c < s.c[1] {
+        let channels = (s.c[1] - c).min(CHANNELS);
         // SAFETY: rows and, at the edges, columns are checked against the input; channels c..c + channels exist; weights, bias and
         // floor are padded to whole blocks; the caller vouches for the pixels.
         unsafe {
             let zero = _mm512_setzero_si512();
+            let image = s.image.cast::<bf16>().wrapping_add(c);
+            under.prefetch::<Avx512, bf16>(d, image, GROUP * STRIDE);
             let mut acc = [split(s.bias.add(c)); GROUP];
-            for ky in 0..3 {
-                let iy = row(ky);
-                if iy >= d.input[0] {
-                    continue;
-                }
-                let line = s.image.cast::<bf16>().add(iy * d.input[1] * d.ld_in + c);
+            for ky in under.rows.clone() {
+                let row = image.wrapping_add(under.start).wrapping_add(ky * under.step);
                 let mut v = [halves(zero); 9];
                 for (j, v) in v.iter_mut().enumerate().take(columns) {
-                    let ix = column(j);
-                    if EDGE && ix >= d.input[1] {
+                    if EDGE && !under.columns.contains(&j) {
                         continue;
                     }
-                    let mut raw = load(line.add(ix * d.ld_in), channels);
+                    let mut raw = load(row.wrapping_add(j * d.ld_in), channels);
                     if RELU {
                         // The order of bf16 above zero is that of integers, and below zero there are negative ones.
                         raw = _mm512_max_epi16(raw, zero);
@@ -174,17 +169,18 @@ unsafe fn group<const STRIDE: usize, const DILATION: usize, const RELU: bool, co
 /// As [`segment`]; `STRIDE` and `DILATION` are the horizontal ones of `d`.
 #[inline(always)]
 unsafe fn groups<const STRIDE: usize, const DILATION: usize>(d: &Depthwise, s: &Segment) {
+    let reach = (GROUP - 1) * STRIDE + 2 * DILATION;
     for x in (s.x[0]..s.x[1]).step_by(GROUP) {
         let n = (s.x[1] - x).min(GROUP);
-        let reach = (x + GROUP - 1) * STRIDE + 2 * DILATION;
-        let edge = x * STRIDE < d.pad[1] || reach - d.pad[1] >= d.input[1];
+        let under = Footprint::new(d, s.y, x);
+        let edge = !(under.columns.contains(&0) && under.columns.contains(&reach));
         // SAFETY: the caller's promise.
         unsafe {
             match (d.input_relu, edge) {
-                (false, false) => group::<STRIDE, DILATION, false, false>(d, s, x, n),
-                (false, true) => group::<STRIDE, DILATION, false, true>(d, s, x, n),
-                (true, false) => group::<STRIDE, DILATION, true, false>(d, s, x, n),
-                (true, true) => group::<STRIDE, DILATION, true, true>(d, s, x, n),
+                (false, false) => group::<STRIDE, DILATION, false, false>(d, s, &under, x, n),
+                (false, true) => group::<STRIDE, DILATION, false, true>(d, s, &under, x, n),
+                (true, false) => group::<STRIDE, DILATION, true, false>(d, s, &under, x, n),
+                (true, true) => group::<STRIDE, DILATION, true, true>(d, s, &under, x, n),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Pooling and elementwise kernels, vectorised over channels.
 
-use super::depthwise::{GROUP, groups};
+use super::depthwise::GROUP;
 use super::element::Stored;
 use super::isa::Simd;
 
@@ -112,6 +112,17 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
             c += S::LANES;
         }
     }
+}
+
+/// Covers columns `from..to` with groups; the last one may overlap its neighbour, which computes a few pixels twice.
+#[inline(always)]
+fn groups(from: usize, to: usize, mut group: impl FnMut(usize)) -> [usize; 2] {
+    let mut x = from;
+    while x < to {
+        group(x.min(to - GROUP));
+        x += GROUP;
+    }
+    [from, to]
 }
 
 /// The greater, or the sum.

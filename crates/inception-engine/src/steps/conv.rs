@@ -9,7 +9,7 @@ use crate::kernels::Kernels;
 use crate::kernels::conv::{NARROW, PANEL, Tile};
 use crate::kernels::element::Element;
 use crate::kernels::pointwise::Elementwise;
-use crate::memory::{Aligned, LINE, View};
+use crate::memory::{Aligned, LINE, View, pixel_stride};
 use crate::threads::spread;
 
 /// Weights that are worth starting threads to pack.
@@ -197,6 +197,11 @@ impl ConvStep {
         }
     }
 
+    /// Elements from one row that the prologue makes to the next.
+    fn copied_stride(&self) -> usize {
+        pixel_stride(self.channels, self.input.element)
+    }
+
     fn panels(&self) -> usize {
         let count = |head: &Head| match &head.weights {
             Weights::Direct(panels) => panels.count(),
@@ -355,7 +360,7 @@ impl Step for ConvStep {
         let first_row = tile_rows(tiles.start).start;
 
         // Scratch: the prologue's rows, then one pointer table for each tile.
-        let stride = self.channels.next_multiple_of(LINE);
+        let stride = self.copied_stride();
         let copied = !matches!(self.prologue, Prologue::None);
         let rows_end = tile_rows(tiles.end - 1).end;
         let table_size = taps * setting.kernels.rows;
@@ -453,7 +458,7 @@ impl Step for ConvStep {
         let copied = if matches!(self.prologue, Prologue::None) {
             0
         } else {
-            tiles * kernels.rows * self.channels.next_multiple_of(LINE)
+            tiles * kernels.rows * self.copied_stride()
         };
         let strassen = self.strassen().map_or(0, |(_, strassen)| strassen.scratch(tiles * kernels.rows));
         // A pointer is as large as two floats.
