@@ -55,6 +55,13 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// By what convolutions get their algorithms.
+    pub(crate) fn rule(&self) -> Rule {
+        if self.exact { Rule::Direct } else { Rule::Cheapest }
+    }
+}
+
 /// Images of a batch that are computed in one way.
 struct Part {
     images: usize,
@@ -191,7 +198,7 @@ impl Compiled {
     /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] or
     /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used.
     pub fn from_graph(graph: Graph, options: &Options) -> Result<Compiled, Error> {
-        Compiled::by_rule(graph, options, if options.exact { Rule::Direct } else { Rule::Cheapest })
+        Compiled::by_rule(graph, options, options.rule())
     }
 
     /// As [`Compiled::from_graph`], with algorithms chosen by `rule`.

@@ -167,6 +167,8 @@ pub enum Op {
         pad: [usize; 2],
         /// Bottom, right.
         pad_end: [usize; 2],
+        /// So many rows, and columns, become one: their pixels' channels lie side by side.
+        phases: usize,
     },
     /// A convolution; a fully connected layer is one over a whole map. Inputs: x and, optionally, the residual.
     Conv(Box<Conv>),
@@ -249,7 +251,7 @@ pub struct Graph {
 impl Graph {
     /// A graph that returns its input, an image of `shape`.
     pub fn new(shape: Shape) -> Self {
-        let op = Op::Input { pad: [0; 2], pad_end: [0; 2] };
+        let op = Op::Input { pad: [0; 2], pad_end: [0; 2], phases: 1 };
         Graph { nodes: vec![Node { name: "input".into(), op, inputs: vec![], shape }], output: 0 }
     }
 

@@ -1,6 +1,6 @@
 //! From graph to plan: which nodes share a step, which kernel each gets, where each tensor lies, what runs together.
 
-use crate::Error;
+use crate::{Error, passes};
 use crate::graph::{Conv, Graph, Node, NodeId, Op, PoolKind, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
@@ -9,7 +9,7 @@ use crate::memory::{Aligned, LINE, Lifetime, View, pixel_stride, place};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
     Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
-    WinogradStep,
+    WinogradStep, winograd_fits,
 };
 
 /// A step with its place in the plan.
@@ -93,6 +93,7 @@ pub(crate) fn plan(
     element: Element,
 ) -> Result<Plan, Error> {
     let described: Vec<_> = graph.nodes.iter().map(|node| (describe(node), node.macs())).collect();
+    split_phases(graph, rule, element);
     let fates = fates(graph);
     let elements = elements(graph, element);
     let storage = Storage::assign(graph, &fates);
@@ -128,6 +129,17 @@ pub(crate) fn plan(
     }
     let rows = explain(graph, &fates, &steps, described);
     Ok(Plan { steps, waves, arena, buffers, views, rows })
+}
+
+/// Parts the image into phases where its convolution of stride 2 then becomes cheaper.
+pub(crate) fn split_phases(graph: &mut Graph, rule: Rule, element: Element) {
+    passes::split_phases::run(graph, |conv, split, output| {
+        let cost = transform(split, output).map(|(_, cost)| cost);
+        match rule {
+            Rule::Cheapest => cost.is_some_and(|cost| cost < direct_cost(conv, output, element)),
+            rule => rule == Rule::Winograd && cost.is_some(),
+        }
+    });
 }
 
 /// Whether `node` is a 1x1 convolution that the pointwise kernel can compute with a prologue.
@@ -367,8 +379,10 @@ impl Storage {
 /// one, and its cost.
 fn transform(conv: &Conv, output: [usize; 2]) -> Option<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
-    let plain = stride == [1; 2] && dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
-    let specs = TRANSFORMS.iter().filter(|spec| plain && spec.kernel == kernel);
+    let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
+    let specs = TRANSFORMS.iter().filter(|spec| {
+        plain && [spec.kernel, spec.stride] == [kernel, stride] && winograd_fits(spec, conv.in_channels())
+    });
     specs.map(|spec| (*spec, winograd_cost(conv, output, spec))).min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
@@ -378,7 +392,8 @@ fn winograd_cost(conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
     let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
-    positions * ((tiles + WEIGHT) * channels * out_channels + tiles * TOUCH * (channels + out_channels))
+    let strided = if spec.stride == [1; 2] { 1.0 } else { STRIDED };
+    strided * positions * ((tiles + WEIGHT) * channels * out_channels + tiles * TOUCH * (channels + out_channels))
 }
 
 /// As [`winograd_cost`], by the direct algorithm, from activations stored as `element`.
@@ -400,6 +415,9 @@ fn strassen_cost(conv: &Conv, pixels: usize) -> f64 {
 fn depthwise_cost(conv: &Conv, pixels: usize) -> f64 {
     DEPTHWISE * (conv.taps() * conv.out_channels * pixels) as f64
 }
+
+/// How many times as long as others the transforms of strided convolutions take, which store few outputs for each position.
+const STRIDED: f64 = 1.1;
 
 /// What it costs to read or write a float of a matrix that Strassen's algorithm adds, in multiply-adds.
 const STRASSEN_TOUCH: f64 = 4.0;
@@ -517,8 +535,8 @@ impl Builder<'_> {
         let sizes = |input: NodeId| [self.size(input), self.size(id)];
         let (mut nodes, mut cost) = (vec![id], 0.0);
         let step: Box<dyn Step> = match &node.op {
-            Op::Input { pad, .. } => {
-                Box::new(InputStep { image, pad: *pad, stored: node.shape, out: self.view(id)? })
+            &Op::Input { pad, phases, .. } => {
+                Box::new(InputStep { image, pad, phases, stored: node.shape, out: self.view(id)? })
             }
             Op::Conv(conv) if conv.is_depthwise() => Box::new(DepthwiseStep {
                 weights: self.depthwise(id, conv)?,

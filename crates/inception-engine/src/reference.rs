@@ -38,21 +38,25 @@ pub(crate) fn tensors(graph: &Graph, image: &[f32]) -> Vec<Tensor> {
 fn image_shape(input: &Node) -> Shape {
     let Shape { height, width, channels } = input.shape;
     match input.op {
-        Op::Input { pad, pad_end } => {
-            Shape::new(height - pad[0] - pad_end[0], width - pad[1] - pad_end[1], channels)
-        }
+        Op::Input { pad, pad_end, phases } => Shape::new(
+            height * phases - pad[0] - pad_end[0],
+            width * phases - pad[1] - pad_end[1],
+            channels / (phases * phases),
+        ),
         _ => input.shape,
     }
 }
 
 /// The input node's tensor.
 pub(crate) fn store(node: &Node, image: &[f32]) -> Tensor {
-    let (Op::Input { pad, .. }, shape) = (&node.op, image_shape(node)) else { return Vec::new() };
+    let (&Op::Input { pad, phases, .. }, shape) = (&node.op, image_shape(node)) else { return Vec::new() };
     let mut out = vec![0.0; node.shape.len()];
     for (i, &x) in image.iter().enumerate() {
         let (channel, pixel) = (i / shape.pixels(), i % shape.pixels());
         let (y, x_out) = (pixel / shape.width + pad[0], pixel % shape.width + pad[1]);
-        out[(y * node.shape.width + x_out) * shape.channels + channel] = f64::from(x);
+        let pixel = y / phases * node.shape.width + x_out / phases;
+        let phase = y % phases * phases + x_out % phases;
+        out[(pixel * phases * phases + phase) * shape.channels + channel] = f64::from(x);
     }
     out
 }

@@ -162,6 +162,27 @@ fn convolutions_of_all_shapes() {
 }
 
 #[test]
+fn convolutions_of_stride_2_by_winograd() {
+    let mut numbers = Numbers::new(13);
+    for (kernel, pad, [cin, cout], [height, width], kernel_name) in [
+        (3, 0, [128, 128], [61, 62], "winograd F(3x3,3x3) by 2"),
+        (3, 1, [120, 129], [71, 72], "winograd F(3x3,3x3) by 2"),
+        (7, 3, [3, 64], [45, 62], "winograd F(5x5,4x4)"),
+        (7, 0, [4, 64], [64, 47], "winograd F(5x5,4x4)"),
+    ] {
+        let (shape, window) = (Shape::new(height, width, cin), Window::square(kernel, 2, pad));
+        let op = Op::Conv(Box::new(conv(&mut numbers, cin, cout, 1, window)));
+        let what = format!("conv {kernel} {pad} {cin}->{cout} on {height}x{width}");
+        let graph = single(shape, op.clone());
+        let model = Compiled::from_graph(graph.clone(), &Options::default()).unwrap();
+        assert_eq!(model.explain()[1].kernel, kernel_name, "{what}");
+        assert_eq!(model.explain()[1].macs, graph.nodes[1].macs(), "{what}");
+        check(&what, &graph, 2, &mut numbers);
+        check_bf16(&what, shape, op, &mut numbers);
+    }
+}
+
+#[test]
 fn row_tiles_at_their_edges() {
     let mut numbers = Numbers::new(2);
     for pixels in [1, 2, 5, 6, 7, 12, 13, 14, 15, 27, 28, 29, 56, 57] {

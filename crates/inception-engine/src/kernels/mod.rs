@@ -19,7 +19,7 @@ use element::{Element, Stored};
 use half::bf16;
 use isa::{Isa, Simd};
 use pointwise::{Elementwise, Sum, Window};
-use winograd::{F23, F43, F45, F47, One, TileIn, TileOut};
+use winograd::{F23, F33By2, F43, F45, F47, F54, One, TileIn, TileOut};
 
 use crate::Precision;
 
@@ -66,6 +66,10 @@ transforms! {
     F43xF43: F43, F43, "winograd F(4x4,3x3)";
     /// Kernels of 3x3 on small maps: fewer weights.
     F23xF23: F23, F23, "winograd F(2x2,3x3)";
+    /// Kernels of 3x3 with a stride of 2.
+    F33By2xF33By2: F33By2, F33By2, "winograd F(3x3,3x3) by 2";
+    /// Kernels of 4x4: what 7x7 with a stride of 2 is over the phases of the image.
+    F54xF54: F54, F54, "winograd F(5x5,4x4)";
     /// Kernels of 5x5.
     F45xF45: F45, F45, "winograd F(4x4,5x5)";
     /// Kernels of 1x3.
@@ -89,6 +93,8 @@ pub(crate) struct TransformSpec {
     pub outputs: [usize; 2],
     /// Kernel size.
     pub kernel: [usize; 2],
+    /// Inputs from one output to the next.
+    pub stride: [usize; 2],
     /// Multiplications along each axis.
     pub points: [usize; 2],
     /// The pairs of points of each axis.
@@ -104,6 +110,7 @@ const fn spec<Y: winograd::Scheme, X: winograd::Scheme>(
         name,
         outputs: [Y::M, X::M],
         kernel: [Y::R, X::R],
+        stride: [Y::STRIDE, X::STRIDE],
         points: [Y::POINTS, X::POINTS],
         pairs: [Y::PAIRS, X::PAIRS],
     }

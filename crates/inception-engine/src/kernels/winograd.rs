@@ -14,6 +14,9 @@
 //! coefficients of `Q` for the point 0, of `x Q` for infinity, and of `x (x + p) Q / (x^2 - p^2)` for `p`. The two
 //! members of a pair thus share their even and their odd half, which halves the work; and no rows need balancing,
 //! since a factor that is a power of two does not change a rounding.
+//!
+//! With a stride of 2 the even taps of a kernel see only even inputs, and the odd ones only odd inputs, each with a stride of 1.
+//! Of three taps two are even, an F(M, 2); the odd one is multiplied as it is.
 
 use std::mem::MaybeUninit;
 
@@ -35,8 +38,12 @@ pub(crate) trait Scheme {
     const R: usize;
     /// The finite points other than 0, one of each pair.
     const PAIRS: &'static [f64];
+    /// Inputs from one output to the next, 1 or 2.
+    const STRIDE: usize = 1;
+    /// Multiplications at points.
+    const CORE: usize = Self::M + Self::R.div_ceil(Self::STRIDE) - 1;
     /// Inputs of a tile, and multiplications.
-    const POINTS: usize = Self::M + Self::R - 1;
+    const POINTS: usize = (Self::M - 1) * Self::STRIDE + Self::R;
     /// What the transforms multiply by.
     const COEFFICIENTS: Coefficients = Coefficients::of(Self::PAIRS);
 }
@@ -51,7 +58,7 @@ impl Scheme for One {
 }
 
 macro_rules! schemes {
-    ($($(#[$doc:meta])* $name:ident: F($m:literal, $r:literal) on $pairs:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: F($m:literal, $r:literal) by $stride:literal on $pairs:expr;)*) => {$(
         $(#[$doc])*
         pub(crate) struct $name;
 
@@ -59,22 +66,28 @@ macro_rules! schemes {
             const M: usize = $m;
             const R: usize = $r;
             const PAIRS: &'static [f64] = &$pairs;
+            const STRIDE: usize = $stride;
         }
 
-        // A scheme of M + R - 1 points has 0, infinity, and pairs.
-        const _: () = assert!($name::PAIRS.len() * 2 + 2 == $name::POINTS);
+        // A scheme has the points 0, infinity, and pairs; with a stride of 2 also one odd tap, a multiplication an output.
+        const _: () = assert!($name::PAIRS.len() * 2 + 2 == $name::CORE);
+        const _: () = assert!($stride == 1 || $stride == 2 && $r == 3 && $name::CORE + $m == $name::POINTS);
     )*};
 }
 
 schemes! {
     /// 2 multiplications an output instead of 3.
-    F23: F(2, 3) on [1.0];
+    F23: F(2, 3) by 1 on [1.0];
+    /// With a stride of 2: 2.33 multiplications an output instead of 3.
+    F33By2: F(3, 3) by 2 on [1.0];
     /// 1.5 multiplications an output instead of 3.
-    F43: F(4, 3) on [1.0, 2.0];
+    F43: F(4, 3) by 1 on [1.0, 2.0];
+    /// 1.6 multiplications an output instead of 4.
+    F54: F(5, 4) by 1 on [1.0, 2.0, 0.5];
     /// 2 multiplications an output instead of 5.
-    F45: F(4, 5) on [1.0, 2.0, 0.5];
+    F45: F(4, 5) by 1 on [1.0, 2.0, 0.5];
     /// 2.5 multiplications an output instead of 7. With 3/4 the error is half of that with the usual 4 and -1/4.
-    F47: F(4, 7) on [1.0, 2.0, 0.5, 0.75];
+    F47: F(4, 7) by 1 on [1.0, 2.0, 0.5, 0.75];
 }
 
 /// The numbers of a scheme, computed by the compiler.
@@ -143,8 +156,13 @@ impl Coefficients {
     }
 }
 
-/// `G` of the scheme with these pairs and `r` taps: one row for each point, in the order 0, p, -p, ..., infinity.
-pub(crate) fn weight_transform(pairs: &[f64], r: usize) -> Vec<Vec<f64>> {
+/// `G` of the scheme with these pairs, `r` taps and a stride: one row for each point, in the order 0, p, -p, ..., infinity; with a
+/// stride of 2, whose kernels have three taps, this for the even taps, then the odd one for each of the `m` outputs.
+pub(crate) fn weight_transform(pairs: &[f64], r: usize, [stride, m]: [usize; 2]) -> Vec<Vec<f64>> {
+    if stride == 2 {
+        let even = weight_transform(pairs, r.div_ceil(2), [1, m]).into_iter().map(|g| vec![g[0], 0.0, g[1]]);
+        return even.chain(std::iter::repeat_n(vec![0.0, 1.0, 0.0], m)).collect();
+    }
     if r == 1 {
         return vec![vec![1.0]];
     }
@@ -171,7 +189,15 @@ unsafe fn transform_input<S: Simd, T: Scheme>(d: [S::V; MAX_POINTS]) -> [S::V; M
     }
     let pairs = T::PAIRS.len();
     let c = const { &T::COEFFICIENTS };
-    let mut o = d;
+    let (mut o, mut d) = (d, d);
+    if T::STRIDE == 2 {
+        for i in 0..T::M {
+            o[T::CORE + i] = d[2 * i + 1];
+        }
+        for i in 0..T::CORE {
+            d[i] = d[2 * i];
+        }
+    }
     // SAFETY: register arithmetic; see `Simd`.
     unsafe {
         // The leading coefficient of each polynomial is one.
@@ -229,6 +255,9 @@ unsafe fn transform_output<S: Simd, T: Scheme>(m: [S::V; MAX_POINTS]) -> [S::V; 
             }
             if i == T::M - 1 {
                 acc = S::add(acc, m[2 * pairs + 1]);
+            }
+            if T::STRIDE == 2 {
+                acc = S::add(acc, m[T::CORE + i]);
             }
             o[i] = acc;
         }

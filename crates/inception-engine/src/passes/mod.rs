@@ -8,6 +8,7 @@ mod fold_affine;
 mod fuse_add;
 mod fuse_relu;
 mod pad_input;
+pub(crate) mod split_phases;
 mod swap_average;
 mod whole_map;
 

@@ -17,7 +17,7 @@ pub(super) fn run(graph: &mut Graph) {
     let (before, after) = (conv.window.pad, conv.window.pad_end);
     (conv.window.pad, conv.window.pad_end) = ([0; 2], [0; 2]);
     let input = &mut graph.nodes[0];
-    if let Op::Input { pad, pad_end } = &mut input.op {
+    if let Op::Input { pad, pad_end, .. } = &mut input.op {
         for axis in 0..2 {
             pad[axis] += before[axis];
             pad_end[axis] += after[axis];

@@ -13,10 +13,40 @@ pub(crate) struct InputStep {
     pub image: Shape,
     /// Rows above and columns to the left that are zero.
     pub pad: [usize; 2],
+    /// Rows, and columns, that become one; their pixels' channels lie side by side.
+    pub phases: usize,
     /// The image with its padding.
     pub stored: Shape,
     /// Where it goes.
     pub out: View,
+}
+
+impl InputStep {
+    /// Writes one channel of a stored row: every `step`-th float of `plane` from column `first` (which can lie left of it) and
+    /// zeros outside, `ld` elements apart.
+    ///
+    /// # Safety
+    /// `out` has room for the row.
+    unsafe fn write<E>(&self, plane: &[f32], first: isize, out: *mut E, zero: E, convert: impl Fn(f32) -> E)
+    where
+        E: Copy,
+    {
+        let (step, ld) = (self.phases, self.out.ld);
+        // Stored columns that lie in the image.
+        let from = (-first).max(0).cast_unsigned().div_ceil(step).min(self.stored.width);
+        let past = (plane.len().cast_signed() - first).max(0).cast_unsigned().div_ceil(step);
+        let to = past.clamp(from, self.stored.width);
+        // SAFETY: columns of the stored row.
+        unsafe {
+            for x in (0..from).chain(to..self.stored.width) {
+                *out.add(x * ld) = zero;
+            }
+            let start = (first + (from * step).cast_signed()).max(0).cast_unsigned();
+            for (i, x) in (from..to).enumerate() {
+                *out.add(x * ld) = convert(*plane.get_unchecked(start + i * step));
+            }
+        }
+    }
 }
 
 impl Step for InputStep {
@@ -32,24 +62,26 @@ impl Step for InputStep {
         let Shape { height, width, channels } = self.image;
         for row in part(context.setting.n * self.stored.height, task, self.tasks(&context.setting)) {
             let (n, stored_y) = (row / self.stored.height, row % self.stored.height);
-            let y = stored_y.wrapping_sub(self.pad[0]);
             let out = context.pixel(&self.out, row * self.stored.width);
             let image = context.input.wrapping_add(n * self.image.len());
-            for stored_x in 0..self.stored.width {
-                let x = stored_x.wrapping_sub(self.pad[1]);
-                for c in 0..channels {
-                    // SAFETY: (y, x) is checked against the image before it is read; the pixel of the arena exists and
-                    // belongs to this task alone.
-                    unsafe {
-                        let value = if y < height && x < width {
-                            *image.add((c * height + y) * width + x)
-                        } else {
-                            0.0
-                        };
-                        let index = stored_x * self.out.ld + c;
-                        match self.out.element {
-                            Element::F32 => *out.cast::<f32>().add(index) = value,
-                            Element::Bf16 => *out.cast::<bf16>().add(index) = bf16::from_f32(value),
+            for channel in 0..self.stored.channels {
+                let (phase, c) = (channel / channels, channel % channels);
+                let y = (stored_y * self.phases + phase / self.phases).wrapping_sub(self.pad[0]);
+                let first = (phase % self.phases).cast_signed() - self.pad[1].cast_signed();
+                // SAFETY: row y is checked against the image before it is read; the row of the arena exists and belongs to this
+                // task alone.
+                unsafe {
+                    let plane = match y < height {
+                        true => std::slice::from_raw_parts(image.add((c * height + y) * width), width),
+                        false => &[],
+                    };
+                    match self.out.element {
+                        Element::F32 => {
+                            self.write(plane, first, out.cast::<f32>().add(channel), 0.0, |x| x)
+                        }
+                        Element::Bf16 => {
+                            let out = out.cast::<bf16>().add(channel);
+                            self.write(plane, first, out, bf16::ZERO, bf16::from_f32)
                         }
                     }
                 }

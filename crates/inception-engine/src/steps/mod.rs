@@ -19,7 +19,7 @@ pub(crate) use edge::{InputStep, OutputStep};
 pub(crate) use elementwise::ElementwiseStep;
 pub(crate) use pool::PoolStep;
 pub(crate) use strassen::{CHANNELS as STRASSEN_CHANNELS, PIXELS as STRASSEN_PIXELS, Strassen};
-pub(crate) use winograd::{TOUCH, WEIGHT, WinogradStep};
+pub(crate) use winograd::{TOUCH, WEIGHT, WinogradStep, fits as winograd_fits};
 
 use crate::kernels::Kernels;
 use crate::memory::{Aligned, View};

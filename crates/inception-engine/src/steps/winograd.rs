@@ -26,6 +26,13 @@ pub(crate) const TOUCH: f64 = 10.0;
 /// What it costs to read a weight from the third-level cache, in multiply-adds.
 pub(crate) const WEIGHT: f64 = 13.0;
 
+/// Whether the transforms of a row tile of the micro-kernel, the largest there is, stay in cache: or else every few tiles would
+/// read all weights.
+pub(crate) fn fits(spec: &TransformSpec, channels: usize) -> bool {
+    const ROWS: usize = 14;
+    ROWS * spec.points[0] * spec.points[1] * (channels + PASS * PANEL) <= BLOCK + BLOCK / SLACK
+}
+
 /// A Winograd convolution.
 pub(crate) struct WinogradStep {
     spec: TransformSpec,
@@ -56,7 +63,9 @@ impl WinogradStep {
         let [kh, kw] = spec.kernel;
         let taps = kh * kw;
         let kernels = &conv.weight;
-        let g = [weight_transform(spec.pairs[0], kh), weight_transform(spec.pairs[1], kw)];
+        let g = [0, 1].map(|axis| {
+            weight_transform(spec.pairs[axis], spec.kernel[axis], [spec.stride[axis], spec.outputs[axis]])
+        });
         let position = |py: usize, px: usize| {
             // The weight of position (py, px) is sum G[py][ky] g[ky][kx] G[px][kx]: one factor for each tap.
             let factor: Vec<f64> = (0..taps).map(|t| g[0][py][t / kw] * g[1][px][t % kw]).collect();
@@ -162,8 +171,9 @@ impl Step for WinogradStep {
 
         for (i, t) in tiles.clone().enumerate() {
             let (image, ty, tx) = place(t);
-            let corner =
-                |t: usize, axis: usize| (t * self.spec.outputs[axis]) as isize - self.pad[axis] as isize;
+            let corner = |t: usize, axis: usize| {
+                (t * self.spec.outputs[axis] * self.spec.stride[axis]) as isize - self.pad[axis] as isize
+            };
             let tile = TileIn {
                 image: context.pixel(&self.input, image * ih * iw),
                 input: self.input_size,
