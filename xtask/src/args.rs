@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use inception_bench::{DeviceKind, Error, Precision, RunOptions, Weights, cores};
 use inception_nn::{MODELS, ModelSpec};
+use inception_weights::cache_folder;
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
 pub fn model(name: &str) -> Result<&'static ModelSpec, inception_nn::Error> {
@@ -81,6 +82,13 @@ pub fn with_hint(error: Error) -> anyhow::Error {
     anyhow!("{error}; {hint}")
 }
 
+/// Where measured choices of kernels are kept, if they are asked for; says so.
+pub fn tuning_folder(tune: bool) -> Option<PathBuf> {
+    let folder = tune.then(|| cache_folder().join("tuning"))?;
+    eprintln!("tuning: what is not in {} yet is measured, for some seconds a network", folder.display());
+    Some(folder)
+}
+
 /// Where and how a network runs.
 #[derive(Args)]
 pub struct DeviceArgs {
@@ -94,6 +102,10 @@ pub struct DeviceArgs {
     /// Keep the engine to algorithms that add and multiply as the network is written, without Winograd
     #[arg(long)]
     exact: bool,
+    /// Use for each layer the kernel that is fastest here, as measured on the first start (some seconds a network) and kept
+    /// in the folder tuning of INCEPTION_CACHE (otherwise inception in the user's cache folder)
+    #[arg(long, conflicts_with = "exact")]
+    tune: bool,
     /// Numbers to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that has it
     #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
@@ -122,7 +134,17 @@ impl DeviceArgs {
         let threads = self.threads.iter().map(|&threads| threads.into());
         let threads: Vec<usize> = if self.threads.is_empty() { vec![cores()] } else { threads.collect() };
         let Self { device, adapter, exact, precision, .. } = *self;
-        let options = |threads| RunOptions { device, adapter, threads, exact, precision, cores: None };
+        ensure!(!self.tune || device == DeviceKind::Engine, "--tune is for the engine");
+        let tune = tuning_folder(self.tune);
+        let options = |threads| RunOptions {
+            device,
+            adapter,
+            threads,
+            exact,
+            precision,
+            tune: tune.clone(),
+            cores: None,
+        };
         let settings: Vec<RunOptions> = threads.into_iter().map(options).collect();
         ensure!(!device.is_gpu() || settings.len() == 1, "a GPU is not asked for with several --threads");
         for options in &settings {

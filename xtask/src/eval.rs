@@ -293,9 +293,10 @@ impl Run {
                     Weights::File(path) => file_hash(path).with_context(|| path.display().to_string())?,
                 },
                 device: format!(
-                    "{}{}{}",
+                    "{}{}{}{}",
                     run_options.device,
                     if run_options.exact { ", exact" } else { "" },
+                    if run_options.tune.is_some() { ", tuned" } else { "" },
                     match run_options.precision {
                         Precision::F32 => String::new(),
                         half => format!(", {half}"),

@@ -13,7 +13,7 @@ use inception_bench::{
 use inception_nn::{ModelSpec, Network};
 use serde::Serialize;
 
-use crate::args::{ModelArgs, batch};
+use crate::args::{ModelArgs, batch, tuning_folder};
 
 #[derive(Args)]
 pub struct Explain {
@@ -22,6 +22,9 @@ pub struct Explain {
     /// Keep to algorithms that add and multiply as the network is written, without Winograd
     #[arg(long)]
     exact: bool,
+    /// The plan with the kernels that are fastest here, measured first if need be, as bench --tune has it
+    #[arg(long, conflicts_with_all = ["exact", "measure", "errors"])]
+    tune: bool,
     /// Precision to compute in: f32, or bf16 where the CPU has AVX512-BF16
     #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
@@ -72,10 +75,12 @@ impl Explain {
         let mut out = stdout().lock();
         let mut nodes = Vec::new();
         let (mut timed, mut lagging) = (Vec::new(), 0);
+        let tune = tuning_folder(self.tune);
         for spec in &self.models.models {
             let (exact, precision) = (self.exact, self.precision);
             let threads = self.threads.map_or_else(cores, usize::from);
-            let mut options = RunOptions { exact, precision, threads, ..RunOptions::default() };
+            let tune = tune.clone();
+            let mut options = RunOptions { exact, precision, threads, tune, ..RunOptions::default() };
             let network = spec.config().init(&options.open()?)?;
             if self.errors {
                 self.print_errors(&mut out, spec, network, &options)?;

@@ -53,6 +53,14 @@ pub enum Error {
     /// The engine does not compile the network, or not for this machine.
     #[error(transparent)]
     Engine(#[from] inception_engine::Error),
+    /// What was measured of the layers cannot be kept.
+    #[error("the tuning cannot be kept in {}", path.display())]
+    Tuning {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The device failed while computing.
     #[error("the {device} device failed: {reason}")]
     Device {

@@ -29,6 +29,7 @@ mod predict;
 mod report;
 mod run;
 mod table;
+mod tuning;
 
 pub use comparison::{Comparison, Contestant, Lead, comparison_markdown};
 pub use costs::{ColdStart, Costs, costs_markdown};

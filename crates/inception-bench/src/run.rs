@@ -1,10 +1,13 @@
 //! A network on a device, eager or compiled: floats in, logits out.
 
+use std::path::PathBuf;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use inception_engine::{Accuracy, Choice, Compiled, Options, Threads};
 use inception_nn::Network;
 
+use crate::tuning::tuned;
 use crate::{Cores, DeviceKind, Error, Precision, Subject, gpu};
 
 /// Where and how a network runs.
@@ -18,6 +21,8 @@ pub struct RunOptions {
     pub threads: usize,
     /// Keep the engine to algorithms that add and multiply as the network is written: no Winograd.
     pub exact: bool,
+    /// Have the engine use the kernels that are fastest here, as measured once for each network and kept in this folder.
+    pub tune: Option<PathBuf>,
     /// What weights and activations are.
     pub precision: Precision,
     /// Pin the engine's threads to these, one each; the thread that runs the network pins itself.
@@ -28,7 +33,7 @@ impl Default for RunOptions {
     /// The engine on all cores.
     fn default() -> Self {
         let (device, precision) = (DeviceKind::Engine, Precision::F32);
-        Self { device, adapter: None, threads: 0, exact: false, precision, cores: None }
+        Self { device, adapter: None, threads: 0, exact: false, tune: None, precision, cores: None }
     }
 }
 
@@ -159,7 +164,8 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here.
+    /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here, [`Error::Tuning`] where
+    /// its tuning cannot be kept.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
         let (macs, peak_activations) = (network.cost(input)?.macs, network.peak_activations(input)?);
         let kind = options.device;
@@ -168,7 +174,11 @@ impl Runner {
                 let [height, width] = input;
                 let image = [3, height, width];
                 let graph = inception_engine::capture(network, |net, x| net.forward(x), image)?;
-                let compiled = Compiled::from_graph(graph, &options.engine()?)?;
+                let mut engine = options.engine()?;
+                if let Some(folder) = &options.tune {
+                    engine.picks = tuned(&graph, &engine, folder)?;
+                }
+                let compiled = Compiled::from_graph(graph, &engine)?;
                 Backend::Compiled(Box::new(compiled))
             }
             _ => {

@@ -1,8 +1,8 @@
 //! How far each layer of a compiled network is from what it should compute.
 
 use crate::compiled::fuse;
-use crate::plan::split_phases;
 use crate::graph::{Graph, NodeId};
+use crate::plan::split_phases;
 use crate::reference::{self, Tensor};
 use crate::{Compiled, Error, Options};
 
@@ -49,7 +49,7 @@ pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accur
     // The nodes that the plan speaks of.
     let mut fused = graph.clone();
     fuse(&mut fused)?;
-    split_phases(&mut fused, options.rule(), model.kernels().element);
+    split_phases(&mut fused, &options.rule(), model.kernels().element);
     let exact = reference::tensors(&fused, image);
     let mut layers = Vec::new();
     model.watch(image, |level, stored| {

@@ -9,7 +9,7 @@ use crate::graph::{Graph, NodeId, Shape};
 use crate::kernels::Kernels;
 use crate::kernels::element::Element;
 use crate::memory::{Aligned, sanitizer};
-use crate::plan::{Plan, Planned, Row, Rule, plan};
+use crate::plan::{Picks, Plan, Planned, Row, Rule, plan};
 use crate::reference::Tensor;
 use crate::steps::{Context, Setting, part};
 use crate::threads::{Threads, Worker};
@@ -29,6 +29,8 @@ pub struct Options {
     pub pool: Option<Arc<Threads>>,
     /// Keep to algorithms that add and multiply as the network is written: no Winograd, no Strassen.
     pub exact: bool,
+    /// Kernels to use in place of those that the cost model picks, as [`picks`](crate::picks) finds them; ignored with `exact`.
+    pub picks: Picks,
     /// Largest batch that `run` accepts.
     pub max_batch: usize,
     /// Instruction set; `None` takes the one that the environment variable `INCEPTION_ISA` names (`avx512`, `avx2`,
@@ -47,6 +49,7 @@ impl Default for Options {
             threads: 0,
             pool: None,
             exact: false,
+            picks: Picks::new(),
             max_batch: 256,
             isa: None,
             precision: Precision::F32,
@@ -58,7 +61,11 @@ impl Default for Options {
 impl Options {
     /// By what convolutions get their algorithms.
     pub(crate) fn rule(&self) -> Rule {
-        if self.exact { Rule::Direct } else { Rule::Cheapest }
+        match self {
+            Options { exact: true, .. } => Rule::Direct,
+            Options { picks, .. } if picks.is_empty() => Rule::Cheapest,
+            Options { picks, .. } => Rule::Picked(picks.clone()),
+        }
     }
 }
 
@@ -198,11 +205,11 @@ impl Compiled {
     /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] or
     /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used.
     pub fn from_graph(graph: Graph, options: &Options) -> Result<Compiled, Error> {
-        Compiled::by_rule(graph, options, options.rule())
+        Compiled::by_rule(graph, options, &options.rule())
     }
 
     /// As [`Compiled::from_graph`], with algorithms chosen by `rule`.
-    pub(crate) fn by_rule(mut graph: Graph, options: &Options, rule: Rule) -> Result<Compiled, Error> {
+    pub(crate) fn by_rule(mut graph: Graph, options: &Options, rule: &Rule) -> Result<Compiled, Error> {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
         fuse(&mut graph)?;

@@ -69,7 +69,7 @@
 //! # The plan against the clock
 //!
 //! [`choices`] times every layer by each algorithm that can compute it, beside the cost model's prediction (`cargo xtask
-//! explain --measure`); [`accuracy`] holds every layer against [`reference()`], the same graph in `f64` (`explain --errors`);
+//! explain --measure`), and [`picks`] makes of that what [`Options::picks`] takes (`--tune`); [`accuracy`] holds every layer against [`reference()`], the same graph in `f64` (`explain --errors`);
 //! [`Compiled::profile`] says where the time goes (`explain --profile`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
 
 mod accuracy;
@@ -95,8 +95,8 @@ pub use compiled::{Compiled, LayerTime, Options};
 pub use error::Error;
 pub use graph::Shape;
 pub use kernels::isa::Isa;
-pub use plan::Row;
+pub use plan::{Picks, Row};
 pub use precision::Precision;
 pub use reference::reference;
 pub use threads::Threads;
-pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise};
+pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise, picks};

@@ -1,6 +1,7 @@
 //! From graph to plan: which nodes share a step, which kernel each gets, where each tensor lies, what runs together.
 
-use crate::{Error, passes};
+use std::collections::BTreeMap;
+
 use crate::graph::{Conv, Graph, Node, NodeId, Op, PoolKind, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
@@ -11,6 +12,7 @@ use crate::steps::{
     Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
     WinogradStep, winograd_fits,
 };
+use crate::{Error, passes};
 
 /// A step with its place in the plan.
 pub(crate) struct Planned {
@@ -24,17 +26,57 @@ pub(crate) struct Planned {
     pub level: usize,
 }
 
+/// Kernels by the names of nodes.
+pub type Picks = BTreeMap<String, String>;
+
 /// Which algorithm a convolution gets where several can compute it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// The cheapest by the cost model.
     Cheapest,
+    /// The kernel that is named, and the cheapest where none is.
+    Picked(Picks),
     /// The direct one, which does not reassociate.
     Direct,
-    /// Winograd's.
-    Winograd,
+    /// Winograd's, by the cheapest transform (0) or by one of the others.
+    Winograd(usize),
     /// Strassen's.
     Strassen,
+}
+
+impl Rule {
+    fn picked(&self, node: &str) -> Option<&str> {
+        if let Rule::Picked(picks) = self { picks.get(node).map(String::as_str) } else { None }
+    }
+
+    /// The transform of `transforms`, cheapest first, that `node` gets, with its cost, where the direct algorithm costs
+    /// `direct`.
+    fn winograd(
+        &self,
+        node: &str,
+        transforms: &[(TransformSpec, f64)],
+        direct: f64,
+    ) -> Option<(TransformSpec, f64)> {
+        let named = |kernel: &str| transforms.iter().find(|(spec, _)| spec.name == kernel);
+        match (self, self.picked(node)) {
+            (Rule::Direct | Rule::Strassen, _) => None,
+            (Rule::Winograd(n), _) => transforms.get(*n).copied(),
+            (_, Some(kernel)) if named(kernel).is_some() || !kernel.starts_with("winograd") => {
+                named(kernel).copied()
+            }
+            _ => transforms.first().filter(|(_, cost)| *cost < direct).copied(),
+        }
+    }
+
+    /// Whether `node`, a convolution with an output of so many `pixels`, is multiplied by Strassen's algorithm.
+    fn strassen(&self, node: &str, conv: &Conv, pixels: usize) -> bool {
+        match (self, self.picked(node)) {
+            (Rule::Direct | Rule::Winograd(_), _) => false,
+            (Rule::Strassen, _) => strassen_fits(conv, pixels),
+            (_, Some(kernel)) => kernel.ends_with("strassen") && strassen_fits(conv, pixels),
+            _ => strassen_pays(conv, pixels),
+        }
+    }
 }
 
 /// One row of [`crate::Compiled::explain`].
@@ -89,7 +131,7 @@ enum Fate {
 pub(crate) fn plan(
     graph: &mut Graph,
     image: crate::Shape,
-    rule: Rule,
+    rule: &Rule,
     element: Element,
 ) -> Result<Plan, Error> {
     let described: Vec<_> = graph.nodes.iter().map(|node| (describe(node), node.macs())).collect();
@@ -132,13 +174,10 @@ pub(crate) fn plan(
 }
 
 /// Parts the image into phases where its convolution of stride 2 then becomes cheaper.
-pub(crate) fn split_phases(graph: &mut Graph, rule: Rule, element: Element) {
-    passes::split_phases::run(graph, |conv, split, output| {
-        let cost = transform(split, output).map(|(_, cost)| cost);
-        match rule {
-            Rule::Cheapest => cost.is_some_and(|cost| cost < direct_cost(conv, output, element)),
-            rule => rule == Rule::Winograd && cost.is_some(),
-        }
+pub(crate) fn split_phases(graph: &mut Graph, rule: &Rule, element: Element) {
+    passes::split_phases::run(graph, |name, conv, split, output| {
+        let direct = direct_cost(conv, output, element);
+        rule.winograd(name, &transforms(split, output), direct).is_some()
     });
 }
 
@@ -314,11 +353,7 @@ impl Storage {
     /// a kernel row as one run; everything else is a [`pixel_stride`] apart.
     fn ld(graph: &Graph, root: NodeId, element: Element) -> usize {
         let channels = graph.nodes[root].shape.channels;
-        if root == 0 && channels < LINE {
-            channels
-        } else {
-            pixel_stride(channels, element)
-        }
+        if root == 0 && channels < LINE { channels } else { pixel_stride(channels, element) }
     }
 
     /// Lays the buffers out in the arena.
@@ -375,15 +410,17 @@ impl Storage {
     }
 }
 
-/// The cheapest Winograd transform that can compute a convolution with an `output` of so many rows and columns, if there is
-/// one, and its cost.
-fn transform(conv: &Conv, output: [usize; 2]) -> Option<(TransformSpec, f64)> {
+/// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with their costs,
+/// cheapest first.
+fn transforms(conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
     let specs = TRANSFORMS.iter().filter(|spec| {
         plain && [spec.kernel, spec.stride] == [kernel, stride] && winograd_fits(spec, conv.in_channels())
     });
-    specs.map(|spec| (*spec, winograd_cost(conv, output, spec))).min_by(|a, b| a.1.total_cmp(&b.1))
+    let mut transforms: Vec<_> = specs.map(|spec| (*spec, winograd_cost(conv, output, spec))).collect();
+    transforms.sort_by(|a, b| a.1.total_cmp(&b.1));
+    transforms
 }
 
 /// What the cost model expects of a convolution by Winograd's algorithm on one image whose result is `output` pixels: its time
@@ -392,8 +429,9 @@ fn winograd_cost(conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
     let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
-    let strided = if spec.stride == [1; 2] { 1.0 } else { STRIDED };
-    strided * positions * ((tiles + WEIGHT) * channels * out_channels + tiles * TOUCH * (channels + out_channels))
+    spec.pace
+        * positions
+        * ((tiles + WEIGHT) * channels * out_channels + tiles * TOUCH * (channels + out_channels))
 }
 
 /// As [`winograd_cost`], by the direct algorithm, from activations stored as `element`.
@@ -415,9 +453,6 @@ fn strassen_cost(conv: &Conv, pixels: usize) -> f64 {
 fn depthwise_cost(conv: &Conv, pixels: usize) -> f64 {
     DEPTHWISE * (conv.taps() * conv.out_channels * pixels) as f64
 }
-
-/// How many times as long as others the transforms of strided convolutions take, which store few outputs for each position.
-const STRIDED: f64 = 1.1;
 
 /// What it costs to read or write a float of a matrix that Strassen's algorithm adds, in multiply-adds.
 const STRASSEN_TOUCH: f64 = 4.0;
@@ -443,7 +478,7 @@ struct Builder<'a> {
     views: &'a [Option<View>],
     /// What activations are stored as.
     element: Element,
-    rule: Rule,
+    rule: &'a Rule,
     steps: &'a mut Vec<Planned>,
 }
 
@@ -518,12 +553,10 @@ impl Builder<'_> {
 
     /// The Winograd transform that a convolution is to get.
     fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
-        let (spec, cost) = transform(conv, self.size(id))?;
-        let wanted = match self.rule {
-            Rule::Cheapest => cost < direct_cost(conv, self.size(id), self.element),
-            rule => rule == Rule::Winograd,
-        };
-        (wanted && self.graph.nodes[id].inputs.len() == 1 && self.inside(id)).then_some((spec, cost))
+        let node = &self.graph.nodes[id];
+        let direct = direct_cost(conv, self.size(id), self.element);
+        let picked = self.rule.winograd(&node.name, &transforms(conv, self.size(id)), direct);
+        picked.filter(|_| node.inputs.len() == 1 && self.inside(id))
     }
 
     fn lower(&mut self, id: NodeId, image: crate::Shape, levels: &[usize]) -> Result<(), Error> {
@@ -640,12 +673,7 @@ impl Builder<'_> {
         let alone = !self.fates.contains(&Fate::Sibling(id));
         // Sums of activations would have to be rounded to be multiplied as bf16.
         let pixels = node.shape.pixels();
-        let strassen = self.element == Element::F32
-            && alone
-            && match self.rule {
-                Rule::Cheapest => strassen_pays(conv, pixels),
-                rule => rule == Rule::Strassen && strassen_fits(conv, pixels),
-            };
+        let strassen = self.element == Element::F32 && alone && self.rule.strassen(&node.name, conv, pixels);
         let mut step = ConvStep {
             input,
             input_size: self.size(source),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::graph::Graph;
-use crate::plan::Rule;
+use crate::plan::{Picks, Rule};
 use crate::steps::Setting;
 use crate::{Compiled, Error, Options, Threads};
 
@@ -31,14 +31,24 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// How many times as long the pick takes as the best alternative, if that is more than the noise: a tenth of the
-    /// pick's runs, at the most, were as fast as nine tenths of the other's.
-    pub fn lag(&self) -> Option<f64> {
+    /// The best alternative, if it is faster than the pick by more than the noise: a tenth of the pick's runs, at the most, were
+    /// as fast as nine tenths of the other's.
+    fn better(&self) -> Option<&Alternative> {
         let [pick, others @ ..] = &self.alternatives[..] else { return None };
         let better = others.iter().filter(|other| other.deciles[1] < pick.deciles[0]);
-        let best = better.map(|other| other.median).min()?;
-        Some(pick.median.as_secs_f64() / best.as_secs_f64())
+        better.min_by_key(|other| other.median)
     }
+
+    /// How many times as long the pick takes as the best alternative, if that is more than the noise.
+    pub fn lag(&self) -> Option<f64> {
+        Some(self.alternatives[0].median.as_secs_f64() / self.better()?.median.as_secs_f64())
+    }
+}
+
+/// The kernels that were faster than the plan's picks by more than the noise, for [`Options::picks`].
+pub fn picks(choices: &[Choice]) -> Picks {
+    let pick = |choice: &Choice| Some((choice.nodes.first()?.clone(), choice.better()?.kernel.clone()));
+    choices.iter().filter_map(pick).collect()
 }
 
 /// What networks are timed on: fixed values, spread over what normalised images hold, without structure.
@@ -62,8 +72,8 @@ fn quantiles(times: &mut [Duration]) -> (Duration, [Duration; 2]) {
 pub fn choices(graph: &Graph, options: &Options, repeats: usize) -> Result<Vec<Choice>, Error> {
     let pool = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
     let options = Options { pool: Some(pool), ..options.clone() };
-    let models = [Rule::Cheapest, Rule::Direct, Rule::Winograd, Rule::Strassen]
-        .map(|rule| Compiled::by_rule(graph.clone(), &options, rule));
+    let models = [Rule::Cheapest, Rule::Direct, Rule::Winograd(0), Rule::Winograd(1), Rule::Strassen]
+        .map(|rule| Compiled::by_rule(graph.clone(), &options, &rule));
     let models = models.into_iter().collect::<Result<Vec<_>, Error>>()?;
     let input = noise(models[0].input_shape().len());
     let mut times: Vec<Vec<Vec<Duration>>> =
@@ -233,18 +243,48 @@ mod tests {
         let choices = choices(&graph(), &options, 3).unwrap();
         let model = Compiled::from_graph(graph(), &options).unwrap();
         assert_eq!(choices.len(), 3);
-        for (choice, other) in choices.iter().zip(["winograd", "winograd", "strassen"]) {
+        for (choice, (other, count)) in
+            choices.iter().zip([("winograd", 3), ("winograd", 3), ("strassen", 2)])
+        {
             let [node] = &choice.nodes[..] else { panic!("{choice:?}") };
             let row = model.explain().iter().find(|row| row.node == *node).unwrap();
             assert_eq!(choice.alternatives[0].kernel, row.kernel);
             let kernels: Vec<&str> = choice.alternatives.iter().map(|a| &a.kernel[..]).collect();
-            assert!(kernels.len() == 2 && kernels.iter().any(|kernel| kernel.contains(other)), "{kernels:?}");
+            assert!(
+                kernels.len() == count && kernels.iter().any(|kernel| kernel.contains(other)),
+                "{kernels:?}"
+            );
             for alternative in &choice.alternatives {
                 let [low, high] = alternative.deciles;
                 assert!(low <= alternative.median && alternative.median <= high);
                 assert!(low > Duration::ZERO && alternative.predicted > Duration::ZERO);
             }
         }
+    }
+
+    #[test]
+    fn what_was_faster_is_picked_and_used() {
+        let slow = |name: &str, kernels: [&str; 2]| Choice {
+            nodes: vec![name.to_owned()],
+            alternatives: [[90, 100, 110], [60, 70, 80]]
+                .into_iter()
+                .zip(kernels)
+                .map(|(times, kernel)| Alternative { kernel: kernel.to_owned(), ..alternative(times) })
+                .collect(),
+        };
+        let found = picks(&[
+            slow("a", ["winograd F(4x4,3x3)", "winograd F(2x2,3x3)"]),
+            slow("b", ["winograd F(4x4,3x3)", "direct"]),
+            slow("c", ["pointwise, strassen", "pointwise"]),
+        ]);
+        let kernels = |options: &Options| {
+            let model = Compiled::from_graph(graph(), options).unwrap();
+            model.explain()[1..].iter().map(|row| row.kernel.clone()).collect::<Vec<_>>()
+        };
+        let options = Options { picks: found, ..Options::default() };
+        assert_eq!(kernels(&options), ["winograd F(2x2,3x3)", "direct", "pointwise"]);
+        let unchanged = Options { picks: Picks::from([("a".into(), "winograd of old".into())]), ..options };
+        assert_eq!(kernels(&unchanged), kernels(&Options::default()), "an unknown kernel, and no others");
     }
 
     #[test]

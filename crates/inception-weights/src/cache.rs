@@ -9,6 +9,7 @@ use inception_nn::ModelSpec;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::folder::{cache_folder, var};
 
 /// Where PaddleClas publishes its weights (`MODEL_URLS` in `ppcls/arch/backbone`).
 const OFFICIAL: &str = "https://paddle-imagenet-models-name.bj.bcebos.com";
@@ -53,15 +54,8 @@ impl Cache {
     /// `INCEPTION_MIRROR` an address instead of the official one, `INCEPTION_OFFLINE` (not empty, not 0) forbids
     /// downloads.
     pub fn from_env() -> Self {
-        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let folder = var("INCEPTION_CACHE").map(PathBuf::from).or_else(|| {
-            let caches = var("XDG_CACHE_HOME").map(PathBuf::from);
-            let caches = caches
-                .or_else(|| Some(PathBuf::from(var("HOME").or_else(|| var("USERPROFILE"))?).join(".cache")));
-            Some(caches?.join("inception"))
-        });
         Self {
-            folder: folder.unwrap_or_else(|| std::env::temp_dir().join("inception")),
+            folder: cache_folder(),
             mirror: var("INCEPTION_MIRROR")
                 .map_or_else(|| OFFICIAL.to_owned(), |mirror| mirror.to_string_lossy().into_owned()),
             offline: var("INCEPTION_OFFLINE").is_some_and(|value| value != "0"),

@@ -33,6 +33,7 @@ mod convert;
 #[cfg(feature = "network")]
 mod dialect;
 mod error;
+mod folder;
 mod format;
 mod graph;
 mod input;
@@ -45,6 +46,7 @@ mod save;
 pub use cache::{Cache, Progress};
 pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
 pub use error::{Error, Problem};
+pub use folder::cache_folder;
 #[cfg(feature = "network")]
 pub use {
     convert::{Converted, convert},

@@ -25,7 +25,7 @@ use crate::Precision;
 
 /// Declares the Winograd transforms: the enum that names them, their table, and the dispatch on them.
 macro_rules! transforms {
-    ($($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal, $pace:literal;)*) => {
         /// A pair of one-dimensional Winograd schemes, vertical and horizontal.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Transform {
@@ -33,7 +33,7 @@ macro_rules! transforms {
         }
 
         /// Every transform that the kernels have.
-        pub(crate) const TRANSFORMS: &[TransformSpec] = &[$(spec::<$y, $x>(Transform::$variant, $name),)*];
+        pub(crate) const TRANSFORMS: &[TransformSpec] = &[$(spec::<$y, $x>(Transform::$variant, $name, $pace),)*];
 
         /// See [`winograd::input`].
         ///
@@ -63,23 +63,23 @@ macro_rules! transforms {
 
 transforms! {
     /// Kernels of 3x3.
-    F43xF43: F43, F43, "winograd F(4x4,3x3)";
+    F43xF43: F43, F43, "winograd F(4x4,3x3)", 1.0;
     /// Kernels of 3x3 on small maps: fewer weights.
-    F23xF23: F23, F23, "winograd F(2x2,3x3)";
+    F23xF23: F23, F23, "winograd F(2x2,3x3)", 1.0;
     /// Kernels of 3x3 with a stride of 2.
-    F33By2xF33By2: F33By2, F33By2, "winograd F(3x3,3x3) by 2";
+    F33By2xF33By2: F33By2, F33By2, "winograd F(3x3,3x3) by 2", 1.1;
     /// Kernels of 4x4: what 7x7 with a stride of 2 is over the phases of the image.
-    F54xF54: F54, F54, "winograd F(5x5,4x4)";
+    F54xF54: F54, F54, "winograd F(5x5,4x4)", 1.0;
     /// Kernels of 5x5.
-    F45xF45: F45, F45, "winograd F(4x4,5x5)";
+    F45xF45: F45, F45, "winograd F(4x4,5x5)", 1.1;
     /// Kernels of 1x3.
-    OnexF43: One, F43, "winograd F(4,3) along rows";
+    OnexF43: One, F43, "winograd F(4,3) along rows", 1.0;
     /// Kernels of 3x1.
-    F43xOne: F43, One, "winograd F(4,3) along columns";
+    F43xOne: F43, One, "winograd F(4,3) along columns", 1.0;
     /// Kernels of 1x7.
-    OnexF47: One, F47, "winograd F(4,7) along rows";
+    OnexF47: One, F47, "winograd F(4,7) along rows", 0.9;
     /// Kernels of 7x1.
-    F47xOne: F47, One, "winograd F(4,7) along columns";
+    F47xOne: F47, One, "winograd F(4,7) along columns", 0.9;
 }
 
 /// What a transform costs and how its weights are made.
@@ -89,6 +89,8 @@ pub(crate) struct TransformSpec {
     pub transform: Transform,
     /// Name for `explain`.
     pub name: &'static str,
+    /// What the cost model leaves out: how many times as long as others it takes, as `cargo xtask explain --measure` finds.
+    pub pace: f64,
     /// Outputs of a tile.
     pub outputs: [usize; 2],
     /// Kernel size.
@@ -104,10 +106,12 @@ pub(crate) struct TransformSpec {
 const fn spec<Y: winograd::Scheme, X: winograd::Scheme>(
     transform: Transform,
     name: &'static str,
+    pace: f64,
 ) -> TransformSpec {
     TransformSpec {
         transform,
         name,
+        pace,
         outputs: [Y::M, X::M],
         kernel: [Y::R, X::R],
         stride: [Y::STRIDE, X::STRIDE],

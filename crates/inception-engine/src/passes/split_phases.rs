@@ -7,8 +7,8 @@ use crate::graph::{Conv, Graph, Op, Window};
 const PHASES: usize = 2;
 
 /// Parts the image into phases, stored as channels (those of the first row's first column first), for its only reader, a
-/// convolution of stride 2, if the one that takes its place `pays`, given its output's rows and columns.
-pub(crate) fn run(graph: &mut Graph, pays: impl Fn(&Conv, &Conv, [usize; 2]) -> bool) {
+/// convolution of stride 2, if the one that takes its place `pays`, given its name and its output's rows and columns.
+pub(crate) fn run(graph: &mut Graph, pays: impl Fn(&str, &Conv, &Conv, [usize; 2]) -> bool) {
     let [reader] = graph.consumers()[0][..] else {
         return;
     };
@@ -33,7 +33,7 @@ pub(crate) fn run(graph: &mut Graph, pays: impl Fn(&Conv, &Conv, [usize; 2]) -> 
         input_relu: false,
         relu: conv.relu,
     };
-    if !pays(conv, &split, output) {
+    if !pays(&graph.nodes[reader].name, conv, &split, output) {
         return;
     }
     let input = &mut graph.nodes[0];

@@ -76,9 +76,7 @@ impl Step for InputStep {
                         false => &[],
                     };
                     match self.out.element {
-                        Element::F32 => {
-                            self.write(plane, first, out.cast::<f32>().add(channel), 0.0, |x| x)
-                        }
+                        Element::F32 => self.write(plane, first, out.cast::<f32>().add(channel), 0.0, |x| x),
                         Element::Bf16 => {
                             let out = out.cast::<bf16>().add(channel);
                             self.write(plane, first, out, bf16::ZERO, bf16::from_f32)

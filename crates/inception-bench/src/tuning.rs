@@ -1,0 +1,152 @@
+//! Measured choices of kernels, kept on disk: `--tune`.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use inception_engine::graph::Graph;
+use inception_engine::{Options, Picks, choices, picks};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Regime};
+
+/// Runs of each layer by each algorithm.
+const REPEATS: usize = 15;
+
+/// What a measurement holds for: another machine, build or network is measured anew.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Circumstances {
+    cpu: String,
+    /// The best that the CPU has, and what `INCEPTION_ISA` forces.
+    instruction_set: String,
+    forced: Option<String>,
+    threads: usize,
+    precision: String,
+    version: String,
+    /// Of names, operations, shapes and sizes of all nodes; not of weights.
+    graph: u64,
+}
+
+impl Circumstances {
+    fn new(graph: &Graph, options: &Options) -> Self {
+        let regime = Regime::here();
+        let mut hasher = DefaultHasher::new();
+        for node in &graph.nodes {
+            (&node.name, node.op.name(), &node.inputs, node.shape.to_string(), node.macs()).hash(&mut hasher);
+        }
+        Self {
+            cpu: regime.cpu,
+            instruction_set: regime.instruction_set,
+            forced: std::env::var("INCEPTION_ISA").ok(),
+            threads: options.pool.as_ref().map_or(options.threads, |pool| pool.count()),
+            precision: options.precision.to_string(),
+            version: regime.version,
+            graph: hasher.finish(),
+        }
+    }
+
+    /// The file for them.
+    fn file(&self, folder: &Path) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        (&self.cpu, &self.instruction_set, &self.forced, self.threads, &self.precision).hash(&mut hasher);
+        (&self.version, self.graph).hash(&mut hasher);
+        folder.join(format!("{:016x}.json", hasher.finish()))
+    }
+}
+
+/// A file.
+#[derive(Serialize, Deserialize)]
+struct Tuning {
+    circumstances: Circumstances,
+    picks: Picks,
+}
+
+/// The kernels that are fastest here for the layers of `graph`, where they are not those that the cost model picks: from
+/// `folder`, or measured and kept there.
+///
+/// # Errors
+///
+/// [`Error::Tuning`] where the folder cannot be written, before anything is measured; [`Error::Engine`].
+pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<Picks, Error> {
+    let circumstances = Circumstances::new(graph, options);
+    let file = circumstances.file(folder);
+    // What cannot be read, or is of something else, is measured again.
+    let kept = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Tuning>(&bytes).ok());
+    if let Some(kept) = kept.filter(|kept| kept.circumstances == circumstances) {
+        return Ok(kept.picks);
+    }
+    let failed = |source: io::Error| Error::Tuning { path: file.clone(), source };
+    fs::create_dir_all(folder).map_err(failed)?;
+    // Under a name of its own until it is whole.
+    let draft = file.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&draft, "").map_err(failed)?;
+    let measured = choices(graph, options, REPEATS).map_err(Error::from).and_then(|choices| {
+        let tuning = Tuning { circumstances, picks: picks(&choices) };
+        let text = serde_json::to_vec_pretty(&tuning).map_err(|error| failed(error.into()))?;
+        fs::write(&draft, text).and_then(|()| fs::rename(&draft, &file)).map_err(failed)?;
+        Ok(tuning.picks)
+    });
+    if measured.is_err() {
+        // It is of no use to anybody; what went wrong is told.
+        let _ = fs::remove_file(&draft);
+    }
+    measured
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use burn::tensor::Device;
+    use inception_engine::Compiled;
+
+    use super::*;
+    use crate::{RunOptions, Runner};
+
+    #[test]
+    fn a_measurement_is_kept_and_used() {
+        let device = Device::flex();
+        let spec = inception_nn::model("GoogLeNet").unwrap();
+        let network = spec.config().with_num_classes(2).init(&device).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let tune = Some(folder.path().join("tuning"));
+        let options = RunOptions { tune: tune.clone(), threads: 1, ..RunOptions::default() };
+        let kernels = || {
+            let runner = Runner::new(network.clone(), [96, 96], &options).unwrap();
+            let compiled: &Compiled = runner.compiled().unwrap();
+            compiled.explain().iter().map(|row| (row.node.clone(), row.kernel.clone())).collect::<Vec<_>>()
+        };
+        let measured = kernels();
+        let files: Vec<_> = fs::read_dir(tune.unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        let by_winograd = |(_, kernel): &&(String, String)| kernel.starts_with("winograd");
+        let (node, _) = measured.iter().find(by_winograd).expect("a layer by Winograd's algorithm");
+
+        // The file is what the second start goes by.
+        let mut tuning: Tuning = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        assert_eq!(tuning.circumstances.threads, 1);
+        tuning.picks.insert(node.clone(), "direct".to_owned());
+        fs::write(file, serde_json::to_vec(&tuning).unwrap()).unwrap();
+        assert!(kernels().contains(&(node.clone(), "direct".to_owned())));
+
+        // One of another machine, or a damaged one, is not.
+        tuning.circumstances.cpu = "another".to_owned();
+        for bytes in [serde_json::to_vec(&tuning).unwrap(), b"{".to_vec()] {
+            fs::write(file, bytes).unwrap();
+            kernels();
+            let again: Tuning = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+            assert_eq!(again.circumstances.cpu, Regime::here().cpu);
+        }
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_said_before_measuring() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let options = RunOptions { tune: Some(file.path().to_owned()), ..RunOptions::default() };
+        let spec = inception_nn::model("GoogLeNet").unwrap();
+        let network = spec.config().with_num_classes(2).init(&Device::flex()).unwrap();
+        let error = Runner::new(network, [96, 96], &options).unwrap_err();
+        assert!(error.to_string().contains("tuning"), "{error}");
+    }
+}
