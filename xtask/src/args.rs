@@ -106,7 +106,8 @@ pub struct DeviceArgs {
     /// in the folder tuning of INCEPTION_CACHE (otherwise inception in the user's cache folder)
     #[arg(long, conflicts_with = "exact")]
     tune: bool,
-    /// Numbers to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that has it
+    /// Numbers to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that has it; either on
+    /// flex, for comparison
     #[arg(long, value_name = "NUMBERS", default_value = "f32")]
     precision: Precision,
     /// CPU threads [default: all cores]

@@ -233,8 +233,8 @@ fn bad_arguments() {
     assert!(errors.contains("--features cuda"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
     assert!(errors.contains("f32 and bf16"), "{errors}");
-    let bf16_on_flex = ["--random-weights", "--precision", "bf16", "--device", "flex"];
-    let errors = predict(&[&["--model", "GoogLeNet"][..], &bf16_on_flex].concat());
+    let on_ndarray = ["--random-weights", "--precision", "bf16", "--device", "ndarray"];
+    let errors = predict(&[&["--model", "GoogLeNet"][..], &on_ndarray].concat());
     assert!(errors.contains("f32 only"), "{errors}");
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--threads", "0"]);
     assert!(errors.contains("--threads"), "{errors}");

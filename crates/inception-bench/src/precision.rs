@@ -13,9 +13,10 @@ pub enum Precision {
     /// `f32`, on every device.
     #[default]
     F32,
-    /// IEEE half precision, eleven significant bits: on GPUs that have it. Sums are as the backend forms them.
+    /// IEEE half precision, eleven significant bits: on GPUs that have it, and on flex. Sums are as the backend forms them.
     F16,
-    /// Eight significant bits, sums in `f32`: on the engine, where the CPU has AVX512-BF16.
+    /// Eight significant bits, sums in `f32`: on the engine, where the CPU has AVX512-BF16, and on flex, which computes each
+    /// layer in `f32`.
     Bf16,
 }
 
@@ -35,7 +36,7 @@ impl Precision {
     /// What stands against it on `device`, or `None` where it can be used; a GPU's adapter is asked when it is opened.
     pub fn missing(self, device: DeviceKind) -> Option<&'static str> {
         match (self, device) {
-            (Self::F32, _) => None,
+            (Self::F32, _) | (_, DeviceKind::Flex) => None,
             (Self::F16, device) if device.is_gpu() => None,
             (Self::Bf16, DeviceKind::Engine) => EnginePrecision::Bf16.missing(Isa::best()),
             (Self::F16, DeviceKind::Engine) => Some("is not among the engine's: it has f32 and bf16"),

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 use crate::graph::{Graph, NodeId, Shape};
 use crate::kernels::Kernels;
 use crate::kernels::element::Element;
-use crate::memory::{Aligned, sanitizer};
+use crate::memory::{Aligned, LINE, sanitizer};
 use crate::plan::{Picks, Plan, Planned, Row, Rule, plan};
 use crate::reference::Tensor;
 use crate::steps::{Context, Setting, part};
 use crate::threads::{Threads, Worker};
 use crate::{Error, Isa, Precision, passes};
 
-/// Bytes of activations that images which go through the layers together may have, unless asked otherwise: more images share
-/// the reading of weights, but their activations must stay in the third-level cache. (At batch 8 on two Zen 4 cores, slices
-/// of 1, 2, 4 and 8 gave GoogLeNet, with 4 MB an image, 92, 90, 73 to 85 and 77 to 82 ms; Xception65, with 29 MB, was best at 1.)
+/// Bytes of activations that images which go through the layers together, on all threads, may have, unless asked otherwise: more
+/// images share the reading of weights, but their activations must stay in the third-level cache. That is for fewer images than
+/// threads; others go through alone, on one thread each. (At batch 8 on two Zen 4 cores 1, 2 and 4 images a thread took GoogLeNet
+/// 61, 64 and 69 ms and Inception V3 250, 262 and 259; all threads on one slice of 4 images 72 and 263.)
 const SLICE_BYTES: usize = 16 << 20;
 
 /// How to compile a network.
@@ -38,8 +39,8 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// What to compute in.
     pub precision: Precision,
-    /// Images of a batch that go through the layers at the same time, on all threads together; 0 takes as many as suit the
-    /// cache. Each thread has at least one of its own, where there are as many.
+    /// Images that go through the layers together, each layer on all threads, where there are fewer images than threads; 0 takes
+    /// as many as suit the cache.
     pub slice: usize,
 }
 
@@ -81,7 +82,8 @@ struct Part {
 /// Memory of one run; kept for the next one.
 struct Memory {
     arena: Aligned,
-    scratch: Vec<Aligned>,
+    /// That of all threads, one after the other.
+    scratch: Aligned,
     /// For each thread and step, how many tasks of the thread's share were claimed.
     claimed: Vec<Vec<AtomicUsize>>,
 }
@@ -222,7 +224,8 @@ impl Compiled {
             input: image,
             output: graph.nodes[graph.output].shape,
             zeros: Aligned::zeros(zeros),
-            scratch,
+            // Whole lines, so that each thread's begins on one.
+            scratch: scratch.max(1).next_multiple_of(LINE),
             slice: match options.slice {
                 0 => (SLICE_BYTES / (plan.arena * size_of::<f32>()).max(1)).clamp(1, 8),
                 slice => slice,
@@ -271,21 +274,19 @@ impl Compiled {
         self.parts(batch).map(|part| part.at_once).max().unwrap_or(0)
     }
 
-    /// How `batch` images are computed, one part after the other.
+    /// How `batch` images are computed, one part after the other. Threads with images of their own never wait for each other, and
+    /// each finds its data in its own cache; what is left over they compute together.
     fn parts(&self, batch: usize) -> impl Iterator<Item = Part> {
-        let (threads, mut left) = (self.threads.count(), batch);
-        std::iter::from_fn(move || {
-            // Threads with images of their own never wait for each other, and each finds its data in its own cache. What is
-            // left over they compute together.
-            let own = (self.slice / threads).max(1).min(left / threads);
-            let part = if own > 0 {
-                Part { images: left / (own * threads) * own * threads, apart: true, at_once: own * threads }
-            } else {
-                Part { images: self.slice.min(left), apart: false, at_once: self.slice.min(left) }
-            };
-            left -= part.images;
-            (part.images > 0).then_some(part)
-        })
+        let threads = self.threads.count();
+        let apart = batch / threads * threads;
+        let alone = (apart > 0).then_some(Part { images: apart, apart: true, at_once: threads });
+        let mut left = batch - apart;
+        let together = std::iter::from_fn(move || {
+            let images = self.slice.min(left);
+            left -= images;
+            (images > 0).then_some(Part { images, apart: false, at_once: images })
+        });
+        alone.into_iter().chain(together)
     }
 
     /// Per node, what became of it and which kernel computes it.
@@ -322,7 +323,7 @@ impl Compiled {
             let results = &mut output[done * self.output.len()..end * self.output.len()];
             let mut memory = self.take_memory(part.at_once);
             if part.apart {
-                self.run_apart(&mut memory, images, part.at_once / self.threads.count(), results);
+                self.run_apart(&mut memory, images, results);
             } else {
                 self.run_waves(&mut memory, images, part.images, results, &self.plan.waves);
             }
@@ -457,7 +458,7 @@ impl Compiled {
         drop(memories);
         kept.unwrap_or_else(|| Memory {
             arena: Aligned::zeros(arena),
-            scratch: (0..self.threads.count()).map(|_| Aligned::zeros(self.scratch)).collect(),
+            scratch: Aligned::zeros(self.scratch * self.threads.count()),
             claimed: (0..self.threads.count())
                 .map(|_| self.plan.steps.iter().map(|_| AtomicUsize::new(0)).collect())
                 .collect(),
@@ -468,35 +469,35 @@ impl Compiled {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
     }
 
-    /// Runs all of `input`, `n` images at a time on each thread. The caller has checked the lengths of `input` and `output`.
-    fn run_apart(&self, memory: &mut Memory, input: &[f32], n: usize, output: &mut [f32]) {
-        let setting = Setting { kernels: self.kernels, threads: 1, n };
+    /// Runs all of `input`, an image at a time on each thread. The caller has checked the lengths of `input` and `output`.
+    fn run_apart(&self, memory: &mut Memory, input: &[f32], output: &mut [f32]) {
+        let setting = Setting { kernels: self.kernels, threads: 1, n: 1 };
         let base = Shared::new(memory, input, output);
-        let parts = input.len() / (n * self.input.len());
+        let images = input.len() / self.input.len();
         let next = AtomicUsize::new(0);
         self.threads.run(&|worker: &Worker<'_>| {
             let mut context = base.context(setting, &self.zeros, worker.index);
             let Plan { arena: floats, buffers, .. } = &self.plan;
-            context.arena = context.arena.wrapping_add(worker.index * floats * n);
+            context.arena = context.arena.wrapping_add(worker.index * floats);
             loop {
-                let part = next.fetch_add(1, Ordering::Relaxed);
-                if part >= parts {
+                let image = next.fetch_add(1, Ordering::Relaxed);
+                if image >= images {
                     break;
                 }
-                context.input = base.input.wrapping_add(part * n * self.input.len());
-                context.output = base.output.wrapping_add(part * n * self.output.len());
+                context.input = base.input.wrapping_add(image * self.input.len());
+                context.output = base.output.wrapping_add(image * self.output.len());
                 for &index in self.plan.waves.iter().flatten() {
                     let Planned { step, level, .. } = &self.plan.steps[index];
                     // SAFETY: this thread's part of the arena.
-                    unsafe { sanitizer::forbid(context.arena, [*floats, n], buffers, Some(*level)) };
+                    unsafe { sanitizer::forbid(context.arena, [*floats, 1], buffers, Some(*level)) };
                     for task in 0..step.tasks(&setting) {
-                        // SAFETY: this thread has done all earlier steps; the arena holds `plan.arena * n` floats for each thread,
-                        // the scratch memory what the hungriest step asks for, and each part of input and output is taken once.
+                        // SAFETY: this thread has done all earlier steps; the arena holds `plan.arena` floats for each thread, the
+                        // scratch memory what the hungriest step asks for, and each image is taken once.
                         unsafe { step.run(task, &context) };
                     }
                 }
                 // SAFETY: as above.
-                unsafe { sanitizer::forbid(context.arena, [*floats, n], buffers, None) };
+                unsafe { sanitizer::forbid(context.arena, [*floats, 1], buffers, None) };
             }
         });
     }
@@ -560,7 +561,9 @@ impl Compiled {
 /// The pointers of a run, shared by its threads.
 struct Shared {
     arena: *mut f32,
-    scratch: Vec<*mut f32>,
+    scratch: *mut f32,
+    /// Of each thread.
+    scratch_floats: usize,
     input: *const f32,
     output: *mut f32,
 }
@@ -572,7 +575,8 @@ impl Shared {
     fn new(memory: &mut Memory, input: &[f32], output: &mut [f32]) -> Self {
         Shared {
             arena: memory.arena.as_mut_ptr(),
-            scratch: memory.scratch.iter_mut().map(Aligned::as_mut_ptr).collect(),
+            scratch: memory.scratch.as_mut_ptr(),
+            scratch_floats: memory.scratch.len() / memory.claimed.len(),
             input: input.as_ptr(),
             output: output.as_mut_ptr(),
         }
@@ -583,7 +587,7 @@ impl Shared {
             setting,
             arena: self.arena,
             zeros: zeros.as_ptr(),
-            scratch: self.scratch[thread],
+            scratch: self.scratch.wrapping_add(thread * self.scratch_floats),
             input: self.input,
             output: self.output,
         }

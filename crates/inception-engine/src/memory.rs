@@ -2,7 +2,9 @@
 #![allow(unsafe_code)] // Alignment to lines and pages goes through the allocator's own interface.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::RefCell;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::kernels::element::Element;
 
@@ -26,6 +28,8 @@ pub(crate) struct Aligned {
     start: NonNull<f32>,
     /// Floats.
     len: usize,
+    /// What it is a part of, if it is not an allocation of its own.
+    block: Option<Arc<Block>>,
 }
 
 // SAFETY: an `Aligned` owns its memory, like a `Vec<f32>`.
@@ -37,21 +41,57 @@ impl Aligned {
     /// At least `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let len = len.max(1).next_multiple_of(LINE);
+        let start = Aligned::allocate(len);
+        // SAFETY: so many floats were allocated; they are initialised before anyone else sees them.
+        unsafe { start.as_ptr().write_bytes(0, len) };
+        Aligned { start, len, block: None }
+    }
+
+    /// Room for `len` floats, not initialised, laid out as [`Aligned::layout`] says.
+    fn allocate(len: usize) -> NonNull<f32> {
         let layout = Aligned::layout(len);
-        // SAFETY: the layout is not empty; the memory is initialised before anyone else sees it.
+        // SAFETY: the layout is not empty, and the pages are those of the allocation.
         unsafe {
             let Some(start) = NonNull::new(alloc(layout).cast::<f32>()) else { handle_alloc_error(layout) };
             if layout.align() == HUGE {
                 huge::advise(start.as_ptr().cast(), layout.size());
             }
-            start.as_ptr().write_bytes(0, len);
-            Aligned { start, len }
+            start
         }
+    }
+
+    /// As [`Aligned::zeros`], for weights: those of one thread lie one after the other, so that small ones get huge pages, too,
+    /// until [`end_block`]. (They made GoogLeNet 1 to 5 %, Xception65 1 to 2 % faster: the hardware fetches ahead within a page.)
+    pub fn weights(len: usize) -> Self {
+        let len = len.max(1).next_multiple_of(LINE);
+        let size = len * size_of::<f32>();
+        // The sanitizer is to see where each ends.
+        if size >= BLOCK / 4 || cfg!(sanitized) {
+            return Aligned::zeros(len);
+        }
+        OPEN.with_borrow_mut(|open| {
+            let (block, used) = match open.take() {
+                Some((block, used)) if used + size <= BLOCK => (block, used),
+                _ => (Arc::new(Block(Aligned::allocate(BLOCK / size_of::<f32>()))), 0),
+            };
+            // SAFETY: the part lies within the block and is handed out once, initialised.
+            let start = unsafe {
+                let start = block.0.byte_add(used);
+                start.as_ptr().write_bytes(0, len);
+                start
+            };
+            *open = Some((block.clone(), used + size));
+            Aligned { start, len, block: Some(block) }
+        })
     }
 
     fn layout(len: usize) -> Layout {
         let size = len * size_of::<f32>();
-        let align = if size >= HUGE { HUGE } else { LINE * size_of::<f32>() };
+        // Whole pages, the last one too.
+        let (size, align) = match size {
+            HALF_HUGE.. => (size.next_multiple_of(HUGE), HUGE),
+            _ => (size, LINE * size_of::<f32>()),
+        };
         // A size beyond the address space cannot be met; the allocator says so more clearly than an overflow.
         Layout::from_size_align(size, align).unwrap_or(Layout::new::<[f32; LINE]>())
     }
@@ -88,13 +128,47 @@ impl Aligned {
 
 impl Drop for Aligned {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeros` with this layout.
-        unsafe { dealloc(self.start.as_ptr().cast(), Aligned::layout(self.len)) };
+        if self.block.is_none() {
+            // SAFETY: allocated in `zeros` with this layout.
+            unsafe { dealloc(self.start.as_ptr().cast(), Aligned::layout(self.len)) };
+        }
     }
+}
+
+/// Memory that several arrays of weights share; it goes with the last of them. What no array has taken is not initialised, and
+/// the system has given no pages for it.
+struct Block(NonNull<f32>);
+
+// SAFETY: as `Aligned`; arrays of one block share no floats.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `weights` with this layout, and the last array is gone.
+        unsafe { dealloc(self.0.as_ptr().cast(), Aligned::layout(BLOCK / size_of::<f32>())) };
+    }
+}
+
+/// Bytes of a block.
+const BLOCK: usize = 16 * HUGE;
+
+thread_local! {
+    /// The block from which this thread's next weights come, and its bytes that are taken.
+    static OPEN: RefCell<Option<(Arc<Block>, usize)>> = const { RefCell::new(None) };
+}
+
+/// Has the weights that follow begin a block of their own, so that networks share none.
+pub(crate) fn end_block() {
+    OPEN.take();
 }
 
 /// Size of a huge page. Weights and activations go through far more small pages than the translation buffers hold.
 const HUGE: usize = 2 << 20;
+
+/// Size from which memory is worth a huge page.
+const HALF_HUGE: usize = HUGE / 2;
 
 #[cfg(target_os = "linux")]
 mod huge {

@@ -6,7 +6,7 @@ use crate::graph::{Conv, Graph, Node, NodeId, Op, PoolKind, Window};
 use crate::kernels::element::Element;
 use crate::kernels::{TRANSFORMS, TransformSpec};
 use crate::memory::sanitizer::FENCE;
-use crate::memory::{Aligned, LINE, Lifetime, View, pixel_stride, place};
+use crate::memory::{Aligned, LINE, Lifetime, View, end_block, pixel_stride, place};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
     Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
@@ -154,6 +154,7 @@ pub(crate) fn plan(
             }
         }
     }
+    end_block();
     let last = levels.iter().max().copied().unwrap_or(0) + 1;
     let mut builder =
         Builder { graph: &*graph, fates: &fates, views: &views, element, rule, steps: &mut steps };

@@ -47,7 +47,7 @@ impl Panels {
         columns: usize,
         column: impl Fn(usize) -> I + Sync,
     ) -> Self {
-        let mut data = Aligned::zeros(Panels::packed_len(depth, columns));
+        let mut data = Aligned::weights(Panels::packed_len(depth, columns));
         let pack = |(panel, packed): (usize, &mut [f32])| {
             let first = panel * PANEL;
             let width = (columns - first).next_multiple_of(NARROW).min(PANEL);

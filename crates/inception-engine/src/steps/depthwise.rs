@@ -40,7 +40,7 @@ impl DepthwiseWeights {
         let (channels, taps) = (conv.out_channels, conv.taps());
         let group = input.element.group();
         let ld = channels.next_multiple_of(LINE * group);
-        let mut weights = Aligned::zeros(group * taps * ld);
+        let mut weights = Aligned::weights(group * taps * ld);
         for (c, kernel) in conv.weight.chunks_exact(taps).enumerate() {
             for (t, w) in kernel.iter().enumerate() {
                 weights.as_mut()[t * ld + c] = *w;
