@@ -33,15 +33,15 @@
 //! |---|---|---|
 //! | capture | `capture` | `burn-capture` records `forward`; each operation becomes a [`graph`] node, an unknown one an error that names it |
 //! | passes | `passes` | batch norm is folded, ReLU, sums and biases move into their producers, average pools swap with 1x1 convolutions; the graph is verified after each pass |
-//! | plan | `plan` | siblings share a step, depthwise convolutions move into the pointwise ones that read them, concatenations are written in place, each convolution gets an algorithm, tensors get places in one arena |
-//! | run | `compiled`, `threads` | a run is a list of waves; threads take tasks of a wave until none is left, meet, and go on |
+//! | plan | `plan` | siblings share a step, depthwise convolutions move into the pointwise ones that read them, concatenations are written in place, each convolution gets an algorithm (for one of stride 2 on the image, the image is parted into its phases), tensors get places in one arena |
+//! | run | `compiled`, `threads` | a run is a list of waves; threads take tasks of a wave until none is left, meet, and go on; of a batch of at least as many images as threads, each thread computes images of its own and meets nobody |
 //! | steps | `steps` | how a layer splits into tasks and calls kernels |
 //! | kernels | `kernels` | written once over a vector type, compiled for AVX-512, AVX2 with FMA, and any CPU |
 //!
 //! # Results
 //!
 //! An output element is summed in the same order whatever thread computes it, so results are equal from run to run for a
-//! given instruction set and thread count. With [`Options::exact`] they do not depend on the thread count either;
+//! given instruction set, thread count and batch. With [`Options::exact`] they do not depend on thread count and batch either;
 //! without, Strassen's algorithm pairs rows that depend on how the work is cut, and Winograd's reassociates sums. Both
 //! stay within a few units of 1e-6 of the largest logit on the networks of this workspace.
 //!
