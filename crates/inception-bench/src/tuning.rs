@@ -97,11 +97,9 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
-    use burn::tensor::Device;
-    use inception_engine::Compiled;
-
     use super::*;
     use crate::{RunOptions, Runner};
+    use burn::tensor::Device;
 
     #[test]
     fn a_measurement_is_kept_and_used() {
@@ -109,15 +107,16 @@ mod tests {
         let spec = inception_nn::model("GoogLeNet").unwrap();
         let network = spec.config().with_num_classes(2).init(&device).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let tune = Some(folder.path().join("tuning"));
-        let options = RunOptions { tune: tune.clone(), threads: 1, ..RunOptions::default() };
+        let tuning_folder = folder.path().join("tuning");
+        let options = RunOptions { tune: Some(tuning_folder.clone()), threads: 1, ..RunOptions::default() };
         let kernels = || {
             let runner = Runner::new(network.clone(), [96, 96], &options).unwrap();
-            let compiled: &Compiled = runner.compiled().unwrap();
+            let compiled = runner.compiled().unwrap();
             compiled.explain().iter().map(|row| (row.node.clone(), row.kernel.clone())).collect::<Vec<_>>()
         };
         let measured = kernels();
-        let files: Vec<_> = fs::read_dir(tune.unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files: Vec<_> =
+            fs::read_dir(&tuning_folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         let [file] = &files[..] else { panic!("{files:?}") };
         let by_winograd = |(_, kernel): &&(String, String)| kernel.starts_with("winograd");
         let (node, _) = measured.iter().find(by_winograd).expect("a layer by Winograd's algorithm");
