@@ -41,7 +41,8 @@ impl Choice {
 
     /// How many times as long the pick takes as the best alternative, if that is more than the noise.
     pub fn lag(&self) -> Option<f64> {
-        Some(self.alternatives[0].median.as_secs_f64() / self.better()?.median.as_secs_f64())
+        let best = self.better()?;
+        Some(self.alternatives.first()?.median.as_secs_f64() / best.median.as_secs_f64())
     }
 }
 
@@ -211,6 +212,7 @@ mod tests {
         let lag = |times: &[[u64; 3]]| {
             Choice { nodes: vec![], alternatives: times.iter().copied().map(alternative).collect() }.lag()
         };
+        assert_eq!(lag(&[]), None);
         assert_eq!(lag(&[[90, 100, 110]]), None);
         assert_eq!(lag(&[[90, 100, 110], [95, 120, 130]]), None);
         assert_eq!(lag(&[[90, 100, 110], [80, 85, 95]]), None, "they overlap");

@@ -165,8 +165,8 @@ impl Footprint {
         }
     }
 
-    /// Asks for what the output row below will be the first to read of `columns` columns, at channel `c`. From one row of
-    /// pixels to the next the hardware sees no pattern.
+    /// Asks for what the output row below will be the first to read of `columns` columns, at the channel at which `image`
+    /// begins. From one row of pixels to the next the hardware sees no pattern.
     ///
     /// # Safety
     /// See [`Simd`].
