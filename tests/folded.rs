@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use burn::tensor::{Device, Tensor};
-use inception_nn::{TensorRole, load_tensors, model, read_tensors, tensors};
+use inception_nn::{Network, TensorRole, load_tensors, model, read_tensors, tensors};
 use inception_tests::golden::worst_difference;
 use inception_tests::{formula, formula_network};
 
@@ -13,26 +13,31 @@ const TOLERANCE: f32 = 1e-5;
 /// A reduced input, to be quick; the weights and their layers are all there.
 const SIZE: usize = 139;
 
-/// The logits of a formula's network with and without its norms, and the folded network's tensors.
-fn check(name: &str) {
+fn written(name: &str) -> Network {
     let spec = model(name).unwrap();
-    let device = Device::flex();
-    let network = formula_network(spec, &spec.config(), &device);
-    let images = Tensor::<4>::from_data(formula::images(0..1, SIZE), &device);
-    let logits = |network: &inception_nn::Network| {
-        network.forward(images.clone()).into_data().try_into_vec::<f32>().unwrap()
-    };
-    let written = logits(&network);
+    formula_network(spec, &spec.config(), &Device::flex())
+}
+
+fn logits(network: &Network) -> Vec<f32> {
+    let images = Tensor::<4>::from_data(formula::images(0..1, SIZE), &Device::flex());
+    network.forward(images).into_data().try_into_vec().unwrap()
+}
+
+/// The logits of a formula's network with and without its norms, and the folded network's tensors. `absorbed`: how many
+/// depthwise convolutions' biases the pointwise ones after them take.
+fn check(name: &str, absorbed: usize) {
+    let network = written(name);
+    let before = logits(&network);
     let norms = tensors(&network).iter().filter(|t| t.role == TensorRole::NormScale).count();
     let convolutions = tensors(&network).iter().filter(|t| t.role == TensorRole::ConvWeight).count();
     let folded = network.folded();
-    let off = worst_difference(&logits(&folded), &written);
+    let off = worst_difference(&logits(&folded), &before);
     println!("{name}: {norms} norms folded into {convolutions} convolutions, {off:.1e} off");
     assert!(off <= TOLERANCE, "{name}: {off:.1e} of the largest logit off");
 
     let left = tensors(&folded);
     let biases = left.iter().filter(|t| t.name.ends_with("conv.bias")).count();
-    assert_eq!(biases, norms, "{name}: a bias for each norm");
+    assert_eq!(biases + absorbed, norms, "{name}: a bias for each norm");
     let of_norms = [TensorRole::NormScale, TensorRole::NormShift, TensorRole::RunningMean];
     assert!(left.iter().all(|t| !of_norms.contains(&t.role)), "{name}: norms are left");
 
@@ -43,20 +48,56 @@ fn check(name: &str) {
         Ok::<_, std::convert::Infallible>(())
     });
     read.unwrap();
-    let other = spec.config().with_seed(1).init(&device).unwrap().folded();
+    let other = model(name).unwrap().config().with_seed(1).init(&Device::flex()).unwrap().folded();
     let mut values = values.into_iter();
     let loaded = load_tensors(other, |_| Ok::<_, std::convert::Infallible>(values.next())).unwrap();
     assert_eq!(logits(&loaded), logits(&folded), "{name}: loaded");
 }
 
+/// The form for a GPU, which runs on any device: the same logits, and of biases none where kernels decline them.
+fn check_for_gpu(name: &str) {
+    let network = written(name);
+    let before = logits(&network);
+    let shapes = |network: &Network| -> Vec<_> {
+        let weights = tensors(network).into_iter().filter(|t| t.role == TensorRole::ConvWeight);
+        weights.map(|t| (t.name, t.shape)).collect()
+    };
+    let shapes_before = shapes(&network);
+    let ready = network.for_gpu();
+    let off = worst_difference(&logits(&ready), &before);
+    println!("{name}: {off:.1e} off");
+    assert!(off <= TOLERANCE, "{name}: {off:.1e} of the largest logit off");
+    assert_eq!(shapes(&ready), shapes_before, "{name}: weights keep their shapes");
+    let biased = tensors(&ready).into_iter().filter(|t| t.name.ends_with("conv.bias"));
+    let biased: Vec<_> = biased.map(|t| t.name).collect();
+    let only_before_depthwise = biased.iter().all(|name| name.contains(".pointwise."));
+    assert!(only_before_depthwise, "{name}: biases that cost a kernel: {biased:?}");
+    let again = ready.clone().for_gpu();
+    assert_eq!(logits(&again), logits(&ready), "{name}: twice is once");
+}
+
 macro_rules! folded {
-    ($($test:ident: $name:literal),* $(,)?) => { $(#[test] fn $test() { check($name) })* };
+    ($($test:ident: $name:literal, $absorbed:literal),* $(,)?) => { $(
+        mod $test {
+            #[test]
+            fn folded() { super::check($name, $absorbed) }
+
+            #[test]
+            fn for_gpu() { super::check_for_gpu($name) }
+        }
+    )* };
 }
 
 folded! {
-    xception41: "Xception41",
-    xception41_deeplab: "Xception41_deeplab",
-    xception71: "Xception71",
-    inception_v3: "InceptionV3",
-    inception_v4: "InceptionV4",
+    xception41: "Xception41", 0,
+    // Of 39 separable convolutions the last three have a ReLU inside.
+    xception41_deeplab: "Xception41_deeplab", 36,
+    xception71: "Xception71", 0,
+    inception_v3: "InceptionV3", 0,
+    inception_v4: "InceptionV4", 0,
+}
+
+#[test]
+fn googlenet_for_gpu() {
+    check_for_gpu("GoogLeNet");
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData, s};
 use inception_bench::{DeviceKind, Precision, RunOptions, Runner};
 use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, OutputStride, tensors};
 use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
-use inception_tests::{eager_devices, formula, formula_network};
+use inception_tests::{eager_devices, formula, formula_network, photograph_input};
 use inception_weights::{Dialect, name_table};
 
 /// Relative to the largest logit: ten times under what the project promises. f32 sums in another order differ by
@@ -126,15 +126,6 @@ fn check_half(name: &str, device: DeviceKind, precision: Precision) {
 /// A photograph's logits through our own decoder and preprocessing, against PaddleClas's operators on cv2: what is left
 /// is the rounding of two JPEG decoders (`inception_data`'s documentation has the figures).
 const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
-
-/// A photograph as a network of `spec` takes it.
-fn photograph_input(spec: &ModelSpec) -> Vec<f32> {
-    let picture = inception_data::read(inception_tests::photograph()).unwrap();
-    let preprocessing = inception_bench::preprocessing(spec);
-    let mut input = vec![0.0; preprocessing.output_len()];
-    preprocessing.apply(&picture, &mut input).unwrap();
-    input
-}
 
 fn check_photograph(network: &Network, spec: &ModelSpec, golden: &Golden, device: &Device, what: &str) {
     let input = photograph_input(spec);

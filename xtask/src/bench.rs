@@ -270,8 +270,10 @@ impl Job {
 
 fn progress_bar(cells: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(cells as u64), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {elapsed}  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // A cell may take minutes.
+    bar.enable_steady_tick(Duration::from_secs(1));
     bar
 }
 

@@ -2,10 +2,12 @@
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use inception_bench::{Guess, Prediction, Predictor};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
@@ -54,9 +56,13 @@ impl Predict {
             for warning in predictor.warnings() {
                 eprintln!("warning: {}: {warning}", spec.name);
             }
+            // Until the first answer, which on a GPU waits for kernels to be compiled and tried.
+            let waiting = self.device.device.is_gpu().then(|| waiting(spec.name));
             for image in &self.images {
+                let answer = self.predict(&predictor, image);
+                waiting.iter().for_each(ProgressBar::finish_and_clear);
                 // A picture that cannot be used does not cost the others their answers.
-                match self.predict(&predictor, image) {
+                match answer {
                     Ok(prediction) => self.print(&predictor, image, &prediction)?,
                     Err(error) => {
                         failures += 1;
@@ -93,4 +99,13 @@ impl Predict {
         }
         Ok(())
     }
+}
+
+/// A sign of life, on a terminal.
+fn waiting(model: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+    let bar = ProgressBar::new_spinner().with_message(format!("{model}: trying kernels out"));
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }

@@ -1,7 +1,6 @@
 //! Latency of networks at batch sizes: rows of the table, how each comes about, and how rows are rendered.
 
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use inception_engine::noise;
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::{Regime, peak_memory_mb};
 use crate::measure::{Change, Clock, Effort, Sample, Spread, measure};
 use crate::table::{grouped_by, regimes, threads_text};
-use crate::{DeviceKind, Error};
+use crate::{DeviceKind, Error, gpu};
 
 /// What the reference's latencies were measured on; see [`inception_nn::Reference`].
 pub const REFERENCE_GPU: &str = "V100, TensorRT";
@@ -193,7 +192,7 @@ pub fn latency(
     let images = noise(batch * subject.image_len());
     let time = |run: &mut dyn FnMut() -> Result<(), Error>| {
         // Burn's operations panic where a device is lost.
-        measure(clock, on.effort, || caught(subject.device(), &mut *run))
+        measure(clock, on.effort, || gpu::caught(subject.device(), &mut *run))
     };
     let sample = time(&mut || subject.run(&images, batch).map(std::hint::black_box).map(drop))?;
     let device_ms = match subject.on_device(&images, batch) {
@@ -235,15 +234,6 @@ fn row(
         peak_memory_mb: peak_memory_mb(),
         regime: on.regime.clone(),
     }
-}
-
-/// Runs something of the device, a panic of which is the device's failure.
-fn caught<T>(device: DeviceKind, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-        Err(Error::Device { device, reason: text.to_owned() })
-    })
 }
 
 /// Fills in [`LatencyRow::share_of_ideal`] of rows that have a counterpart on fewer threads.

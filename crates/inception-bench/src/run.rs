@@ -185,11 +185,12 @@ impl Runner {
                 let device = options.open()?;
                 let ready = || {
                     let network = network.folded();
-                    Ok(match options.precision {
+                    let network = match options.precision {
                         Precision::F32 => network,
                         Precision::F16 => network.map(&mut Cast(FloatDType::F16)),
                         Precision::Bf16 => network.map(&mut Cast(FloatDType::BF16)),
-                    })
+                    };
+                    Ok(if kind.is_gpu() { network.for_gpu() } else { network })
                 };
                 let network = gpu::caught(kind, ready)?;
                 Backend::Eager(Box::new(Eager { network, device, precision: options.precision }))

@@ -191,6 +191,11 @@ impl GoogLeNet {
         outline_stages(&self.stages, input, outline)
     }
 
+    /// The auxiliary heads, which inference does not use, stay as they are.
+    pub(crate) fn for_gpu(&mut self) {
+        self.stages.iter_mut().for_each(Stage::for_gpu);
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
     }

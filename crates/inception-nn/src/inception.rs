@@ -20,7 +20,7 @@ use burn::tensor::{Device, Tensor};
 use crate::Observer;
 use crate::cost::{Cost, Trace};
 use crate::googlenet::forward_stages;
-use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
+use crate::layers::{Classifier, ConvNorm, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
 use crate::outline::Outline;
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, outline_stages, pooled, stage};
 use crate::torch;
@@ -279,7 +279,11 @@ impl Inception {
     }
 
     pub(crate) fn fold(&mut self) {
-        self.stages.iter_mut().for_each(Stage::fold);
+        self.stages.iter_mut().flat_map(Stage::convs_mut).for_each(ConvNorm::fold);
+    }
+
+    pub(crate) fn for_gpu(&mut self) {
+        self.stages.iter_mut().for_each(Stage::for_gpu);
     }
 
     pub(crate) fn head(&self) -> &Classifier {

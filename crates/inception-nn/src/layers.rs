@@ -80,6 +80,8 @@ impl ConvRow {
 pub struct ConvNorm {
     conv: Conv2d,
     norm: Option<BatchNorm>,
+    /// The bias of a folded convolution where it is better added by an operation of its own, `[1, channels, 1, 1]`.
+    shift: Option<Param<Tensor<4>>>,
     relu: bool,
 }
 
@@ -106,6 +108,7 @@ impl ConvNorm {
                     .with_momentum(norm.momentum)
                     .init(device)
             }),
+            shift: None,
             relu,
         }
     }
@@ -116,6 +119,9 @@ impl ConvNorm {
         if let Some(norm) = &self.norm {
             x = norm.forward(x);
         }
+        if let Some(shift) = &self.shift {
+            x = x + shift.val();
+        }
         match self.relu {
             true => relu(x),
             false => x,
@@ -123,15 +129,19 @@ impl ConvNorm {
     }
 }
 
+/// Values of any float type.
+fn in_f64(data: TensorData) -> Vec<f64> {
+    data.convert::<f64>().try_into_vec::<f64>().expect("just converted")
+}
+
 impl ConvNorm {
     /// Takes the norm's scale and shift into the convolution's weights and a bias: in f64, rounded once. (The engine does the
     /// same to graphs of any module, in `passes/fold_affine.rs`, knowing neither this type nor Burn's parameters.)
     pub(crate) fn fold(&mut self) {
         let Some(norm) = self.norm.take() else { return };
-        let values = |data: TensorData| data.convert::<f64>().try_into_vec::<f64>().expect("just converted");
-        let [gamma, beta] = [&norm.gamma, &norm.beta].map(|param| values(param.val().into_data()));
+        let [gamma, beta] = [&norm.gamma, &norm.beta].map(|param| in_f64(param.val().into_data()));
         let [mean, variance] =
-            [&norm.running_mean, &norm.running_var].map(|state| values(state.value_sync().into_data()));
+            [&norm.running_mean, &norm.running_var].map(|state| in_f64(state.value_sync().into_data()));
         let scale: Vec<f64> =
             gamma.iter().zip(&variance).map(|(gamma, v)| gamma / (v + norm.epsilon).sqrt()).collect();
         let shift =
@@ -139,7 +149,7 @@ impl ConvNorm {
 
         let weight = self.conv.weight.val();
         let (device, shape) = (weight.device(), weight.dims());
-        let mut weights = values(weight.into_data());
+        let mut weights = in_f64(weight.into_data());
         let filter: usize = shape[1..].iter().product();
         for (filter, scale) in weights.chunks_mut(filter).zip(&scale) {
             filter.iter_mut().for_each(|weight| *weight *= scale);
@@ -149,6 +159,70 @@ impl ConvNorm {
         self.conv.weight = Param::from_tensor(tensor);
         let shift = TensorData::new(shift.collect::<Vec<f32>>(), [shape[0]]);
         self.conv.bias = Some(Param::from_tensor(Tensor::from_data(shift, &device)));
+    }
+
+    /// Takes the bias of `before`, a folded convolution whose output this one is alone to read, into its own: without
+    /// padding, what is added to each channel everywhere only adds to each output. Does nothing where a ReLU or a
+    /// padding stands between.
+    pub(crate) fn absorb_bias(&mut self, before: &mut Self) {
+        let pads = explicit(&self.conv.padding) != [0, 0];
+        let Some(own) = self.conv.bias.as_ref().filter(|_| !pads && !before.relu) else { return };
+        let Some(bias) = before.conv.bias.take() else { return };
+        let (weight, own) = (self.conv.weight.val(), own.val());
+        let (device, shape) = (weight.device(), weight.dims());
+        let filter = shape[1] * shape[2] * shape[3];
+        let (bias, window) = (in_f64(bias.val().into_data()), shape[2] * shape[3]);
+        let weights = in_f64(weight.into_data());
+        let added = weights.chunks(filter).map(|filter| {
+            let channels = filter.chunks(window).zip(&bias);
+            channels.map(|(weights, bias)| weights.iter().sum::<f64>() * bias).sum::<f64>()
+        });
+        let sums = in_f64(own.into_data()).into_iter().zip(added).map(|(own, added)| (own + added) as f32);
+        let sums = TensorData::new(sums.collect::<Vec<f32>>(), [shape[0]]);
+        self.conv.bias = Some(Param::from_tensor(Tensor::from_data(sums, &device)));
+    }
+
+    /// Whether a bias and a ReLU are the last that is done, as in a folded network of Inceptions.
+    pub(crate) fn ends_in_relu_of_bias(&self) -> bool {
+        self.relu && self.conv.bias.is_some()
+    }
+
+    /// Leaves bias and ReLU to others; gives the bias, `[channels]`.
+    pub(crate) fn take_relu_and_bias(&mut self) -> Option<Tensor<1>> {
+        self.relu = false;
+        self.conv.bias.take().map(|bias| bias.val())
+    }
+
+    /// Leaves its bias to `other`, whose output is added to this one's. Does nothing where a ReLU comes first, or `other` has a
+    /// bias of its own.
+    pub(crate) fn give_bias(&mut self, other: &mut Self) {
+        if !self.relu && !other.relu && other.conv.bias.is_none() {
+            other.conv.bias = self.conv.bias.take();
+        }
+    }
+
+    /// Channels of the input, and a zero of the weights' type and device, `[1]`.
+    pub(crate) fn channels_in_and_zero(&self) -> (usize, Tensor<1>) {
+        let weight = self.conv.weight.val();
+        let zero = Tensor::zeros([1], (&weight.device(), weight.dtype()));
+        (weight.dims()[1] * self.conv.groups, zero)
+    }
+
+    /// Readies a folded convolution for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says. `next_fuses`:
+    /// what comes next is fused with an addition, such as a ReLU or a sum.
+    pub(crate) fn for_gpu(&mut self, next_fuses: bool) {
+        if (self.conv.groups > 1 || self.relu || next_fuses)
+            && let Some(bias) = self.conv.bias.take()
+        {
+            let channels = self.conv.weight.dims()[0];
+            self.shift = Some(Param::from_tensor(bias.val().reshape([1, channels, 1, 1])));
+        }
+        // Channels last in memory, and the shape as it was.
+        let weight = self.conv.weight.val();
+        let (device, dtype) = (weight.device(), weight.dtype());
+        let data = weight.permute([0, 2, 3, 1]).into_data();
+        let tensor = Tensor::<4>::from_data(data, (&device, dtype)).permute([0, 3, 1, 2]);
+        self.conv.weight = Param::from_tensor(tensor);
     }
 }
 

@@ -177,6 +177,26 @@ impl Network {
         self
     }
 
+    /// The folded form as the kernels of Burn's GPUs want it (`burn-cubecl` 0.22, `kernel/conv`), for the same logits:
+    ///
+    /// - Depthwise convolutions have no bias, with which the kernels that are made for them decline and a general one
+    ///   is left. The other convolutions have none where a ReLU or a sum follows, since that is a
+    ///   kernel anyway, into which an addition is fused; for a pointwise convolution it saves one.
+    /// - Branches that are concatenated have one such addition and ReLU for all of them, which is fused with the concatenation.
+    /// - Weights are stored as the kernels read them, channels last, which otherwise is one copy for each convolution in each
+    ///   run. Shapes stay as they are.
+    ///
+    /// Each weight is read back to the host once.
+    pub fn for_gpu(self) -> Self {
+        let mut network = self.folded();
+        match &mut network {
+            Self::GoogLeNet(network) => network.for_gpu(),
+            Self::Inception(network) => network.for_gpu(),
+            Self::Xception(network) => network.for_gpu(),
+        }
+        network
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         match self {
             Self::GoogLeNet(network) => network.head(),

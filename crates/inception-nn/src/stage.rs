@@ -1,6 +1,6 @@
 //! Stages of parallel branches: what GoogLeNet, Inception V3 and Inception V4 are tables of.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::cost::{Cost, Trace};
@@ -95,8 +95,19 @@ impl Branch {
 }
 
 impl Branch {
-    fn fold(&mut self) {
-        self.convs.iter_mut().chain(&mut self.fork).for_each(ConvNorm::fold);
+    fn convs_mut(&mut self) -> impl Iterator<Item = &mut ConvNorm> {
+        self.convs.iter_mut().chain(&mut self.fork)
+    }
+
+    /// The convolutions that make the branch's outputs; none where a pooling does.
+    fn lasts(&self) -> &[ConvNorm] {
+        let from = self.convs.len().saturating_sub(1);
+        if self.fork.is_empty() { &self.convs[from..] } else { &self.fork }
+    }
+
+    fn lasts_mut(&mut self) -> &mut [ConvNorm] {
+        let from = self.convs.len().saturating_sub(1);
+        if self.fork.is_empty() { &mut self.convs[from..] } else { &mut self.fork }
     }
 
     fn outline(&self, path: &str, input: usize, outputs: &mut Vec<usize>, outline: &mut Outline) {
@@ -133,6 +144,8 @@ impl Trace for Branch {
 #[derive(Module, Debug)]
 pub struct Stage {
     branches: Vec<Branch>,
+    /// What is added after the concatenation, `[1, channels, 1, 1]`: the last convolutions' biases in the form for a GPU.
+    shift: Option<Param<Tensor<4>>>,
     relu: bool,
 }
 
@@ -146,6 +159,10 @@ impl Stage {
         let x = match outputs.len() {
             1 => outputs.remove(0),
             _ => Tensor::cat(outputs, 1),
+        };
+        let x = match &self.shift {
+            Some(shift) => x + shift.val(),
+            None => x,
         };
         match self.relu {
             true => relu(x),
@@ -165,8 +182,33 @@ impl Trace for Stage {
 }
 
 impl Stage {
-    pub(crate) fn fold(&mut self) {
-        self.branches.iter_mut().for_each(Branch::fold);
+    /// Its convolutions, in any order.
+    pub(crate) fn convs_mut(&mut self) -> impl Iterator<Item = &mut ConvNorm> {
+        self.branches.iter_mut().flat_map(Branch::convs_mut)
+    }
+
+    /// Readies a folded stage for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says: where each branch
+    /// ends in a bias and a ReLU, or in a pooling of a map that a ReLU has made, one addition and ReLU of all together takes
+    /// their place.
+    pub(crate) fn for_gpu(&mut self) {
+        let lasts: Vec<_> = self.branches.iter().map(Branch::lasts).collect();
+        let joins = lasts.iter().map(|convs| convs.len().max(1)).sum::<usize>() > 1;
+        let reader = self.branches.iter().find_map(|branch| branch.convs.first());
+        if let Some(reader) = reader
+            && joins
+            && lasts.iter().copied().flatten().all(ConvNorm::ends_in_relu_of_bias)
+        {
+            let (channels, zero) = reader.channels_in_and_zero();
+            let shifts = self.branches.iter_mut().flat_map(|branch| match branch.lasts_mut() {
+                [] => vec![zero.clone().expand([channels])],
+                convs => convs.iter_mut().filter_map(ConvNorm::take_relu_and_bias).collect(),
+            });
+            let shift = Tensor::cat(shifts.collect(), 0);
+            let channels = shift.dims()[0];
+            self.shift = Some(Param::from_tensor(shift.reshape([1, channels, 1, 1])));
+            self.relu = true;
+        }
+        self.convs_mut().for_each(|conv| conv.for_gpu(false));
     }
 }
 
@@ -199,7 +241,7 @@ pub(crate) fn build_stages(rows: &[StageRow], style: StageStyle, device: &Device
             branch
         });
         let branches: Vec<_> = branches.collect();
-        Stage { relu: style.relu_after_concat && branches.len() > 1, branches }
+        Stage { relu: style.relu_after_concat && branches.len() > 1, shift: None, branches }
     });
     (stages.collect(), channels)
 }

@@ -14,7 +14,8 @@ pub enum TensorRole {
     ConvWeight,
     /// A fully connected layer's weight, `[inputs, outputs]`.
     LinearWeight,
-    /// The bias of a fully connected layer, or of a convolution into which a norm was folded, `[outputs]`.
+    /// The bias of a fully connected layer, or of a convolution into which a norm was folded, `[outputs]`; in the form for a
+    /// GPU one that is added by itself, `[1, channels, 1, 1]`.
     Bias,
     /// A batch norm's scale (gamma), `[channels]`.
     NormScale,
@@ -37,7 +38,9 @@ impl TensorRole {
         match (container, name) {
             ("Struct:Conv2d", "weight") => Self::ConvWeight,
             ("Struct:Linear", "weight") => Self::LinearWeight,
-            ("Struct:Linear" | "Struct:Conv2d", "bias") => Self::Bias,
+            ("Struct:Linear" | "Struct:Conv2d", "bias") | ("Struct:ConvNorm" | "Struct:Stage", "shift") => {
+                Self::Bias
+            }
             ("Struct:BatchNorm", "gamma") => Self::NormScale,
             ("Struct:BatchNorm", "beta") => Self::NormShift,
             ("Struct:BatchNorm", "running_mean") => Self::RunningMean,

@@ -240,6 +240,27 @@ impl SeparableConv {
         }
     }
 
+    fn layers_mut(&mut self) -> [&mut ConvNorm; 2] {
+        match self.pointwise_first {
+            true => [&mut self.pointwise, &mut self.depthwise],
+            false => [&mut self.depthwise, &mut self.pointwise],
+        }
+    }
+
+    fn fold(&mut self) {
+        let [first, second] = self.layers_mut();
+        first.fold();
+        second.fold();
+        second.absorb_bias(first);
+    }
+
+    fn for_gpu(&mut self) {
+        let [first, second] = self.layers_mut();
+        first.for_gpu(false);
+        // A ReLU or the block's sum comes next.
+        second.for_gpu(true);
+    }
+
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         self.layers().into_iter().fold(input, |x, layer| layer.forward(x))
@@ -313,13 +334,19 @@ impl Block {
 
 impl Block {
     fn fold(&mut self) {
-        for separable in &mut self.separable {
-            separable.depthwise.fold();
-            separable.pointwise.fold();
+        self.separable.iter_mut().for_each(SeparableConv::fold);
+        self.projection.iter_mut().for_each(ConvNorm::fold);
+    }
+
+    fn for_gpu(&mut self) {
+        // What is added to all of a channel can be added after its maximum: to fewer values, by the sum that follows.
+        if let (Some(_), Some(projection)) = (&self.pool, &mut self.projection)
+            && let Some([_, last]) = self.separable.last_mut().map(SeparableConv::layers_mut)
+        {
+            last.give_bias(projection);
         }
-        if let Some(projection) = &mut self.projection {
-            projection.fold();
-        }
+        self.separable.iter_mut().for_each(SeparableConv::for_gpu);
+        self.projection.iter_mut().for_each(|projection| projection.for_gpu(true));
     }
 
     fn outline(&self, path: &str, input: usize, outline: &mut Outline) -> usize {
@@ -467,6 +494,11 @@ impl Xception {
     pub(crate) fn fold(&mut self) {
         self.stem.iter_mut().for_each(ConvNorm::fold);
         self.blocks.iter_mut().for_each(Block::fold);
+    }
+
+    pub(crate) fn for_gpu(&mut self) {
+        self.stem.iter_mut().for_each(|conv| conv.for_gpu(false));
+        self.blocks.iter_mut().for_each(Block::for_gpu);
     }
 
     pub(crate) fn head(&self) -> &Classifier {
