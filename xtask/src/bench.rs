@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use inception_bench::{
-    BenchRow, Cell, Change, Circumstances, Cores, DeviceKind, Effort, LatencyRow, REFERENCE_GPU, Regime,
-    RunOptions, Runner, SystemClock, compare_threads, free_memory, latencies, latency_csv, latency_markdown,
-    model_rows, peak_gflops, reference_ms, report_html, reset_peak_memory,
+    BenchRow, Cell, Change, Circumstances, Cores, DeviceKind, Effort, LatencyRow, MIN_RUNS, REFERENCE_GPU,
+    Regime, RunOptions, Runner, SystemClock, compare_threads, free_memory, latencies, latency_csv,
+    latency_markdown, model_rows, peak_gflops, reference_ms, report_html, reset_peak_memory,
 };
 use inception_nn::ModelSpec;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -35,6 +35,9 @@ pub struct Bench {
     /// Most time to spend on one cell of the table, in seconds; less if its median is known sooner
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
+    /// Fewest timed runs of a cell, whatever they take; fewer than 6 bound no median with 95 % confidence
+    #[arg(long, value_name = "N", default_value_t = MIN_RUNS as u16, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
     /// Refuse batches that need more memory, in units of 10^6 bytes [default: what the system has free]
     #[arg(long, value_name = "MB")]
     memory: Option<u64>,
@@ -104,7 +107,11 @@ impl Bench {
             let on = Circumstances {
                 peak_gflops: peak_gflops(options.threads, options.precision),
                 memory: self.memory.map(|mb| mb * 1_000_000).or_else(free_memory),
-                effort: Effort { budget: Duration::from_secs_f64(self.seconds), ..Effort::default() },
+                effort: Effort {
+                    budget: Duration::from_secs_f64(self.seconds),
+                    runs: self.runs.into(),
+                    ..Effort::default()
+                },
                 regime: Regime {
                     gpu: options.device.adapter(options.adapter)?.map(|gpu| gpu.to_string()),
                     ..regime.clone()

@@ -15,7 +15,7 @@ use crate::{DeviceKind, Precision};
 /// The circumstances of a timing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Regime {
-    /// The processor's own name for itself.
+    /// The processor's own name for itself; on x86 with family and model, since virtual machines shorten the name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
@@ -39,10 +39,9 @@ impl Regime {
     /// Of this machine, now.
     pub fn here() -> Self {
         let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
         let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Self {
-            cpu: cpu.unwrap_or(std::env::consts::ARCH).to_owned(),
+            cpu: cpu_name(&cpu_info),
             cores: cores(),
             instruction_set: Isa::best().name().to_owned(),
             gpu: None,
@@ -65,6 +64,19 @@ impl fmt::Display for Regime {
         }
         write!(f, "{cpu}, {cores} cores, {instruction_set}, {pinned}, governor {governor}; ")?;
         write!(f, "inception {version}, commit {commit}")
+    }
+}
+
+/// The processor of a `/proc/cpuinfo`.
+fn cpu_name(info: &str) -> String {
+    let value = |key: &str| {
+        let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+    };
+    let name = value("model name").unwrap_or(std::env::consts::ARCH);
+    match (value("cpu family"), value("model")) {
+        (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
+        _ => name.to_owned(),
     }
 }
 
@@ -222,6 +234,14 @@ mod tests {
     fn the_regime_names_the_machine() {
         let regime = Regime::here();
         assert!(!regime.cpu.is_empty() && regime.cores > 0 && !regime.instruction_set.is_empty());
+    }
+
+    #[test]
+    fn processors_of_one_name_are_told_apart() {
+        let info = "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel\t\t: 3\n";
+        assert_eq!(cpu_name(info), "AMD EPYC (family 26, model 2)");
+        assert_eq!(cpu_name("model name: Arm\n"), "Arm");
+        assert_eq!(cpu_name(""), std::env::consts::ARCH);
     }
 
     #[test]

@@ -27,8 +27,10 @@ impl Clock for SystemClock {
 /// When to stop measuring.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effort {
-    /// Time for a measurement, its warm-up included; at least [`MIN_RUNS`] runs are made whatever they take.
+    /// Time for a measurement, its warm-up included.
     pub budget: Duration,
+    /// Fewest timed runs, whatever they take; at least one is made.
+    pub runs: usize,
     /// Half the width of the median's 95 % interval, relative to the median, at which enough is known.
     pub precision: f64,
 }
@@ -36,11 +38,11 @@ pub struct Effort {
 impl Default for Effort {
     /// Three seconds, or the median to half a percent.
     fn default() -> Self {
-        Self { budget: Duration::from_secs(3), precision: 0.005 }
+        Self { budget: Duration::from_secs(3), runs: MIN_RUNS, precision: 0.005 }
     }
 }
 
-/// Fewest timed runs: with fewer than six, no two of them bound the median with 95 % confidence.
+/// Fewest timed runs unless asked otherwise: with fewer than six, no two of them bound the median with 95 % confidence.
 pub const MIN_RUNS: usize = 6;
 
 /// Share of the budget that warming up may take.
@@ -129,7 +131,7 @@ pub fn measure<E>(
         let place = sample.sorted.partition_point(|&other| other <= taken);
         sample.sorted.insert(place, taken);
         let spent = clock.now() - begin > effort.budget;
-        if sample.runs() >= MIN_RUNS && (spent || sample.is_precise(effort.precision)) {
+        if sample.runs() >= effort.runs && (spent || sample.is_precise(effort.precision)) {
             return Ok(sample);
         }
     }
@@ -257,6 +259,8 @@ mod tests {
     fn a_device_slower_than_the_budget_still_gets_its_runs() {
         let sample = fake(Effort::default(), |_| 60_000.0);
         assert_eq!((sample.warm_up, sample.runs()), (1, MIN_RUNS));
+        let fewer = fake(Effort { runs: 3, ..Effort::default() }, |_| 60_000.0);
+        assert_eq!((fewer.warm_up, fewer.runs()), (1, 3));
     }
 
     #[test]
