@@ -1,4 +1,5 @@
-//! A network of each family on wgpu against PaddleClas, at full size; `.ci/run` runs it on Mesa's software Vulkan.
+//! A network of each family on wgpu against PaddleClas, at full size; `.ci/run` runs it on Mesa's software Vulkan. With
+//! `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: seconds on a GPU, half an hour in software.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -71,6 +72,18 @@ fn googlenet_in_f16() {
     match offered {
         true => check("GoogLeNet", Precision::F16),
         false => assert!(matches!(on_wgpu(Precision::F16).open(), Err(Error::Precision { .. }))),
+    }
+}
+
+#[test]
+fn every_network() {
+    if std::env::var("INCEPTION_GPU_NETWORKS").as_deref() != Ok("all") {
+        return eprintln!("SKIPPED: the other networks; INCEPTION_GPU_NETWORKS=all runs them");
+    }
+    let half = adapters(DeviceKind::Wgpu).unwrap()[0].precisions.contains(&"f16");
+    let precisions = if half { &[Precision::F32, Precision::F16][..] } else { &[Precision::F32] };
+    for spec in inception_nn::MODELS.iter().filter(|spec| spec.architecture.is_paddle()) {
+        precisions.iter().for_each(|&precision| check(spec.name, precision));
     }
 }
 

@@ -218,6 +218,19 @@ fn bad_pictures() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1, "the good one is answered");
 }
 
+/// Random weights let Xception71's activations grow beyond what f16 holds.
+#[test]
+fn logits_that_overflow_are_an_error() {
+    let image = photograph(RABBIT);
+    let predict = |precision| {
+        let network = ["predict", "--model", "Xception71", "--random-weights", "--device", "flex", "--json"];
+        [&network[..], &["--precision", precision, "--image", &image]].concat()
+    };
+    let error = failure(&predict("f16"));
+    assert!(error.contains("f16 ends at 65504"), "{error}");
+    assert_eq!(json_lines(&predict("bf16")).len(), 1);
+}
+
 #[test]
 fn bad_arguments() {
     let image = photograph(RABBIT);

@@ -69,6 +69,17 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// The network gave no numbers.
+    #[error(
+        "logit {class} is {value}: values left the range of the numbers computed in (f16 ends at 65504; f32 and bf16 go on), \
+         or the weights hold such values"
+    )]
+    NotFinite {
+        /// The first class of which it is so.
+        class: usize,
+        /// Its logit.
+        value: f32,
+    },
     /// A batch does not fit.
     #[error(
         "a batch of {batch} needs at least {needed_mb} MB, and {free_mb} MB are free; take a smaller --batch"

@@ -135,11 +135,16 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// [`Error::Picture`] where it cannot be resized, [`Error::Device`] where the device fails.
+    /// [`Error::Picture`] where it cannot be resized, [`Error::Device`] where the device fails, [`Error::NotFinite`] where a
+    /// logit is no finite number.
     pub fn predict(&self, picture: &RgbImage) -> Result<Prediction, Error> {
         let mut input = vec![0.0; self.preprocessing.output_len()];
         self.preprocessing.apply(picture, &mut input)?;
-        Ok(Prediction { logits: self.runner.run(&input, 1)? })
+        let logits = self.runner.run(&input, 1)?;
+        match logits.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((class, value)) => Err(Error::NotFinite { class, value }),
+            None => Ok(Prediction { logits }),
+        }
     }
 
     /// What is done to a picture before the network sees it.

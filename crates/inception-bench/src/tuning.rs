@@ -6,13 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use inception_engine::graph::Graph;
-use inception_engine::{Options, Picks, choices, picks};
+use inception_engine::{Options, Picks, choices, picks, picks_pay};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Regime};
 
 /// Runs of each layer by each algorithm.
 const REPEATS: usize = 15;
+
+/// Runs of the whole network with and without what was found.
+const RUNS: usize = 25;
 
 /// What a measurement holds for: another machine, build or network is measured anew.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +84,8 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
     // Under a name of its own until it is whole.
     let draft = file.with_extension(format!("{}.tmp", std::process::id()));
     fs::write(&draft, "").map_err(failed)?;
-    let measured = choices(graph, options, REPEATS).map_err(Error::from).and_then(|choices| {
-        let tuning = Tuning { circumstances, picks: picks(&choices) };
+    let measured = measured(graph, options).map_err(Error::from).and_then(|picks| {
+        let tuning = Tuning { circumstances, picks };
         let text = serde_json::to_vec_pretty(&tuning).map_err(|error| failed(error.into()))?;
         fs::write(&draft, text).and_then(|()| fs::rename(&draft, &file)).map_err(failed)?;
         Ok(tuning.picks)
@@ -92,6 +95,12 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
         let _ = fs::remove_file(&draft);
     }
     measured
+}
+
+/// The faster kernels, or none if the network is no faster for them.
+fn measured(graph: &Graph, options: &Options) -> Result<Picks, inception_engine::Error> {
+    let found = picks(&choices(graph, options, REPEATS)?);
+    Ok(if picks_pay(graph, options, &found, RUNS)? { found } else { Picks::new() })
 }
 
 #[cfg(test)]

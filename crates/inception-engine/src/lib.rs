@@ -99,4 +99,4 @@ pub use plan::{Picks, Row};
 pub use precision::Precision;
 pub use reference::reference;
 pub use threads::Threads;
-pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise, picks};
+pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise, picks, picks_pay};

@@ -1,6 +1,6 @@
 //! Is the plan a good one? Its choices of algorithms against the clock, and what more threads would make of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::graph::Graph;
 use crate::plan::{Picks, Rule};
@@ -50,6 +50,33 @@ impl Choice {
 pub fn picks(choices: &[Choice]) -> Picks {
     let pick = |choice: &Choice| Some((choice.nodes.first()?.clone(), choice.better()?.kernel.clone()));
     choices.iter().filter_map(pick).collect()
+}
+
+/// Whether a whole run is faster with `picks` than with those of `options`, by the medians of `repeats` runs of each in
+/// alternation on one image. Layers that were faster one by one need not be so together: each was timed among
+/// neighbours that may have changed, and of a hundred comparisons some are won by noise.
+///
+/// # Errors
+/// As [`Compiled::from_graph`].
+pub fn picks_pay(graph: &Graph, options: &Options, picks: &Picks, repeats: usize) -> Result<bool, Error> {
+    let pool = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
+    let now = Options { pool: Some(pool), ..options.clone() };
+    let then = Options { picks: picks.clone(), ..now.clone() };
+    let models = [Compiled::from_graph(graph.clone(), &now)?, Compiled::from_graph(graph.clone(), &then)?];
+    let input = noise(models[0].input_shape().len());
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..repeats.max(1) + 1 {
+        for (model, times) in models.iter().zip(&mut times) {
+            let start = Instant::now();
+            model.run(&input, 1)?;
+            // The first round allocates.
+            if round > 0 {
+                times.push(start.elapsed());
+            }
+        }
+    }
+    let [now, then] = times.map(|mut times| quantiles(&mut times).0);
+    Ok(then < now)
 }
 
 /// What networks are timed on: fixed values, spread over what normalised images hold, without structure.
@@ -287,6 +314,29 @@ mod tests {
         assert_eq!(kernels(&options), ["winograd F(2x2,3x3)", "direct", "pointwise"]);
         let unchanged = Options { picks: Picks::from([("a".into(), "winograd of old".into())]), ..options };
         assert_eq!(kernels(&unchanged), kernels(&Options::default()), "an unknown kernel, and no others");
+    }
+
+    #[test]
+    fn picks_pay_only_where_a_run_is_faster() {
+        let mut graph = Graph::new(Shape::new(56, 56, 128));
+        for name in ["a", "b"] {
+            let conv = Conv {
+                weight: noise(128 * 128 * 9),
+                bias: vec![0.0; 128],
+                out_channels: 128,
+                groups: 1,
+                window: Window::square(3, 1, 1),
+                input_relu: false,
+                relu: true,
+            };
+            graph.add(name, Op::Conv(Box::new(conv)), &[graph.output]).unwrap();
+        }
+        // Winograd's, which the cost model picks, takes less than half as long.
+        let direct: Picks = ["a", "b"].map(|name| (name.to_owned(), "direct".to_owned())).into();
+        let options = Options { threads: 1, ..Options::default() };
+        assert!(!picks_pay(&graph, &options, &direct, 9).unwrap());
+        let options = Options { picks: direct, ..options };
+        assert!(picks_pay(&graph, &options, &Picks::new(), 9).unwrap());
     }
 
     #[test]

@@ -129,6 +129,12 @@ impl ConvNorm {
     }
 }
 
+/// `[channels]` to `[1, channels, 1, 1]`, which is added to maps.
+pub(crate) fn per_channel(values: Tensor<1>) -> Tensor<4> {
+    let [channels] = values.dims();
+    values.reshape([1, channels, 1, 1])
+}
+
 /// Values of any float type.
 fn in_f64(data: TensorData) -> Vec<f64> {
     data.convert::<f64>().try_into_vec::<f64>().expect("just converted")
@@ -190,15 +196,13 @@ impl ConvNorm {
     /// Leaves bias and ReLU to others; gives the bias, `[channels]`.
     pub(crate) fn take_relu_and_bias(&mut self) -> Option<Tensor<1>> {
         self.relu = false;
-        self.conv.bias.take().map(|bias| bias.val())
+        self.take_bias()
     }
 
-    /// Leaves its bias to `other`, whose output is added to this one's. Does nothing where a ReLU comes first, or `other` has a
-    /// bias of its own.
-    pub(crate) fn give_bias(&mut self, other: &mut Self) {
-        if !self.relu && !other.relu && other.conv.bias.is_none() {
-            other.conv.bias = self.conv.bias.take();
-        }
+    /// Leaves the bias, `[channels]`, to others; not if a ReLU follows.
+    pub(crate) fn take_bias(&mut self) -> Option<Tensor<1>> {
+        let bias = if self.relu { None } else { self.conv.bias.take() };
+        bias.map(|bias| bias.val())
     }
 
     /// Channels of the input, and a zero of the weights' type and device, `[1]`.
@@ -214,8 +218,7 @@ impl ConvNorm {
         if (self.conv.groups > 1 || self.relu || next_fuses)
             && let Some(bias) = self.conv.bias.take()
         {
-            let channels = self.conv.weight.dims()[0];
-            self.shift = Some(Param::from_tensor(bias.val().reshape([1, channels, 1, 1])));
+            self.shift = Some(Param::from_tensor(per_channel(bias.val())));
         }
         // Channels last in memory, and the shape as it was.
         let weight = self.conv.weight.val();

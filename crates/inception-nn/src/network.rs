@@ -182,7 +182,9 @@ impl Network {
     /// - Depthwise convolutions have no bias, with which the kernels that are made for them decline and a general one
     ///   is left. The other convolutions have none where a ReLU or a sum follows, since that is a
     ///   kernel anyway, into which an addition is fused; for a pointwise convolution it saves one.
-    /// - Branches that are concatenated have one such addition and ReLU for all of them, which is fused with the concatenation.
+    /// - Branches that are concatenated have one such addition and ReLU for all of them, after the concatenation; a block's two
+    ///   paths have one addition after their sum. Nothing that waits to be fused is then followed by a convolution of another
+    ///   map, after which Burn fuses nothing up to the end of the run.
     /// - Weights are stored as the kernels read them, channels last, which otherwise is one copy for each convolution in each
     ///   run. Shapes stay as they are.
     ///

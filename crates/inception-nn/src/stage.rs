@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::cost::{Cost, Trace};
-use crate::layers::{ConvNorm, ConvRow, NormSpec, Pool, PoolRow};
+use crate::layers::{ConvNorm, ConvRow, NormSpec, Pool, PoolRow, per_channel};
 use crate::outline::{Outline, OutlineOp};
 
 /// A chain of layers: a pooling or none, then convolutions, then perhaps convolutions side by side
@@ -203,9 +203,7 @@ impl Stage {
                 [] => vec![zero.clone().expand([channels])],
                 convs => convs.iter_mut().filter_map(ConvNorm::take_relu_and_bias).collect(),
             });
-            let shift = Tensor::cat(shifts.collect(), 0);
-            let channels = shift.dims()[0];
-            self.shift = Some(Param::from_tensor(shift.reshape([1, channels, 1, 1])));
+            self.shift = Some(Param::from_tensor(per_channel(Tensor::cat(shifts.collect(), 0))));
             self.relu = true;
         }
         self.convs_mut().for_each(|conv| conv.for_gpu(false));

@@ -38,9 +38,8 @@ impl TensorRole {
         match (container, name) {
             ("Struct:Conv2d", "weight") => Self::ConvWeight,
             ("Struct:Linear", "weight") => Self::LinearWeight,
-            ("Struct:Linear" | "Struct:Conv2d", "bias") | ("Struct:ConvNorm" | "Struct:Stage", "shift") => {
-                Self::Bias
-            }
+            ("Struct:Linear" | "Struct:Conv2d", "bias")
+            | ("Struct:ConvNorm" | "Struct:Stage" | "Struct:Block", "shift") => Self::Bias,
             ("Struct:BatchNorm", "gamma") => Self::NormScale,
             ("Struct:BatchNorm", "beta") => Self::NormShift,
             ("Struct:BatchNorm", "running_mean") => Self::RunningMean,

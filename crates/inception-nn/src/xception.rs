@@ -20,12 +20,14 @@
 //!   DeepLab itself gives that block dilation 1 at output stride 32; Paddle keeps 2, and so do its weights.
 //! - The deeplab pair drops out before the global pool, half of the values; the plain ones not at all.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::Observer;
 use crate::cost::{Cost, Trace};
-use crate::layers::{Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv};
+use crate::layers::{
+    Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
+};
 use crate::outline::{Outline, OutlineOp};
 use crate::torch::TENSORFLOW_NORM;
 
@@ -279,6 +281,8 @@ pub struct Block {
     separable: Vec<SeparableConv>,
     pool: Option<Pool>,
     projection: Option<ConvNorm>,
+    /// The biases of both paths in the form for a GPU, `[1, channels, 1, 1]`.
+    shift: Option<Param<Tensor<4>>>,
     identity: bool,
     /// Index of the first separable convolution that a ReLU precedes.
     relu_from: usize,
@@ -303,6 +307,7 @@ impl Block {
                 let norm = style.shortcut_norm.then_some(style.norm);
                 ConvNorm::new(channels_in, projection, norm, false, device)
             }),
+            shift: None,
             identity: row.shortcut == Identity,
             relu_from: match row.relus {
                 Before => 0,
@@ -315,18 +320,26 @@ impl Block {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let mut x = input.clone();
+        let mut shortcut = None;
         for (i, separable) in self.separable.iter().enumerate() {
             if i >= self.relu_from {
                 x = relu(x);
+            }
+            if i == 0 && self.shift.is_some() {
+                shortcut = self.projection.as_ref().map(|projection| projection.forward(input.clone()));
             }
             x = separable.forward(x);
         }
         if let Some(pool) = &self.pool {
             x = pool.forward(x);
         }
-        match &self.projection {
-            Some(projection) => projection.forward(input) + x,
+        let x = match &self.projection {
+            Some(projection) => shortcut.unwrap_or_else(|| projection.forward(input)) + x,
             None if self.identity => input + x,
+            None => x,
+        };
+        match &self.shift {
+            Some(shift) => x + shift.val(),
             None => x,
         }
     }
@@ -339,11 +352,13 @@ impl Block {
     }
 
     fn for_gpu(&mut self) {
-        // What is added to all of a channel can be added after its maximum: to fewer values, by the sum that follows.
-        if let (Some(_), Some(projection)) = (&self.pool, &mut self.projection)
-            && let Some([_, last]) = self.separable.last_mut().map(SeparableConv::layers_mut)
-        {
-            last.give_bias(projection);
+        // What is added to all of a channel can be added after its maximum, and after the sum of the two paths.
+        if let (Some(projection), Some(last)) = (&mut self.projection, self.separable.last_mut()) {
+            let [_, last] = last.layers_mut();
+            let biases = [projection.take_bias(), last.take_bias()].into_iter().flatten();
+            if let Some(bias) = biases.reduce(|a, b| a + b) {
+                self.shift = Some(Param::from_tensor(per_channel(bias)));
+            }
         }
         self.separable.iter_mut().for_each(SeparableConv::for_gpu);
         self.projection.iter_mut().for_each(|projection| projection.for_gpu(true));
