@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, DeviceKind, Distribution, Tensor};
 
 /// Runs before timing, which try kernels out, and runs timed.
@@ -55,20 +54,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut dense = convolution(1, false, &device);
     time("3x3", &device, || dense.forward(map.clone()))?;
-    // A chain in two branches, as the networks have.
-    let branches = |inner: &dyn Fn(Tensor<4>) -> Tensor<4>, last: &dyn Fn(Tensor<4>) -> Tensor<4>| {
-        let first = last(dense.forward(map.clone()));
-        let second = last(dense.forward(inner(dense.forward(map.clone()))));
-        Tensor::cat(vec![first, second], 1)
-    };
-    let both = Tensor::cat(vec![bias.clone(), bias.clone()], 1);
-    let shifted = |map: Tensor<4>| relu(map + bias.clone());
-    time("two branches, a ReLU after each 3x3", &device, || branches(&relu, &relu))?;
-    time("two branches, a bias and a ReLU after each 3x3", &device, || branches(&shifted, &shifted))?;
-    let plain = |map| map;
-    time("two branches, the last biases and ReLUs after the concatenation", &device, || {
-        relu(branches(&shifted, &plain) + both.clone())
-    })?;
     let weight = dense.weight.val().permute([0, 2, 3, 1]).into_data();
     let weight = Tensor::<4>::from_data(weight, &device).permute([0, 3, 1, 2]);
     dense.weight = burn::module::Param::from_tensor(weight);
