@@ -1,5 +1,5 @@
 //! A network of each family on wgpu against PaddleClas, at full size; `.ci/run` runs it on Mesa's software Vulkan. With
-//! `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: seconds on a GPU, half an hour in software.
+//! `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: ten minutes in software.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -100,7 +100,8 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
 /// The faster kernels, or none if the network is no faster for them.
 fn measured(graph: &Graph, options: &Options) -> Result<Picks, inception_engine::Error> {
     let found = picks(&choices(graph, options, REPEATS)?);
-    Ok(if picks_pay(graph, options, &found, RUNS)? { found } else { Picks::new() })
+    let pays = !found.is_empty() && picks_pay(graph, options, &found, RUNS)?;
+    Ok(if pays { found } else { Picks::new() })
 }
 
 #[cfg(test)]

@@ -325,6 +325,7 @@ impl Block {
             if i >= self.relu_from {
                 x = relu(x);
             }
+            // In the form for a GPU first: see `Network::for_gpu`.
             if i == 0 && self.shift.is_some() {
                 shortcut = self.projection.as_ref().map(|projection| projection.forward(input.clone()));
             }
