@@ -71,7 +71,7 @@ fn minimum_input() {
         let network = spec.config().with_num_classes(3).init(&device).unwrap();
         let side = network.minimum_input();
         let images = Tensor::<4>::ones([1, 3, side, side + 1], &device);
-        let announced = network.feature_size([side, side + 1]).unwrap();
+        let announced = network.graph([side, side + 1]).unwrap().features().size();
         let features = network.forward_features(images.clone());
         assert_eq!(features.dims()[2..], announced, "{}", spec.name);
         assert_eq!(network.forward(images).dims(), [1, 3], "{}", spec.name);
@@ -110,7 +110,7 @@ fn output_strides() {
     let spec = model("Xception65_deeplab").unwrap();
     for (stride, side) in [(OutputStride::S8, 65), (OutputStride::S16, 33), (OutputStride::S32, 17)] {
         let network = spec.config().with_output_stride(stride).init(&Device::flex()).unwrap();
-        assert_eq!(network.feature_size([513, 513]).unwrap(), [side, side]);
+        assert_eq!(network.graph([513, 513]).unwrap().features().size(), [side, side]);
     }
 }
 

@@ -10,9 +10,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use inception_data::Resampler;
-use inception_nn::{
-    MODELS, ModelSpec, Network, NetworkConfig, OutlineOp, VARIANTS, load_tensors, trainable_parameters,
-};
+use inception_graph::Op;
+use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, VARIANTS, load_tensors, trainable_parameters};
 use inception_tests::formula;
 use inception_tests::golden::{top, worst_difference};
 use inception_weights::{
@@ -58,7 +57,7 @@ fn check(name: &str) {
     let network = formula_network(spec, &spec.config(), &device);
     assert_eq!(spec.input_size, golden.size);
     assert_eq!(trainable_parameters(&network), golden.parameters, "{name}");
-    assert_eq!(network.cost([golden.size, golden.size]).unwrap().macs, golden.macs, "{name}");
+    assert_eq!(network.graph([golden.size, golden.size]).unwrap().macs(), golden.macs, "{name}");
     let images = Tensor::<4>::from_data(formula::images(0..2, golden.size), &device);
     let values = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
     for (row, reference) in values.chunks(1000).zip(&golden.logits) {
@@ -140,9 +139,10 @@ fn weights_of_timm_get_the_pixels_that_they_expect() {
         assert_eq!((ours.mean, ours.std), (pixels.mean, pixels.std), "{name}");
         assert_eq!((ours.crop, spec.resize_short), (pixels.crop, pixels.resize_short), "{name}");
         assert_eq!((ours.resampler, &*pixels.interpolation), (Resampler::PilBicubic, "bicubic"), "{name}");
-        let outline = spec.config().init(&Device::flex()).unwrap().outline();
-        let norms = outline.iter().filter_map(|node| match node.op {
-            OutlineOp::Norm { epsilon, .. } => Some(epsilon),
+        let network = spec.config().init(&Device::flex()).unwrap();
+        let graph = network.graph([spec.input_size; 2]).unwrap();
+        let norms = graph.nodes.iter().filter_map(|node| match &node.op {
+            Op::BatchNorm(norm) => Some(norm.epsilon),
             _ => None,
         });
         for epsilon in norms {

@@ -93,3 +93,9 @@ pub enum Error {
         free_mb: u64,
     },
 }
+
+impl From<inception_engine::graph::Error> for Error {
+    fn from(error: inception_engine::graph::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}

@@ -155,7 +155,7 @@ pub struct Runner {
     kind: DeviceKind,
     input: [usize; 2],
     macs: u64,
-    /// Floats of one image's maps; see [`Network::peak_activations`].
+    /// Floats of one image's maps; see [`Graph::peak_activations`](inception_engine::graph::Graph::peak_activations).
     peak_activations: u64,
 }
 
@@ -167,7 +167,8 @@ impl Runner {
     /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here, [`Error::Tuning`] where
     /// its tuning cannot be kept.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
-        let (macs, peak_activations) = (network.cost(input)?.macs, network.peak_activations(input)?);
+        let structure = network.graph(input)?;
+        let (macs, peak_activations) = (structure.macs(), structure.peak_activations());
         let kind = options.device;
         let backend = match kind {
             DeviceKind::Engine => {

@@ -54,7 +54,7 @@ fn model_row(spec: &ModelSpec) -> Result<ModelRow, inception_nn::Error> {
         input_size: spec.input_size,
         resize_short: spec.resize_short,
         parameters: trainable_parameters(&network),
-        macs: network.cost([spec.input_size; 2])?.macs,
+        macs: network.graph([spec.input_size; 2])?.macs(),
         reference: Published {
             top1: reference.top1,
             top5: reference.top5,

@@ -1,9 +1,9 @@
 //! How far each layer of a compiled network is from what it should compute.
 
 use crate::compiled::fuse;
+use crate::graph::reference::{self, Tensor};
 use crate::graph::{Graph, NodeId};
-use crate::plan::split_phases;
-use crate::reference::{self, Tensor};
+use crate::plan::space_to_depth;
 use crate::{Compiled, Error, Options};
 
 /// A layer's error: the largest difference from `f64`, over the largest value of the layer.
@@ -44,12 +44,12 @@ fn error(found: &[f64], wanted: &[f64]) -> f64 {
 pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accuracy, Error> {
     let model = Compiled::from_graph(graph.clone(), options)?;
     let output = model.run(image, 1)?;
-    let wanted = reference::reference(graph, image);
+    let wanted = reference::evaluate(graph, image);
     let output = error(&output.into_iter().map(f64::from).collect::<Vec<_>>(), &wanted);
     // The nodes that the plan speaks of.
     let mut fused = graph.clone();
     fuse(&mut fused)?;
-    split_phases(&mut fused, &options.rule(), model.kernels().element);
+    space_to_depth(&mut fused, &options.rule(), model.kernels().element);
     let exact = reference::tensors(&fused, image);
     let mut layers = Vec::new();
     model.watch(image, |level, stored| {
@@ -97,7 +97,7 @@ mod tests {
             let weights = 32 * (if name == "a" { 16 } else { 32 }) / groups * kernel * kernel;
             let conv = Conv {
                 weight: (0..weights).map(|i| ((i * 37 + 11) % 101) as f32 / 500.0 - 0.1).collect(),
-                bias: vec![0.1; 32],
+                bias: Some(vec![0.1; 32]),
                 out_channels: 32,
                 groups,
                 window: Window::square(kernel, 1, kernel / 2),

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Shape};
 use crate::kernels::Kernels;
 use crate::kernels::element::Element;
 use crate::memory::{Aligned, LINE, sanitizer};
 use crate::plan::{Picks, Plan, Planned, Row, Rule, plan};
-use crate::reference::Tensor;
 use crate::steps::{Context, Setting, part};
 use crate::threads::{Threads, Worker};
-use crate::{Error, Isa, Precision, passes};
+use crate::{Error, Isa, Precision, graph};
 
 /// Bytes of activations that images which go through the layers together, on all threads, may have, unless asked otherwise: more
 /// images share the reading of weights, but their activations must stay in the third-level cache. That is for fewer images than
@@ -131,10 +131,10 @@ impl std::fmt::Debug for Compiled {
 pub(crate) fn fuse(graph: &mut Graph) -> Result<(), Error> {
     graph.verify()?;
     // A flattened result has the very order of floats in which results leave the engine.
-    while matches!(graph.nodes[graph.output].op, crate::graph::Op::Flatten) {
+    while matches!(graph.nodes[graph.output].op, graph::Op::Flatten) {
         graph.output = graph.nodes[graph.output].inputs[0];
     }
-    passes::run_all(graph)
+    Ok(graph::passes::run(graph::passes::PASSES, graph)?)
 }
 
 /// The kernels to use, of the instruction set that is asked for, forced by the environment, or the best.
@@ -186,8 +186,9 @@ impl Compiled {
     ) -> Result<burn::tensor::Tensor<D>, Error> {
         use burn::tensor::{Tensor, TensorData};
         let (device, batch) = (images.device(), images.dims()[0]);
-        let data = images.try_into_data_as::<f32>().map_err(|error| Error::Capture(error.to_string()))?;
-        let data = data.as_slice::<f32>().map_err(|error| Error::Capture(error.to_string()))?;
+        let data =
+            images.try_into_data_as::<f32>().map_err(|error| graph::Error::Capture(error.to_string()))?;
+        let data = data.as_slice::<f32>().map_err(|error| graph::Error::Capture(error.to_string()))?;
         let output = self.run(data, batch)?;
         let Shape { height, width, channels } = self.output;
         let full = [batch, channels, height, width];
@@ -608,7 +609,7 @@ mod tests {
         if let Some(isa) = std::env::var_os(CHILD) {
             let conv = Conv {
                 weight: vec![0.1; 16 * 16 * 9],
-                bias: vec![0.0; 16],
+                bias: Some(vec![0.0; 16]),
                 out_channels: 16,
                 groups: 1,
                 window: Window::square(3, 2, 1),

@@ -6,29 +6,9 @@ use crate::{Isa, Precision};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The captured graph holds an operation that the engine does not implement.
-    #[error("operation {op} (number {index} of the captured graph) is not supported: {reason}")]
-    Unsupported {
-        /// The operation's name in Burn's intermediate representation.
-        op: String,
-        /// Its place in the captured graph, from zero.
-        index: usize,
-        /// What about it is unsupported.
-        reason: String,
-    },
-    /// A graph breaks a rule: a shape does not fit, an input is missing, an order is wrong.
-    #[error("node {node} ({op}): {reason}")]
-    Graph {
-        /// The node's name.
-        node: String,
-        /// Its operation.
-        op: &'static str,
-        /// The rule that it breaks.
-        reason: String,
-    },
-    /// Burn could not capture the module.
-    #[error("the module could not be captured: {0}")]
-    Capture(String),
+    /// The graph is invalid, or the module could not be captured.
+    #[error(transparent)]
+    Graph(#[from] inception_graph::Error),
     /// An input's length is not that of `batch` images.
     #[error("the {what} holds {found} floats; a batch of {batch} needs {wanted}")]
     Length {

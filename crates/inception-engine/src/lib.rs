@@ -31,8 +31,8 @@
 //!
 //! | stage | module | what happens |
 //! |---|---|---|
-//! | capture | `capture` | `burn-capture` records `forward`; each operation becomes a [`graph`] node, an unknown one an error that names it |
-//! | passes | `passes` | batch norm is folded, ReLU, sums and biases move into their producers, average pools swap with 1x1 convolutions; the graph is verified after each pass |
+//! | capture | [`graph`] | `burn-capture` records `forward`; each operation becomes a node of a graph, an unknown one an error that names it |
+//! | passes | [`graph::passes`] | batch norm is folded, ReLU, sums and biases move into their producers, average pools swap with 1x1 convolutions; the graph is verified after each pass |
 //! | plan | `plan` | siblings share a step, depthwise convolutions move into the pointwise ones that read them, concatenations are written in place, each convolution gets an algorithm (for one of stride 2 on the image, the image is parted into its phases), tensors get places in one arena |
 //! | run | `compiled`, `threads` | a run is a list of waves; threads take tasks of a wave until none is left, meet, and go on; of a batch of at least as many images as threads, each thread computes images of its own and meets nobody |
 //! | steps | `steps` | how a layer splits into tasks and calls kernels |
@@ -69,34 +69,29 @@
 //! # The plan against the clock
 //!
 //! [`choices`] times every layer by each algorithm that can compute it, beside the cost model's prediction (`cargo xtask
-//! explain --measure`), and [`picks`] makes of that what [`Options::picks`] takes (`--tune`); [`accuracy`] holds every layer against [`reference()`], the same graph in `f64` (`explain --errors`);
+//! explain --measure`), and [`picks`] makes of that what [`Options::picks`] takes (`--tune`); [`accuracy`] holds every layer against [`graph::reference`](mod@graph::reference), the same graph in `f64` (`explain --errors`);
 //! [`Compiled::profile`] says where the time goes (`explain --profile`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
 
 mod accuracy;
-#[cfg(feature = "capture")]
-mod capture;
 mod compiled;
 mod error;
-pub mod graph;
 mod kernels;
 mod memory;
-mod passes;
 mod plan;
 mod precision;
-mod reference;
 mod steps;
 mod threads;
 mod tuning;
 
 pub use accuracy::{Accuracy, LayerError, accuracy};
-#[cfg(feature = "capture")]
-pub use capture::capture;
 pub use compiled::{Compiled, LayerTime, Options};
 pub use error::Error;
-pub use graph::Shape;
+pub use inception_graph as graph;
+pub use inception_graph::Shape;
+#[cfg(feature = "capture")]
+pub use inception_graph::capture;
 pub use kernels::isa::Isa;
 pub use plan::{Picks, Row};
 pub use precision::Precision;
-pub use reference::reference;
 pub use threads::Threads;
 pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise, picks, picks_pay};

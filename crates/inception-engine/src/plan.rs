@@ -12,7 +12,7 @@ use crate::steps::{
     Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
     WinogradStep, winograd_fits,
 };
-use crate::{Error, passes};
+use crate::{Error, graph};
 
 /// A step with its place in the plan.
 pub(crate) struct Planned {
@@ -135,7 +135,7 @@ pub(crate) fn plan(
     element: Element,
 ) -> Result<Plan, Error> {
     let described: Vec<_> = graph.nodes.iter().map(|node| (describe(node), node.macs())).collect();
-    split_phases(graph, rule, element);
+    space_to_depth(graph, rule, element);
     let fates = fates(graph);
     let elements = elements(graph, element);
     let storage = Storage::assign(graph, &fates);
@@ -174,11 +174,11 @@ pub(crate) fn plan(
     Ok(Plan { steps, waves, arena, buffers, views, rows })
 }
 
-/// Parts the image into phases where its convolution of stride 2 then becomes cheaper.
-pub(crate) fn split_phases(graph: &mut Graph, rule: &Rule, element: Element) {
-    passes::split_phases::run(graph, |name, conv, split, output| {
+/// Stores the image in blocks of 2x2 pixels where its convolution of stride 2 then becomes cheaper.
+pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, element: Element) {
+    graph::passes::space_to_depth(graph, |name, conv, over_blocks, output| {
         let direct = direct_cost(conv, output, element);
-        rule.winograd(name, &transforms(split, output), direct).is_some()
+        rule.winograd(name, &transforms(over_blocks, output), direct).is_some()
     });
 }
 
@@ -490,7 +490,8 @@ impl Builder<'_> {
 
     fn error(&self, id: NodeId, reason: &str) -> Error {
         let node = &self.graph.nodes[id];
-        Error::Graph { node: node.name.clone(), op: node.op.name(), reason: reason.into() }
+        let (node, op, reason) = (node.name.clone(), node.op.name(), reason.into());
+        graph::Error::Graph { node, op, reason }.into()
     }
 
     fn view(&self, id: NodeId) -> Result<View, Error> {
@@ -542,7 +543,7 @@ impl Builder<'_> {
             weights,
             // Strassen's algorithm adds the residual last, and a ReLU comes after it.
             epilogue: Epilogue::new(
-                &conv.bias,
+                conv.bias.as_deref().unwrap_or_default(),
                 conv.out_channels,
                 conv.relu && !(strassen && residual.is_some()),
             ),
@@ -569,7 +570,7 @@ impl Builder<'_> {
         let sizes = |input: NodeId| [self.size(input), self.size(id)];
         let (mut nodes, mut cost) = (vec![id], 0.0);
         let step: Box<dyn Step> = match &node.op {
-            &Op::Input { pad, phases, .. } => {
+            &Op::Input { pad, block: phases, .. } => {
                 Box::new(InputStep { image, pad, phases, stored: node.shape, out: self.view(id)? })
             }
             Op::Conv(conv) if conv.is_depthwise() => Box::new(DepthwiseStep {
@@ -643,6 +644,9 @@ impl Builder<'_> {
                 })
             }
             Op::Concat => return self.lower_concat(id, level),
+            Op::Linear(_) | Op::BatchNorm(_) | Op::Bias(_) | Op::Scale { .. } | Op::GlobalAveragePool => {
+                return Err(self.error(id, "is left by the passes"));
+            }
             Op::Flatten => {
                 return Err(self.error(
                     id,

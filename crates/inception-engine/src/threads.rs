@@ -13,25 +13,6 @@ use std::thread::JoinHandle;
 /// starts to yield.
 const SPINS: usize = 20_000;
 
-/// Does `work` on each of `parts`, on all cores. For work that is done once, as packing weights: threads are started for it.
-pub(crate) fn spread<T>(parts: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-    let parts = Mutex::new(parts);
-    let work = || {
-        // The lock is held for the time that it takes to get a part.
-        while let Some(part) = { lock(&parts).next() } {
-            work(part);
-        }
-    };
-    std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        for _ in 1..cores {
-            // Whoever is refused a thread has the others do its work.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-}
-
 type Job = dyn Fn(&Worker<'_>) + Sync;
 
 /// A job's address, sent to the workers.

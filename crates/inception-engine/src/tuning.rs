@@ -254,7 +254,7 @@ mod tests {
         {
             let conv = Conv {
                 weight: noise(out_channels * channels * kernel * kernel),
-                bias: vec![0.0; out_channels],
+                bias: Some(vec![0.0; out_channels]),
                 out_channels,
                 groups: 1,
                 window: Window::square(kernel, 1, kernel / 2),
@@ -322,7 +322,7 @@ mod tests {
         for name in ["a", "b"] {
             let conv = Conv {
                 weight: noise(128 * 128 * 9),
-                bias: vec![0.0; 128],
+                bias: Some(vec![0.0; 128]),
                 out_channels: 128,
                 groups: 1,
                 window: Window::square(3, 1, 1),

@@ -3,8 +3,9 @@
 
 mod numbers;
 
+use inception_engine::graph::reference::evaluate;
 use inception_engine::graph::{Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
-use inception_engine::{Compiled, Isa, Options, Precision, reference};
+use inception_engine::{Compiled, Isa, Options, Precision};
 use numbers::{Numbers, conv};
 
 /// Largest difference, relative to the largest output.
@@ -58,7 +59,7 @@ fn compare(
 /// Compares with the reference on each tier, with and without Winograd.
 fn check(what: &str, graph: &Graph, batch: usize, numbers: &mut Numbers) {
     let images = numbers.floats(batch * graph.nodes[0].shape.len(), 1.0);
-    let wanted = reference(graph, &images);
+    let wanted = evaluate(graph, &images);
     for isa in tiers() {
         for exact in [true, false] {
             let options = Options { exact, isa: Some(isa), ..Options::default() };
@@ -108,7 +109,7 @@ fn check_chain_bf16(what: &str, shape: Shape, mut ops: Vec<Op>, numbers: &mut Nu
         Op::Pool(Box::new(Pool {
             kind: PoolKind::Max,
             window: Window::square(1, 1, 0),
-            bias: vec![],
+            bias: None,
             relu: false,
         }))
     };
@@ -121,7 +122,7 @@ fn check_chain_bf16(what: &str, shape: Shape, mut ops: Vec<Op>, numbers: &mut Nu
     let batch = 2;
     let mut images = numbers.floats(batch * shape.len(), 1.0);
     round(&mut images);
-    let wanted = reference(&graph, &images);
+    let wanted = evaluate(&graph, &images);
     for exact in [true, false] {
         let options = Options { exact, precision: Precision::Bf16, ..Options::default() };
         compare(&format!("{what} in bf16"), &graph, (&images, &wanted), batch, &options, BF16_ROUNDING);
@@ -224,7 +225,7 @@ fn maximum_pools_of_depthwise_convolutions() {
             let mut depthwise = conv(&mut numbers, channels, channels, channels, Window::square(3, 1, 1));
             depthwise.input_relu = true;
             let window = Window { ceil, ..Window::square(kernel, stride, pad) };
-            let pool = Pool { kind: PoolKind::Max, window, bias: vec![], relu: false };
+            let pool = Pool { kind: PoolKind::Max, window, bias: None, relu: false };
             let ops = vec![Op::Conv(Box::new(depthwise)), Op::Pool(Box::new(pool))];
             let what = format!("pool {kernel} {stride} {pad} {ceil} of depthwise of {channels}");
             let mut graph = Graph::new(shape);
@@ -253,7 +254,7 @@ fn pools_of_all_kinds() {
         ] {
             for channels in [3, 16, 21] {
                 let window = Window { ceil, ..Window::square(kernel, stride, pad) };
-                let pool = Pool { kind, window, bias: vec![], relu: false };
+                let pool = Pool { kind, window, bias: None, relu: false };
                 let (shape, op) = (Shape::new(8, 11, channels), Op::Pool(Box::new(pool)));
                 let what = format!("{kind:?} {kernel} {stride} {pad} {ceil} of {channels}");
                 check(&what, &single(shape, op.clone()), 2, &mut numbers);
@@ -305,7 +306,7 @@ fn grow(graph: &mut Graph, numbers: &mut Numbers) {
             let kind = numbers.pick(&[PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding]);
             let window =
                 Window { ceil: numbers.chance(50), ..Window::square(3, numbers.pick(&[1, 1, 2]), 1) };
-            add(graph, Op::Pool(Box::new(Pool { kind, window, bias: vec![], relu: false })), &[x]);
+            add(graph, Op::Pool(Box::new(Pool { kind, window, bias: None, relu: false })), &[x]);
         }
         8 => {
             let scale = numbers.floats(shape.channels, 1.5).iter().map(|&s| f64::from(s)).collect();
@@ -356,7 +357,7 @@ fn random_graphs_equal_the_reference() {
         check(&format!("graph {seed}"), &graph, batch, &mut numbers);
         if bf16 {
             let images = numbers.floats(batch * shape.len(), 1.0);
-            let wanted = reference(&graph, &images);
+            let wanted = evaluate(&graph, &images);
             let options = Options { precision: Precision::Bf16, ..Options::default() };
             let what = format!("graph {seed} in bf16");
             compare(&what, &graph, (&images, &wanted), batch, &options, BF16_TOLERANCE);
@@ -407,13 +408,13 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
     assert_eq!(message(model.run(&[0.0; 12], 3)), "a batch of 3 images; this model was compiled for 1 to 2");
     assert_eq!(model.run(&[1.0, 2.0, 3.0, 4.0], 1).unwrap(), [1.0, 2.0, 3.0, 4.0]);
 
-    let mut graph = Graph::new(Shape::new(4, 4, 2));
+    let mut graph: Graph = Graph::new(Shape::new(4, 4, 2));
     let bad = graph.add(
         "pool",
         Op::Pool(Box::new(Pool {
             kind: PoolKind::Max,
             window: Window::square(5, 1, 0),
-            bias: vec![],
+            bias: None,
             relu: false,
         })),
         &[0],
@@ -440,7 +441,7 @@ fn large_pointwise_convolutions_by_strassen() {
         }
         graph.add("after", Op::Relu, &[graph.output]).unwrap();
         let images = numbers.floats(2 * graph.nodes[0].shape.len(), 1.0);
-        let wanted = reference(&graph, &images);
+        let wanted = evaluate(&graph, &images);
         for isa in tiers() {
             for threads in [1, 2, 3] {
                 let options = Options { threads, isa: Some(isa), ..Options::default() };

@@ -18,13 +18,12 @@ use burn::module::Module;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::relu};
+use inception_graph::Window;
 
 use crate::Observer;
-use crate::cost::{Cost, Trace, window_output};
 use crate::error::Error;
 use crate::layers::{Classifier, ConvNorm, DownscaleDropout, DropoutSpec, PoolRow, conv};
-use crate::outline::Outline;
-use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, outline_stages, pooled, stage};
+use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, pooled, stage};
 
 const STYLE: StageStyle = StageStyle { norm: None, relu: false, relu_after_concat: true };
 
@@ -116,7 +115,7 @@ impl AuxiliaryHead {
     /// Whether a map of this size can be read.
     fn fits(&self, map: [usize; 2]) -> bool {
         let pool = &self.pool;
-        window_output(map, pool.kernel_size, pool.stride, [0, 0], [1, 1]) == Some([AUXILIARY_SIDE; 2])
+        Window::new(pool.kernel_size, pool.stride, [0; 2]).output(map) == Some([AUXILIARY_SIDE; 2])
     }
 }
 
@@ -187,10 +186,6 @@ impl GoogLeNet {
         forward_stages(&self.stages, STAGES, images, observe)
     }
 
-    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
-        outline_stages(&self.stages, input, outline)
-    }
-
     /// The auxiliary heads, which inference does not use, stay as they are.
     pub(crate) fn for_gpu(&mut self) {
         self.stages.iter_mut().for_each(Stage::for_gpu);
@@ -212,10 +207,4 @@ pub(crate) fn forward_stages(
         observe(row.name, &x);
         x
     })
-}
-
-impl Trace for GoogLeNet {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        self.stages.trace(input, cost)
-    }
 }

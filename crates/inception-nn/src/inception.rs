@@ -18,11 +18,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::Observer;
-use crate::cost::{Cost, Trace};
 use crate::googlenet::forward_stages;
 use crate::layers::{Classifier, ConvNorm, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
-use crate::outline::Outline;
-use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, outline_stages, pooled, stage};
+use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 use crate::torch;
 
 const STYLE: StageStyle = StageStyle { norm: Some(PADDLE_NORM), relu: true, relu_after_concat: false };
@@ -274,10 +272,6 @@ impl Inception {
         forward_stages(&self.stages, self.version.rows(), images, observe)
     }
 
-    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
-        outline_stages(&self.stages, input, outline)
-    }
-
     pub(crate) fn fold(&mut self) {
         self.stages.iter_mut().flat_map(Stage::convs_mut).for_each(ConvNorm::fold);
     }
@@ -286,13 +280,11 @@ impl Inception {
         self.stages.iter_mut().for_each(Stage::for_gpu);
     }
 
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
-    }
-}
-
-impl Trace for Inception {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        self.stages.trace(input, cost)
     }
 }

@@ -8,9 +8,6 @@ use burn::nn::pool::{
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 
-use crate::cost::{Cost, Trace, rounded_up, window_output};
-use crate::outline::{Outline, OutlineOp};
-
 /// How a family normalises after its convolutions. Both numbers are the source's own; Burn's
 /// momentum is the weight of the *new* batch, Paddle's that of the old statistics.
 #[derive(Clone, Copy, Debug)]
@@ -236,42 +233,6 @@ fn explicit(padding: &PaddingConfig2d) -> [usize; 2] {
     }
 }
 
-impl ConvNorm {
-    pub(crate) fn outline(&self, path: &str, input: usize, outline: &mut Outline) -> usize {
-        let conv = &self.conv;
-        let op = OutlineOp::Conv {
-            layer: format!("{path}.conv"),
-            kernel: conv.kernel_size,
-            stride: conv.stride,
-            padding: explicit(&conv.padding),
-            dilation: conv.dilation,
-            groups: conv.groups,
-        };
-        let mut x = outline.add(op, &[input]);
-        if let Some(norm) = &self.norm {
-            x = outline.add(OutlineOp::Norm { layer: format!("{path}.norm"), epsilon: norm.epsilon }, &[x]);
-        }
-        match self.relu {
-            true => outline.add(OutlineOp::Relu, &[x]),
-            false => x,
-        }
-    }
-}
-
-impl Trace for ConvNorm {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        let conv = &self.conv;
-        let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
-            unreachable!("`new` pads explicitly");
-        };
-        let output = window_output(input, conv.kernel_size, conv.stride, [top, left], conv.dilation)?;
-        // [out, in / groups, kh, kw]: each output value takes one product of each weight of its filter.
-        let weights = conv.weight.lazy_shape().num_elements();
-        cost.macs += (weights * output[0] * output[1]) as u64;
-        Some(output)
-    }
-}
-
 /// One pooling of a table: a window of 3, but for one of torchvision's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PoolRow {
@@ -328,42 +289,6 @@ impl Pool {
     }
 }
 
-impl Pool {
-    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
-        let op = match self {
-            Self::Max(pool) => OutlineOp::MaxPool {
-                kernel: pool.kernel_size,
-                stride: pool.stride,
-                padding: explicit(&pool.padding),
-                ceil: pool.ceil_mode,
-            },
-            Self::Average(pool) => OutlineOp::AveragePool {
-                kernel: pool.kernel_size,
-                stride: pool.stride,
-                padding: explicit(&pool.padding),
-                count_padding: pool.count_include_pad,
-            },
-        };
-        outline.add(op, &[input])
-    }
-}
-
-impl Trace for Pool {
-    fn trace(&self, input: [usize; 2], _: &mut Cost) -> Option<[usize; 2]> {
-        let (kernel, stride, padding) = match self {
-            Self::Max(pool) => (pool.kernel_size, pool.stride, &pool.padding),
-            Self::Average(pool) => (pool.kernel_size, pool.stride, &pool.padding),
-        };
-        let padding = match *padding {
-            PaddingConfig2d::Explicit(top, left, ..) => [top, left],
-            PaddingConfig2d::Valid | PaddingConfig2d::Same => [0, 0],
-        };
-        let output = window_output(input, kernel, stride, padding, [1, 1])?;
-        let rounds_up = matches!(self, Self::Max(pool) if pool.ceil_mode);
-        Some(if rounds_up { rounded_up(input, output, kernel, stride) } else { output })
-    }
-}
-
 /// Paddle's dropout in its `downscale_in_infer` mode: training zeroes values and leaves the others as
 /// they are; inference multiplies by the share that training keeps. (Burn's own, like PyTorch's,
 /// scales up while training and is the identity at inference.)
@@ -416,6 +341,10 @@ impl Classifier {
         }
     }
 
+    pub(crate) fn num_classes(&self) -> usize {
+        self.fc.weight.lazy_shape()[1]
+    }
+
     /// Features `[batch, channels, height, width]` to logits `[batch, classes]`.
     pub fn forward(&self, features: Tensor<4>) -> Tensor<2> {
         let drop = |x, here| match &self.dropout {
@@ -425,26 +354,6 @@ impl Classifier {
         let x = drop(features, self.dropout_before_pool);
         let x = drop(self.pool.forward(x), !self.dropout_before_pool);
         self.fc.forward(x.flatten::<2>(1, 3))
-    }
-}
-
-impl Classifier {
-    pub(crate) fn outline(&self, path: &str, features: usize, outline: &mut Outline) -> usize {
-        let scale = |x, here, outline: &mut Outline| match &self.dropout {
-            Some(dropout) if here => outline.add(OutlineOp::Scale(1.0 - dropout.dropout.prob), &[x]),
-            _ => x,
-        };
-        let x = scale(features, self.dropout_before_pool, outline);
-        let x = outline.add(OutlineOp::GlobalPool, &[x]);
-        let x = scale(x, !self.dropout_before_pool, outline);
-        outline.add(OutlineOp::Linear { layer: format!("{path}.fc") }, &[x])
-    }
-}
-
-impl Trace for Classifier {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        cost.macs += self.fc.weight.lazy_shape().num_elements() as u64;
-        (input[0] > 0 && input[1] > 0).then_some([1, 1])
     }
 }
 

@@ -23,27 +23,23 @@
 //! (`inception-data` does it). Tensors have names of our own, see [`tensors`]; `inception-weights` knows
 //! what others call them.
 
-mod cost;
 mod error;
 mod googlenet;
 mod inception;
 mod layers;
 mod models;
 mod network;
-mod outline;
 mod stage;
 mod tensors;
 mod torch;
 mod xception;
 
-pub use cost::Cost;
 pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::Inception;
 pub use layers::{Classifier, ConvNorm, DownscaleDropout, Pool};
 pub use models::{LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Reference, VARIANTS, model};
 pub use network::{Architecture, Network, NetworkConfig, Observer};
-pub use outline::{OutlineNode, OutlineOp};
 pub use stage::{Branch, Stage};
 pub use tensors::{TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters};
 pub use xception::{Block, OutputStride, SeparableConv, Xception};

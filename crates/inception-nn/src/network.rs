@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use inception_graph::{Graph, Parameter, capture_structure};
 
-use crate::cost::{Cost, Trace};
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
@@ -165,7 +165,7 @@ impl Network {
     /// The form for inference alone: each batch norm folded into the convolution before it, in f64 and rounded once.
     ///
     /// Its logits are those of the network within a few roundings. Its tensors are no longer a checkpoint's (biases named
-    /// `...conv.bias` stand for the norms), and [`outline`](Self::outline) leaves those biases out: fold after loading, to run
+    /// `...conv.bias` stand for the norms): fold after loading, to run
     /// and for nothing else. Reads each weight back to the host once.
     pub fn folded(mut self) -> Self {
         match &mut self {
@@ -207,51 +207,100 @@ impl Network {
         }
     }
 
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
+    /// The same network, untrained, on another device.
+    fn untrained(&self, device: &Device) -> Self {
+        let classes = self.head().num_classes();
         match self {
-            Self::GoogLeNet(network) => network.trace(input, cost),
-            Self::Inception(network) => network.trace(input, cost),
-            Self::Xception(network) => network.trace(input, cost),
+            Self::GoogLeNet(_) => Self::GoogLeNet(GoogLeNet::new(classes, device)),
+            Self::Inception(network) => Self::Inception(Inception::new(network.version(), classes, device)),
+            Self::Xception(network) => Self::Xception(Xception::new(network.variant(), classes, device)),
         }
+    }
+
+    /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for images of
+    /// `[height, width]`. No value of a tensor is made or read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InputSize`], with the smallest side that fits, for a size at which some window does not.
+    pub fn graph(&self, [height, width]: [usize; 2]) -> Result<Graph<Parameter>, Error> {
+        let mut graph = self.recorded();
+        match graph.infer_shapes([height, width]) {
+            Ok(()) => Ok(graph),
+            Err(_) => Err(Error::InputSize { height, width, minimum: self.minimum_input() }),
+        }
+    }
+
+    /// The graph at a size that every network takes.
+    fn recorded(&self) -> Graph<Parameter> {
+        let graph = capture_structure(|device| self.untrained(device), Self::forward, [3, 299, 299]);
+        graph.expect("every row of `MODELS` is captured in the tests")
     }
 
     /// The smallest square input that every window of the network fits in.
     pub fn minimum_input(&self) -> usize {
-        (1..).find(|&side| self.trace([side, side], &mut Cost::default()).is_some()).expect("some size fits")
+        self.recorded().minimum_input().expect("it was captured at some size")
     }
 
     /// Whether images of `[height, width]` can be run.
     ///
     /// # Errors
     ///
-    /// [`Error::InputSize`] with the smallest side that can.
+    /// As [`graph`](Self::graph).
     pub fn check_input(&self, input: [usize; 2]) -> Result<(), Error> {
-        self.feature_size(input).map(|_| ())
+        self.graph(input).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MODELS, VARIANTS, model};
+
+    /// Every network is captured, under the names of its tensors and with their shapes; no tensor of inference is left out.
+    #[test]
+    fn graphs_have_the_networks_tensors() -> Result<(), Error> {
+        for spec in MODELS.iter().chain(VARIANTS) {
+            let network = spec.config().with_num_classes(3).init(&Device::flex())?;
+            let graph = network.graph([spec.input_size; 2])?;
+            let weights = graph.nodes.iter().flat_map(|node| node.op.weights());
+            let mut found: Vec<_> = weights.map(|w| (w.name.clone(), w.shape.clone())).collect();
+            let tensors = crate::tensors(&network).into_iter().map(|info| (info.name, info.shape));
+            let mut wanted: Vec<_> = tensors.filter(|(name, _)| !name.starts_with("auxiliary")).collect();
+            found.sort();
+            wanted.sort();
+            assert_eq!(found, wanted, "{}", spec.name);
+        }
+        Ok(())
     }
 
-    /// The `[height, width]` of the last feature map for images of `[height, width]`.
-    ///
-    /// # Errors
-    ///
-    /// As [`check_input`](Self::check_input).
-    pub fn feature_size(&self, input: [usize; 2]) -> Result<[usize; 2], Error> {
-        self.trace(input, &mut Cost::default()).ok_or_else(|| Error::InputSize {
-            height: input[0],
-            width: input[1],
-            minimum: self.minimum_input(),
-        })
+    /// Counted by hand: what goes into one layer of the stem, and what comes out.
+    #[test]
+    fn peaks_by_hand() -> Result<(), Error> {
+        let cases = [
+            // 64 maps of 112x112 and what the first pooling makes of them.
+            ("GoogLeNet", 64 * (112 * 112 + 55 * 55)),
+            // 32 and 64 maps of 147x147 around the stem's third convolution.
+            ("InceptionV3", 96 * 147 * 147),
+        ];
+        for (name, wanted) in cases {
+            let network = model(name)?.config().init(&Device::flex())?;
+            let graph = network.graph([model(name)?.input_size; 2])?;
+            assert_eq!(graph.peak_activations(), wanted, "{name}");
+        }
+        Ok(())
     }
 
-    /// What inference on one image of `[height, width]` costs, without GoogLeNet's auxiliary heads.
-    ///
-    /// # Errors
-    ///
-    /// As [`check_input`](Self::check_input).
-    pub fn cost(&self, input: [usize; 2]) -> Result<Cost, Error> {
-        let features = self.feature_size(input)?;
-        let mut cost = Cost::default();
-        self.trace(input, &mut cost);
-        self.head().trace(features, &mut cost);
-        Ok(cost)
+    /// No network needs less than its first convolution, and twice the side is about four times the maps.
+    #[test]
+    fn peaks_grow_with_the_image() -> Result<(), Error> {
+        for spec in MODELS {
+            let network = spec.config().with_num_classes(2).init(&Device::flex())?;
+            let peak = |side: usize| Ok(network.graph([side; 2])?.peak_activations());
+            let ratio = peak(2 * spec.input_size)? as f64 / peak(spec.input_size)? as f64;
+            assert!((3.8..4.2).contains(&ratio), "{}: {ratio}", spec.name);
+            assert!(network.graph([0; 2]).is_err(), "{}", spec.name);
+        }
+        Ok(())
     }
 }

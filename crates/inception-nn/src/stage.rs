@@ -3,9 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
-use crate::cost::{Cost, Trace};
 use crate::layers::{ConvNorm, ConvRow, NormSpec, Pool, PoolRow, per_channel};
-use crate::outline::{Outline, OutlineOp};
 
 /// A chain of layers: a pooling or none, then convolutions, then perhaps convolutions side by side
 /// that all read the last of the chain.
@@ -109,35 +107,6 @@ impl Branch {
         let from = self.convs.len().saturating_sub(1);
         if self.fork.is_empty() { &mut self.convs[from..] } else { &mut self.fork }
     }
-
-    fn outline(&self, path: &str, input: usize, outputs: &mut Vec<usize>, outline: &mut Outline) {
-        let pooled = self.pool.as_ref().map_or(input, |pool| pool.outline(input, outline));
-        let convs = self.convs.iter().enumerate();
-        let trunk = convs.fold(pooled, |x, (i, conv)| conv.outline(&format!("{path}.convs.{i}"), x, outline));
-        match self.fork.is_empty() {
-            true => outputs.push(trunk),
-            false => {
-                let fork = self.fork.iter().enumerate();
-                outputs
-                    .extend(fork.map(|(i, conv)| conv.outline(&format!("{path}.fork.{i}"), trunk, outline)));
-            }
-        }
-    }
-}
-
-impl Trace for Branch {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        let pooled = match &self.pool {
-            Some(pool) => pool.trace(input, cost)?,
-            None => input,
-        };
-        let trunk = self.convs.trace(pooled, cost)?;
-        let mut output = trunk;
-        for conv in &self.fork {
-            output = conv.trace(trunk, cost)?;
-        }
-        Some(output)
-    }
 }
 
 /// Parallel branches over one map, concatenated over channels.
@@ -171,16 +140,6 @@ impl Stage {
     }
 }
 
-impl Trace for Stage {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        let mut output = None;
-        for branch in &self.branches {
-            output = Some(branch.trace(input, cost)?);
-        }
-        output
-    }
-}
-
 impl Stage {
     /// Its convolutions, in any order.
     pub(crate) fn convs_mut(&mut self) -> impl Iterator<Item = &mut ConvNorm> {
@@ -208,24 +167,6 @@ impl Stage {
         }
         self.convs_mut().for_each(|conv| conv.for_gpu(false));
     }
-}
-
-/// The operations of stages, one after the other.
-pub(crate) fn outline_stages(stages: &[Stage], input: usize, outline: &mut Outline) -> usize {
-    stages.iter().enumerate().fold(input, |x, (i, stage)| {
-        let mut outputs = Vec::new();
-        for (j, branch) in stage.branches.iter().enumerate() {
-            branch.outline(&format!("stages.{i}.branches.{j}"), x, &mut outputs, outline);
-        }
-        let x = match outputs[..] {
-            [output] => output,
-            _ => outline.add(OutlineOp::Concat, &outputs),
-        };
-        match stage.relu {
-            true => outline.add(OutlineOp::Relu, &[x]),
-            false => x,
-        }
-    })
 }
 
 /// Builds a table's stages from an image of three channels on; also the channels of the last map.

@@ -24,11 +24,9 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::Observer;
-use crate::cost::{Cost, Trace};
 use crate::layers::{
     Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
 };
-use crate::outline::{Outline, OutlineOp};
 use crate::torch::TENSORFLOW_NORM;
 
 /// Where a block's ReLUs are.
@@ -269,12 +267,6 @@ impl SeparableConv {
     }
 }
 
-impl Trace for SeparableConv {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        self.layers().into_iter().try_fold(input, |size, layer| layer.trace(size, cost))
-    }
-}
-
 /// A few separable convolutions and the shortcut around them.
 #[derive(Module, Debug)]
 pub struct Block {
@@ -363,46 +355,6 @@ impl Block {
         }
         self.separable.iter_mut().for_each(SeparableConv::for_gpu);
         self.projection.iter_mut().for_each(|projection| projection.for_gpu(true));
-    }
-
-    fn outline(&self, path: &str, input: usize, outline: &mut Outline) -> usize {
-        let mut x = input;
-        for (i, separable) in self.separable.iter().enumerate() {
-            if i >= self.relu_from {
-                x = outline.add(OutlineOp::Relu, &[x]);
-            }
-            let mut names = ["depthwise", "pointwise"];
-            if separable.pointwise_first {
-                names.reverse();
-            }
-            for (layer, name) in separable.layers().into_iter().zip(names) {
-                x = layer.outline(&format!("{path}.separable.{i}.{name}"), x, outline);
-            }
-        }
-        if let Some(pool) = &self.pool {
-            x = pool.outline(x, outline);
-        }
-        match &self.projection {
-            Some(projection) => {
-                let shortcut = projection.outline(&format!("{path}.projection"), input, outline);
-                outline.add(OutlineOp::Add, &[shortcut, x])
-            }
-            None if self.identity => outline.add(OutlineOp::Add, &[input, x]),
-            None => x,
-        }
-    }
-}
-
-impl Trace for Block {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        let mut output = self.separable.trace(input, cost)?;
-        if let Some(pool) = &self.pool {
-            output = pool.trace(output, cost)?;
-        }
-        if let Some(projection) = &self.projection {
-            projection.trace(input, cost)?;
-        }
-        Some(output)
     }
 }
 
@@ -500,13 +452,6 @@ impl Xception {
         x
     }
 
-    pub(crate) fn outline(&self, input: usize, outline: &mut Outline) -> usize {
-        let stem = self.stem.iter().enumerate();
-        let x = stem.fold(input, |x, (i, conv)| conv.outline(&format!("stem.{i}"), x, outline));
-        let blocks = self.blocks.iter().enumerate();
-        blocks.fold(x, |x, (i, block)| block.outline(&format!("blocks.{i}"), x, outline))
-    }
-
     pub(crate) fn fold(&mut self) {
         self.stem.iter_mut().for_each(ConvNorm::fold);
         self.blocks.iter_mut().for_each(Block::fold);
@@ -517,14 +462,11 @@ impl Xception {
         self.blocks.iter_mut().for_each(Block::for_gpu);
     }
 
+    pub(crate) fn variant(&self) -> Variant {
+        self.variant
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
-    }
-}
-
-impl Trace for Xception {
-    fn trace(&self, input: [usize; 2], cost: &mut Cost) -> Option<[usize; 2]> {
-        let size = self.stem.trace(input, cost)?;
-        self.blocks.trace(size, cost)
     }
 }

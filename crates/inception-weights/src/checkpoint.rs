@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 
+use inception_graph::{Graph, Parameter};
+
 use crate::error::Error;
 use crate::format;
-use crate::graph::Graph;
 use crate::input::{Fault, Input, damaged};
 
 /// How a file is laid out.
@@ -289,7 +290,7 @@ pub struct Checkpoint {
     /// The tensors, in the file's order.
     pub entries: Vec<Entry>,
     /// The operations that use the tensors, for formats that have them.
-    pub(crate) graph: Option<Graph>,
+    pub(crate) graph: Option<Graph<Parameter>>,
 }
 
 /// What a reader finds.
@@ -297,7 +298,7 @@ pub struct Checkpoint {
 pub(crate) struct Contents {
     pub entries: Vec<Entry>,
     pub metadata: Metadata,
-    pub graph: Option<Graph>,
+    pub graph: Option<Graph<Parameter>>,
 }
 
 /// Opens whichever of a program and its values was named, with the other that lies beside it.

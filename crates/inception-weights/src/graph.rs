@@ -1,83 +1,78 @@
-//! The operations of a file that has some: ONNX, Paddle's inference pair.
+//! Collects the operations of a file that has some: ONNX, Paddle's inference pair.
 
 use std::collections::HashMap;
 
-/// An operation of a file, with the keys of its tensors.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Op {
-    Input,
-    Conv {
-        weight: String,
-        bias: Option<String>,
-        stride: [u64; 2],
-        pads: [u64; 4],
-        dilation: [u64; 2],
-        groups: u64,
-    },
-    /// Scale, shift, mean, variance.
-    Norm {
-        keys: [String; 4],
-        epsilon: f64,
-    },
-    Relu,
-    MaxPool {
-        kernel: [u64; 2],
-        stride: [u64; 2],
-        pads: [u64; 4],
-        ceil: bool,
-    },
-    AveragePool {
-        kernel: [u64; 2],
-        stride: [u64; 2],
-        pads: [u64; 4],
-        count_padding: bool,
-    },
-    Concat,
-    Add,
-    GlobalPool,
-    Scale(f64),
-    /// `transposed`: the weight is `[outputs, inputs]`.
-    Linear {
-        weight: String,
-        bias: Option<String>,
-        transposed: bool,
-    },
-}
+use inception_graph::{Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Window};
 
-/// A node of a file's graph.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    /// What the file calls its output.
-    pub name: String,
-    pub op: Op,
-    pub inputs: Vec<usize>,
-}
+use crate::checkpoint::Entry;
 
-/// The operations of a file, each after what it reads.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Graph {
-    pub nodes: Vec<Node>,
-    pub output: usize,
-}
-
-/// Collects a file's operations, which name what they read.
-#[derive(Default)]
-pub(crate) struct Builder {
-    graph: Graph,
+/// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with its shapes;
+/// nothing is inferred or checked of how they fit.
+pub(crate) struct Builder<'a> {
+    graph: Graph<Parameter>,
     /// The node that makes a value; values that are only passed on have their source's.
-    values: HashMap<String, usize>,
+    values: HashMap<String, NodeId>,
+    shapes: HashMap<&'a str, &'a [usize]>,
 }
 
-impl Builder {
-    pub fn node(&mut self, name: &str, op: Op, inputs: &[&str]) -> Result<(), String> {
+/// Numbers of a file; those that no memory could hold are all the same to us.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A window; `pads` are top, left, bottom, right.
+pub(crate) fn window(
+    kernel: [u64; 2],
+    stride: [u64; 2],
+    pads: [u64; 4],
+    dilation: [u64; 2],
+    ceil: bool,
+) -> Window {
+    let [top, left, bottom, right] = pads.map(size);
+    Window {
+        kernel: kernel.map(size),
+        stride: stride.map(size),
+        pad: [top, left],
+        pad_end: [bottom, right],
+        dilation: dilation.map(size),
+        ceil,
+    }
+}
+
+pub(crate) fn pool(kind: PoolKind, window: Window) -> Op<Parameter> {
+    Op::Pool(Box::new(Pool { kind, window, bias: None, relu: false }))
+}
+
+pub(crate) fn scale(scale: f64) -> Op<Parameter> {
+    Op::Scale { scale, shift: 0.0 }
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(entries: &'a [Entry]) -> Self {
+        let shapes = entries.iter().map(|entry| (entry.key.as_str(), entry.shape.as_slice())).collect();
+        Self { graph: Graph::new(Shape::default()), values: HashMap::new(), shapes }
+    }
+
+    /// The image.
+    pub fn input(&mut self, name: &str) -> Result<(), String> {
+        if let Some((first, _)) = self.values.iter().find(|(_, node)| **node == 0) {
+            return Err(format!("`{first}` and `{name}` are two inputs"));
+        }
+        name.clone_into(&mut self.graph.nodes[0].name);
+        self.values.insert(name.to_owned(), 0);
+        Ok(())
+    }
+
+    pub fn node(&mut self, name: &str, op: Op<Parameter>, inputs: &[&str]) -> Result<(), String> {
         let inputs = inputs.iter().map(|&i| self.get(i)).collect::<Result<Vec<_>, _>>()?;
-        self.graph.nodes.push(Node { name: name.to_owned(), op, inputs });
+        let node = inception_graph::Node { name: name.to_owned(), op, inputs, shape: Shape::default() };
+        self.graph.nodes.push(node);
         self.values.insert(name.to_owned(), self.graph.nodes.len() - 1);
         Ok(())
     }
 
     /// The node behind a value.
-    pub fn get(&self, name: &str) -> Result<usize, String> {
+    pub fn get(&self, name: &str) -> Result<NodeId, String> {
         self.values.get(name).copied().ok_or_else(|| format!("`{name}` is read before anything makes it"))
     }
 
@@ -88,11 +83,47 @@ impl Builder {
         Ok(())
     }
 
-    pub fn op(&mut self, node: usize) -> &mut Op {
-        &mut self.graph.nodes[node].op
+    pub fn weight(&self, key: String) -> Parameter {
+        let shape = self.shapes.get(key.as_str()).map_or(Vec::new(), |shape| shape.to_vec());
+        Parameter { name: key, shape }
     }
 
-    pub fn finish(mut self, output: &str) -> Result<Graph, String> {
+    /// A convolution; its kernel and channels are those of the weight, and the kernel of `window` is not used.
+    pub fn conv(&self, weight: String, bias: Option<String>, window: Window, groups: u64) -> Op<Parameter> {
+        let weight = self.weight(weight);
+        let (out_channels, kernel) = match weight.shape[..] {
+            [out, _, height, width] => (out, [height, width]),
+            _ => (0, [0; 2]),
+        };
+        Op::Conv(Box::new(Conv {
+            bias: bias.map(|bias| self.weight(bias)),
+            out_channels,
+            groups: size(groups),
+            ..Conv::new(weight, Window { kernel, ..window })
+        }))
+    }
+
+    /// A fully connected layer; `transposed`: the weight is `[outputs, inputs]`.
+    pub fn linear(&self, weight: String, bias: Option<String>, transposed: bool) -> Op<Parameter> {
+        let (weight, bias) = (self.weight(weight), bias.map(|bias| self.weight(bias)));
+        let out_features = weight.shape.get(usize::from(!transposed)).copied().unwrap_or(0);
+        Op::Linear(Box::new(Linear { weight, bias, out_features, transposed }))
+    }
+
+    /// Gives the fully connected layer that makes `value` the bias `key`; whether it is one without bias.
+    pub fn add_bias(&mut self, value: &str, key: &str) -> Result<bool, String> {
+        let layer = self.get(value)?;
+        let bias = self.weight(key.to_owned());
+        match &mut self.graph.nodes[layer].op {
+            Op::Linear(linear) if linear.bias.is_none() => {
+                linear.bias = Some(bias);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    pub fn finish(mut self, output: &str) -> Result<Graph<Parameter>, String> {
         self.graph.output = self.get(output)?;
         Ok(self.graph)
     }

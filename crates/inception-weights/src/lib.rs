@@ -23,8 +23,6 @@
 // Without networks there are the readers alone, for the fuzz targets: what they find is then used by no one.
 #![cfg_attr(not(feature = "network"), allow(dead_code))]
 
-#[cfg(feature = "network")]
-mod bind;
 #[cfg(feature = "download")]
 mod cache;
 mod checkpoint;

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::tensor::{Device, TensorData};
+use inception_graph::{Binding, Graph, Parameter, match_weights};
 use inception_nn::{MODELS, ModelSpec, Network, TensorInfo, load_tensors};
 
-use crate::bind::{Binding, bind};
 use crate::checkpoint::{Checkpoint, Dtype, Entry};
 use crate::dialect::{Dialect, NameRow, name_table};
 use crate::error::{Error, Problem};
-use crate::graph::Graph;
 
 /// A network with a checkpoint's weights.
 #[derive(Clone, Debug)]
@@ -196,15 +195,19 @@ fn by_name<'a>(spec: &ModelSpec, checkpoint: &'a Checkpoint, device: &Device) ->
 fn by_graph<'a>(
     spec: &ModelSpec,
     checkpoint: &'a Checkpoint,
-    graph: &Graph,
+    graph: &'a Graph<Parameter>,
     device: &Device,
 ) -> Result<Found<'a>, Error> {
     let path = || checkpoint.path.clone();
-    let bindings = bind(&spec.config().init(device)?.outline(), graph)
-        .map_err(|difference| Error::Graph { path: path(), model: spec.name, difference })?;
+    let structure = spec.config().init(device)?.graph([spec.input_size; 2])?;
+    let bindings = match_weights(&structure, graph).map_err(|difference| Error::Graph {
+        path: path(),
+        model: spec.name,
+        difference,
+    })?;
     let entries: HashMap<&str, &Entry> = checkpoint.entries.iter().map(|e| (e.key.as_str(), e)).collect();
     let bias = match bindings.get(CLASSIFIER_BIAS) {
-        Some(Binding::Key { key, .. }) => entries.get(key.as_str()).copied(),
+        Some(Binding::Weight { parameter, .. }) => entries.get(&*parameter.name).copied(),
         _ => None,
     };
     let classes = classes(spec, bias);
@@ -213,7 +216,7 @@ fn by_graph<'a>(
         sources.push(match bindings.get(&info.name) {
             None => Source::Nowhere,
             Some(Binding::Constant(value)) => Source::Constant(*value),
-            Some(Binding::Key { key, transposed }) => {
+            Some(Binding::Weight { parameter: Parameter { name: key, .. }, transposed }) => {
                 let mut shape = info.shape;
                 if *transposed {
                     shape.reverse();
@@ -261,7 +264,9 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 pub fn likely_models(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> {
     if let Some(graph) = &checkpoint.graph {
         let fits = |spec: &&ModelSpec| {
-            spec.config().init(device).is_ok_and(|network| bind(&network.outline(), graph).is_ok())
+            let structure =
+                spec.config().init(device).and_then(|network| network.graph([spec.input_size; 2]));
+            structure.is_ok_and(|structure| match_weights(&structure, graph).is_ok())
         };
         return MODELS.iter().filter(fits).collect();
     }

@@ -10,7 +10,7 @@ use crate::kernels::conv::{NARROW, PANEL, Tile};
 use crate::kernels::element::Element;
 use crate::kernels::pointwise::Elementwise;
 use crate::memory::{Aligned, LINE, View, pixel_stride};
-use crate::threads::spread;
+use inception_graph::parallel;
 
 /// Weights that are worth starting threads to pack.
 const MANY: usize = 1 << 16;
@@ -62,7 +62,7 @@ impl Panels {
         if depth * columns < MANY {
             panels.for_each(pack);
         } else {
-            spread(panels, pack);
+            parallel::for_each(panels, pack);
         }
         Panels { data, depth, columns }
     }

@@ -59,7 +59,7 @@ impl DepthwiseWeights {
             ld_in: input.ld,
             input_relu: conv.input_relu,
         };
-        let epilogue = Epilogue::new(&conv.bias, channels, conv.relu);
+        let epilogue = Epilogue::new(conv.bias.as_deref().unwrap_or_default(), channels, conv.relu);
         DepthwiseWeights { geometry, output_size, channels, weights, ld, epilogue, residual }
     }
 

@@ -56,7 +56,7 @@ impl PoolStep {
         PoolStep {
             geometry,
             output_size,
-            epilogue: Epilogue::new(&pool.bias, channels, pool.relu),
+            epilogue: Epilogue::new(pool.bias.as_deref().unwrap_or_default(), channels, pool.relu),
             input,
             out,
             prologue,

@@ -88,7 +88,7 @@ impl WinogradStep {
             channels,
             out_channels,
             weights,
-            epilogue: Epilogue::new(&conv.bias, out_channels, conv.relu),
+            epilogue: Epilogue::new(conv.bias.as_deref().unwrap_or_default(), out_channels, conv.relu),
             plain: Epilogue::new(&[], out_channels, false),
         }
     }

@@ -44,5 +44,5 @@ pub fn conv(numbers: &mut Numbers, cin: usize, cout: usize, groups: usize, windo
     let fan_in = cin / groups * window.kernel[0] * window.kernel[1];
     let weight = numbers.floats(cout * fan_in, (3.0 / fan_in as f32).sqrt());
     let bias = numbers.floats(cout, 0.2);
-    Conv { weight, bias, out_channels: cout, groups, window, input_relu: false, relu: false }
+    Conv { weight, bias: Some(bias), out_channels: cout, groups, window, input_relu: false, relu: false }
 }

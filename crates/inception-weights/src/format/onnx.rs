@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 
+use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
+
 use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
 use crate::format::pickle::Range;
 use crate::format::proto::{Message, Wire};
-use crate::graph::{Builder, Op};
+use crate::graph::{Builder, pool, scale, window};
 use crate::input::{Fault, Input, damaged};
 
 /// Far above the operations of any network of the family.
@@ -40,8 +42,9 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     let mut reader =
         Reader { input, initializers: HashMap::new(), small: HashMap::new(), entries: Vec::new() };
     let (nodes, inputs, outputs) = reader.graph(graph)?;
-    let graph = reader.operations(nodes, &inputs, &outputs).map_err(Fault::Damaged)?;
-    Ok(Contents { entries: reader.entries, metadata, graph: Some(graph) })
+    let entries = std::mem::take(&mut reader.entries);
+    let graph = reader.operations(&entries, nodes, &inputs, &outputs).map_err(Fault::Damaged)?;
+    Ok(Contents { entries, metadata, graph: Some(graph) })
 }
 
 /// A node as the file has it.
@@ -159,15 +162,16 @@ impl Reader<'_> {
     /// The nodes as operations that a network of the family has.
     fn operations(
         &mut self,
+        entries: &[Entry],
         nodes: Vec<Raw>,
         inputs: &[String],
         outputs: &[String],
-    ) -> Result<crate::graph::Graph, String> {
-        let mut builder = Builder::default();
+    ) -> Result<Graph<Parameter>, String> {
+        let mut builder = Builder::new(entries);
         // Old files list their weights among the inputs.
         let images = inputs.iter().filter(|name| !self.initializers.contains_key(*name));
         let [image] = &images.collect::<Vec<_>>()[..] else { return Err("not one input".to_owned()) };
-        builder.node(image, Op::Input, &[])?;
+        builder.input(image)?;
         for node in &nodes {
             self.operation(&mut builder, node)?;
         }
@@ -189,55 +193,47 @@ impl Reader<'_> {
         if node.text.get("auto_pad").is_some_and(|pad| pad != "NOTSET" && pad != "VALID") {
             return Err(format!("{} pads by itself", what()));
         }
-        let window = |field: &str| list(node, field, [1; 2]);
+        let pair = |field: &str| list(node, field, [1; 2]);
+        let pads = || list(node, "pads", [0; 4]);
         let number = |field: &str| node.ints.get(field).and_then(|v| v.first().copied());
         match node.op.as_str() {
             "Conv" => {
-                let op = Op::Conv {
-                    weight: weight(1)?,
-                    bias: bias(2)?,
-                    stride: window("strides")?,
-                    pads: list(node, "pads", [0; 4])?,
-                    dilation: window("dilations")?,
-                    groups: number("group").unwrap_or(1),
-                };
+                let window = window([1; 2], pair("strides")?, pads()?, pair("dilations")?, false);
+                let op = builder.conv(weight(1)?, bias(2)?, window, number("group").unwrap_or(1));
                 builder.node(output, op, &[first()?])
             }
             "BatchNormalization" => {
-                let keys = [weight(1)?, weight(2)?, weight(3)?, weight(4)?];
-                let epsilon = node.float.get("epsilon").copied().unwrap_or(1e-5).into();
-                builder.node(output, Op::Norm { keys, epsilon }, &[first()?])
+                let norm = BatchNorm {
+                    gamma: builder.weight(weight(1)?),
+                    beta: builder.weight(weight(2)?),
+                    mean: builder.weight(weight(3)?),
+                    variance: builder.weight(weight(4)?),
+                    epsilon: node.float.get("epsilon").copied().unwrap_or(1e-5).into(),
+                };
+                builder.node(output, Op::BatchNorm(Box::new(norm)), &[first()?])
             }
             "Relu" => builder.node(output, Op::Relu, &[first()?]),
-            "MaxPool" => {
-                let op = Op::MaxPool {
-                    kernel: window("kernel_shape")?,
-                    stride: window("strides")?,
-                    pads: list(node, "pads", [0; 4])?,
-                    ceil: number("ceil_mode") == Some(1),
+            "MaxPool" | "AveragePool" => {
+                let ceil = number("ceil_mode") == Some(1);
+                let window = window(pair("kernel_shape")?, pair("strides")?, pads()?, [1; 2], ceil);
+                let kind = match (&*node.op, number("count_include_pad")) {
+                    ("MaxPool", _) => PoolKind::Max,
+                    (_, Some(1)) => PoolKind::AverageWithPadding,
+                    _ => PoolKind::Average,
                 };
-                builder.node(output, op, &[first()?])
-            }
-            "AveragePool" => {
-                let op = Op::AveragePool {
-                    kernel: window("kernel_shape")?,
-                    stride: window("strides")?,
-                    pads: list(node, "pads", [0; 4])?,
-                    count_padding: number("count_include_pad") == Some(1),
-                };
-                builder.node(output, op, &[first()?])
+                builder.node(output, pool(kind, window), &[first()?])
             }
             "Concat" if number("axis") == Some(1) => {
                 let inputs: Vec<_> = node.inputs.iter().map(String::as_str).collect();
                 builder.node(output, Op::Concat, &inputs)
             }
-            "GlobalAveragePool" => builder.node(output, Op::GlobalPool, &[first()?]),
+            "GlobalAveragePool" => builder.node(output, Op::GlobalAveragePool, &[first()?]),
             "ReduceMean" => {
                 let axes = node.ints.get("axes").map(|axes| axes.iter().map(|&a| a as i64 as f64).collect());
                 let axes = axes.or_else(|| self.small.get(node.inputs.get(1)?).cloned()).unwrap_or_default();
                 match &axes[..] {
                     [2.0, 3.0] | [-1.0, -2.0] | [-2.0, -1.0] | [3.0, 2.0] => {
-                        builder.node(output, Op::GlobalPool, &[first()?])
+                        builder.node(output, Op::GlobalAveragePool, &[first()?])
                     }
                     axes => Err(format!("{} over {axes:?}", what())),
                 }
@@ -247,22 +243,20 @@ impl Reader<'_> {
                 let (value, other) = if builder.get(a).is_ok() { (a, b) } else { (b, a) };
                 if node.op == "Mul" {
                     return match self.small.get(other).map(Vec::as_slice) {
-                        Some(&[factor]) => builder.node(output, Op::Scale(factor), &[value]),
+                        Some(&[factor]) => builder.node(output, scale(factor), &[value]),
                         _ => Err(format!("{} by something else than a number", what())),
                     };
                 }
                 let Some(key) = self.initializers.get(other) else {
-                    return builder.node(output, Op::Add, &[a, b]);
+                    return builder.node(output, Op::Add { relu: false }, &[a, b]);
                 };
-                let layer = builder.get(value)?;
-                match builder.op(layer) {
-                    Op::Linear { bias: bias @ None, .. } => *bias = Some(key.clone()),
-                    _ => return Err(format!("{} adds `{key}` to no fully connected layer", what())),
+                match builder.add_bias(value, key)? {
+                    true => builder.pass(output, value),
+                    false => Err(format!("{} adds `{key}` to no fully connected layer", what())),
                 }
-                builder.pass(output, value)
             }
             "MatMul" => {
-                let op = Op::Linear { weight: weight(1)?, bias: None, transposed: false };
+                let op = builder.linear(weight(1)?, None, false);
                 builder.node(output, op, &[first()?])
             }
             "Gemm" => {
@@ -270,11 +264,7 @@ impl Reader<'_> {
                 if !plain || number("transA").unwrap_or(0) != 0 {
                     return Err(format!("{} is no fully connected layer", what()));
                 }
-                let op = Op::Linear {
-                    weight: weight(1)?,
-                    bias: bias(2)?,
-                    transposed: number("transB") == Some(1),
-                };
+                let op = builder.linear(weight(1)?, bias(2)?, number("transB") == Some(1));
                 builder.node(output, op, &[first()?])
             }
             "Identity" if self.initializers.contains_key(first()?) => {

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
+use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
 use serde_json::Value;
 
 use crate::checkpoint::{Contents, Dtype, Entry, Source};
 use crate::format::proto::{Message, Wire};
-use crate::graph::{Builder, Op};
+use crate::graph::{Builder, pool, scale, window};
 use crate::input::{Fault, Input, Stream, damaged};
 
 /// Longest program that is read; those of the family are under 3 MB.
@@ -48,7 +49,7 @@ pub(crate) fn open(program: &Input, input: &Input) -> Result<Contents, Fault> {
     parameters.dedup();
     let entries = values(input, &parameters)?;
     let graph = Operations { parameters: &parameters, numbers: HashMap::new(), lists: HashMap::new() };
-    let graph = graph.build(&operations).map_err(Fault::Damaged)?;
+    let graph = graph.build(&entries, &operations).map_err(Fault::Damaged)?;
     Ok(Contents { entries, graph: Some(graph), ..Contents::default() })
 }
 
@@ -252,8 +253,8 @@ impl Operations<'_> {
         self.parameters.binary_search_by(|parameter| parameter.as_str().cmp(name)).is_ok()
     }
 
-    fn build(mut self, operations: &[Raw]) -> Result<crate::graph::Graph, String> {
-        let mut builder = Builder::default();
+    fn build(mut self, entries: &[Entry], operations: &[Raw]) -> Result<Graph<Parameter>, String> {
+        let mut builder = Builder::new(entries);
         let mut combined: HashMap<&str, Vec<&str>> = HashMap::new();
         for raw in operations {
             let what = || format!("{} `{}`", raw.op, raw.outputs.first().map_or("", String::as_str));
@@ -274,8 +275,7 @@ impl Operations<'_> {
             let output = raw.outputs.first().map(String::as_str);
             let made = || output.ok_or_else(|| format!("{} makes nothing", what()));
             match raw.op.as_str() {
-                "data" => builder.node(made()?, Op::Input, &[])?,
-                "feed" => builder.node(made()?, Op::Input, &[])?,
+                "data" | "feed" => builder.input(made()?)?,
                 "full" => {
                     let value = raw.float.get("value").copied();
                     self.numbers.extend(value.map(|v| (made().unwrap_or_default().to_owned(), v)));
@@ -290,25 +290,23 @@ impl Operations<'_> {
                     {
                         return Err(format!("{} pads by itself or has channels last", what()));
                     }
-                    let op = Op::Conv {
-                        weight: parameter("1", "Filter")?,
-                        bias: None,
-                        stride: pair(ints("strides")).ok_or_else(what)?,
-                        pads: pads(ints("paddings")).ok_or_else(what)?,
-                        dilation: pair(ints("dilations")).ok_or_else(what)?,
-                        groups: ints("groups").first().map_or(1, |&g| g as u64),
-                    };
+                    let stride = pair(ints("strides")).ok_or_else(what)?;
+                    let pads = pads(ints("paddings")).ok_or_else(what)?;
+                    let dilation = pair(ints("dilations")).ok_or_else(what)?;
+                    let groups = ints("groups").first().map_or(1, |&g| g as u64);
+                    let window = window([1; 2], stride, pads, dilation, false);
+                    let op = builder.conv(parameter("1", "Filter")?, None, window, groups);
                     builder.node(made()?, op, &[read("0", "Input")?])?;
                 }
                 "batch_norm" | "batch_norm_" => {
-                    let keys = [
-                        parameter("3", "Scale")?,
-                        parameter("4", "Bias")?,
-                        parameter("1", "Mean")?,
-                        parameter("2", "Variance")?,
-                    ];
-                    let epsilon = raw.float.get("epsilon").copied().unwrap_or(1e-5);
-                    builder.node(made()?, Op::Norm { keys, epsilon }, &[read("0", "X")?])?;
+                    let norm = BatchNorm {
+                        gamma: builder.weight(parameter("3", "Scale")?),
+                        beta: builder.weight(parameter("4", "Bias")?),
+                        mean: builder.weight(parameter("1", "Mean")?),
+                        variance: builder.weight(parameter("2", "Variance")?),
+                        epsilon: raw.float.get("epsilon").copied().unwrap_or(1e-5),
+                    };
+                    builder.node(made()?, Op::BatchNorm(Box::new(norm)), &[read("0", "X")?])?;
                 }
                 "relu" | "relu_" => builder.node(made()?, Op::Relu, &[read("0", "X")?])?,
                 "pool2d" => {
@@ -321,17 +319,17 @@ impl Operations<'_> {
                         if is_max || (flag("adaptive") && kernel != [1, 1]) {
                             return Err(format!("{} pools into {kernel:?}", what()));
                         }
-                        Op::GlobalPool
+                        Op::GlobalAveragePool
                     } else {
                         let kernel = pair(kernel).ok_or_else(what)?;
                         let stride = pair(ints("strides")).ok_or_else(what)?;
                         let pads = pads(ints("paddings")).ok_or_else(what)?;
-                        match is_max {
-                            true => Op::MaxPool { kernel, stride, pads, ceil: flag("ceil_mode") },
-                            false => {
-                                Op::AveragePool { kernel, stride, pads, count_padding: !flag("exclusive") }
-                            }
-                        }
+                        let kind = match (is_max, flag("exclusive")) {
+                            (true, _) => PoolKind::Max,
+                            (false, true) => PoolKind::Average,
+                            (false, false) => PoolKind::AverageWithPadding,
+                        };
+                        pool(kind, window(kernel, stride, pads, [1; 2], flag("ceil_mode")))
                     };
                     builder.node(made()?, op, &[read("0", "X")?])?;
                 }
@@ -354,19 +352,17 @@ impl Operations<'_> {
                 "add" | "elementwise_add" => {
                     let (a, b) = (read("0", "X")?, read("1", "Y")?);
                     if self.is_parameter(b) {
-                        let layer = builder.get(a)?;
-                        match builder.op(layer) {
-                            Op::Linear { bias: bias @ None, .. } => *bias = Some(b.to_owned()),
-                            _ => return Err(format!("{} adds `{b}` to no fully connected layer", what())),
+                        if !builder.add_bias(a, b)? {
+                            return Err(format!("{} adds `{b}` to no fully connected layer", what()));
                         }
                         builder.pass(made()?, a)?;
                     } else {
-                        builder.node(made()?, Op::Add, &[a, b])?;
+                        builder.node(made()?, Op::Add { relu: false }, &[a, b])?;
                     }
                 }
                 "matmul" | "matmul_v2" | "mul" => {
                     let transposed = flag("transpose_y") || flag("trans_y");
-                    let op = Op::Linear { weight: parameter("1", "Y")?, bias: None, transposed };
+                    let op = builder.linear(parameter("1", "Y")?, None, transposed);
                     builder.node(made()?, op, &[read("0", "X")?])?;
                 }
                 "dropout" => {
@@ -375,7 +371,7 @@ impl Operations<'_> {
                     let share = share.or_else(|| raw.float.get("dropout_prob")).copied().unwrap_or(0.0);
                     match raw.text.get("mode").or_else(|| raw.text.get("dropout_implementation")) {
                         Some(mode) if mode == "downgrade_in_infer" => {
-                            builder.node(made()?, Op::Scale(1.0 - share), &[x])?;
+                            builder.node(made()?, scale(1.0 - share), &[x])?;
                         }
                         _ => builder.pass(made()?, x)?,
                     }
@@ -391,7 +387,9 @@ impl Operations<'_> {
                 "scale" => {
                     let factor = raw.float.get("scale").copied();
                     let factor = factor.or_else(|| self.numbers.get(raw.inputs.get("1")?.first()?).copied());
-                    builder.node(made()?, Op::Scale(factor.unwrap_or(1.0)), &[read("0", "X")?])?;
+                    let shift = raw.float.get("bias").copied().unwrap_or(0.0);
+                    let op = Op::Scale { scale: factor.unwrap_or(1.0), shift };
+                    builder.node(made()?, op, &[read("0", "X")?])?;
                 }
                 _ => return Err(format!("{}: no network of the family has such an operation", what())),
             }

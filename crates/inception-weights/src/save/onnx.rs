@@ -1,10 +1,11 @@
-//! ONNX, from a network's own outline, under our names, with the batch left open.
+//! ONNX, from a network's own graph, under our names, with the batch left open.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use inception_nn::{ModelSpec, Network, OutlineOp, read_tensors, tensors};
+use inception_graph::{Op, Parameter, PoolKind, Window};
+use inception_nn::{ModelSpec, Network, read_tensors, tensors};
 
 use crate::checkpoint::Metadata;
 use crate::error::Error;
@@ -18,22 +19,23 @@ const OPSET: u64 = 17;
 ///
 /// # Errors
 ///
-/// [`Error::Io`].
+/// [`Error::Io`]; [`Error::Network`] for an input size that the network does not take.
 pub fn save(network: &Network, spec: &ModelSpec, metadata: &Metadata, path: &Path) -> Result<(), Error> {
-    let outline = network.outline();
+    let structure = network.graph([spec.input_size; 2])?;
+    let nodes = &structure.nodes;
     let value = |i: usize| match i {
         0 => "images".to_owned(),
-        i if i + 1 == outline.len() => "logits".to_owned(),
+        i if i == structure.output => "logits".to_owned(),
         i => format!("value{i}"),
     };
     let mut graph = Writer::default().bytes(2, spec.name.as_bytes());
     let mut constants = Vec::new();
     let mut used = std::collections::HashSet::new();
-    for (i, node) in outline.iter().enumerate().skip(1) {
+    for (i, node) in nodes.iter().enumerate().skip(1) {
         let mut inputs: Vec<String> = node.inputs.iter().map(|&i| value(i)).collect();
-        let mut weight = |name: String| {
-            used.insert(name.clone());
-            name
+        let mut op_weights = |op: &Op<Parameter>| -> Vec<String> {
+            let names = op.weights().into_iter().map(|weight| weight.name.clone());
+            names.inspect(|name| _ = used.insert(name.clone())).collect()
         };
         let ints = |name: &str, values: &[usize]| {
             let attribute = Writer::default().bytes(1, name.as_bytes());
@@ -42,58 +44,56 @@ pub fn save(network: &Network, spec: &ModelSpec, metadata: &Metadata, path: &Pat
         let int = |name: &str, value: usize| {
             Writer::default().bytes(1, name.as_bytes()).number(3, value as u64).number(20, 2).0
         };
-        let pads = |p: &[usize; 2]| ints("pads", &[p[0], p[1], p[0], p[1]]);
+        let strides = |window: &Window| ints("strides", &window.stride);
+        let pads = |window: &Window| ints("pads", &[window.pad, window.pad_end].concat());
         let (op, attributes) = match &node.op {
-            OutlineOp::Input => continue,
-            OutlineOp::Conv { layer, kernel, stride, padding, dilation, groups } => {
-                inputs.push(weight(format!("{layer}.weight")));
-                let attributes = vec![
-                    ints("kernel_shape", kernel),
-                    ints("strides", stride),
-                    pads(padding),
-                    ints("dilations", dilation),
-                    int("group", *groups),
-                ];
-                ("Conv", attributes)
+            Op::Input { .. } => continue,
+            Op::Conv(conv) => {
+                inputs.extend(op_weights(&node.op));
+                let kernel = ints("kernel_shape", &conv.window.kernel);
+                let attributes = vec![kernel, strides(&conv.window), pads(&conv.window)];
+                let rest = [ints("dilations", &conv.window.dilation), int("group", conv.groups)];
+                ("Conv", [attributes, rest.into()].concat())
             }
-            OutlineOp::Norm { layer, epsilon } => {
-                for field in ["gamma", "beta", "running_mean", "running_var"] {
-                    inputs.push(weight(format!("{layer}.{field}")));
-                }
+            Op::BatchNorm(norm) => {
+                inputs.extend(op_weights(&node.op));
                 let epsilon =
-                    Writer::default().bytes(1, b"epsilon").float(2, *epsilon as f32).number(20, 1).0;
+                    Writer::default().bytes(1, b"epsilon").float(2, norm.epsilon as f32).number(20, 1).0;
                 ("BatchNormalization", vec![epsilon])
             }
-            OutlineOp::Relu => ("Relu", vec![]),
-            OutlineOp::MaxPool { kernel, stride, padding, ceil } => {
-                let ceil = int("ceil_mode", (*ceil).into());
-                ("MaxPool", vec![ints("kernel_shape", kernel), ints("strides", stride), pads(padding), ceil])
+            Op::Relu => ("Relu", vec![]),
+            Op::Pool(pool) => {
+                let kernel = ints("kernel_shape", &pool.window.kernel);
+                let (op, last) = match pool.kind {
+                    PoolKind::Max => ("MaxPool", int("ceil_mode", pool.window.ceil.into())),
+                    kind => {
+                        let counted = kind == PoolKind::AverageWithPadding;
+                        ("AveragePool", int("count_include_pad", counted.into()))
+                    }
+                };
+                (op, vec![kernel, strides(&pool.window), pads(&pool.window), last])
             }
-            OutlineOp::AveragePool { kernel, stride, padding, count_padding } => {
-                let count = int("count_include_pad", (*count_padding).into());
-                (
-                    "AveragePool",
-                    vec![ints("kernel_shape", kernel), ints("strides", stride), pads(padding), count],
-                )
-            }
-            OutlineOp::Concat => ("Concat", vec![int("axis", 1)]),
-            OutlineOp::Add => ("Add", vec![]),
-            OutlineOp::GlobalPool => ("GlobalAveragePool", vec![]),
-            OutlineOp::Scale(scale) => {
+            Op::Concat => ("Concat", vec![int("axis", 1)]),
+            Op::Add { .. } => ("Add", vec![]),
+            Op::GlobalAveragePool => ("GlobalAveragePool", vec![]),
+            Op::Scale { scale, .. } => {
                 let name = format!("scale{i}");
                 let bytes = (*scale as f32).to_le_bytes();
                 constants.push(Writer::default().number(2, 1).bytes(8, name.as_bytes()).bytes(9, &bytes).0);
                 inputs.push(name);
                 ("Mul", vec![])
             }
-            OutlineOp::Linear { layer } => {
+            Op::Linear(_) => {
                 let flat = format!("flat{i}");
                 let flatten = Writer::default().bytes(1, inputs[0].as_bytes()).bytes(2, flat.as_bytes());
                 let flatten =
                     flatten.bytes(3, flat.as_bytes()).bytes(4, b"Flatten").bytes(5, &int("axis", 1));
                 graph = graph.bytes(1, &flatten.0);
-                inputs = vec![flat, weight(format!("{layer}.weight")), weight(format!("{layer}.bias"))];
+                inputs = [vec![flat], op_weights(&node.op)].concat();
                 ("Gemm", vec![])
+            }
+            Op::Bias(_) | Op::Affine { .. } | Op::Flatten => {
+                unreachable!("no network of the family has a `{}`; a test writes each", node.op.name())
             }
         };
         let output = value(i);

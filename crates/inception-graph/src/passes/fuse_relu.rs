@@ -1,6 +1,6 @@
 //! ReLU is a maximum with zero: free where a tensor is stored, and nearly so where it is read.
 
-use crate::graph::{Graph, NodeId, Op};
+use crate::{Graph, NodeId, Op};
 
 /// Where an operation keeps the flag that clamps its output.
 fn output_flag(op: &mut Op) -> Option<&mut bool> {
@@ -13,8 +13,8 @@ fn output_flag(op: &mut Op) -> Option<&mut bool> {
 }
 
 /// Moves each ReLU into the operation that it reads, if nothing else reads that. Through a concatenation it moves into
-/// all parts, if each can take it.
-pub(super) fn into_producers(graph: &mut Graph) {
+/// everything that is concatenated, if each can take it.
+pub fn fuse_relu_into_producers(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         if !matches!(graph.nodes[id].op, Op::Relu) {
             continue;
@@ -22,15 +22,15 @@ pub(super) fn into_producers(graph: &mut Graph) {
         let consumers = graph.consumers();
         let source = graph.nodes[id].inputs[0];
         let alone = |node: NodeId| consumers[node].len() == 1 && graph.output != node;
-        let parts = match graph.nodes[source].op {
+        let producers = match graph.nodes[source].op {
             Op::Concat => graph.nodes[source].inputs.clone(),
             _ => vec![source],
         };
         let fits = alone(source)
-            && parts.iter().all(|&part| alone(part) && output_flag(&mut graph.nodes[part].op).is_some());
+            && producers.iter().all(|&id| alone(id) && output_flag(&mut graph.nodes[id].op).is_some());
         if fits {
-            for part in parts {
-                if let Some(flag) = output_flag(&mut graph.nodes[part].op) {
+            for producer in producers {
+                if let Some(flag) = output_flag(&mut graph.nodes[producer].op) {
                     *flag = true;
                 }
             }
@@ -41,7 +41,7 @@ pub(super) fn into_producers(graph: &mut Graph) {
 
 /// What remains is a ReLU of a tensor that others read unclamped. If every reader is a convolution that can clamp its
 /// input on the way (a depthwise one in registers, a 1x1 one in the copy that it makes for its cache), the node goes.
-pub(super) fn into_consumers(graph: &mut Graph) {
+pub fn fuse_relu_into_consumers(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         if !matches!(graph.nodes[id].op, Op::Relu) || graph.output == id {
             continue;

@@ -1,17 +1,16 @@
-//! What a graph computes, by the definition of its operations, in `f64`: what the engine's results are held against.
+//! What a graph computes, by the definition of its operations, in `f64`: what a runtime's results are held against.
 //!
-//! Slow (some 10^9 multiply-adds a second on a core) and simple; nothing is shared with plan, steps and kernels.
+//! Slow (some 10^9 multiply-adds a second on a core) and simple.
 
-use crate::graph::{Conv, Graph, Node, Op, Pool, PoolKind, Shape};
-use crate::threads::spread;
+use crate::{Conv, Graph, Linear, Node, Op, Pool, PoolKind, Shape, parallel};
 
 /// One image's tensor, pixel by pixel, the channels of one side by side.
-pub(crate) type Tensor = Vec<f64>;
+pub type Tensor = Vec<f64>;
 
 /// Runs a graph on images `[n][channels][height][width]`; the results have the same layout.
 ///
 /// The graph must be valid ([`Graph::verify`]), and `images` a whole number of images.
-pub fn reference(graph: &Graph, images: &[f32]) -> Vec<f64> {
+pub fn evaluate(graph: &Graph, images: &[f32]) -> Vec<f64> {
     let shape = graph.nodes[graph.output].shape;
     let one = |image: &[f32]| {
         let tensors = tensors(graph, image);
@@ -21,7 +20,7 @@ pub fn reference(graph: &Graph, images: &[f32]) -> Vec<f64> {
 }
 
 /// The outputs of all nodes for one image.
-pub(crate) fn tensors(graph: &Graph, image: &[f32]) -> Vec<Tensor> {
+pub fn tensors(graph: &Graph, image: &[f32]) -> Vec<Tensor> {
     let mut tensors: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let inputs: Vec<(Shape, &[f64])> =
@@ -38,25 +37,25 @@ pub(crate) fn tensors(graph: &Graph, image: &[f32]) -> Vec<Tensor> {
 fn image_shape(input: &Node) -> Shape {
     let Shape { height, width, channels } = input.shape;
     match input.op {
-        Op::Input { pad, pad_end, phases } => Shape::new(
-            height * phases - pad[0] - pad_end[0],
-            width * phases - pad[1] - pad_end[1],
-            channels / (phases * phases),
+        Op::Input { pad, pad_end, block } => Shape::new(
+            height * block - pad[0] - pad_end[0],
+            width * block - pad[1] - pad_end[1],
+            channels / (block * block),
         ),
         _ => input.shape,
     }
 }
 
 /// The input node's tensor.
-pub(crate) fn store(node: &Node, image: &[f32]) -> Tensor {
-    let (&Op::Input { pad, phases, .. }, shape) = (&node.op, image_shape(node)) else { return Vec::new() };
+fn store(node: &Node, image: &[f32]) -> Tensor {
+    let (&Op::Input { pad, block, .. }, shape) = (&node.op, image_shape(node)) else { return Vec::new() };
     let mut out = vec![0.0; node.shape.len()];
     for (i, &x) in image.iter().enumerate() {
         let (channel, pixel) = (i / shape.pixels(), i % shape.pixels());
         let (y, x_out) = (pixel / shape.width + pad[0], pixel % shape.width + pad[1]);
-        let pixel = y / phases * node.shape.width + x_out / phases;
-        let phase = y % phases * phases + x_out % phases;
-        out[(pixel * phases * phases + phase) * shape.channels + channel] = f64::from(x);
+        let pixel = y / block * node.shape.width + x_out / block;
+        let within = y % block * block + x_out % block;
+        out[(pixel * block * block + within) * shape.channels + channel] = f64::from(x);
     }
     out
 }
@@ -68,7 +67,7 @@ fn planes(shape: Shape, tensor: &[f64]) -> Vec<f64> {
 }
 
 /// What a node that is not the input makes of its inputs.
-pub(crate) fn apply(node: &Node, inputs: &[(Shape, &[f64])]) -> Tensor {
+pub fn apply(node: &Node, inputs: &[(Shape, &[f64])]) -> Tensor {
     let (shape, first) = inputs.first().copied().unwrap_or((node.shape, &[]));
     match &node.op {
         Op::Input { .. } => Vec::new(),
@@ -89,6 +88,23 @@ pub(crate) fn apply(node: &Node, inputs: &[(Shape, &[f64])]) -> Tensor {
             let channel = |i: usize| i % shape.channels;
             first.iter().enumerate().map(|(i, x)| x * scale[channel(i)] + shift[channel(i)]).collect()
         }
+        &Op::Scale { scale, shift } => first.iter().map(|x| x * scale + shift).collect(),
+        Op::BatchNorm(norm) => {
+            let channel = |(i, &x): (usize, &f64)| {
+                let [gamma, beta, mean, variance] = [&norm.gamma, &norm.beta, &norm.mean, &norm.variance]
+                    .map(|weights| f64::from(weights[i % shape.channels]));
+                (x - mean) / (variance + norm.epsilon).sqrt() * gamma + beta
+            };
+            first.iter().enumerate().map(channel).collect()
+        }
+        Op::Bias(bias) => {
+            first.iter().enumerate().map(|(i, x)| x + f64::from(bias[i % shape.channels])).collect()
+        }
+        Op::Linear(layer) => linear(layer, first),
+        Op::GlobalAveragePool => {
+            let sum = |c: usize| first.iter().skip(c).step_by(shape.channels).sum::<f64>();
+            (0..shape.channels).map(|c| sum(c) / shape.pixels() as f64).collect()
+        }
         Op::Flatten => planes(shape, first),
     }
 }
@@ -100,6 +116,17 @@ fn inside(out: usize, tap: usize, [stride, dilation, pad]: [usize; 3], size: usi
 
 /// Pixels, and output channels, that are computed together: their sums stay in the first-level cache.
 const TILE: [usize; 2] = [8, 64];
+
+fn linear(layer: &Linear, x: &[f64]) -> Tensor {
+    let outs = layer.out_features;
+    let weight = |i: usize, o: usize| match layer.transposed {
+        true => layer.weight[o * x.len() + i],
+        false => layer.weight[i * outs + o],
+    };
+    let bias = |o: usize| layer.bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]));
+    let sum = |o: usize| x.iter().enumerate().map(|(i, x)| x * f64::from(weight(i, o))).sum::<f64>();
+    (0..outs).map(|o| sum(o) + bias(o)).collect()
+}
 
 fn convolve(conv: &Conv, inputs: &[(Shape, &[f64])], out_shape: Shape) -> Tensor {
     let (shape, image) = inputs[0];
@@ -150,13 +177,14 @@ fn convolve(conv: &Conv, inputs: &[(Shape, &[f64])], out_shape: Shape) -> Tensor
             for (p, sums) in sums.iter().enumerate().take(pixels) {
                 for o in 0..width {
                     let residual = inputs.get(1).map_or(0.0, |(_, r)| r[(start + p) * outs + block + o]);
-                    let sum = sums[o] + f64::from(conv.bias[block + o]) + residual;
+                    let bias = conv.bias.as_ref().map_or(0.0, |bias| f64::from(bias[block + o]));
+                    let sum = sums[o] + bias + residual;
                     out[p * outs + block + o] = sum.max(floor);
                 }
             }
         }
     };
-    spread(out.chunks_mut(TILE[0] * outs).enumerate(), |(i, out)| tile(i * TILE[0], out));
+    parallel::for_each(out.chunks_mut(TILE[0] * outs).enumerate(), |(i, out)| tile(i * TILE[0], out));
     out
 }
 
@@ -186,7 +214,7 @@ fn pool(p: &Pool, shape: Shape, image: &[f64], out_shape: Shape) -> Tensor {
                     PoolKind::Average => values.sum::<f64>() / pixels.len() as f64,
                     PoolKind::AverageWithPadding => values.sum::<f64>() / (tall * wide) as f64,
                 };
-                let bias = p.bias.get(c).map_or(0.0, |&bias| f64::from(bias));
+                let bias = p.bias.as_ref().map_or(0.0, |bias| f64::from(bias[c]));
                 out.push((pooled + bias).max(floor));
             }
         }

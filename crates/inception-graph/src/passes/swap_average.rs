@@ -1,10 +1,10 @@
 //! An average pool followed by a 1x1 convolution: both are linear and work along different axes, so they commute.
 
-use crate::graph::{Graph, Op, PoolKind};
+use crate::{Graph, Op, PoolKind};
 
 /// Moves the convolution in front of the pool where that makes the pool smaller. The bias and what follows it stay behind
 /// the pool, since a window that counts padding scales a constant.
-pub(super) fn run(graph: &mut Graph) {
+pub fn swap_average(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         let Op::Conv(conv) = &graph.nodes[id].op else {
             continue;
@@ -20,11 +20,11 @@ pub(super) fn run(graph: &mut Graph) {
         let keeps_size = pool.window.stride == [1; 2] && graph.nodes[source].shape.pixels() > 1;
         let alone = graph.consumers()[source].len() == 1 && graph.output != source;
         let smaller = conv.out_channels <= conv.in_channels();
-        if !(mean && plain && keeps_size && alone && smaller && pool.bias.is_empty() && !pool.relu) {
+        if !(mean && plain && keeps_size && alone && smaller && pool.bias.is_none() && !pool.relu) {
             continue;
         }
         let (mut conv, mut pool) = (conv.clone(), pool.clone());
-        pool.bias = std::mem::replace(&mut conv.bias, vec![0.0; conv.out_channels]);
+        pool.bias = conv.bias.take();
         let input = graph.nodes[source].inputs[0];
         let mut shape = graph.nodes[input].shape;
         shape.channels = conv.out_channels;

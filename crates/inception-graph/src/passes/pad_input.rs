@@ -1,10 +1,10 @@
 //! The image is copied anyway (from planes to pixels), so the copy can carry the padding of the convolution that reads it.
 
-use crate::graph::{Graph, Op};
+use crate::{Graph, Op};
 
 /// Moves the padding of the only reader of the input, a convolution, into the input. A kernel row of a few channels is then
 /// one contiguous run of floats, which the micro-kernel reads as one long tap.
-pub(super) fn run(graph: &mut Graph) {
+pub fn pad_input(graph: &mut Graph) {
     let [reader] = graph.consumers()[0][..] else {
         return;
     };

@@ -1,9 +1,9 @@
 //! A residual sum costs a pass over memory; a convolution can add the other operand where it stores its output.
 
-use crate::graph::{Graph, Op};
+use crate::{Graph, Op};
 
 /// Turns `conv(x) + y` into a convolution with the residual `y`, when nothing else reads the convolution.
-pub(super) fn run(graph: &mut Graph) {
+pub fn fuse_add(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         let Op::Add { relu } = graph.nodes[id].op else {
             continue;

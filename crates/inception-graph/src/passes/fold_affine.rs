@@ -1,10 +1,28 @@
 //! Batch norm at inference is a scale and a shift for each channel; a convolution can take them into its weights.
 
-use crate::graph::{Conv, Graph, Op};
+use crate::{Conv, Graph, Op};
+
+/// A batch norm, bias or factor as a scale and a shift for each of `channels`, in f64.
+pub(super) fn affine_of(op: &Op, channels: usize) -> Option<Op> {
+    let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+    let (scale, shift) = match op {
+        Op::BatchNorm(norm) => {
+            let deviation = wide(&norm.variance).into_iter().map(|v| (v + norm.epsilon).sqrt());
+            let scale: Vec<f64> = wide(&norm.gamma).into_iter().zip(deviation).map(|(g, d)| g / d).collect();
+            let moved = wide(&norm.mean).into_iter().zip(&scale).map(|(mean, scale)| mean * scale);
+            let shift = wide(&norm.beta).into_iter().zip(moved).map(|(beta, moved)| beta - moved).collect();
+            (scale, shift)
+        }
+        Op::Bias(bias) => (vec![1.0; channels], wide(bias)),
+        &Op::Scale { scale, shift } => (vec![scale; channels], vec![shift; channels]),
+        _ => return None,
+    };
+    Some(Op::Affine { scale, shift })
+}
 
 /// Folds each affine node into the convolution before it (if it is the only reader) or after it (if that does not pad,
 /// since padding enters after the shift). Folds in f64 and rounds once.
-pub(super) fn run(graph: &mut Graph) {
+pub fn fold_affine(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         let consumers = graph.consumers();
         let Op::Affine { scale, shift } = &graph.nodes[id].op else {
@@ -56,17 +74,23 @@ pub(super) fn run(graph: &mut Graph) {
     }
 }
 
+/// A convolution's biases, zeros if it has none.
+fn biases(conv: &Conv) -> Vec<f32> {
+    conv.bias.clone().unwrap_or_else(|| vec![0.0; conv.out_channels])
+}
+
 /// `affine(conv(x))` as one convolution.
 fn after(conv: &Conv, scale: &[f64], shift: &[f64]) -> Conv {
     let mut folded = conv.clone();
     let row = conv.weight.len() / conv.out_channels;
+    let mut bias = biases(conv);
     for (o, (&scale, &shift)) in scale.iter().zip(shift).enumerate() {
         for w in &mut folded.weight[o * row..(o + 1) * row] {
             *w = (f64::from(*w) * scale) as f32;
         }
-        folded.bias[o] = (f64::from(conv.bias[o]) * scale + shift) as f32;
+        bias[o] = (f64::from(bias[o]) * scale + shift) as f32;
     }
-    folded
+    Conv { bias: Some(bias), ..folded }
 }
 
 /// `conv(affine(x))` as one convolution; exact only without padding.
@@ -76,14 +100,15 @@ fn before(conv: &Conv, scale: &[f64], shift: &[f64]) -> Conv {
     let per_group = conv.in_channels() / conv.groups;
     let row = per_group * taps;
     let out_per_group = conv.out_channels / conv.groups;
-    for o in 0..conv.out_channels {
-        let mut bias = f64::from(conv.bias[o]);
+    let mut bias = biases(conv);
+    for (o, bias) in bias.iter_mut().enumerate() {
+        let mut sum = f64::from(*bias);
         for (i, w) in folded.weight[o * row..(o + 1) * row].iter_mut().enumerate() {
             let channel = o / out_per_group * per_group + i / taps;
-            bias += f64::from(*w) * shift[channel];
+            sum += f64::from(*w) * shift[channel];
             *w = (f64::from(*w) * scale[channel]) as f32;
         }
-        folded.bias[o] = bias as f32;
+        *bias = sum as f32;
     }
-    folded
+    Conv { bias: Some(bias), ..folded }
 }

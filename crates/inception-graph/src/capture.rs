@@ -1,9 +1,9 @@
-//! The front door: a Burn module's `forward`, recorded by `burn-capture`, as a [`Graph`].
+//! A Burn module's `forward`, recorded by `burn-capture`, as a [`Graph`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_capture::CaptureBackend;
 use burn_ir::{
@@ -11,33 +11,94 @@ use burn_ir::{
     OperationIr, ScalarIr, TensorId, TensorIr,
 };
 
-use crate::Error;
-use crate::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
+use crate::{
+    BatchNorm, Conv, Error, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Weight, Window,
+};
 
 /// Images in the recorded batch. Two, so that an operation that mixes the batch with another axis shows.
 const BATCH: usize = 2;
 
-/// Records `forward(module, images)` for images of `[channels, height, width]` and translates it. A module that others hold
-/// too, as clones do, is not changed.
+/// Records `forward(module, images)` for images of `[channels, height, width]`, with the values of the weights. A module that
+/// others hold too, as clones do, is not changed.
 ///
 /// # Errors
-/// [`Error::Capture`] if recording fails (a panic inside `forward` included), [`Error::Unsupported`] for an operation that
-/// the engine does not have, [`Error::Graph`] for shapes that it cannot make sense of.
+///
+/// [`Error::Capture`] if recording fails (a panic inside `forward` included), [`Error::Unsupported`] for an operation that a
+/// graph does not have, [`Error::Graph`] for shapes that it cannot make sense of.
 pub fn capture<M: Module, const D: usize>(
     module: M,
     forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
-    [channels, height, width]: [usize; 3],
+    image: [usize; 3],
 ) -> Result<Graph, Error> {
+    let on_device = |device: &Device| {
+        // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid` makes new ones.
+        let own = module.valid();
+        // The recording is copied when it is complete: with the module's that would be three copies of all weights.
+        drop(module);
+        own.to_device(device)
+    };
+    let Recording { graph, mut values, .. } = record(on_device, forward, image)?;
+    let mut readers: HashMap<TensorId, usize> = HashMap::new();
+    for weight in graph.nodes.iter().flat_map(|node| node.op.weights()) {
+        *readers.entry(weight.id).or_default() += 1;
+    }
+    graph.map_weights(|weight: Recorded| {
+        let left = readers.entry(weight.id).or_default();
+        *left = left.saturating_sub(1);
+        // The last reader takes the values, so that there is one copy of each.
+        let data = if *left == 0 { values.remove(&weight.id) } else { values.get(&weight.id).cloned() };
+        let data = data.ok_or_else(|| Error::Capture(format!("{} has no values", weight.id)))?;
+        let converted = data.convert::<f32>().try_into_vec::<f32>();
+        converted.map_err(|error| Error::Capture(format!("{}: {error:?}", weight.id)))
+    })
+}
+
+/// As [`capture`], with the names of the weights, the paths of their fields, instead of values: no value is made or read.
+/// `init` builds the module on a device, as a `Config` does.
+///
+/// # Errors
+///
+/// As [`capture`].
+pub fn capture_structure<M: Module, const D: usize>(
+    init: impl FnOnce(&Device) -> M,
+    forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
+    image: [usize; 3],
+) -> Result<Graph<Parameter>, Error> {
+    let on_device = |device: &Device| init(device).map(&mut Zeros(device.clone()));
+    let Recording { graph, names, .. } = record(on_device, forward, image)?;
+    graph.map_weights(|weight: Recorded| match names.get(&weight.id) {
+        Some(name) => Ok(Parameter { name: name.clone(), shape: weight.dims }),
+        None => Err(Error::Capture(format!("a weight of {:?} is no parameter of the module", weight.dims))),
+    })
+}
+
+/// Replaces parameters by zeros, which the recording holds as an operation and not as values.
+struct Zeros(Device);
+
+impl ModuleMapper for Zeros {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::from_tensor(Tensor::zeros(param.lazy_shape(), &self.0))
+    }
+}
+
+struct Recording {
+    graph: Graph<Recorded>,
+    /// Paths of the parameters.
+    names: HashMap<TensorId, String>,
+    values: std::collections::BTreeMap<TensorId, TensorData>,
+}
+
+fn record<M: Module, const D: usize>(
+    on_device: impl FnOnce(&Device) -> M,
+    forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
+    [channels, height, width]: [usize; 3],
+) -> Result<Recording, Error> {
     let device = Device::capture();
     let mut names = HashMap::new();
     // Burn's layers panic on input that they cannot take; a library should not pass that on.
     let recorded = catch_unwind(AssertUnwindSafe(|| {
         device.capture_scope(|scope| {
-            // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid` makes new ones.
-            let own = module.valid();
-            // The recording is copied when it is complete: with the module's that would be three copies of all weights.
-            drop(module);
-            let module = own.to_device(&device);
+            let module = on_device(&device);
             names = Names::of(&module);
             let shape = [BATCH, channels, height, width];
             let zeros = TensorData::new(vec![0.0f32; shape.iter().product()], shape);
@@ -58,9 +119,14 @@ pub fn capture<M: Module, const D: usize>(
     let (&[input], &[output]) = (&captured.graph.inputs[..], &captured.graph.outputs[..]) else {
         return Err(Error::Capture("forward left the capture device".into()));
     };
-    let operations = &captured.graph.operations;
-    Translator::new(captured.values, names, input, Shape::new(height, width, channels))
-        .translate(operations, output)
+    let translator = Translator {
+        names: &names,
+        graph: Graph::new(Shape::new(height, width, channels)),
+        values: HashMap::from([(input, Value::Node(0))]),
+        at: (0, String::new()),
+    };
+    let graph = translator.translate(&captured.graph.operations, output)?;
+    Ok(Recording { graph, names, values: captured.values })
 }
 
 /// The identifier of a tensor on the capture device; `None` elsewhere.
@@ -68,7 +134,7 @@ fn id<const D: usize>(tensor: &Tensor<D>) -> Option<TensorId> {
     Some(tensor.clone().try_into_primitive::<CaptureBackend>().ok()?.id())
 }
 
-/// Collects the path of each parameter's layer.
+/// Collects the path of each parameter.
 #[derive(Default)]
 struct Names {
     path: Vec<String>,
@@ -86,9 +152,7 @@ impl Names {
 impl ModuleVisitor for Names {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(id) = id(&param.val()) {
-            // The last part is the parameter's own name, `weight` or the like.
-            let layer = &self.path[..self.path.len().saturating_sub(1)];
-            self.found.insert(id, layer.join("."));
+            self.found.insert(id, self.path.join("."));
         }
     }
 
@@ -106,53 +170,45 @@ impl ModuleVisitor for Names {
     }
 }
 
-/// What a recorded tensor is to the engine.
+/// A recorded constant that an operation reads as a weight.
+#[derive(Clone, Debug)]
+struct Recorded {
+    id: TensorId,
+    dims: Vec<usize>,
+}
+
+impl Weight for Recorded {
+    fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+}
+
+/// What a recorded tensor is to a graph.
 #[derive(Clone)]
 enum Value {
     /// The output of a node.
     Node(NodeId),
-    /// A parameter, or something that `forward` made of one.
-    Constant { data: Vec<f32>, dims: Vec<usize> },
+    /// A constant, perhaps seen with other dimensions, or with rows and columns exchanged.
+    Constant { id: TensorId, dims: Vec<usize>, transposed: bool },
 }
 
-struct Translator {
-    /// What was recorded of parameters; each goes when the last operation that reads it has its copy.
-    recorded: BTreeMap<TensorId, TensorData>,
-    names: HashMap<TensorId, String>,
-    graph: Graph,
+struct Translator<'a> {
+    names: &'a HashMap<TensorId, String>,
+    graph: Graph<Recorded>,
     values: HashMap<TensorId, Value>,
     /// Number of the operation at hand, and its name, for errors.
     at: (usize, String),
 }
 
-impl Translator {
-    fn new(
-        recorded: BTreeMap<TensorId, TensorData>,
-        names: HashMap<TensorId, String>,
-        input: TensorId,
-        image: Shape,
-    ) -> Self {
-        let values = HashMap::from([(input, Value::Node(0))]);
-        Translator { recorded, names, graph: Graph::new(image), values, at: (0, String::new()) }
-    }
-
-    fn translate(mut self, operations: &[OperationIr], output: TensorId) -> Result<Graph, Error> {
-        let reads = operations.iter().enumerate();
-        let reads = reads.flat_map(|(index, operation)| operation.inputs().map(move |x| (x.id, index)));
-        let last_read: HashMap<TensorId, usize> = reads.collect();
+impl Translator<'_> {
+    fn translate(mut self, operations: &[OperationIr], output: TensorId) -> Result<Graph<Recorded>, Error> {
         for (index, operation) in operations.iter().enumerate() {
             // An operation's debug form starts with its names: `Module(Conv2d(...`.
             let debug = format!("{operation:?}");
             let name: Vec<&str> =
-                debug.split(['(', ' ', '{']).filter(|part| !part.is_empty()).take(2).collect();
+                debug.split(['(', ' ', '{']).filter(|word| !word.is_empty()).take(2).collect();
             self.at = (index, name.join("::"));
             self.operation(operation)?;
-            for tensor in operation.inputs().filter(|tensor| last_read[&tensor.id] == index) {
-                self.recorded.remove(&tensor.id);
-                if let Some(Value::Constant { .. }) = self.values.get(&tensor.id) {
-                    self.values.remove(&tensor.id);
-                }
-            }
         }
         self.graph.output = match self.values.get(&output) {
             Some(Value::Node(node)) => *node,
@@ -165,22 +221,13 @@ impl Translator {
         Error::Unsupported { op: self.at.1.clone(), index: self.at.0, reason: reason.into() }
     }
 
-    fn value(&self, tensor: &TensorIr) -> Result<Value, Error> {
-        if let Some(value) = self.values.get(&tensor.id) {
-            return Ok(value.clone());
-        }
-        let data = self.recorded.get(&tensor.id);
-        let data =
-            data.ok_or_else(|| self.unsupported(format!("reads {}, which nothing writes", tensor.id)))?;
-        let floats = match data.as_slice::<f32>() {
-            Ok(floats) => floats.to_vec(),
-            Err(_) => data.iter::<f32>().collect(),
-        };
-        Ok(Value::Constant { data: floats, dims: tensor.shape.to_vec() })
+    fn value(&self, tensor: &TensorIr) -> Value {
+        let constant = || Value::Constant { id: tensor.id, dims: tensor.shape.to_vec(), transposed: false };
+        self.values.get(&tensor.id).cloned().unwrap_or_else(constant)
     }
 
     fn node(&self, tensor: &TensorIr) -> Result<NodeId, Error> {
-        match self.value(tensor)? {
+        match self.value(tensor) {
             Value::Node(node) => Ok(node),
             Value::Constant { .. } => {
                 Err(self.unsupported("reads a constant where an activation is expected"))
@@ -188,23 +235,26 @@ impl Translator {
         }
     }
 
-    fn constant(&self, tensor: &TensorIr) -> Result<Vec<f32>, Error> {
-        match self.value(tensor)? {
-            Value::Constant { data, .. } => Ok(data),
+    /// A weight and whether its rows and columns are exchanged.
+    fn matrix(&self, tensor: &TensorIr) -> Result<(Recorded, bool), Error> {
+        match self.value(tensor) {
+            Value::Constant { id, dims, transposed } => Ok((Recorded { id, dims }, transposed)),
             Value::Node(_) => Err(self.unsupported("reads an activation where a parameter is expected")),
         }
     }
 
-    /// Appends a node named after the layer that owns `parameter`, or else by its number.
-    fn push(
-        &mut self,
-        op: Op,
-        inputs: &[NodeId],
-        parameter: Option<&TensorIr>,
-        out: &TensorIr,
-    ) -> Result<(), Error> {
-        let name = match parameter.and_then(|tensor| self.names.get(&tensor.id)) {
-            Some(path) => path.clone(),
+    fn weight(&self, tensor: &TensorIr) -> Result<Recorded, Error> {
+        match self.matrix(tensor)? {
+            (weight, false) => Ok(weight),
+            (_, true) => Err(self.unsupported("reads a transposed parameter")),
+        }
+    }
+
+    /// Appends a node named after the layer that owns its first weight, or else by its operation and number.
+    fn push(&mut self, op: Op<Recorded>, inputs: &[NodeId], out: &TensorIr) -> Result<(), Error> {
+        let path = op.weights().first().and_then(|weight| self.names.get(&weight.id));
+        let name = match path {
+            Some(path) => path.rsplit_once('.').map_or(&**path, |(layer, _)| layer).to_owned(),
             None => format!("{}_{}", op.name(), self.graph.nodes.len()),
         };
         let node = self.graph.add(name, op, inputs)?;
@@ -212,30 +262,21 @@ impl Translator {
         Ok(())
     }
 
-    fn affine(&mut self, input: &TensorIr, scale: f64, shift: f64, out: &TensorIr) -> Result<(), Error> {
+    fn scale(&mut self, input: &TensorIr, scale: f64, shift: f64, out: &TensorIr) -> Result<(), Error> {
         let input = self.node(input)?;
-        let channels = self.graph.nodes[input].shape.channels;
-        let op = Op::Affine { scale: vec![scale; channels], shift: vec![shift; channels] };
-        self.push(op, &[input], None, out)
+        self.push(Op::Scale { scale, shift }, &[input], out)
     }
 
     /// Adds a parameter with one value for each channel, as a fully connected layer adds its bias.
-    fn add_constant(
-        &mut self,
-        node: NodeId,
-        data: Vec<f32>,
-        dims: &[usize],
-        out: &TensorIr,
-    ) -> Result<(), Error> {
+    fn bias(&mut self, node: NodeId, bias: Recorded, out: &TensorIr) -> Result<(), Error> {
         let channels = self.graph.nodes[node].shape.channels;
         let rank = out.shape.to_vec().len();
         // Broadcasting aligns the last axes; the channels are axis 1.
-        let axis = (dims.len() + 1).checked_sub(rank);
-        if data.len() != channels || axis.and_then(|axis| dims.get(axis)) != Some(&channels) {
-            return Err(self.unsupported(format!("adds a constant of {dims:?}")));
+        let axis = (bias.dims.len() + 1).checked_sub(rank);
+        if bias.len() != channels || axis.and_then(|axis| bias.dims.get(axis)) != Some(&channels) {
+            return Err(self.unsupported(format!("adds a constant of {:?}", bias.dims)));
         }
-        let op = Op::Affine { scale: vec![1.0; channels], shift: data.into_iter().map(f64::from).collect() };
-        self.push(op, &[node], None, out)
+        self.push(Op::Bias(bias), &[node], out)
     }
 
     fn scalar(&self, scalar: &ScalarIr) -> Result<f64, Error> {
@@ -253,14 +294,14 @@ impl Translator {
             OperationIr::Module(op) => self.module(op),
             OperationIr::Activation(ActivationOperationIr::Relu(op)) => {
                 let input = self.node(&op.input)?;
-                self.push(Op::Relu, &[input], None, &op.out)
+                self.push(Op::Relu, &[input], &op.out)
             }
             OperationIr::NumericFloat(_, op) => self.numeric(op),
             OperationIr::BaseFloat(op) => self.base(op),
             OperationIr::Float(_, FloatOperationIr::Matmul(op)) => {
                 self.linear(&op.lhs, &op.rhs, None, &op.out)
             }
-            _ => Err(self.unsupported("the engine has no such operation")),
+            _ => Err(self.unsupported("a graph has no such operation")),
         }
     }
 
@@ -268,27 +309,27 @@ impl Translator {
         match operation {
             NumericOperationIr::Add(op) => {
                 for (x, constant) in [(&op.lhs, &op.rhs), (&op.rhs, &op.lhs)] {
-                    if let (Value::Node(node), Value::Constant { data, dims }) =
-                        (self.value(x)?, self.value(constant)?)
+                    if let (Value::Node(node), Value::Constant { .. }) = (self.value(x), self.value(constant))
                     {
-                        return self.add_constant(node, data, &dims, &op.out);
+                        let bias = self.weight(constant)?;
+                        return self.bias(node, bias, &op.out);
                     }
                 }
                 if op.lhs.shape != op.rhs.shape {
                     return Err(self.unsupported("a sum that broadcasts"));
                 }
                 let inputs = [self.node(&op.lhs)?, self.node(&op.rhs)?];
-                self.push(Op::Add { relu: false }, &inputs, None, &op.out)
+                self.push(Op::Add { relu: false }, &inputs, &op.out)
             }
-            NumericOperationIr::MulScalar(op) => self.affine(&op.lhs, self.scalar(&op.rhs)?, 0.0, &op.out),
+            NumericOperationIr::MulScalar(op) => self.scale(&op.lhs, self.scalar(&op.rhs)?, 0.0, &op.out),
             NumericOperationIr::DivScalar(op) => {
-                self.affine(&op.lhs, 1.0 / self.scalar(&op.rhs)?, 0.0, &op.out)
+                self.scale(&op.lhs, 1.0 / self.scalar(&op.rhs)?, 0.0, &op.out)
             }
-            NumericOperationIr::AddScalar(op) => self.affine(&op.lhs, 1.0, self.scalar(&op.rhs)?, &op.out),
-            NumericOperationIr::SubScalar(op) => self.affine(&op.lhs, 1.0, -self.scalar(&op.rhs)?, &op.out),
+            NumericOperationIr::AddScalar(op) => self.scale(&op.lhs, 1.0, self.scalar(&op.rhs)?, &op.out),
+            NumericOperationIr::SubScalar(op) => self.scale(&op.lhs, 1.0, -self.scalar(&op.rhs)?, &op.out),
             NumericOperationIr::ClampMin(op) if self.scalar(&op.rhs)? == 0.0 => {
                 let input = self.node(&op.lhs)?;
-                self.push(Op::Relu, &[input], None, &op.out)
+                self.push(Op::Relu, &[input], &op.out)
             }
             NumericOperationIr::MeanDim(op) => {
                 // Burn averages one axis at a time; along height or width that is a pool.
@@ -302,46 +343,48 @@ impl Translator {
                 let window = Window::new(kernel, [1; 2], [0; 2]);
                 self.pool(PoolKind::Average, window, &op.input, &op.out)
             }
-            _ => Err(self.unsupported("the engine has no such operation")),
+            _ => Err(self.unsupported("a graph has no such operation")),
         }
     }
 
     fn base(&mut self, operation: &BaseOperationIr) -> Result<(), Error> {
         match operation {
+            // A constant; if nobody but the module's parameters knows its values, that shows where they are asked for.
+            BaseOperationIr::Zeros(_) | BaseOperationIr::Ones(_) => Ok(()),
             BaseOperationIr::Cat(op) => {
                 if op.dim != 1 {
                     return Err(self.unsupported(format!("concatenation along axis {}", op.dim)));
                 }
                 let inputs =
                     op.tensors.iter().map(|tensor| self.node(tensor)).collect::<Result<Vec<_>, _>>()?;
-                self.push(Op::Concat, &inputs, None, &op.out)
+                self.push(Op::Concat, &inputs, &op.out)
             }
             BaseOperationIr::Cast(op) if op.input.dtype == op.out.dtype => {
-                let value = self.value(&op.input)?;
+                let value = self.value(&op.input);
                 self.values.insert(op.out.id, value);
                 Ok(())
             }
             BaseOperationIr::Reshape(op) => self.reshape(&op.input, &op.out),
-            BaseOperationIr::SwapDims(op) => match self.value(&op.input)? {
-                Value::Constant { data, dims } if dims.len() == 2 && op.dim1 != op.dim2 => {
-                    let (rows, columns) = (dims[0], dims[1]);
-                    let data = (0..data.len()).map(|i| data[i % rows * columns + i / rows]).collect();
-                    self.values.insert(op.out.id, Value::Constant { data, dims: vec![columns, rows] });
+            BaseOperationIr::SwapDims(op) => match self.value(&op.input) {
+                Value::Constant { id, dims, transposed } if dims.len() == 2 && op.dim1 != op.dim2 => {
+                    let dims = vec![dims[1], dims[0]];
+                    self.values.insert(op.out.id, Value::Constant { id, dims, transposed: !transposed });
                     Ok(())
                 }
                 _ => Err(self.unsupported("a transposed activation")),
             },
-            _ => Err(self.unsupported("the engine has no such operation")),
+            _ => Err(self.unsupported("a graph has no such operation")),
         }
     }
 
     fn reshape(&mut self, input: &TensorIr, out: &TensorIr) -> Result<(), Error> {
         let dims = out.shape.to_vec();
-        let node = match self.value(input)? {
-            Value::Constant { data, .. } => {
-                self.values.insert(out.id, Value::Constant { data, dims });
+        let node = match self.value(input) {
+            Value::Constant { id, transposed: false, .. } => {
+                self.values.insert(out.id, Value::Constant { id, dims, transposed: false });
                 return Ok(());
             }
+            Value::Constant { .. } => return Err(self.unsupported("reshapes a transposed parameter")),
             Value::Node(node) => node,
         };
         let shape = self.graph.nodes[node].shape;
@@ -351,14 +394,14 @@ impl Translator {
             return Ok(());
         }
         if flat && dims[2..].iter().all(|&d| d == 1) {
-            return self.push(Op::Flatten, &[node], None, out);
+            return self.push(Op::Flatten, &[node], out);
         }
         Err(self.unsupported(format!("reshapes {:?} to {dims:?}", input.shape.to_vec())))
     }
 
     fn pool(&mut self, kind: PoolKind, window: Window, x: &TensorIr, out: &TensorIr) -> Result<(), Error> {
         let input = self.node(x)?;
-        self.push(Op::Pool(Box::new(Pool { kind, window, bias: vec![], relu: false })), &[input], None, out)
+        self.push(Op::Pool(Box::new(Pool { kind, window, bias: None, relu: false })), &[input], out)
     }
 
     /// `x * weight + bias`, with a weight of `[in, out]`.
@@ -370,24 +413,17 @@ impl Translator {
         out: &TensorIr,
     ) -> Result<(), Error> {
         let input = self.node(x)?;
-        let dims = weight.shape.to_vec();
+        let (weight, transposed) = self.matrix(weight)?;
+        let dims = &weight.dims;
         let (&[rows, columns], 2) = (&dims[dims.len().saturating_sub(2)..], x.shape.to_vec().len()) else {
             return Err(self.unsupported(format!("a product of {:?} and {dims:?}", x.shape.to_vec())));
         };
-        let data = self.constant(weight)?;
-        if data.len() != rows * columns {
+        if weight.len() != rows * columns {
             return Err(self.unsupported("a product with a batch of matrices"));
         }
-        let conv = Conv {
-            weight: (0..data.len()).map(|i| data[i % rows * columns + i / rows]).collect(),
-            bias: bias.map_or(Ok(vec![0.0; columns]), |bias| self.constant(bias))?,
-            out_channels: columns,
-            groups: 1,
-            window: Window::square(1, 1, 0),
-            input_relu: false,
-            relu: false,
-        };
-        self.push(Op::Conv(Box::new(conv)), &[input], Some(weight), out)
+        let bias = bias.map(|bias| self.weight(bias)).transpose()?;
+        let linear = Linear { weight, bias, out_features: columns, transposed };
+        self.push(Op::Linear(Box::new(linear)), &[input], out)
     }
 
     fn module(&mut self, operation: &ModuleOperationIr) -> Result<(), Error> {
@@ -407,33 +443,21 @@ impl Translator {
                     dilation: op.options.dilation,
                     ceil: false,
                 };
-                let conv = Conv {
-                    weight: self.constant(&op.weight)?,
-                    bias: op.bias.as_ref().map_or(Ok(vec![0.0; out_channels]), |bias| self.constant(bias))?,
-                    out_channels,
-                    groups: op.options.groups,
-                    window,
-                    input_relu: false,
-                    relu: false,
-                };
-                self.push(Op::Conv(Box::new(conv)), &[input], Some(&op.weight), &op.out)
+                let bias = op.bias.as_ref().map(|bias| self.weight(bias)).transpose()?;
+                let groups = op.options.groups;
+                let conv = Conv { bias, out_channels, groups, ..Conv::new(self.weight(&op.weight)?, window) };
+                self.push(Op::Conv(Box::new(conv)), &[input], &op.out)
             }
             ModuleOperationIr::BatchNorm(op) => {
                 let input = self.node(&op.x)?;
-                let epsilon = self.scalar(&op.epsilon)?;
-                let constants =
-                    [&op.gamma, &op.beta, &op.mean, &op.variance].map(|tensor| self.constant(tensor));
-                let [gamma, beta, mean, variance] = constants;
-                let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
-                let scale: Vec<f64> = gamma
-                    .iter()
-                    .zip(&variance)
-                    .map(|(&g, &v)| f64::from(g) / (f64::from(v) + epsilon).sqrt())
-                    .collect();
-                let shift =
-                    beta.iter().zip(&mean).zip(&scale).map(|((&b, &m), s)| f64::from(b) - f64::from(m) * s);
-                let op_affine = Op::Affine { shift: shift.collect(), scale };
-                self.push(op_affine, &[input], Some(&op.gamma), &op.out)
+                let norm = BatchNorm {
+                    gamma: self.weight(&op.gamma)?,
+                    beta: self.weight(&op.beta)?,
+                    mean: self.weight(&op.mean)?,
+                    variance: self.weight(&op.variance)?,
+                    epsilon: self.scalar(&op.epsilon)?,
+                };
+                self.push(Op::BatchNorm(Box::new(norm)), &[input], &op.out)
             }
             ModuleOperationIr::Linear(op) => self.linear(&op.x, &op.weight, op.bias.as_ref(), &op.out),
             ModuleOperationIr::MaxPool2d(op) => {
@@ -448,9 +472,13 @@ impl Translator {
                     if op.count_include_pad { PoolKind::AverageWithPadding } else { PoolKind::Average };
                 self.pool(kind, window, &op.x, &op.out)
             }
+            ModuleOperationIr::AdaptiveAvgPool2d(op) if op.output_size == [1, 1] => {
+                let input = self.node(&op.x)?;
+                self.push(Op::GlobalAveragePool, &[input], &op.out)
+            }
             ModuleOperationIr::AdaptiveAvgPool2d(op) => {
                 let input = self.node(&op.x)?;
-                let size = [self.graph.nodes[input].shape.height, self.graph.nodes[input].shape.width];
+                let size = self.graph.nodes[input].shape.size();
                 let divides = (0..2)
                     .all(|axis| op.output_size[axis] > 0 && size[axis].is_multiple_of(op.output_size[axis]));
                 if !divides {
@@ -460,7 +488,7 @@ impl Translator {
                 let kernel = [0, 1].map(|axis| size[axis] / op.output_size[axis]);
                 self.pool(PoolKind::Average, Window::new(kernel, kernel, [0; 2]), &op.x, &op.out)
             }
-            _ => Err(self.unsupported("the engine has no such operation")),
+            _ => Err(self.unsupported("a graph has no such operation")),
         }
     }
 }

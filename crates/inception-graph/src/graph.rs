@@ -1,0 +1,312 @@
+//! A list of nodes in topological order, each with one output tensor.
+//!
+//! Shapes are those of one image; the batch is a property of a run, not of the graph. Activations are pixels by channels
+//! (NHWC), weights of convolutions `[out][in / groups][height][width]` (OIHW).
+
+use std::ops::RangeInclusive;
+
+use crate::{Conv, Error, Op, Weight, Window};
+
+/// Extent of one image's tensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// A tensor of `height` by `width` pixels of `channels` floats.
+    pub fn new(height: usize, width: usize, channels: usize) -> Self {
+        Shape { height, width, channels }
+    }
+
+    /// `[height, width]`
+    pub fn size(self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// Pixels of one image.
+    pub fn pixels(self) -> usize {
+        self.height * self.width
+    }
+
+    /// Floats of one image.
+    pub fn len(self) -> usize {
+        self.pixels() * self.channels
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
+    }
+}
+
+/// The place of a node in [`Graph::nodes`].
+pub type NodeId = usize;
+
+/// One operation and its output tensor.
+#[derive(Clone, Debug)]
+pub struct Node<W = Vec<f32>> {
+    /// The path of the module that owns the weights, what a file calls the output, or the operation and a number.
+    pub name: String,
+    /// What it computes.
+    pub op: Op<W>,
+    /// The nodes whose outputs it reads.
+    pub inputs: Vec<NodeId>,
+    /// Its output; of no extent until it is [inferred](Graph::infer_shapes).
+    pub shape: Shape,
+}
+
+impl<W: Weight> Node<W> {
+    pub(crate) fn error(&self, reason: impl Into<String>) -> Error {
+        Error::Graph { node: self.name.clone(), op: self.op.name(), reason: reason.into() }
+    }
+
+    /// Multiply-adds for one image: those of convolutions and fully connected layers, as is published.
+    pub fn macs(&self) -> u64 {
+        match &self.op {
+            Op::Conv(c) => (self.shape.pixels() * c.weight.len()) as u64,
+            Op::Linear(l) => l.weight.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// A network with one input and one output.
+#[derive(Clone, Debug)]
+pub struct Graph<W = Vec<f32>> {
+    /// In topological order: a node reads only nodes before it. The first is the input.
+    pub nodes: Vec<Node<W>>,
+    /// The node whose output is the network's.
+    pub output: NodeId,
+}
+
+impl<W: Weight> Graph<W> {
+    /// A graph that returns its input, an image of `shape`.
+    pub fn new(shape: Shape) -> Self {
+        let op = Op::Input { pad: [0; 2], pad_end: [0; 2], block: 1 };
+        Graph { nodes: vec![Node { name: "input".into(), op, inputs: vec![], shape }], output: 0 }
+    }
+
+    /// Appends a node, infers its shape, and makes it the output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Graph`] if the inputs do not fit the operation.
+    pub fn add(&mut self, name: impl Into<String>, op: Op<W>, inputs: &[NodeId]) -> Result<NodeId, Error> {
+        let mut node = Node { name: name.into(), op, inputs: inputs.to_vec(), shape: Shape::default() };
+        node.shape = self.infer(&node, self.nodes.len())?;
+        self.nodes.push(node);
+        self.output = self.nodes.len() - 1;
+        Ok(self.output)
+    }
+
+    /// The shape that `node` would have as node number `id`.
+    fn infer(&self, node: &Node<W>, id: NodeId) -> Result<Shape, Error> {
+        if let Some(bad) = node.inputs.iter().find(|&&input| input >= id) {
+            return Err(node.error(format!("reads node {bad}, which does not come before it")));
+        }
+        let shapes: Vec<Shape> = node.inputs.iter().map(|&i| self.nodes[i].shape).collect();
+        let wanted: RangeInclusive<usize> = match &node.op {
+            Op::Input { .. } => 0..=0,
+            Op::Conv(_) => 1..=2,
+            Op::Add { .. } => 2..=2,
+            Op::Concat if shapes.is_empty() => return Err(node.error("concatenates nothing")),
+            Op::Concat => 1..=usize::MAX,
+            _ => 1..=1,
+        };
+        if !wanted.contains(&shapes.len()) {
+            return Err(node.error(format!("has {} inputs, wants {wanted:?}", shapes.len())));
+        }
+        let per_channel = |what: &str, len: usize, channels: usize| match len == channels {
+            true => Ok(()),
+            false => Err(node.error(format!("{len} {what} for {channels} channels"))),
+        };
+        let bias = |bias: &Option<W>, channels| match bias {
+            Some(bias) => per_channel("biases", bias.len(), channels),
+            None => Ok(()),
+        };
+        match &node.op {
+            Op::Input { .. } => Ok(node.shape),
+            Op::Conv(c) => {
+                bias(&c.bias, c.out_channels)?;
+                conv_shape(node, c, &shapes)
+            }
+            Op::Linear(l) => {
+                let inputs = shapes[0];
+                if inputs.pixels() != 1 || l.weight.len() != inputs.channels * l.out_features {
+                    let (len, out) = (l.weight.len(), l.out_features);
+                    return Err(node.error(format!("{len} weights do not fit {inputs} in, {out} out")));
+                }
+                bias(&l.bias, l.out_features)?;
+                Ok(Shape::new(1, 1, l.out_features))
+            }
+            Op::Pool(p) => {
+                bias(&p.bias, shapes[0].channels)?;
+                if p.window.dilation != [1; 2] {
+                    return Err(node.error("dilated pools are not supported"));
+                }
+                slide(node, &p.window, shapes[0], shapes[0].channels)
+            }
+            Op::GlobalAveragePool => Ok(Shape::new(1, 1, shapes[0].channels)),
+            Op::Concat => {
+                let first = shapes[0];
+                if let Some(other) = shapes.iter().find(|s| s.size() != first.size()) {
+                    return Err(node.error(format!("concatenates {first} and {other}")));
+                }
+                Ok(Shape { channels: shapes.iter().map(|s| s.channels).sum(), ..first })
+            }
+            Op::Add { .. } if shapes[0] != shapes[1] => {
+                Err(node.error(format!("adds {} and {}", shapes[0], shapes[1])))
+            }
+            Op::BatchNorm(n) => {
+                let parts = [&n.gamma, &n.beta, &n.mean, &n.variance];
+                parts.iter().try_for_each(|w| per_channel("scales", w.len(), shapes[0].channels))?;
+                Ok(shapes[0])
+            }
+            Op::Bias(b) => per_channel("biases", b.len(), shapes[0].channels).map(|()| shapes[0]),
+            Op::Affine { scale, shift } => {
+                per_channel("scales", scale.len(), shapes[0].channels)?;
+                per_channel("shifts", shift.len(), shapes[0].channels)?;
+                Ok(shapes[0])
+            }
+            Op::Add { .. } | Op::Relu | Op::Scale { .. } => Ok(shapes[0]),
+            Op::Flatten => Ok(Shape::new(1, 1, shapes[0].len())),
+        }
+    }
+
+    /// Sets every shape anew, for images of `[height, width]` with as many channels as now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Graph`] naming the first node that the size does not fit.
+    pub fn infer_shapes(&mut self, [height, width]: [usize; 2]) -> Result<(), Error> {
+        (self.nodes[0].shape.height, self.nodes[0].shape.width) = (height, width);
+        for id in 0..self.nodes.len() {
+            let shape = self.infer(&self.nodes[id], id)?;
+            if shape.is_empty() {
+                return Err(self.nodes[id].error("has an empty output"));
+            }
+            self.nodes[id].shape = shape;
+        }
+        Ok(())
+    }
+
+    /// Checks the whole graph: order, shapes, one input at the front.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Graph`] naming the first node that breaks a rule.
+    pub fn verify(&self) -> Result<(), Error> {
+        for (id, node) in self.nodes.iter().enumerate() {
+            if matches!(node.op, Op::Input { .. }) != (id == 0) {
+                return Err(node.error("the first node, and no other, is the input"));
+            }
+            let shape = self.infer(node, id)?;
+            if shape != node.shape {
+                return Err(node.error(format!("is recorded as {}, computes {shape}", node.shape)));
+            }
+            if shape.is_empty() {
+                return Err(node.error("has an empty output"));
+            }
+        }
+        match self.nodes.get(self.output) {
+            Some(_) => Ok(()),
+            None => Err(self.nodes[0].error(format!("the output, node {}, does not exist", self.output))),
+        }
+    }
+
+    /// The nodes that read each node.
+    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
+        let mut consumers = vec![Vec::new(); self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate() {
+            for &input in &node.inputs {
+                consumers[input].push(id);
+            }
+        }
+        consumers
+    }
+
+    /// Makes every reader of `old` read `new`.
+    pub fn redirect(&mut self, old: NodeId, new: NodeId) {
+        for input in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+            if *input == old {
+                *input = new;
+            }
+        }
+        if self.output == old {
+            self.output = new;
+        }
+    }
+
+    /// Removes the nodes that the output does not depend on (the input stays) and renumbers the rest.
+    pub fn prune(&mut self) {
+        let mut live = vec![false; self.nodes.len()];
+        live[0] = true;
+        live[self.output] = true;
+        for id in (0..self.nodes.len()).rev() {
+            if live[id] {
+                self.nodes[id].inputs.iter().for_each(|&input| live[input] = true);
+            }
+        }
+        let mut renumbered = vec![usize::MAX; self.nodes.len()];
+        let mut kept = Vec::with_capacity(self.nodes.len());
+        for (id, mut node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
+            if live[id] {
+                renumbered[id] = kept.len();
+                node.inputs.iter_mut().for_each(|input| *input = renumbered[*input]);
+                kept.push(node);
+            }
+        }
+        self.nodes = kept;
+        self.output = renumbered[self.output];
+    }
+
+    /// The same graph with other weights: their values for their names, for example.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `map`.
+    pub fn map_weights<V: Weight, E>(self, mut map: impl FnMut(W) -> Result<V, E>) -> Result<Graph<V>, E> {
+        let nodes = self.nodes.into_iter().map(|Node { name, op, inputs, shape }| {
+            Ok(Node { name, op: op.map_weights(&mut map)?, inputs, shape })
+        });
+        Ok(Graph { nodes: nodes.collect::<Result<_, E>>()?, output: self.output })
+    }
+}
+
+/// Where a window slides over `input`.
+fn slide<W: Weight>(node: &Node<W>, window: &Window, input: Shape, channels: usize) -> Result<Shape, Error> {
+    match window.output(input.size()) {
+        Some([height, width]) => Ok(Shape::new(height, width, channels)),
+        None => Err(node.error(format!("window {:?} does not fit an input of {input}", window.kernel))),
+    }
+}
+
+fn conv_shape<W: Weight>(node: &Node<W>, c: &Conv<W>, inputs: &[Shape]) -> Result<Shape, Error> {
+    let (channels, weights, out) = (inputs[0].channels, c.weight.len(), c.out_channels);
+    let divides = |n: usize| c.groups > 0 && n > 0 && n.is_multiple_of(c.groups);
+    if !divides(channels) || !divides(out) || weights != out * (channels / c.groups) * c.taps() {
+        return Err(node.error(format!(
+            "{weights} weights do not fit {channels} channels in, {out} out, {} groups, kernel {:?}",
+            c.groups, c.window.kernel
+        )));
+    }
+    let shape = slide(node, &c.window, inputs[0], out)?;
+    match inputs.get(1) {
+        Some(&residual) if residual != shape => {
+            Err(node.error(format!("adds a residual of {residual} to an output of {shape}")))
+        }
+        _ => Ok(shape),
+    }
+}

@@ -1,0 +1,316 @@
+//! Which weight of a file's graph is which of a network's, where names do not say it.
+//!
+//! Both graphs are walked from the output back to the image. A concatenation has its inputs in order and a convolution
+//! only one, so there is a choice only at a sum, whose two sides are told apart by what they are made of.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::{Graph, Node, NodeId, Op, Parameter, Pool, PoolKind};
+
+/// Where the values of one of a network's weights are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Binding<'a> {
+    /// In this weight of the file; `transposed`: with rows and columns exchanged.
+    Weight {
+        /// The file's weight.
+        parameter: &'a Parameter,
+        /// Rows and columns are exchanged.
+        transposed: bool,
+    },
+    /// Nowhere: the file has folded the norm into its convolution, which leaves this value.
+    Constant(f32),
+}
+
+/// For each of the weights of `ours`, by its name, where it is in `theirs`; or the first difference, from the output
+/// back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
+///
+/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, and nested concatenations may
+/// be as one.
+///
+/// # Errors
+///
+/// The difference.
+pub fn match_weights<'a>(
+    ours: &Graph<Parameter>,
+    theirs: &'a Graph<Parameter>,
+) -> Result<HashMap<String, Binding<'a>>, String> {
+    let mut walk = Walk {
+        ours: &ours.nodes,
+        theirs: &theirs.nodes,
+        our_hashes: hashes(ours),
+        their_hashes: hashes(theirs),
+        bindings: HashMap::new(),
+        seen: HashMap::new(),
+    };
+    let mut todo = vec![Pair { our: ours.output, their: theirs.output, folded: false }];
+    while let Some(pair) = todo.pop() {
+        todo.extend(walk.pair(pair)?);
+    }
+    Ok(walk.bindings)
+}
+
+/// Two nodes that have to be the same operation. `folded`: the bias of the file's convolution has been taken for our norm.
+#[derive(Clone, Copy)]
+struct Pair {
+    our: NodeId,
+    their: NodeId,
+    folded: bool,
+}
+
+struct Walk<'o, 't> {
+    ours: &'o [Node<Parameter>],
+    theirs: &'t [Node<Parameter>],
+    our_hashes: Vec<u64>,
+    their_hashes: Vec<u64>,
+    bindings: HashMap<String, Binding<'t>>,
+    seen: HashMap<NodeId, NodeId>,
+}
+
+impl<'t> Walk<'_, 't> {
+    /// Compares two nodes and binds their weights; gives the pairs that have to be compared next.
+    fn pair(&mut self, Pair { our, their, folded }: Pair) -> Result<Vec<Pair>, String> {
+        let their = skip_flatten(self.theirs, their);
+        let our = skip_flatten(self.ours, our);
+        let (Some(a), Some(b)) = (self.ours.get(our), self.theirs.get(their)) else {
+            return Err("an operation reads what does not exist".to_owned());
+        };
+        if !folded {
+            match self.seen.insert(our, their) {
+                Some(other) if other == their => return Ok(Vec::new()),
+                Some(other) => {
+                    let (one, another) = (&b.name, &self.theirs[other].name);
+                    let op = describe(&a.op);
+                    return Err(format!("{op} reads one value where the file has `{one}` and `{another}`"));
+                }
+                None => {}
+            }
+        }
+        let is_relu = |nodes: &[Node<Parameter>], i: Option<&NodeId>| {
+            i.and_then(|&i| nodes.get(i)).is_some_and(|node| matches!(node.op, Op::Relu))
+        };
+        let again = |op: &Op<Parameter>| matches!(op, Op::Relu);
+        match (&a.op, &b.op) {
+            // A ReLU of a ReLU, which an optimiser has left out.
+            (ours, theirs)
+                if again(ours)
+                    && again(theirs)
+                    && is_relu(self.ours, a.inputs.first())
+                    && !is_relu(self.theirs, b.inputs.first()) =>
+            {
+                return Ok(vec![Pair { our: a.inputs[0], their, folded: false }]);
+            }
+            // The norm is in the convolution's weights and bias.
+            (Op::BatchNorm(norm), Op::Conv(conv)) if conv.bias.is_some() => {
+                let constants =
+                    [(&norm.gamma, 1.0), (&norm.mean, 0.0), (&norm.variance, (1.0 - norm.epsilon) as f32)];
+                for (weight, value) in constants {
+                    self.bindings.insert(weight.name.clone(), Binding::Constant(value));
+                }
+                conv.bias.iter().for_each(|bias| self.bind(&norm.beta, bias, false));
+                return Ok(vec![Pair { our: a.inputs[0], their, folded: true }]);
+            }
+            (ours, theirs) => {
+                if let Some(why) = difference(ours, theirs, folded) {
+                    return Err(differ(a, b, &why));
+                }
+                self.bind_all(ours, theirs);
+            }
+        }
+        let mut inputs = match b.op {
+            Op::Concat => flat(self.theirs, b),
+            _ => b.inputs.clone(),
+        };
+        if inputs.len() != a.inputs.len() {
+            return Err(differ(a, b, &format!("{} inputs and {}", a.inputs.len(), inputs.len())));
+        }
+        let hash = |hashes: &[u64], i: Option<&NodeId>| i.and_then(|&i| hashes.get(i)).copied();
+        let is_sum = matches!(a.op, Op::Add { .. });
+        if is_sum && hash(&self.our_hashes, a.inputs.first()) != hash(&self.their_hashes, inputs.first()) {
+            inputs.reverse();
+        }
+        Ok(a.inputs.iter().zip(inputs).map(|(&our, their)| Pair { our, their, folded: false }).collect())
+    }
+
+    fn bind(&mut self, ours: &Parameter, parameter: &'t Parameter, transposed: bool) {
+        self.bindings.insert(ours.name.clone(), Binding::Weight { parameter, transposed });
+    }
+
+    /// Binds the weights of two operations that do not differ.
+    fn bind_all(&mut self, ours: &Op<Parameter>, theirs: &'t Op<Parameter>) {
+        match (ours, theirs) {
+            // The bias of theirs, if there is one, has been bound to the norm.
+            (Op::Conv(a), Op::Conv(b)) if a.bias.is_none() => self.bind(&a.weight, &b.weight, false),
+            (Op::Linear(a), Op::Linear(b)) => {
+                self.bind(&a.weight, &b.weight, a.transposed != b.transposed);
+                if let (Some(a), Some(b)) = (&a.bias, &b.bias) {
+                    self.bind(a, b, false);
+                }
+            }
+            _ => {
+                for (a, b) in ours.weights().into_iter().zip(theirs.weights()) {
+                    self.bind(a, b, false);
+                }
+            }
+        }
+    }
+}
+
+/// Why two operations are not the same; empty if that needs no more words than the two descriptions.
+fn difference(ours: &Op<Parameter>, theirs: &Op<Parameter>, folded: bool) -> Option<String> {
+    let unless = |same: bool| if same { None } else { Some(String::new()) };
+    match (ours, theirs) {
+        (Op::BatchNorm(a), Op::BatchNorm(b)) if (a.epsilon - b.epsilon).abs() > 1e-3 * a.epsilon => {
+            Some(format!("epsilon {} and {}", a.epsilon, b.epsilon))
+        }
+        (Op::Conv(a), Op::Conv(b)) => match (a.bias.is_some(), b.bias.is_some() && !folded) {
+            (false, true) => Some("only the file's has a bias".to_owned()),
+            (true, false) => Some("only the network's has a bias".to_owned()),
+            _ => {
+                let same_window = (a.window.stride, a.window.dilation)
+                    == (b.window.stride, b.window.dilation)
+                    && (a.window.pad, a.window.pad_end) == (b.window.pad, b.window.pad_end);
+                unless(same_window && a.groups == b.groups)
+            }
+        },
+        (Op::Linear(a), Op::Linear(b)) => unless(a.bias.is_some() == b.bias.is_some()),
+        (Op::Pool(a), Op::Pool(b)) => {
+            // With stride 1 no window hangs over, and how to round does not matter.
+            let rounds_alike = a.window.ceil == b.window.ceil || a.window.stride == [1; 2];
+            let window = |pool: &Pool<Parameter>| crate::Window { ceil: false, ..pool.window };
+            unless(a.kind == b.kind && window(a) == window(b) && rounds_alike)
+        }
+        (Op::Scale { scale: a, shift: s }, Op::Scale { scale: b, shift: t }) => {
+            unless((a - b).abs() < 1e-6 && (s - t).abs() < 1e-6)
+        }
+        (Op::BatchNorm(_), Op::BatchNorm(_))
+        | (Op::Bias(_), Op::Bias(_))
+        | (Op::Input { .. }, Op::Input { .. })
+        | (Op::Relu, Op::Relu)
+        | (Op::Concat, Op::Concat)
+        | (Op::Add { .. }, Op::Add { .. })
+        | (Op::GlobalAveragePool, Op::GlobalAveragePool) => None,
+        _ => Some(String::new()),
+    }
+}
+
+fn differ(ours: &Node<Parameter>, theirs: &Node<Parameter>, why: &str) -> String {
+    let colon = if why.is_empty() { "" } else { ": " };
+    let (a, b, name) = (describe(&ours.op), describe(&theirs.op), &theirs.name);
+    format!("the network has {a} where the file has {b} (`{name}`){colon}{why}")
+}
+
+/// The node behind any flattenings, which change no value.
+fn skip_flatten(nodes: &[Node<Parameter>], mut id: NodeId) -> NodeId {
+    while let Some(Node { op: Op::Flatten, inputs, .. }) = nodes.get(id)
+        && let [input] = inputs[..]
+        && input < id
+    {
+        id = input;
+    }
+    id
+}
+
+/// What an operation is, without its weights: enough to tell the two sides of a sum apart.
+fn kind(op: &Op<Parameter>) -> (u8, bool, usize) {
+    match op {
+        Op::Input { .. } => (0, false, 0),
+        Op::Conv(c) => (1, c.groups > 1, c.window.stride[0].min(16)),
+        Op::BatchNorm(_) => (2, false, 0),
+        Op::Relu => (3, false, 0),
+        Op::Pool(p) => (4, p.kind == PoolKind::Max, 0),
+        Op::Concat => (5, false, 0),
+        Op::Add { .. } => (6, false, 0),
+        Op::GlobalAveragePool => (7, false, 0),
+        Op::Scale { .. } => (8, false, 0),
+        Op::Linear(_) => (9, false, 0),
+        Op::Bias(_) => (10, false, 0),
+        Op::Affine { .. } => (11, false, 0),
+        Op::Flatten => (12, false, 0),
+    }
+}
+
+/// A hash of everything below each node. Norms and a ReLU of a ReLU do not count, as they may have been folded away.
+fn hashes(graph: &Graph<Parameter>) -> Vec<u64> {
+    let mut hashes: Vec<u64> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let below = node.inputs.iter().map(|&i| hashes.get(i).copied().unwrap_or(0));
+        let mut below: Vec<u64> = below.collect();
+        let is_relu = |&i: &NodeId| graph.nodes.get(i).is_some_and(|n| matches!(n.op, Op::Relu));
+        let vanishes = match node.op {
+            Op::BatchNorm(_) | Op::Flatten => true,
+            Op::Relu => node.inputs.first().is_some_and(is_relu),
+            _ => false,
+        };
+        if let ([only], true) = (&below[..], vanishes) {
+            hashes.push(*only);
+            continue;
+        }
+        if matches!(node.op, Op::Add { .. }) {
+            below.sort_unstable();
+        }
+        let mut hasher = DefaultHasher::new();
+        (kind(&node.op), below).hash(&mut hasher);
+        hashes.push(hasher.finish());
+    }
+    hashes
+}
+
+/// The inputs of a concatenation, with those of any that it concatenates in their place: some exporters keep the two
+/// steps of Inception's forked branches, which our graph has as one.
+fn flat(nodes: &[Node<Parameter>], concat: &Node<Parameter>) -> Vec<NodeId> {
+    let mut inputs = Vec::new();
+    let mut todo: Vec<NodeId> = concat.inputs.iter().rev().copied().collect();
+    while let Some(i) = todo.pop() {
+        match nodes.get(i) {
+            // No network of the family concatenates more; a hostile file could double the number with each node.
+            Some(Node { op: Op::Concat, inputs: nested, .. }) if todo.len() + inputs.len() < 64 => {
+                todo.extend(nested.iter().rev());
+            }
+            _ => inputs.push(i),
+        }
+    }
+    inputs
+}
+
+/// The layer of a weight: its name without the last part.
+fn layer(parameter: &Parameter) -> &str {
+    parameter.name.rsplit_once('.').map_or(&*parameter.name, |(layer, _)| layer)
+}
+
+fn describe(op: &Op<Parameter>) -> String {
+    match op {
+        Op::Input { .. } => "the image".to_owned(),
+        Op::Conv(c) => {
+            let crate::Window { kernel, stride, pad, dilation, .. } = c.window;
+            let (groups, layer) = (c.groups, layer(&c.weight));
+            format!(
+                "a convolution {kernel:?}, stride {stride:?}, padding {pad:?}, dilation {dilation:?}, \
+                 {groups} groups (`{layer}`)"
+            )
+        }
+        Op::BatchNorm(n) => format!("a batch norm (`{}`)", layer(&n.gamma)),
+        Op::Relu => "a ReLU".to_owned(),
+        Op::Pool(p) => {
+            let crate::Window { kernel, stride, pad, ceil, .. } = p.window;
+            match p.kind {
+                PoolKind::Max => {
+                    format!("a max pool {kernel:?}, stride {stride:?}, padding {pad:?}, ceil {ceil}")
+                }
+                kind => {
+                    let counted = kind == PoolKind::AverageWithPadding;
+                    format!("an average pool {kernel:?}, padding {pad:?}, counted {counted}")
+                }
+            }
+        }
+        Op::Concat => "a concatenation".to_owned(),
+        Op::Add { .. } => "a sum".to_owned(),
+        Op::GlobalAveragePool => "a global average".to_owned(),
+        Op::Scale { scale, shift: 0.0 } => format!("a factor {scale}"),
+        Op::Scale { scale, shift } => format!("a factor {scale} and a summand {shift}"),
+        Op::Linear(l) => format!("a fully connected layer (`{}`)", layer(&l.weight)),
+        Op::Bias(bias) => format!("a bias (`{}`)", bias.name),
+        Op::Affine { .. } => "a scale and a shift for each channel".to_owned(),
+        Op::Flatten => "a flattening".to_owned(),
+    }
+}
