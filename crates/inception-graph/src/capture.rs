@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_capture::CaptureBackend;
 use burn_ir::{
     ActivationOperationIr, BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr,
-    OperationIr, ScalarIr, TensorId, TensorIr,
+    OperationIr, ScalarIr, TensorId, TensorIr, TensorStatus,
 };
 
 use crate::{
@@ -65,9 +65,9 @@ pub fn capture_structure<M: Module, const D: usize>(
     image: [usize; 3],
 ) -> Result<Graph<Parameter>, Error> {
     let on_device = |device: &Device| init(device).map(&mut Zeros(device.clone()));
-    let Recording { graph, names, .. } = record(on_device, forward, image)?;
-    graph.map_weights(|weight: Recorded| match names.get(&weight.id) {
-        Some(name) => Ok(Parameter { name: name.clone(), shape: weight.dims }),
+    let Recording { graph, parameters, .. } = record(on_device, forward, image)?;
+    graph.map_weights(|weight: Recorded| match parameters.get(&weight.id) {
+        Some(parameter) => Ok(parameter.clone()),
         None => Err(Error::Capture(format!("a weight of {:?} is no parameter of the module", weight.dims))),
     })
 }
@@ -83,8 +83,7 @@ impl ModuleMapper for Zeros {
 
 struct Recording {
     graph: Graph<Recorded>,
-    /// Paths of the parameters.
-    names: HashMap<TensorId, String>,
+    parameters: HashMap<TensorId, Parameter>,
     values: std::collections::BTreeMap<TensorId, TensorData>,
 }
 
@@ -94,12 +93,12 @@ fn record<M: Module, const D: usize>(
     [channels, height, width]: [usize; 3],
 ) -> Result<Recording, Error> {
     let device = Device::capture();
-    let mut names = HashMap::new();
+    let mut parameters = HashMap::new();
     // Burn's layers panic on input that they cannot take; a library should not pass that on.
     let recorded = catch_unwind(AssertUnwindSafe(|| {
         device.capture_scope(|scope| {
             let module = on_device(&device);
-            names = Names::of(&module);
+            parameters = Parameters::of(&module);
             let shape = [BATCH, channels, height, width];
             let zeros = TensorData::new(vec![0.0f32; shape.iter().product()], shape);
             let images = Tensor::<4>::from_data(zeros, &device);
@@ -120,13 +119,13 @@ fn record<M: Module, const D: usize>(
         return Err(Error::Capture("forward left the capture device".into()));
     };
     let translator = Translator {
-        names: &names,
+        parameters: &parameters,
         graph: Graph::new(Shape::new(height, width, channels)),
         values: HashMap::from([(input, Value::Node(0))]),
         at: (0, String::new()),
     };
     let graph = translator.translate(&captured.graph.operations, output)?;
-    Ok(Recording { graph, names, values: captured.values })
+    Ok(Recording { graph, parameters, values: captured.values })
 }
 
 /// The identifier of a tensor on the capture device; `None` elsewhere.
@@ -134,25 +133,26 @@ fn id<const D: usize>(tensor: &Tensor<D>) -> Option<TensorId> {
     Some(tensor.clone().try_into_primitive::<CaptureBackend>().ok()?.id())
 }
 
-/// Collects the path of each parameter.
+/// Collects the path and the shape of each parameter.
 #[derive(Default)]
-struct Names {
+struct Parameters {
     path: Vec<String>,
-    found: HashMap<TensorId, String>,
+    found: HashMap<TensorId, Parameter>,
 }
 
-impl Names {
-    fn of<M: Module>(module: &M) -> HashMap<TensorId, String> {
-        let mut names = Names::default();
-        module.visit(&mut names);
-        names.found
+impl Parameters {
+    fn of<M: Module>(module: &M) -> HashMap<TensorId, Parameter> {
+        let mut parameters = Parameters::default();
+        module.visit(&mut parameters);
+        parameters.found
     }
 }
 
-impl ModuleVisitor for Names {
+impl ModuleVisitor for Parameters {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(id) = id(&param.val()) {
-            self.found.insert(id, self.path.join("."));
+            let (name, shape) = (self.path.join("."), param.lazy_shape().to_vec());
+            self.found.insert(id, Parameter { name, shape });
         }
     }
 
@@ -193,7 +193,7 @@ enum Value {
 }
 
 struct Translator<'a> {
-    names: &'a HashMap<TensorId, String>,
+    parameters: &'a HashMap<TensorId, Parameter>,
     graph: Graph<Recorded>,
     values: HashMap<TensorId, Value>,
     /// Number of the operation at hand, and its name, for errors.
@@ -252,7 +252,11 @@ impl Translator<'_> {
 
     /// Appends a node named after the layer that owns its first weight, or else by its operation and number.
     fn push(&mut self, op: Op<Recorded>, inputs: &[NodeId], out: &TensorIr) -> Result<(), Error> {
-        let path = op.weights().first().and_then(|weight| self.names.get(&weight.id));
+        let path = op
+            .weights()
+            .first()
+            .and_then(|weight| self.parameters.get(&weight.id))
+            .map(|parameter| &parameter.name);
         let name = match path {
             Some(path) => path.rsplit_once('.').map_or(&**path, |(layer, _)| layer).to_owned(),
             None => format!("{}_{}", op.name(), self.graph.nodes.len()),
@@ -267,14 +271,23 @@ impl Translator<'_> {
         self.push(Op::Scale { scale, shift }, &[input], out)
     }
 
-    /// Adds a parameter with one value for each channel, as a fully connected layer adds its bias.
-    fn bias(&mut self, node: NodeId, bias: Recorded, out: &TensorIr) -> Result<(), Error> {
+    /// Adds a parameter with one value for each channel. That of a fully connected layer, which Burn records as an operation
+    /// of its own, is the layer's.
+    fn bias(&mut self, x: &TensorIr, node: NodeId, bias: Recorded, out: &TensorIr) -> Result<(), Error> {
         let channels = self.graph.nodes[node].shape.channels;
         let rank = out.shape.to_vec().len();
         // Broadcasting aligns the last axes; the channels are axis 1.
         let axis = (bias.dims.len() + 1).checked_sub(rank);
         if bias.len() != channels || axis.and_then(|axis| bias.dims.get(axis)) != Some(&channels) {
             return Err(self.unsupported(format!("adds a constant of {:?}", bias.dims)));
+        }
+        if let Op::Linear(linear) = &mut self.graph.nodes[node].op
+            && linear.bias.is_none()
+            && x.status == TensorStatus::ReadWrite
+        {
+            linear.bias = Some(bias);
+            self.values.insert(out.id, Value::Node(node));
+            return Ok(());
         }
         self.push(Op::Bias(bias), &[node], out)
     }
@@ -312,7 +325,7 @@ impl Translator<'_> {
                     if let (Value::Node(node), Value::Constant { .. }) = (self.value(x), self.value(constant))
                     {
                         let bias = self.weight(constant)?;
-                        return self.bias(node, bias, &op.out);
+                        return self.bias(x, node, bias, &op.out);
                     }
                 }
                 if op.lhs.shape != op.rhs.shape {
