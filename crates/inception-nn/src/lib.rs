@@ -41,7 +41,10 @@ pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::Inception;
 pub use layers::{Classifier, ConvNorm, DownscaleDropout, Pool};
-pub use models::{LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Reference, VARIANTS, model};
+pub use models::{
+    LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
+    StateDict, VARIANTS, model, nearest,
+};
 pub use network::{Architecture, Network, NetworkConfig, Observer};
 pub use outline::{OutlineNode, OutlineOp};
 pub use stage::{Branch, Stage};

@@ -14,18 +14,6 @@ use crate::folder::{cache_folder, var};
 /// Where PaddleClas publishes its weights (`MODEL_URLS` in `ppcls/arch/backbone`).
 const OFFICIAL: &str = "https://paddle-imagenet-models-name.bj.bcebos.com";
 
-/// A model and its file below [`OFFICIAL`].
-const FILES: &[(&str, &str)] = &[
-    ("GoogLeNet", "dygraph/GoogLeNet_pretrained.pdparams"),
-    ("Xception41", "dygraph/Xception41_pretrained.pdparams"),
-    ("Xception41_deeplab", "dygraph/Xception41_deeplab_pretrained.pdparams"),
-    ("Xception65", "dygraph/Xception65_pretrained.pdparams"),
-    ("Xception65_deeplab", "dygraph/Xception65_deeplab_pretrained.pdparams"),
-    ("Xception71", "dygraph/Xception71_pretrained.pdparams"),
-    ("InceptionV3", "dygraph/legendary_models/InceptionV3_pretrained.pdparams"),
-    ("InceptionV4", "dygraph/InceptionV4_pretrained.pdparams"),
-];
-
 /// How often a broken transfer is taken up again before it is given up; what has arrived is kept for the next call.
 const ATTEMPTS: usize = 3;
 
@@ -72,9 +60,7 @@ impl Cache {
     /// [`Error::NotPublished`], [`Error::Offline`], [`Error::Download`], [`Error::Changed`] if the file is not the one
     /// that was downloaded, [`Error::Io`], and those of [`Checkpoint::open`](crate::Checkpoint::open).
     pub fn fetch(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
-        let Some((_, remote)) = FILES.iter().find(|(name, _)| *name == spec.name) else {
-            return Err(Error::NotPublished { model: spec.name });
-        };
+        let Some(remote) = spec.download else { return Err(Error::NotPublished { model: spec.name }) };
         let url = format!("{}/{remote}", self.mirror.trim_end_matches('/'));
         let path = self.folder.join(format!("{}.pdparams", spec.name));
         let io = |path: &Path| {
@@ -125,7 +111,7 @@ impl Cache {
 }
 
 fn write_record(path: &Path, digest: &str) -> Result<(), Error> {
-    crate::save::write_whole(path, |file| writeln!(file, "{digest}"))
+    crate::save::replace_file(path, |file| writeln!(file, "{digest}"))
 }
 
 /// The SHA-256 of a file, in hexadecimal.

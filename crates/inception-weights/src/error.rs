@@ -77,8 +77,8 @@ pub enum Error {
         /// The first difference, walking from the logits back to the image.
         difference: String,
     },
-    /// Nobody publishes weights of the model in a place that is known.
-    #[error("no published weights of {model} are known; give a checkpoint by --weights")]
+    /// The model has no published weights that can be downloaded without a login.
+    #[error("no published weights of {model} are known")]
     NotPublished {
         /// The model.
         model: &'static str,

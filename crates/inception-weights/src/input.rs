@@ -67,6 +67,13 @@ fn read_exact_at(mut file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<
     file.read_exact(buffer)
 }
 
+/// Bytes of an [`Input`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub offset: u64,
+    pub len: u64,
+}
+
 /// What is wrong with a file, and where: a reader's own error, before it knows the path.
 #[derive(Debug)]
 pub(crate) enum Fault {

@@ -30,27 +30,35 @@ mod cache;
 mod checkpoint;
 #[cfg(feature = "network")]
 mod convert;
-#[cfg(feature = "network")]
-mod dialect;
+mod entry;
 mod error;
+#[cfg(feature = "network")]
 mod folder;
 mod format;
 mod graph;
 mod input;
 #[cfg(feature = "network")]
+mod key_scheme;
+mod latin1;
+#[cfg(feature = "network")]
 mod load;
+mod metadata;
 #[cfg(feature = "network")]
 mod save;
+mod strides;
 
 #[cfg(feature = "download")]
 pub use cache::{Cache, Progress};
-pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
+pub use checkpoint::Checkpoint;
+pub use entry::{Dtype, Entry};
 pub use error::{Error, Problem};
-pub use folder::cache_folder;
+pub use format::Format;
+pub use metadata::Metadata;
 #[cfg(feature = "network")]
 pub use {
     convert::{Converted, convert},
-    dialect::{Dialect, NameRow, name_table},
+    folder::cache_folder,
+    key_scheme::{KeyRow, KeyScheme, key_table},
     load::{LoadOptions, Loaded, likely_models, load, load_with},
     save::burnpack::save as save_burnpack,
     save::onnx::save as save_onnx,

@@ -3,8 +3,7 @@
 //! ONNX and Paddle's `.pdmodel` need a dozen fields of a few messages, and weights that stay in the file: a generated
 //! reader (as in `onnx-ir`) has every field and copies them all.
 
-use crate::format::pickle::Range;
-use crate::input::{Fault, Input, Stream};
+use crate::input::{Fault, Input, Range, Stream};
 
 /// A field's content.
 #[derive(Clone, Copy, Debug)]

@@ -2,14 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::input::{Fault, Input, damaged};
-
-/// Where a member's bytes are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Member {
-    pub offset: u64,
-    pub len: u64,
-}
+use crate::input::{Fault, Input, Range, damaged};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
@@ -22,7 +15,7 @@ fn le(bytes: &[u8]) -> u64 {
 }
 
 /// Members by name.
-pub(crate) fn members(input: &Input) -> Result<HashMap<String, Member>, Fault> {
+pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
     // The end record has a comment of up to 65535 bytes behind it.
     let tail_len = input.len().min(22 + 0xffff);
     let tail_at = input.len() - tail_len;
@@ -81,7 +74,7 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Member>, Fault> {
                 input.len()
             ));
         }
-        if members.insert(name.clone(), Member { offset, len }).is_some() {
+        if members.insert(name.clone(), Range { offset, len }).is_some() {
             return damaged(format!("`{name}` is in the archive twice"));
         }
     }

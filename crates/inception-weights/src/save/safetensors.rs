@@ -10,10 +10,11 @@ use half::{bf16, f16};
 use inception_nn::{TensorInfo, read_tensors};
 use safetensors::tensor::{Dtype as Kind, View};
 
-use crate::checkpoint::{Dtype, Metadata};
+use crate::entry::Dtype;
 use crate::error::Error;
+use crate::metadata::Metadata;
 
-/// A tensor's values, of a kind.
+/// The values of a tensor in a dtype.
 struct Values {
     kind: Kind,
     shape: Vec<usize>,

@@ -1,0 +1,13 @@
+//! What a reader finds.
+
+use crate::entry::Entry;
+use crate::graph::Graph;
+use crate::metadata::Metadata;
+
+/// The tensors of a file and what it says about them.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub entries: Vec<Entry>,
+    pub metadata: Metadata,
+    pub graph: Option<Graph>,
+}
