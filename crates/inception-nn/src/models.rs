@@ -1,17 +1,19 @@
-//! The one table of models.
+//! The table of models. A row holds all that is known of a model beside its network: nothing else tests
+//! names.
 
 use crate::network::{Architecture, NetworkConfig};
 
 /// Figures that the reference publishes for a model.
 ///
-/// Accuracy, operations and parameters: `docs/en/models/Inception_en.md` of PaddleClas. Latency: `docs/zh_CN/models/Inception.md`
-/// of April 2020 (commit 8713b9a), a V100 with TensorRT, as `models_intro.md` beside it says. Later editions of the chapter have
-/// other figures: V100 and T4, batch 1, 4 and 8.
+/// Accuracy, operations and parameters: `docs/en/models/Inception_en.md` of PaddleClas. Latency:
+/// `docs/zh_CN/models/Inception.md` of April 2020 (commit 8713b9a), a V100 with TensorRT, as
+/// `models_intro.md` beside it says. Later editions of the chapter have other figures: V100 and T4, batch 1,
+/// 4 and 8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reference {
-    /// Share of ImageNet's validation images whose label is the first guess.
+    /// Top-1 accuracy on ImageNet's validation images, from 0 to 1.
     pub top1: f64,
-    /// Share whose label is among the first five guesses.
+    /// Top-5 accuracy on them.
     pub top5: f64,
     /// Floating-point operations of one image, in units of 10^9, as published.
     pub flops_g: f64,
@@ -21,7 +23,8 @@ pub struct Reference {
     pub latency: Option<Latency>,
 }
 
-/// The figures of `docs/en/models/Inception_en.md`, of timm's `results/results-imagenet.csv`, or of torchvision's metadata.
+/// The figures of `docs/en/models/Inception_en.md`, of timm's `results/results-imagenet.csv`, or of
+/// torchvision's metadata.
 const fn reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Reference {
     Reference { top1, top5, flops_g, params_m, latency: None }
 }
@@ -32,7 +35,7 @@ impl Reference {
     }
 }
 
-/// Milliseconds a batch, at each of [`LATENCY_BATCHES`].
+/// Milliseconds per batch, at each of [`LATENCY_BATCHES`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Latency {
     /// Half precision.
@@ -44,7 +47,7 @@ pub struct Latency {
 /// Batch sizes of the reference's latency table.
 pub const LATENCY_BATCHES: [usize; 4] = [1, 4, 8, 32];
 
-/// The library whose network and published weights a model is.
+/// The library that a model's network and published weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {
@@ -56,15 +59,16 @@ pub enum Origin {
     Torchvision,
 }
 
-/// The kind of state dict that the published weights are; `inception-weights` has a key table for each network.
+/// The framework of the published weights' state dict; `inception-weights` has the key table of each network.
 ///
-/// Exhaustive, as [`Resampler`], [`Rounding`] and [`Normalisation`] are: whoever reads a column has to know all its
-/// values.
+/// Exhaustive, like [`Resampler`], [`Rounding`] and [`Normalisation`]: code that reads such a column has to
+/// handle each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StateDict {
     /// Paddle's: `weight`, `bias`, `_mean`, `_variance`.
     Paddle,
-    /// PyTorch's: `weight`, `bias`, `running_mean`, `running_var`; fully connected weights are `[outputs, inputs]`.
+    /// PyTorch's: `weight`, `bias`, `running_mean`, `running_var`; fully connected weights are `[outputs,
+    /// inputs]`.
     PyTorch,
 }
 
@@ -111,7 +115,8 @@ pub struct ModelSpec {
     pub architecture: Architecture,
     /// The kind of state dict that the published weights are.
     pub state_dict: StateDict,
-    /// Address of the published weights, below that of their origin, where they can be downloaded without a login.
+    /// Address of the published weights, below that of their origin, where they can be downloaded without a
+    /// login.
     pub download: Option<&'static str>,
     /// Rows and columns of the image that the published weights are evaluated on.
     pub input_size: usize,
@@ -334,11 +339,11 @@ pub static MODELS: &[ModelSpec] = &[
     },
 ];
 
-/// Other published weights of networks of [`MODELS`], by timm's names: the same network with other values and figures;
-/// Gluon's also have another normalisation. The tensors of a file do not tell these weights apart.
+/// Other published weights of networks of [`MODELS`], by timm's names: the same network with other values and
+/// figures; Gluon's also have another normalisation. The tensors of a file do not tell these weights apart.
 ///
-/// TensorFlow's original files have 1001 classes, of which the first is the background; timm's later copies have 1000.
-/// All of them have an epsilon of 0.001, as the row has.
+/// TensorFlow's original files have 1001 classes, of which the first is the background; timm's later copies
+/// have 1000. All of them have an epsilon of 0.001, as the row has.
 pub static VARIANTS: &[ModelSpec] = &[
     ModelSpec {
         name: "timm-inception_v3.tf_in1k",
@@ -380,7 +385,8 @@ pub(crate) fn nearest_names(name: &str) -> Vec<&'static str> {
     nearest(name.trim(), MODELS.iter().chain(VARIANTS).map(|spec| spec.name), |name| name, 3)
 }
 
-/// The `count` items whose text is most like `wanted`, whatever its case; best first, ties in the order of `items`.
+/// The `count` items whose text is most like `wanted`, whatever its case; best first, ties in the order of
+/// `items`.
 pub fn nearest<T>(
     wanted: &str,
     items: impl IntoIterator<Item = T>,

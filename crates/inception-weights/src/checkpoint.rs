@@ -19,9 +19,9 @@ use crate::strides::row_major;
 pub struct Checkpoint {
     pub(crate) path: PathBuf,
     pub(crate) input: Input,
-    /// The layout, found from the content.
+    /// The format, told by content.
     pub format: Format,
-    /// What the file says about itself.
+    /// The file's metadata.
     pub metadata: Metadata,
     /// The tensors, in the file's order.
     pub entries: Vec<Entry>,
@@ -30,7 +30,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Finds out what a file is and lists its tensors.
+    /// Recognises the format of a file and lists its tensors.
     ///
     /// # Errors
     ///
@@ -54,8 +54,8 @@ impl Checkpoint {
         Self::of_input(name.into(), Input::memory(bytes))
     }
 
-    /// As [`open`](Self::open), of a Paddle inference pair that is already in memory: the program, as JSON or protocol
-    /// buffers, and the values of its variables.
+    /// As [`open`](Self::open), of a Paddle inference pair that is already in memory: the program, as JSON or
+    /// protocol buffers, and the values of its variables.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Damaged`] for numbers that are not floating point.
+    /// [`Error::Io`], and [`Error::Damaged`] for a dtype that is not floating point.
     pub fn values(&self, entry: &Entry) -> Result<Vec<f32>, Error> {
         self.read_values(entry).map_err(|fault| fault_of(&self.path, self.format, fault))
     }

@@ -32,14 +32,14 @@ enum Target {
     Onnx,
 }
 
-/// Loads `checkpoint` into `spec`'s network on `device` and writes it to `path` in `dtype`. The extension decides the
-/// format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept; that of `metadata` replaces it key by
-/// key.
+/// Loads `checkpoint` into `spec`'s network on `device` and writes it to `path` in `dtype`. The extension
+/// decides the format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept; that of
+/// `metadata` replaces it key by key.
 ///
 /// # Errors
 ///
-/// Those of [`load`](crate::load); [`Error::UnknownTarget`] and [`Error::UnwritableDtype`] before anything is read;
-/// [`Error::TooLarge`]; [`Error::Io`].
+/// Those of [`load`](crate::load); [`Error::UnknownTarget`] and [`Error::UnwritableDtype`] before anything is
+/// read; [`Error::TooLarge`]; [`Error::Io`].
 pub fn convert(
     spec: &ModelSpec,
     checkpoint: &Checkpoint,

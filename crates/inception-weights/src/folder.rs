@@ -8,8 +8,9 @@ pub(crate) fn var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The cache folder: that of the environment variable `INCEPTION_CACHE`, otherwise `inception` in the user's cache folder
-/// (`~/.cache` on Linux, `~/Library/Caches` on macOS, `AppData\\Local` on Windows). It need not exist.
+/// The cache folder: that of the environment variable `INCEPTION_CACHE`, otherwise `inception` in the user's
+/// cache folder (`~/.cache` on Linux, `~/Library/Caches` on macOS, `AppData\\Local` on Windows). It need not
+/// exist.
 pub fn cache_folder() -> PathBuf {
     let caches = || directories::BaseDirs::new().map(|folders| folders.cache_dir().to_owned());
     let folder = var("INCEPTION_CACHE").map(PathBuf::from);

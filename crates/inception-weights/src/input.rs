@@ -1,4 +1,4 @@
-//! The bytes of a checkpoint: a file or memory, read at any place without a cursor to share.
+//! The bytes of a checkpoint, in a file or in memory, with positioned reads.
 
 use std::fs::File;
 use std::io;
@@ -74,7 +74,7 @@ pub(crate) struct Range {
     pub len: u64,
 }
 
-/// What is wrong with a file, and where: a reader's own error, before it knows the path.
+/// A reader's error: what is wrong with a file, and where. [`Error`](crate::Error) adds the path.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Io(io::Error),
@@ -93,7 +93,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// A reader's short form of "this is wrong".
+/// A [`Fault::Damaged`].
 pub(crate) fn damaged<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Damaged(reason.into()))
 }

@@ -18,8 +18,9 @@ impl<'a> Latin1<'a> {
         Self { bytes, done: 0, last: 0, wrong: false }
     }
 
-    /// Decodes the next part of the text. Half of a weight's bytes are above 127, at random, so a branch on them would
-    /// be mispredicted. Instead each byte of text is written, and the second of two overwrites the first.
+    /// Decodes the next part of the text. Half of a weight's bytes are above 127, at random, so a branch on
+    /// them would be mispredicted. Instead each byte of text is written, and the second of two overwrites the
+    /// first.
     pub fn text(&mut self, text: &[u8]) {
         let Self { bytes, done, last, wrong } = self;
         let (mut at, mut before, mut bad) = (*done, *last, false);

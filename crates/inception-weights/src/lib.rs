@@ -1,7 +1,7 @@
-//! Checkpoints of the Inception family: read, checked in full, loaded.
+//! Checkpoints of the Inception family: read, checked in full, loaded, converted.
 //!
-//! [`Checkpoint::open`] lists what a file holds without reading its values; [`load`] builds the network that fits and
-//! proves that every tensor of it came from the file and that the file had nothing else.
+//! [`Checkpoint::open`] lists the tensors of a file without reading their values. [`load`] builds the network
+//! and checks that each of its tensors comes from the file and that the file has no others.
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -18,9 +18,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! No reader runs anything that a file contains, and none takes more memory than the file's own size allows for.
+//! No reader runs code that a file contains, and the memory of each is bounded by the size of the file.
 
-// Without networks there are the readers alone, for the fuzz targets: what they find is then used by no one.
+// Without networks only the readers are compiled, for the fuzz targets, and some of what they find is unused.
 #![cfg_attr(not(feature = "network"), allow(dead_code))]
 
 #[cfg(feature = "network")]

@@ -22,7 +22,8 @@ impl Metadata {
         self.get(Self::MODEL)
     }
 
-    /// The preprocessing that the weights expect, as the JSON of `inception_data::Preprocessing`, where the file says it.
+    /// The preprocessing that the weights expect, as the JSON of `inception_data::Preprocessing`, where the
+    /// file says it.
     pub fn preprocessing(&self) -> Option<&str> {
         self.get(Self::PREPROCESSING)
     }

@@ -1,4 +1,4 @@
-//! A reader for each format: from bytes to entries.
+//! A reader for each format, from bytes to entries.
 
 mod burnpack;
 mod contents;
@@ -55,7 +55,7 @@ impl Format {
     }
 }
 
-/// What a file is, from its content; or what it looks like instead.
+/// The format of a file by its first bytes, or a description of what it is instead.
 pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> {
     let start = input.read(0, input.len().min(32))?;
     Ok(match &start[..] {
@@ -71,7 +71,8 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
         [b'N', b'R', b'U', b'B', ..] => Ok(Format::Burnpack),
         // The version of the format, then its producer or another of the first fields.
         [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
-        // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to one.
+        // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to
+        // one.
         [b'{', ..] | [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
             Ok(Format::PaddleInference)
         }

@@ -8,7 +8,8 @@ use super::state_dict::state_dict;
 use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, Stream, damaged};
 
-/// Under pickle protocols 2 and 3 `paddle.save` cuts arrays of over 1 GB into pieces named `KEY@@.N` and says so here.
+/// Under pickle protocols 2 and 3 `paddle.save` cuts arrays of over 1 GB into pieces named `KEY@@.N` and says
+/// so here.
 const CHUNKED: &str = "UnpackBigParamInfor@@";
 
 pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
@@ -89,7 +90,7 @@ fn entry(input: &Input, pickle: &Pickle, key: &str, array: &Array) -> Result<Ent
         "f4" => Dtype::F32,
         "f2" => Dtype::F16,
         "f8" => Dtype::F64,
-        // NumPy has no such numbers; Paddle keeps them as 16-bit integers, which no weight is.
+        // NumPy has no bfloat16. Paddle stores it as 16-bit integers, which no weight is otherwise.
         "u2" => Dtype::Bf16,
         other => Dtype::Other(other.to_owned()),
     };

@@ -1,7 +1,7 @@
-//! Protocol buffers' wire format: fields of a message, one after the other, long ones as byte ranges.
+//! The wire format of protocol buffers: the fields of a message in order, long ones as byte ranges.
 //!
-//! ONNX and Paddle's `.pdmodel` need a dozen fields of a few messages, and weights that stay in the file: a generated
-//! reader (as in `onnx-ir`) has every field and copies them all.
+//! ONNX and Paddle's `.pdmodel` need a dozen fields of a few messages, and weights that stay in the file: a
+//! generated reader (as in `onnx-ir`) has every field and copies them all.
 
 use crate::input::{Fault, Input, Range, Stream};
 

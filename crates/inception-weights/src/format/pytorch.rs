@@ -1,8 +1,9 @@
-//! PyTorch's checkpoints: a pickle of tensors that refer to storages, which lie beside it in a zip archive (since 1.6)
-//! or behind it in the same file (before).
+//! PyTorch's checkpoints: a pickle of tensors that refer to storages, which lie beside it in a zip archive
+//! (since 1.6) or behind it in the same file (before).
 //!
-//! `burn-store` reads these too, through `pytorch-reader`. This reader shares the pickle machine with Paddle's, keeps
-//! to one list of allowed names for both, gives byte ranges of the file, and says where a file is wrong.
+//! `burn-store` reads these too, through `pytorch-reader`. This reader shares the pickle machine with
+//! Paddle's, keeps to one list of allowed names for both, gives byte ranges of the file, and says where a
+//! file is wrong.
 
 use std::collections::HashMap;
 
@@ -45,8 +46,8 @@ pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
     entries(input, &pickle, &storages.collect())
 }
 
-/// Four pickles (magic number, version, facts about the system, the object), one of the storages' keys in the order of
-/// the storages that follow, each as its number of elements and its bytes.
+/// Four pickles (magic number, version, facts about the system, the object), one of the storages' keys in the
+/// order of the storages that follow, each as its number of elements and its bytes.
 pub(crate) fn open_legacy(input: &Input) -> Result<Contents, Fault> {
     let mut stream = Stream::new(input, 0, input.len());
     if !unpickle(&mut stream)?.has_magic {

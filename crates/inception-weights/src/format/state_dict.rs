@@ -3,7 +3,8 @@
 use super::pickle::{Pickle, Value};
 use crate::input::{Fault, damaged};
 
-/// The keys under which training loops keep the state dict of the network, in the order in which they are tried.
+/// The keys under which training loops keep the state dict of the network, in the order in which they are
+/// tried.
 const STATE_DICT_KEYS: &[&str] =
     &["state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema"];
 

@@ -1,4 +1,4 @@
-//! The directory of a zip archive whose members are stored as they are, as PyTorch writes it.
+//! The central directory of a zip archive whose members are stored without compression, as PyTorch writes it.
 
 use std::collections::HashMap;
 
@@ -81,7 +81,7 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
     Ok(members)
 }
 
-/// Puts the 64-bit forms of the fields that are all ones in their place.
+/// Replaces fields that are all ones by their 64-bit forms (ZIP64).
 fn wide(mut extra: &[u8], fields: &mut [u64; 3]) {
     while let Some((head, tail)) = extra.split_at_checked(4) {
         let Some((mut body, rest)) = tail.split_at_checked(le(&head[2..4]) as usize) else { return };

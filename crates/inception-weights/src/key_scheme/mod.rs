@@ -43,8 +43,9 @@ impl KeyScheme {
         tables.iter().find(|table| table.architecture == architecture)
     }
 
-    /// Whether a key that belongs to no tensor of the network may be passed over. PyTorch's norms count their batches,
-    /// its networks have heads for training only, and Paddle's optimisers keep their state beside the parameters.
+    /// Whether a key that belongs to no tensor of the network may be passed over. PyTorch's norms count their
+    /// batches, its networks have heads for training only, and Paddle's optimisers keep their state beside
+    /// the parameters.
     pub fn is_unused(self, architecture: Architecture, key: &str) -> bool {
         let suffixes = match self {
             Self::Native | Self::Graph => &[][..],

@@ -1,6 +1,8 @@
-//! The layers of PaddleClas 2.6 (`ppcls/arch/backbone/model_zoo` and `legendary_models`), in the order of our fields.
+//! The layers of PaddleClas 2.6 (`ppcls/arch/backbone/model_zoo` and `legendary_models`), in the order of our
+//! fields.
 //!
-//! A convolution and its norm are one row: the name of their common parent, and what the two are called below it.
+//! A convolution and its norm are one row: the name of their common parent, and what the two are called below
+//! it.
 
 use inception_nn::Architecture as A;
 

@@ -29,8 +29,8 @@ pub(super) struct Found<'a> {
     pub unused: Vec<String>,
 }
 
-/// The number of classes that a classifier has, from its bias; the published one if that says nothing, so that the
-/// difference comes to light.
+/// The number of classes that a classifier has, from its bias; the published one if that says nothing, so
+/// that the difference comes to light.
 pub(super) fn classes(spec: &ModelSpec, bias: Option<&Entry>) -> usize {
     let classes = bias.and_then(|entry| entry.shape.first().copied());
     classes.filter(|&classes| classes > 0).unwrap_or(spec.num_classes)

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 
-/// Prefixes that wrappers put in front of every key: `DataParallel`, `torch.compile`, training loops, and Burn's own
-/// files, which have the variant of `Network` there.
+/// Prefixes that wrappers put in front of every key: `DataParallel`, `torch.compile`, training loops, and
+/// Burn's own files, which have the variant of `Network` there.
 const PREFIXES: &[&str] = &["module.", "_orig_mod.", "model.", "GoogLeNet.", "Inception.", "Xception."];
 
 /// The entries of a checkpoint by their keys, without the prefixes of wrappers.

@@ -11,8 +11,9 @@ use crate::bind::bind;
 use crate::checkpoint::Checkpoint;
 use crate::key_scheme::{KeyRow, KeyScheme, key_table};
 
-/// The networks whose tensors the file has, with their shapes, whatever the number of classes; the best first, those
-/// that have less than half of theirs there left out. `device` is one to build them on; no value is made.
+/// The networks whose tensors the file has, with their shapes, whatever the number of classes; the best
+/// first, those that have less than half of theirs there left out. `device` is one to build them on; no value
+/// is made.
 pub fn likely_models(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> {
     if let Some(graph) = &checkpoint.graph {
         let fits = |spec: &&ModelSpec| {

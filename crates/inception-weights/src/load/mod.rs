@@ -30,14 +30,14 @@ pub struct Loaded {
     pub key_scheme: KeyScheme,
     /// Our names of tensors in which a value is infinite or not a number.
     pub not_finite: Vec<String>,
-    /// Whether the classifier had one class more than published, TensorFlow's "background" before all others, which
-    /// has been left out.
+    /// Whether the classifier had one class more than published, TensorFlow's "background" before all others,
+    /// which has been left out.
     pub background_dropped: bool,
-    /// Keys of the file that no part of the network needs, as the key scheme allows them: counters of batches and heads
-    /// for training only.
+    /// Keys of the file that no part of the network needs, as the key scheme allows them: counters of batches
+    /// and heads for training only.
     pub unused: Vec<String>,
-    /// Our names of tensors that inference does not need and that the file, a graph for inference, does not have: they
-    /// keep their initial values.
+    /// Our names of tensors that inference does not need and that the file, a graph for inference, does not
+    /// have: they keep their initial values.
     pub not_in_file: Vec<String>,
 }
 
@@ -71,8 +71,8 @@ impl Loaded {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Keeps the first of 1001 classes. Without it the classifier of another library that has one class more than
-    /// published is taken for TensorFlow's and loses its first class, the background.
+    /// Keeps the first of 1001 classes. Without it the classifier of another library that has one class more
+    /// than published is taken for TensorFlow's and loses its first class, the background.
     pub keep_background: bool,
 }
 
@@ -80,8 +80,9 @@ pub struct LoadOptions {
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] with every tensor that is missing, unknown, misshapen, of the wrong kind or there twice;
-/// [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while reading the values.
+/// [`Error::Mismatch`] with every tensor that is missing, unknown, misshapen, of the wrong kind or there
+/// twice; [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while
+/// reading the values.
 pub fn load(spec: &ModelSpec, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded, Error> {
     load_with(spec, checkpoint, device, LoadOptions::default())
 }

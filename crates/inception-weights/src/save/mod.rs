@@ -10,7 +10,8 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// Writes a temporary file in the folder of `path` and renames it to `path`, so that no half-written file is ever there.
+/// Writes a temporary file in the folder of `path` and renames it to `path`, so that no half-written file is
+/// ever there.
 pub(crate) fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,

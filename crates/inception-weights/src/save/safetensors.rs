@@ -64,8 +64,8 @@ fn encode<const N: usize>(values: &[f32], bytes: impl Fn(f32) -> [u8; N]) -> Vec
     values.iter().flat_map(|&value| bytes(value)).collect()
 }
 
-/// Writes all tensors of `network` under our own names to a safetensors file, in 32-bit floating point: first beside
-/// `path`, then renamed to it, so that no half-written file is ever there.
+/// Writes all tensors of `network` under our own names to a safetensors file, in 32-bit floating point: first
+/// beside `path`, then renamed to it, so that no half-written file is ever there.
 ///
 /// # Errors
 ///
@@ -74,7 +74,8 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
     save_as(network, metadata, &Dtype::F32, path)
 }
 
-/// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to the nearest.
+/// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to
+/// the nearest.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
-//! Python's pickle format, protocols 2 to 5, as far as checkpoints need it.
+//! Python's pickle format, protocols 2 to 5, as much as checkpoints need.
 //!
-//! A pickle is a program for a stack machine that may name any Python function and call it. This unpickler calls
-//! nothing: it knows only the names in [`Global`](global::Global), each stands for a fixed piece of data, and any other
-//! name is an error. It does not recurse, and the payloads of arrays stay in the file as byte ranges. Its memory is
-//! bounded by a number of objects and the length of short strings.
+//! A pickle is a program for a stack machine that may name any Python function and call it. This unpickler
+//! calls nothing: it knows only the names in [`Global`](global::Global), each stands for a fixed piece of
+//! data, and any other name is an error. It does not recurse, and the payloads of arrays stay in the file as
+//! byte ranges. Its memory is bounded by a number of objects and the length of short strings.
 
 mod global;
 mod objects;

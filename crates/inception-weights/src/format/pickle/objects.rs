@@ -16,7 +16,8 @@ pub(crate) enum Value {
     Opaque,
     Text(u32),
     Bytes(Range),
-    /// What `_codecs.encode(text, "latin1")` gives: one byte for each character of the UTF-8 text in this range.
+    /// What `_codecs.encode(text, "latin1")` gives: one byte for each character of the UTF-8 text in this
+    /// range.
     Latin1(Range),
     Tuple(u32),
     List(u32),

@@ -4,7 +4,8 @@ use super::global::Global;
 use super::objects::{Array, NumpyDtype, Pickle, Storage, Tensor, Value};
 use crate::input::{Fault, Range};
 
-/// Longest name of a dtype or a storage: these are copied, so that a long one would be a way to fill the memory.
+/// Longest name of a dtype or a storage: these are copied, so that a long one would be a way to fill the
+/// memory.
 const MAX_NAME: usize = 32;
 
 impl Pickle {
@@ -104,7 +105,8 @@ impl Pickle {
         Ok(())
     }
 
-    /// PyTorch's references to storages: ("storage", class, key, device, number of elements, view of another).
+    /// PyTorch's references to storages: ("storage", class, key, device, number of elements, view of
+    /// another).
     pub(super) fn persistent(&mut self, at: u64, id: Value) -> Result<Value, Fault> {
         let bad = || Fault::at(at, "refers to something other than a storage");
         let items = self.items(id).ok_or_else(bad)?;

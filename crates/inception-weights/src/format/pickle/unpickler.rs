@@ -6,8 +6,8 @@ use super::global::Global;
 use super::objects::{Pickle, Text, Value};
 use crate::input::{Fault, Range, Stream};
 
-/// Far above the objects of any checkpoint of the family (about 40 for each of 1000 tensors), with the state of an
-/// optimiser.
+/// Far above the objects of any checkpoint of the family (about 40 for each of 1000 tensors), with the state
+/// of an optimiser.
 const MAX_OBJECTS: usize = 1 << 20;
 
 /// Longest string that is kept as text; a longer one is some array's payload and stays a range of the file.
