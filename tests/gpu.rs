@@ -82,7 +82,7 @@ fn every_network() {
     }
     let half = adapters(DeviceKind::Wgpu).unwrap()[0].precisions.contains(&"f16");
     let precisions = if half { &[Precision::F32, Precision::F16][..] } else { &[Precision::F32] };
-    for spec in inception_nn::MODELS.iter().filter(|spec| spec.architecture.is_paddle()) {
+    for spec in inception_nn::MODELS.iter().filter(|spec| spec.origin == inception_nn::Origin::PaddleClas) {
         precisions.iter().for_each(|&precision| check(spec.name, precision));
     }
 }

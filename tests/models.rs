@@ -6,13 +6,13 @@ use std::collections::HashSet;
 
 use burn::tensor::{Device, Tensor};
 use inception_bench::{model_rows, models_markdown, preprocessing};
-use inception_nn::{Error, MODELS, OutputStride, model};
+use inception_nn::{Error, MODELS, Origin, OutputStride, model};
 use inception_tests::golden::read;
 
 #[test]
 fn counts_equal_paddles() {
     for row in model_rows().unwrap() {
-        if !model(row.name).unwrap().architecture.is_paddle() {
+        if model(row.name).unwrap().origin != Origin::PaddleClas {
             continue; // `weights.rs` counts those.
         }
         let golden = read(row.name);
@@ -24,7 +24,7 @@ fn counts_equal_paddles() {
 /// The published figures are these counts with what the notes say left out.
 #[test]
 fn published_figures_are_explained() {
-    for spec in MODELS.iter().filter(|spec| spec.architecture.is_paddle()) {
+    for spec in MODELS.iter().filter(|spec| spec.origin == Origin::PaddleClas) {
         let network = spec.config().init(&Device::flex()).unwrap();
         let is_depthwise = |t: &&inception_nn::TensorInfo| t.shape.len() == 4 && t.shape[1] == 1;
         let size = |t: &inception_nn::TensorInfo| t.shape.iter().product::<usize>();

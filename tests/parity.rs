@@ -4,10 +4,10 @@
 
 use burn::tensor::{Device, Tensor, TensorData, s};
 use inception_bench::{DeviceKind, Precision, RunOptions, Runner};
-use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, OutputStride, tensors};
+use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, Origin, OutputStride, tensors};
 use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
 use inception_tests::{eager_devices, formula, formula_network, photograph_input};
-use inception_weights::{Dialect, name_table};
+use inception_weights::{KeyScheme, key_table};
 
 /// Relative to the largest logit: ten times under what the project promises. f32 sums in another order differ by
 /// 2e-6 at most after 40 to 70 layers (seen on both devices); `sensitivity.rs` shows what moves the logits by more.
@@ -185,7 +185,7 @@ fn flex_in_half_precision() {
 
 /// The others' goldens are in `weights.rs`.
 fn of_paddle() -> impl Iterator<Item = &'static ModelSpec> {
-    MODELS.iter().filter(|spec| spec.architecture.is_paddle())
+    MODELS.iter().filter(|spec| spec.origin == Origin::PaddleClas)
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn paddle_names_are_total() {
     for spec in of_paddle() {
         let golden = read(spec.name);
         let network = spec.config().init(&Device::flex()).unwrap();
-        let mut ours: Vec<_> = name_table(&network, spec.architecture, Dialect::PaddleClas)
+        let mut ours: Vec<_> = key_table(&network, spec.architecture, KeyScheme::PaddleClas)
             .into_iter()
             .map(|row| (row.key, row.tensor.shape))
             .collect();

@@ -11,12 +11,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
-use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, VARIANTS, load_tensors, trainable_parameters};
+use inception_nn::{
+    MODELS, ModelSpec, Network, NetworkConfig, Origin, VARIANTS, load_tensors, trainable_parameters,
+};
 use inception_tests::formula;
 use inception_tests::golden::{top, worst_difference};
 use inception_weights::{
-    Checkpoint, Dialect, Dtype, Error, LoadOptions, Metadata, Problem, convert, likely_models, load,
-    load_with, name_table, save, save_as, save_burnpack, save_onnx,
+    Checkpoint, Dtype, Error, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
+    load, load_with, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
 
@@ -26,7 +28,7 @@ const TOLERANCE: f32 = 1e-5;
 /// The network with the formula's values under PyTorch's names; `formula.rs` gives them in our own order.
 fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
     let network = config.init(device).unwrap();
-    let mut rows = name_table(&network, spec.architecture, Dialect::PyTorch).into_iter();
+    let mut rows = key_table(&network, spec.architecture, KeyScheme::PyTorch).into_iter();
     load_tensors(network, |info| {
         let row = rows.next().unwrap();
         Ok::<_, std::convert::Infallible>(Some(formula::tensor(&row.key, info)))
@@ -86,7 +88,7 @@ parity! {
 }
 
 fn of_pytorch() -> impl Iterator<Item = &'static ModelSpec> {
-    MODELS.iter().filter(|spec| !spec.architecture.is_paddle())
+    MODELS.iter().filter(|spec| spec.origin != Origin::PaddleClas)
 }
 
 #[test]
@@ -102,11 +104,11 @@ fn every_model_of_other_origin_is_checked() {
 fn pytorch_names_are_total() {
     for spec in of_pytorch() {
         let network = spec.config().init(&Device::flex()).unwrap();
-        let table = name_table(&network, spec.architecture, Dialect::PyTorch);
+        let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
         let mut ours: Vec<_> = table.iter().map(|row| (row.key.clone(), row.shape())).collect();
         let mut theirs = torch_golden(spec.name).keys;
         let all = theirs.len();
-        theirs.retain(|(key, _)| !Dialect::PyTorch.is_unused(spec.architecture, key));
+        theirs.retain(|(key, _)| !KeyScheme::PyTorch.is_unused(spec.architecture, key));
         assert!(theirs.len() < all, "{}: at least the counters of batches are unused", spec.name);
         ours.sort();
         theirs.sort();
@@ -130,7 +132,7 @@ fn weights_of_timm_get_the_pixels_that_they_expect() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/weights/timm-pixels.json");
     let rows: BTreeMap<String, Pixels> =
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let of_timm = MODELS.iter().chain(VARIANTS).filter(|spec| spec.name.starts_with("timm-"));
+    let of_timm = MODELS.iter().chain(VARIANTS).filter(|spec| spec.origin == Origin::Timm);
     assert_eq!(of_timm.count(), rows.len());
     for (name, pixels) in rows {
         let spec = inception_nn::model(&name).unwrap();
@@ -254,7 +256,7 @@ fn round_trips_are_exact() {
         let checkpoint = Checkpoint::open(&second).unwrap();
         assert_eq!(checkpoint.metadata, metadata);
         let again = load(spec, &checkpoint, &device).unwrap();
-        assert_eq!((again.num_classes, again.dialect), (7, Dialect::Native));
+        assert_eq!((again.num_classes, again.key_scheme), (7, KeyScheme::Native));
         assert!(tensors_of(&network) == tensors_of(&again.network), "{name}: not the same values");
         // ONNX has no place for what only training needs.
         let third = folder.path().join("c.onnx");
@@ -343,7 +345,7 @@ type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 /// Writes a file with timm's names.
 fn write_pytorch(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensors)) -> Vec<u8> {
     let network = formula_network(spec, &spec.config().with_num_classes(classes), &Device::flex());
-    let table = name_table(&network, spec.architecture, Dialect::PyTorch);
+    let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
     let mut tensors: Vec<_> = table
         .iter()
         .zip(tensors_of(&network))
@@ -376,7 +378,9 @@ fn the_background_class_is_dropped_and_said() {
     let device = Device::flex();
     let bytes = write_pytorch(spec, 1001, |_| {});
     let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
-    let kept = load_with(spec, &checkpoint, &device, LoadOptions { keep_background: true }).unwrap();
+    let mut options = LoadOptions::default();
+    options.keep_background = true;
+    let kept = load_with(spec, &checkpoint, &device, options).unwrap();
     let dropped = load(spec, &checkpoint, &device).unwrap();
     assert_eq!((kept.num_classes, kept.background_dropped), (1001, false));
     assert_eq!((dropped.num_classes, dropped.background_dropped), (1000, true));

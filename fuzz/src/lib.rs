@@ -1,4 +1,5 @@
-//! What every fuzz target does with its input; `crates/inception-weights/tests/hostile.rs` does the same with the corpus.
+//! What every fuzz target does with its input; `crates/inception-weights/tests/hostile.rs` does the same with
+//! the corpus.
 
 use inception_weights::{Checkpoint, Dtype, Error, Format};
 
@@ -13,9 +14,11 @@ pub const TARGETS: &[(&str, Format)] = &[
     ("paddle_pair", Format::PaddleInference),
 ];
 
-/// Opens `bytes` and reads all their values. Whether they were taken for `format` at all: others teach nothing.
+/// Opens `bytes` and reads all their values. Whether they were taken for `format` at all: others teach
+/// nothing.
 ///
-/// A Paddle pair is one input: the length of the program in two bytes, little-endian, the program, the values.
+/// A Paddle pair is one input: the length of the program in two bytes, little-endian, the program, the
+/// values.
 pub fn read(format: Format, bytes: &[u8]) -> bool {
     let opened = if format == Format::PaddleInference {
         let Some((length, rest)) = bytes.split_first_chunk() else { return false };

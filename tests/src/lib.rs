@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use inception_nn::{ModelSpec, Network, NetworkConfig, load_tensors};
-use inception_weights::{Dialect, name_table};
+use inception_weights::{KeyScheme, key_table};
 
 /// The first photograph of `tests/images`, 500 x 375.
 pub fn photograph() -> PathBuf {
@@ -36,7 +36,7 @@ pub fn eager_devices() -> [(&'static str, Device); 2] {
 /// The network of `config` with the formula's weights under PaddleClas's names.
 pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
     let network = config.init(device).unwrap();
-    let mut rows = name_table(&network, spec.architecture, Dialect::PaddleClas).into_iter();
+    let mut rows = key_table(&network, spec.architecture, KeyScheme::PaddleClas).into_iter();
     load_tensors(network, |info| {
         let row = rows.next().unwrap();
         assert_eq!(row.tensor, *info);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use inception_bench::{DeviceKind, Error, Precision, RunOptions, Weights, cores};
-use inception_nn::{MODELS, ModelSpec};
+use inception_nn::{MODELS, ModelSpec, Origin};
 use inception_weights::cache_folder;
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
@@ -15,7 +15,7 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, inception_nn::Error> {
 
 /// The networks of the reference's table.
 pub fn table_models() -> Vec<&'static ModelSpec> {
-    MODELS.iter().filter(|spec| spec.architecture.is_paddle()).collect()
+    MODELS.iter().filter(|spec| spec.origin == Origin::PaddleClas).collect()
 }
 
 /// Parses a batch size.

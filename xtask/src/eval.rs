@@ -11,7 +11,7 @@ use inception_bench::{
     Weights, dataset_hash, evaluate, file_hash, merge,
 };
 use inception_data::{
-    Arithmetic, Dataset, DatasetOptions, DatasetProblem, Encounters, Preprocessing, Resampler,
+    Arithmetic, Dataset, DatasetOptions, DatasetProblem, Preprocessing, Resampler, ScanStats,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -272,19 +272,17 @@ impl Run {
             }
             eprintln!("{}: {}", spec.name, serde_json::to_string(&preprocessing)?);
 
-            let options = DatasetOptions {
-                num_classes: predictor.num_classes(),
-                image_root: self.image_root.clone(),
-                labels: self.labels.clone(),
-                split: self.split.clone(),
-            };
+            let mut options = DatasetOptions::new(predictor.num_classes());
+            options.image_root.clone_from(&self.image_root);
+            options.labels.clone_from(&self.labels);
+            options.split.clone_from(&self.split);
             let mut dataset = Dataset::open(&self.data, &options).map_err(with_hint)?;
             if let Some(limit) = self.limit {
                 dataset.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             }
-            let encounters = dataset.encounters();
-            if encounters != Encounters::default() {
-                eprintln!("{}: {encounters}", self.data.display());
+            let stats = dataset.scan_stats();
+            if stats != ScanStats::default() {
+                eprintln!("{}: {stats}", self.data.display());
             }
             let settings = EvalSettings {
                 model: spec.name.to_owned(),

@@ -35,5 +35,10 @@ pub fn fetch(spec: &ModelSpec) -> anyhow::Result<PathBuf> {
         }
     });
     bar.finish_and_clear();
-    Ok(path?)
+    path.map_err(|error| match error {
+        inception_weights::Error::NotPublished { .. } => {
+            anyhow::anyhow!("{error}; give a checkpoint by --weights")
+        }
+        error => error.into(),
+    })
 }

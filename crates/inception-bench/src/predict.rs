@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use inception_data::{Preprocessing, Resampler, RgbImage};
-use inception_nn::{ModelSpec, Normalisation};
+use inception_nn::{ModelSpec, Normalisation, Rounding};
 use inception_weights::{Checkpoint, Metadata};
 use serde::Serialize;
 
@@ -21,21 +21,24 @@ pub enum Weights {
     },
 }
 
-/// What the weights of `spec`'s origin expect of a picture, unless a checkpoint says otherwise itself.
+/// The preprocessing of `spec`'s published weights, which a checkpoint may override.
 pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     // Both sizes are small constants of the table.
     let (resize_short, crop) = (spec.resize_short as u32, spec.input_size as u32);
-    if spec.architecture.is_paddle() {
-        return Preprocessing::paddleclas(resize_short, crop);
-    }
-    let mut preprocessing = Preprocessing::torchvision(resize_short, crop);
-    if spec.normalisation == Normalisation::Half {
-        (preprocessing.mean, preprocessing.std) = ([0.5; 3], [0.5; 3]);
-    }
-    if spec.name.starts_with("timm-") {
-        preprocessing.resampler = Resampler::PilBicubic;
-    }
-    preprocessing
+    let recipe = match spec.rounding {
+        Rounding::PaddleClas => Preprocessing::paddleclas(resize_short, crop),
+        Rounding::Torchvision => Preprocessing::torchvision(resize_short, crop),
+    };
+    let resampler = match spec.resampler {
+        inception_nn::Resampler::Cv2Bilinear => Resampler::Cv2Bilinear,
+        inception_nn::Resampler::PilBilinear => Resampler::PilBilinear,
+        inception_nn::Resampler::PilBicubic => Resampler::PilBicubic,
+    };
+    let (mean, std) = match spec.normalisation {
+        Normalisation::ImageNet => (recipe.mean, recipe.std),
+        Normalisation::Half => ([0.5; 3], [0.5; 3]),
+    };
+    Preprocessing { resampler, mean, std, ..recipe }
 }
 
 /// A network with weights on a device, ready for pictures.

@@ -1,5 +1,5 @@
-//! Milliseconds a picture from the bytes of a JPEG to the input of a network, as `throughput.py` beside this compares
-//! them with OpenCV, Pillow and torchvision.
+//! Milliseconds an image from the bytes of a JPEG to the input of a network, as `throughput.py` beside this
+//! compares them with OpenCV, Pillow and torchvision.
 //!
 //! ```text
 //! throughput cv2-bilinear|pil-bilinear|pil-bicubic THREADS SECONDS FILE...

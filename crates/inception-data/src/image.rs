@@ -1,8 +1,8 @@
-//! The picture that the steps hand to each other.
+//! A decoded image.
 
-use crate::Error;
+use crate::error::Error;
 
-/// An 8-bit RGB picture, `[height, width, 3]`, rows from the top, without gaps between rows; never empty.
+/// An 8-bit RGB image, `[height, width, 3]`, rows from the top, without gaps between rows; never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RgbImage {
     width: u32,
@@ -11,10 +11,11 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// Takes pixels that are there already, for instance from a video frame.
+    /// An image of existing pixels, for instance of a video frame.
     ///
     /// # Errors
-    /// [`Error::ZeroSize`] if a side is 0, [`Error::BufferLength`] if `pixels` is not `height * width * 3` long.
+    /// [`Error::ZeroSize`] if a side is 0, [`Error::BufferLength`] if `pixels` is not `height * width * 3`
+    /// long.
     pub fn from_raw(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, Error> {
         if width == 0 || height == 0 {
             return Err(Error::ZeroSize { width: width.into(), height: height.into() });
@@ -42,12 +43,12 @@ impl RgbImage {
         &self.pixels
     }
 
-    /// Gives the pixels away, `[height, width, 3]`.
+    /// The pixels, `[height, width, 3]`.
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
     }
 
-    /// The pixel in column `x` of row `y`, or `None` outside the picture.
+    /// The pixel in column `x` of row `y`, or `None` outside the image.
     pub fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
         if x >= self.width || y >= self.height {
             return None;
@@ -90,8 +91,22 @@ pub(crate) fn byte_count(width: u32, height: u32) -> Option<usize> {
     usize::try_from(u64::from(width) * u64::from(height)).ok()?.checked_mul(3)
 }
 
-/// A picture that the `image` crate decoded, from any of its formats. Colour is converted as that crate converts it;
-/// alpha is dropped. Orientation is not applied: it is the decoder's to apply.
+/// Refuses an image of no pixels or of too many, before anything is allocated for it; the bytes of its RGB
+/// otherwise.
+pub(crate) fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<usize, Error> {
+    let (wide, high) = (u64::from(width), u64::from(height));
+    if wide == 0 || high == 0 {
+        return Err(Error::ZeroSize { width: wide, height: high });
+    }
+    let too_large = Error::TooLarge { width: wide, height: high, max_pixels };
+    if wide * high > max_pixels {
+        return Err(too_large);
+    }
+    byte_count(width, height).ok_or(too_large)
+}
+
+/// An image that the `image` crate decoded, from any of its formats. Colour is converted as that crate
+/// converts it; alpha is dropped. Orientation is not applied: it is the decoder's to apply.
 ///
 /// ```
 /// let picture = image::DynamicImage::new_luma8(4, 3);
@@ -101,7 +116,7 @@ pub(crate) fn byte_count(width: u32, height: u32) -> Option<usize> {
 /// ```
 ///
 /// # Errors
-/// [`Error::ZeroSize`] for a picture without pixels.
+/// [`Error::ZeroSize`] for an image without pixels.
 #[cfg(feature = "image")]
 impl TryFrom<image::DynamicImage> for RgbImage {
     type Error = Error;

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
-/// One line a class, in the order of the 1000 classes of ILSVRC 2012. Source: `ppcls/utils/imagenet1k_label_list.txt`
-/// of PaddleClas 2.6.0 (Apache-2.0), less the number at the start of each line.
+/// One line a class, in the order of the 1000 classes of ILSVRC 2012. Source:
+/// `ppcls/utils/imagenet1k_label_list.txt` of PaddleClas 2.6.0 (Apache-2.0), less the number at the start of
+/// each line.
 static LABELS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| include_str!("imagenet1k_labels.txt").lines().collect());
 
@@ -24,8 +25,8 @@ pub fn labels() -> &'static [&'static str] {
     &LABELS
 }
 
-/// The WordNet id of each class, by class number: ImageNet's folders are named so. They are in alphabetical order, which
-/// is what numbers the classes.
+/// The WordNet id of each class, by class number: ImageNet's folders are named so. They are in alphabetical
+/// order, which is what numbers the classes.
 static WORDNET_IDS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| include_str!("imagenet1k_wordnet_ids.txt").lines().collect());
 

@@ -1,46 +1,50 @@
-//! Batches of network input, decoded ahead of the network.
+//! Batches of network input, prefetched by worker threads.
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::dataset::Dataset;
 use crate::decode::decode;
-use crate::{Dataset, Error, Preprocessing};
+use crate::error::Error;
+use crate::preprocessing::Preprocessing;
 
 /// How [`load`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// Pictures in a batch; the last one may have fewer.
+    /// Images in a batch; the last one may have fewer.
     pub batch: usize,
     /// Threads that read, decode and resize.
     pub workers: usize,
-    /// Finished batches that may wait for the network. Memory is `prefetch + 2` batches (one is being filled, one is at
-    /// the network), and one decoded picture for each worker.
+    /// Finished batches that may wait for the network. Memory is `prefetch + 2` batches (one is being filled,
+    /// one is at the network), and one decoded image for each worker.
     pub prefetch: usize,
 }
 
 /// One batch.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Batch {
-    /// Number of the batch: its first picture is number `number * batch` of the dataset.
+    /// Number of the batch: its first image is number `number * batch` of the dataset.
     pub number: usize,
-    /// The pictures of the dataset that it holds.
+    /// The images of the dataset that it holds.
     pub items: Range<usize>,
-    /// `[items.len(), 3, crop, crop]`. The part of a picture that could not be used is all zeros.
+    /// `[items.len(), 3, crop, crop]`. The part of an image that could not be used is all zeros.
     pub input: Vec<f32>,
-    /// Pictures that could not be used, and why.
+    /// Images that could not be used, and why.
     pub skipped: Vec<(usize, Error)>,
 }
 
-/// Runs `consume` with the batches `numbers` of `dataset`, in this order, while the next ones are read, decoded and
-/// resized by other threads straight into their buffers.
+/// Runs `consume` with the batches `numbers` of `dataset`, in this order, while the next ones are read,
+/// decoded and resized by other threads straight into their buffers.
 ///
-/// What a batch holds depends on its number alone, whatever the number of workers. `consume` may give a batch's buffer
-/// back through the second argument, so that it is used again; it stops the loading by returning an error.
+/// What a batch holds depends on its number alone, whatever the number of workers. `consume` may give a
+/// batch's buffer back through the second argument, so that it is used again; it stops the loading by
+/// returning an error.
 ///
 /// # Errors
-/// That of `consume`. A picture that cannot be used is no error, but in [`Batch::skipped`].
+/// That of `consume`. An image that cannot be used is no error, but in [`Batch::skipped`].
 pub fn load<E>(
     dataset: &Dataset,
     preprocessing: &Preprocessing,
@@ -83,7 +87,7 @@ fn fill_all(
     }
 }
 
-/// Fills one batch, each worker taking the next picture that nobody has.
+/// Fills one batch, each worker taking the next image that nobody has.
 fn fill(
     dataset: &Dataset,
     preprocessing: &Preprocessing,

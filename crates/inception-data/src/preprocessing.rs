@@ -1,45 +1,33 @@
-//! From a decoded picture to the input of a network.
+//! From a decoded image to the input of a network.
 
 use serde::{Deserialize, Serialize};
 
-use crate::window::Window;
-use crate::{Error, RgbImage};
+use crate::error::Error;
+use crate::image::RgbImage;
+use crate::resize::{Resampler, ResizedRows};
 
 /// Mean of ImageNet's pixels, scaled to 0..=1.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Their standard deviation.
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// How pixels are interpolated when a picture is resized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Resampler {
-    /// OpenCV's `INTER_LINEAR`: bilinear without antialiasing, in fixed point. PaddleClas's evaluation uses it.
-    Cv2Bilinear,
-    /// Pillow's `BILINEAR`: antialiased where the picture shrinks. torchvision's weights use it.
-    PilBilinear,
-    /// Pillow's `BICUBIC`: antialiased where the picture shrinks. Most of timm's weights use it.
-    PilBicubic,
-}
-
 /// Whose arithmetic is followed where the reference implementations differ by a pixel or by the last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Arithmetic {
-    /// PaddleClas: both sides are multiplied by one factor and rounded half to even; the margin left of and above the
-    /// crop is rounded down; pixels are multiplied by 1/255.
+    /// PaddleClas: both sides are multiplied by one factor and rounded half to even; the margin left of and
+    /// above the crop is rounded down; pixels are multiplied by 1/255.
     Paddleclas,
-    /// torchvision, and timm, which calls it: the longer side is rounded down; that margin is rounded half to even;
-    /// pixels are divided by 255.
+    /// torchvision, and timm, which calls it: the longer side is rounded down; that margin is rounded half to
+    /// even; pixels are divided by 255.
     Torchvision,
 }
 
-/// What a checkpoint expects to be done to a picture. It belongs to the weights, not to the network.
+/// What a checkpoint expects to be done to an image. It belongs to the weights, not to the network.
 ///
-/// Plain data: no field has a default, and reading it from JSON or another format fails if a field is missing or
-/// unknown, so that nothing falls back in silence.
+/// Plain data: no field has a default, and reading it from JSON or another format fails if a field is missing
+/// or unknown, so that nothing falls back in silence.
 ///
 /// ```
 /// use inception_data::Preprocessing;
@@ -69,8 +57,8 @@ pub struct Preprocessing {
 }
 
 impl Preprocessing {
-    /// What PaddleClas's configurations for ImageNet do (`ppcls/configs/ImageNet/Inception/*.yaml`, section `Eval`):
-    /// cv2's bilinear resizing and ImageNet's mean and standard deviation.
+    /// What PaddleClas's configurations for ImageNet do (`ppcls/configs/ImageNet/Inception/*.yaml`, section
+    /// `Eval`): cv2's bilinear resizing and ImageNet's mean and standard deviation.
     ///
     /// GoogLeNet has `paddleclas(256, 224)`, the other networks of this workspace `paddleclas(320, 299)`.
     pub const fn paddleclas(resize_short: u32, crop: u32) -> Self {
@@ -84,8 +72,8 @@ impl Preprocessing {
         }
     }
 
-    /// What torchvision's presets for its weights do (`ImageClassification(crop_size, resize_size)`): Pillow's bilinear
-    /// resizing and ImageNet's mean and standard deviation.
+    /// What torchvision's presets for its weights do (`ImageClassification(crop_size, resize_size)`):
+    /// Pillow's bilinear resizing and ImageNet's mean and standard deviation.
     ///
     /// timm's weights take the same with another resampler, mean and standard deviation, and
     /// `resize_short = floor(crop / crop_pct)`: write the fields.
@@ -105,11 +93,11 @@ impl Preprocessing {
         3 * self.crop as usize * self.crop as usize
     }
 
-    /// Width and height after resizing a picture of `width` x `height`, in pixels.
+    /// Width and height after resizing an image of `width` x `height`, in pixels.
     ///
-    /// [`Arithmetic::Paddleclas`] multiplies both sides by `resize_short / shorter side` in double precision and rounds
-    /// half to even, as Python's `round` does in PaddleClas's `ResizeImage`. [`Arithmetic::Torchvision`] rounds
-    /// `resize_short * longer side / shorter side` down.
+    /// [`Arithmetic::Paddleclas`] multiplies both sides by `resize_short / shorter side` in double precision
+    /// and rounds half to even, as Python's `round` does in PaddleClas's `ResizeImage`.
+    /// [`Arithmetic::Torchvision`] rounds `resize_short * longer side / shorter side` down.
     ///
     /// # Errors
     /// [`Error::ZeroSize`] if a side is 0 before or after, [`Error::ResizeTooLarge`] if one exceeds 2^31 - 1.
@@ -140,28 +128,30 @@ impl Preprocessing {
         }
     }
 
-    /// Resizes, crops and normalises `image`, `[height, width, 3]`, into `out`, `[3, crop, crop]`: all of red, then
-    /// green, then blue, rows from the top.
+    /// Resizes, crops and normalises `image`, `[height, width, 3]`, into `out`, `[3, crop, crop]`: all of
+    /// red, then green, then blue, rows from the top.
     ///
-    /// As [`paddleclas`](Self::paddleclas) equal to PaddleClas's `ResizeImage(resize_short)`, `CropImage(crop)`,
-    /// `NormalizeImage(1/255, mean, std)` and `ToCHWImage` to the last bit; as [`torchvision`](Self::torchvision) to
-    /// `Resize(resize_short)`, `CenterCrop(crop)`, `ToTensor` and `Normalize(mean, std)` on a Pillow image. `out` may be
-    /// one picture's part of a batch. Only the pixels that the crop keeps are computed, so memory is bounded by the crop,
-    /// however long and thin the picture is.
+    /// As [`paddleclas`](Self::paddleclas) equal to PaddleClas's `ResizeImage(resize_short)`,
+    /// `CropImage(crop)`, `NormalizeImage(1/255, mean, std)` and `ToCHWImage` to the last bit; as
+    /// [`torchvision`](Self::torchvision) to `Resize(resize_short)`, `CenterCrop(crop)`, `ToTensor` and
+    /// `Normalize(mean, std)` on a Pillow image. `out` may be one image of a batch. Only the pixels that the
+    /// crop keeps are computed, so memory is bounded by the crop, however long and thin the image is.
     ///
     /// # Errors
     /// [`Error::BufferLength`] if `out` is not [`output_len`](Self::output_len) long;
-    /// [`Error::InvalidPreprocessing`] if `crop` is 0, a mean is not finite, or a standard deviation is not finite and
-    /// positive; [`Error::CropTooLarge`] if `crop` exceeds `resize_short` (PaddleClas raises there, too, and torchvision
-    /// would add black borders); those of [`resized_size`](Self::resized_size). `out` is left untouched by each.
+    /// [`Error::InvalidPreprocessing`] if `crop` is 0, a mean is not finite, or a standard deviation is not
+    /// finite and positive; [`Error::CropTooLarge`] if `crop` exceeds `resize_short` (PaddleClas raises
+    /// there, too, and torchvision would add black borders); those of [`resized_size`](Self::resized_size).
+    /// `out` is left untouched by each.
     pub fn apply(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {
         let (width, height) = self.prepare(image, out, 1)?;
         let corner = [width, height].map(|side| self.centre(side));
         self.render(image, (width, height), corner, false, out)
     }
 
-    /// The ten crops of a picture, one after the other in `out`, `[10, 3, crop, crop]`: after resizing the corners
-    /// top left, top right, bottom left, bottom right, the centre, and the same five of the mirrored picture.
+    /// The ten crops of an image, one after the other in `out`, `[10, 3, crop, crop]`: after resizing the
+    /// corners top left, top right, bottom left, bottom right, the centre, and the same five of the mirrored
+    /// image.
     ///
     /// As [`torchvision`](Self::torchvision) equal to torchvision's `TenCrop(crop)` to the last bit.
     ///
@@ -175,7 +165,7 @@ impl Preprocessing {
         for (part, (mirrored, [left, top])) in
             [false, true].into_iter().flat_map(|m| corners.map(|c| (m, c))).enumerate()
         {
-            // Counted from the right, where the picture is mirrored.
+            // Counted from the right, where the image is mirrored.
             let left = if mirrored { right - left } else { left };
             let out = &mut out[part * self.output_len()..][..self.output_len()];
             self.render(image, size, [left, top], mirrored, out)?;
@@ -207,7 +197,7 @@ impl Preprocessing {
         }
     }
 
-    /// One crop of the picture resized to `size`.
+    /// One crop of the image resized to `size`.
     fn render(
         &self,
         image: &RgbImage,
@@ -217,14 +207,14 @@ impl Preprocessing {
         out: &mut [f32],
     ) -> Result<(), Error> {
         let (columns, rows) = (left..left + self.crop, top..top + self.crop);
-        let mut resized = Window::new(self.resampler, image, size, columns, rows)?;
+        let mut resized = ResizedRows::new(self.resampler, image, size, columns, rows)?;
         write_planes(&mut resized, &self.normalised(), self.crop as usize, mirrored, out);
         Ok(())
     }
 
-    /// The normalised value of each 8-bit value, for red, green and blue: there are only 256, so that a division per
-    /// pixel is not needed. Single precision throughout and in this order, as NumPy computes PaddleClas's expression and
-    /// PyTorch torchvision's.
+    /// The normalised value of each 8-bit value, for red, green and blue: there are only 256, so that a
+    /// division per pixel is not needed. Single precision throughout and in this order, as NumPy computes
+    /// PaddleClas's expression and PyTorch torchvision's.
     pub(crate) fn normalised(&self) -> Normalised {
         // `np.float32(1.0 / 255.0)`
         const SCALE: f32 = (1.0_f64 / 255.0) as f32;
@@ -258,7 +248,7 @@ pub(crate) type Normalised = [[f32; 256]; 3];
 
 /// Normalises a square of `side` x `side` pixels into `out`, `[3, side, side]`.
 pub(crate) fn write_planes(
-    resized: &mut Window<'_>,
+    resized: &mut ResizedRows<'_>,
     [red_of, green_of, blue_of]: &Normalised,
     side: usize,
     mirrored: bool,

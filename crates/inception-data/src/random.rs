@@ -1,4 +1,4 @@
-//! The random numbers of Python and NumPy, so that training draws what PaddleClas draws from the same seed.
+//! The random numbers of Python and NumPy: training draws what PaddleClas draws from the same seed.
 
 /// The Mersenne Twister MT19937, seeded and read as Python's `random` or NumPy's legacy `np.random` do.
 #[derive(Clone)]

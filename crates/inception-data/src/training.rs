@@ -1,12 +1,13 @@
-//! What PaddleClas's Inception configurations do to pictures while training
+//! Data augmentation of PaddleClas's Inception configurations
 //! (`ppcls/configs/ImageNet/Inception/*.yaml`, section `Train`), from the same seeds the same bits.
 
+use crate::error::Error;
 use crate::image::RgbImage;
-use crate::preprocessing::{Arithmetic, Preprocessing, Resampler, write_planes};
-use crate::window::Window;
-use crate::{Error, MersenneTwister};
+use crate::preprocessing::{Arithmetic, Preprocessing, write_planes};
+use crate::random::MersenneTwister;
+use crate::resize::{Resampler, ResizedRows};
 
-/// A random part of a picture, resized to a square, mirrored half of the time, and normalised.
+/// A random crop of an image, resized to a square, flipped half of the time, and normalised.
 ///
 /// ```
 /// # fn main() -> Result<(), inception_data::Error> {
@@ -25,7 +26,7 @@ use crate::{Error, MersenneTwister};
 pub struct Augmentation {
     /// Side of the square in pixels.
     pub crop: u32,
-    /// Least and largest share of the picture's area that the part has.
+    /// Least and largest share of the image's area that the part has.
     pub area: [f64; 2],
     /// Least and largest ratio of the part's width to its height.
     pub ratio: [f64; 2],
@@ -35,24 +36,24 @@ pub struct Augmentation {
     pub std: [f32; 3],
 }
 
-/// What [`Augmentation::draw`] drew.
+/// A crop that [`Augmentation::draw`] drew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct RandomCrop {
     /// Columns left of the part.
     pub left: u32,
     /// Rows above it.
     pub top: u32,
-    /// Its columns; 0 is possible where a picture is tiny.
+    /// Its columns; 0 is possible where an image is tiny.
     pub width: u32,
-    /// Its rows; 0 is possible where a picture is tiny.
+    /// Its rows; 0 is possible where an image is tiny.
     pub height: u32,
     /// Whether left and right change places.
-    pub mirrored: bool,
+    pub flipped: bool,
 }
 
 impl Augmentation {
-    /// `RandCropImage(crop)`, `RandFlipImage(1)` and `NormalizeImage` with ImageNet's mean and standard deviation, as all
-    /// Inception configurations have them: 224 for GoogLeNet, 299 for the others.
+    /// `RandCropImage(crop)`, `RandFlipImage(1)` and `NormalizeImage` with ImageNet's mean and standard
+    /// deviation, as all Inception configurations have them: 224 for GoogLeNet, 299 for the others.
     pub const fn paddleclas(crop: u32) -> Self {
         let Preprocessing { mean, std, .. } = Preprocessing::paddleclas(crop, crop);
         Self { crop, area: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0], mean, std }
@@ -63,8 +64,8 @@ impl Augmentation {
         self.normalising().output_len()
     }
 
-    /// Draws the part of a picture of `width` x `height`.
-    pub fn draw(&self, random: &mut MersenneTwister, width: u32, height: u32) -> Part {
+    /// Draws the part of an image of `width` x `height`.
+    pub fn draw(&self, random: &mut MersenneTwister, width: u32, height: u32) -> RandomCrop {
         let aspect = random.uniform(self.ratio).sqrt();
         let (wide, high) = (f64::from(width), f64::from(height));
         let inverse = 1.0 / aspect;
@@ -73,12 +74,12 @@ impl Augmentation {
         let side = area.sqrt();
         // Converting rounds down and saturates.
         let (part_width, part_height) = ((side * aspect) as u32, (side * inverse) as u32);
-        Part {
+        RandomCrop {
             left: random.integer(width.saturating_sub(part_width)),
             top: random.integer(height.saturating_sub(part_height)),
             width: part_width.min(width),
             height: part_height.min(height),
-            mirrored: random.integer(1) == 1,
+            flipped: random.integer(1) == 1,
         }
     }
 
@@ -87,8 +88,8 @@ impl Augmentation {
     /// Equal to PaddleClas's operators to the last bit, if `random` is in the state of Python's `random`.
     ///
     /// # Errors
-    /// [`Error::BufferLength`], [`Error::InvalidPreprocessing`] as [`Preprocessing::apply`]; [`Error::ZeroSize`] if the
-    /// part drawn has no pixels (PaddleClas raises there, too).
+    /// [`Error::BufferLength`], [`Error::InvalidPreprocessing`] as [`Preprocessing::apply`];
+    /// [`Error::ZeroSize`] if the part drawn has no pixels (PaddleClas raises there, too).
     pub fn apply(
         &self,
         image: &RgbImage,
@@ -109,8 +110,8 @@ impl Augmentation {
         let cut = image.cut(part.left, part.top, part.width, part.height)?;
         let all = 0..self.crop;
         let size = (self.crop, self.crop);
-        let mut resized = Window::new(Resampler::Cv2Bilinear, &cut, size, all.clone(), all)?;
-        write_planes(&mut resized, &normalising.normalised(), self.crop as usize, part.mirrored, out);
+        let mut resized = ResizedRows::new(Resampler::Cv2Bilinear, &cut, size, all.clone(), all)?;
+        write_planes(&mut resized, &normalising.normalised(), self.crop as usize, part.flipped, out);
         Ok(())
     }
 
@@ -126,18 +127,18 @@ impl Augmentation {
     }
 }
 
-/// Which pictures of a batch are blended, and how: PaddleClas's `MixupOperator`. Its configurations of InceptionV3, V4
-/// and the Xceptions have `alpha: 0.2`.
+/// Which images of a batch are blended, and how: PaddleClas's `MixupOperator`. Its configurations of
+/// InceptionV3, V4 and the Xceptions have `alpha: 0.2`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixup {
-    /// For each picture of the batch the one that is blended into it.
+    /// For each image of the batch the one that is blended into it.
     pub partners: Vec<usize>,
-    /// Share of the picture itself; the partner has the rest.
+    /// Share of the image itself; the partner has the rest.
     pub share: f64,
 }
 
 impl Mixup {
-    /// Draws for a batch of `count` pictures.
+    /// Draws for a batch of `count` images.
     ///
     /// # Errors
     /// [`Error::InvalidPreprocessing`] if `alpha` is not above 0 and at most 1.
@@ -149,10 +150,11 @@ impl Mixup {
         Ok(Self { partners, share: random.symmetric_beta(alpha) })
     }
 
-    /// Blends rows, one for each picture of the batch: its pixels, or its labels as a share for each class.
+    /// Blends rows, one for each image of the batch: its pixels, or its labels as a share for each class.
     ///
     /// # Errors
-    /// [`Error::BufferLength`] if `rows` and `out` are not of one length, or that is no multiple of the batch.
+    /// [`Error::BufferLength`] if `rows` and `out` are not of one length, or that is no multiple of the
+    /// batch.
     pub fn blend(&self, rows: &[f32], out: &mut [f32]) -> Result<(), Error> {
         let count = self.partners.len();
         if rows.len() != out.len() {
@@ -180,9 +182,9 @@ impl Mixup {
     }
 }
 
-/// Takes `epsilon` of the label and spreads it over all classes: `paddle.nn.functional.label_smooth`, as `CELoss` calls
-/// it with `epsilon: 0.1` in the configurations of InceptionV3, V4 and the Xceptions. `shares` is one row, a share for
-/// each class.
+/// Takes `epsilon` of the label and spreads it over all classes: `paddle.nn.functional.label_smooth`, as
+/// `CELoss` calls it with `epsilon: 0.1` in the configurations of InceptionV3, V4 and the Xceptions. `shares`
+/// is one row, a share for each class.
 pub fn smooth_label(shares: &mut [f32], epsilon: f32) {
     let spread = epsilon / shares.len() as f32;
     for share in shares {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::input;
 use inception_data::{
-    Dataset, DatasetOptions, DatasetProblem, Encounters, Error, LoaderOptions, Preprocessing, load,
+    Dataset, DatasetOptions, DatasetProblem, Error, LoaderOptions, Preprocessing, ScanStats, load,
 };
 use tempfile::TempDir;
 
@@ -47,6 +47,12 @@ fn refused(path: &Path, options: &DatasetOptions) -> (DatasetProblem, String) {
     }
 }
 
+/// Links, hidden files, other files, links to folders, empty classes.
+fn counts(dataset: &Dataset) -> [usize; 5] {
+    let stats = dataset.scan_stats();
+    [stats.links, stats.hidden, stats.other_files, stats.folder_links, stats.empty_classes]
+}
+
 #[test]
 fn folders_by_number_one_of_each_class_in_turn() {
     let folder = folder(&["10/b.jpg", "2/z.png", "2/A.JPEG", "2/deep/er/m.jpg", "0003/x.jpg", "7/"]);
@@ -54,7 +60,7 @@ fn folders_by_number_one_of_each_class_in_turn() {
     let wanted =
         [("2/A.JPEG", 2), ("0003/x.jpg", 3), ("10/b.jpg", 10), ("2/deep/er/m.jpg", 2), ("2/z.png", 2)];
     assert_eq!(names(&dataset), owned(&wanted));
-    assert_eq!(dataset.encounters(), Encounters { empty_classes: 1, ..Encounters::default() });
+    assert_eq!(counts(&dataset), [0, 0, 0, 0, 1]);
     assert!(dataset.read(0).is_ok());
 }
 
@@ -73,11 +79,12 @@ fn folders_by_wordnet_id() {
 fn folders_by_labels_file() {
     let folder = folder(&["cat/a.jpg", "dog/b.jpg"]);
     let labels = folder.path().join("names.txt");
-    let options = DatasetOptions { labels: Some(labels.clone()), ..DatasetOptions::new(3) };
+    let mut options = DatasetOptions::new(3);
+    options.labels = Some(labels.clone());
     fs::write(&labels, "dog\r\nbird\r\ncat\r\n\r\n").unwrap();
     let dataset = Dataset::open(folder.path(), &options).unwrap();
     assert_eq!(names(&dataset), owned(&[("dog/b.jpg", 0), ("cat/a.jpg", 2)]));
-    assert_eq!(dataset.encounters().foreign, 1, "the labels file itself");
+    assert_eq!(dataset.scan_stats().other_files, 1, "the labels file itself");
 
     fs::write(&labels, "dog\nbird\n").unwrap();
     let (problem, message) = refused(folder.path(), &options);
@@ -115,12 +122,11 @@ fn links_hidden_and_foreign_files_are_counted() {
     symlink("0", root.join("1")).unwrap();
     let dataset = Dataset::open(root, &DatasetOptions::new(2)).unwrap();
     // Both names of the folder count, with what is in it.
-    let wanted = Encounters { links: 4, hidden: 5, foreign: 3, folder_links: 2, empty_classes: 0 };
-    assert_eq!(dataset.encounters(), wanted);
+    assert_eq!(counts(&dataset), [4, 5, 3, 2, 0]);
     assert_eq!(dataset.len(), 8);
     let dangling = dataset.items().iter().position(|item| item.path.ends_with("dangling.jpg")).unwrap();
     assert!(matches!(dataset.read(dangling), Err(Error::Read { .. })));
-    assert!(wanted.to_string().contains("5 hidden"), "{wanted}");
+    assert!(dataset.scan_stats().to_string().contains("5 hidden"), "{}", dataset.scan_stats());
 }
 
 #[test]
@@ -143,7 +149,8 @@ fn lists_keep_their_order() {
     fs::copy(&list, elsewhere.join("list.txt")).unwrap();
     let (problem, message) = refused(&elsewhere.join("list.txt"), &DatasetOptions::new(10));
     assert!(matches!(problem, DatasetProblem::AllMissing { count: 4, .. }), "{message}");
-    let rooted = DatasetOptions { image_root: Some(folder.path().to_owned()), ..DatasetOptions::new(10) };
+    let mut rooted = DatasetOptions::new(10);
+    rooted.image_root = Some(folder.path().to_owned());
     Dataset::open(elsewhere.join("list.txt"), &rooted).unwrap().read(0).unwrap();
 }
 
@@ -177,7 +184,7 @@ fn bad_datasets_are_refused() {
     assert!(matches!(problem(&[]), DatasetProblem::NoClasses { .. }));
     assert!(matches!(
         problem(&["a.jpg", "b.jpg"]),
-        DatasetProblem::NoClasses { encounters: Encounters { foreign: 2, .. } }
+        DatasetProblem::NoClasses { stats: ScanStats { other_files: 2, .. } }
     ));
     assert!(matches!(problem(&["1/", "2/notes.txt"]), DatasetProblem::NoPictures { .. }));
     assert!(matches!(
@@ -205,7 +212,8 @@ fn bad_datasets_are_refused() {
 #[test]
 fn parquet_names_its_feature() {
     let files = common::goldens_dir().join("parquet");
-    let options = DatasetOptions { split: Some("validation".to_owned()), ..DatasetOptions::new(10) };
+    let mut options = DatasetOptions::new(10);
+    options.split = Some("validation".to_owned());
     for path in [&files.join("plain.parquet"), &files] {
         let (problem, message) = refused(path, &options);
         assert!(matches!(problem, DatasetProblem::NeedsFeature { feature: "parquet", .. }), "{message}");
@@ -213,7 +221,7 @@ fn parquet_names_its_feature() {
     }
 }
 
-/// A tar archive of these names, each with the 1x1 picture.
+/// A tar archive of these names, each with the 1x1 image.
 fn archive(names: &[&str]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let picture = input("1x1.png");
@@ -235,7 +243,7 @@ fn archives_are_read_in_place() {
     fs::write(&path, &bytes).unwrap();
     let dataset = Dataset::open(&path, &DatasetOptions::new(3)).unwrap();
     assert_eq!(names(&dataset), owned(&[("val/1/a.png", 1), (&long, 2), ("val/1/b.jpg", 1)]));
-    assert_eq!(dataset.encounters(), Encounters { hidden: 1, foreign: 1, ..Encounters::default() });
+    assert_eq!(counts(&dataset), [0, 1, 1, 0, 0]);
     for index in 0..3 {
         assert_eq!(dataset.read(index).unwrap(), inception_data::decode(&input("1x1.png")).unwrap());
     }
@@ -244,15 +252,16 @@ fn archives_are_read_in_place() {
         DatasetProblem::FolderOutOfRange { class: 2, .. }
     ));
 
-    // A list's pictures in an archive.
+    // A list's images in an archive.
     let list = folder.path().join("list.txt");
     fs::write(&list, "val/1/b.jpg 7\nval/1/none.jpg 7\n").unwrap();
-    let rooted = DatasetOptions { image_root: Some(path.clone()), ..DatasetOptions::new(10) };
+    let mut rooted = DatasetOptions::new(10);
+    rooted.image_root = Some(path.clone());
     let dataset = Dataset::open(&list, &rooted).unwrap();
     dataset.read(0).unwrap();
     assert!(matches!(dataset.read(1), Err(Error::Read { .. })));
 
-    // Cut within a header or within a picture, and damaged.
+    // Cut within a header or within an image, and damaged.
     for len in (512..bytes.len() - 1024).step_by(100).chain([1024, bytes.len() - 1024]) {
         fs::write(&path, &bytes[..len]).unwrap();
         let problem = refused(&path, &DatasetOptions::new(3)).0;
@@ -266,7 +275,7 @@ fn archives_are_read_in_place() {
     assert!(matches!(refused(&path, &DatasetOptions::new(3)).0, DatasetProblem::NoClasses { .. }));
 }
 
-/// The batches are the same whatever the number of workers, and each picture is where its number says.
+/// The batches are the same whatever the number of workers, and each image is where its number says.
 #[test]
 fn batches_do_not_depend_on_workers() {
     let folder = folder(&[]);
@@ -277,7 +286,7 @@ fn batches_do_not_depend_on_workers() {
         for file in files {
             let name = format!("{turn}{file}");
             let bytes = input(file);
-            // Every sixth picture is cut.
+            // Every sixth image is cut.
             let len = if list.lines().count() % 6 == 3 { bytes.len() / 2 } else { bytes.len() };
             fs::write(folder.path().join(&name), &bytes[..len]).unwrap();
             list += &format!("{name} {turn}\n");

@@ -24,7 +24,7 @@ fn png_equals_cv2() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// How far two pictures of one size are apart.
+/// How far two images of one size are apart.
 #[derive(Debug)]
 struct Distance {
     /// Largest difference of a channel, of 255.
@@ -49,8 +49,8 @@ fn distance(ours: &RgbImage, theirs: &RgbImage) -> Distance {
     Distance { worst, share: pixels as f64 / count, mean: sum as f64 / count / 3.0 }
 }
 
-/// Both decoders are right within the standard's tolerance, but round differently. The bounds are the figures in the
-/// crate's documentation, rounded up.
+/// Both decoders are right within the standard's tolerance, but round differently. The bounds are the figures
+/// in the crate's documentation, rounded up.
 #[test]
 fn jpeg_is_close_to_libjpeg_turbo() {
     let cases = goldens().jpeg;
@@ -85,8 +85,8 @@ fn bounds(file: &str) -> (u8, f64, f64) {
     }
 }
 
-/// The eight stored orientations of one picture come out as eight different pictures of the same pixels, so that a wrong
-/// turn cannot hide behind a symmetric picture.
+/// The eight stored orientations of one image come out as eight different images of the same pixels, so that
+/// a wrong turn cannot hide behind a symmetric image.
 #[test]
 fn orientations_differ_as_stored_and_keep_the_pixels() {
     let upright = decode(&input("exif1.jpg")).unwrap();
@@ -121,8 +121,8 @@ fn truncated_png() {
     }
 }
 
-/// Every cut of a JPEG is an error, where cv2 fills the rest with grey: within the header, within the pixels, and of the
-/// end marker alone.
+/// Every cut of a JPEG is an error, where cv2 fills the rest with grey: within the header, within the pixels,
+/// and of the end marker alone.
 #[test]
 fn truncated_jpeg() {
     for file in ["part_grey.jpg", "part_restart.jpg", "part_420_progressive.jpg", "exif6.jpg"] {
@@ -142,7 +142,8 @@ fn truncated_jpeg() {
     }
 }
 
-/// The limit of what is noticed: if somebody closed a cut JPEG with an end marker, the rest is made up as in cv2.
+/// The limit of what is noticed: if somebody closed a cut JPEG with an end marker, the rest is made up as in
+/// cv2.
 #[test]
 fn an_end_marker_after_a_cut_is_believed() {
     let whole = input("ILSVRC2012_val_00010010.jpeg");
@@ -188,7 +189,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [&(data.len() as u32).to_be_bytes()[..], kind, data, &(!crc).to_be_bytes()].concat()
 }
 
-/// A PNG of a few bytes that declares a picture of `width` x `height`.
+/// A PNG of a few bytes that declares an image of `width` x `height`.
 fn png_bomb(width: u32, height: u32) -> Vec<u8> {
     let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 6, 0, 0, 0]].concat();
     [
@@ -266,7 +267,8 @@ fn a_files_errors_say_which_file() {
     ));
 }
 
-/// Damaged files give an error or a picture, never a panic: some thousand random changes, the same ones each time.
+/// Damaged files give an error or an image, never a panic: some thousand random changes, the same ones each
+/// time.
 #[test]
 fn damage_never_panics() {
     let mut random = common::random();

@@ -1,4 +1,5 @@
-//! Parquet files of pyarrow give their pictures, names and labels in order, from any thread; bad files are errors.
+//! Parquet files of pyarrow give their images, names and labels in order, from any thread; bad files are
+//! errors.
 #![cfg(feature = "parquet")]
 #![allow(clippy::unwrap_used)] // In a test the panic is the report.
 
@@ -51,7 +52,7 @@ fn refused(path: impl AsRef<Path>, options: &DatasetOptions) -> (DatasetProblem,
     }
 }
 
-/// Picture `index` is that of `row`.
+/// Image `index` is that of `row`.
 fn check(dataset: &Dataset, index: usize, row: &Row, file: &str) {
     let name = format!("{file}, row {index}");
     let item = &dataset.items()[index];
@@ -102,7 +103,7 @@ fn a_folder_of_a_hub() {
     fs::write(root.path().join("README.md"), "").unwrap();
     let rows: Vec<Row> = files.into_iter().flat_map(written).collect();
     let dataset = open(root.path()).unwrap();
-    assert_eq!((dataset.len(), dataset.encounters().foreign), (25, 1));
+    assert_eq!((dataset.len(), dataset.scan_stats().other_files), (25, 1));
     for (index, row) in rows.iter().enumerate() {
         check(&dataset, index, row, "");
     }
@@ -139,14 +140,18 @@ fn a_folder_of_a_hub() {
         matches!(problem, DatasetProblem::Splits { .. }) && message.contains("train, validation"),
         "{message}"
     );
-    let split = |name: &str| DatasetOptions { split: Some(name.to_owned()), ..options.clone() };
+    let split = |name: &str| {
+        let mut options = options.clone();
+        options.split = Some(name.to_owned());
+        options
+    };
     assert!(refused(root.path(), &split("test")).1.contains("train, validation"));
     assert_eq!(Dataset::open(root.path(), &split("train")).unwrap().len(), 12);
     assert_eq!(Dataset::open(root.path(), &split("validation")).unwrap().len(), 25);
     // Part of a download.
     fs::remove_file(root.path().join(files[0])).unwrap();
     let (problem, message) = refused(root.path(), &split("validation"));
-    assert!(matches!(problem, DatasetProblem::MissingParts { found: 1, parts: 2 }), "{message}");
+    assert!(matches!(problem, DatasetProblem::MissingShards { found: 1, count: 2 }), "{message}");
     assert_eq!(open(root.path().join(files[1])).unwrap().len(), 8);
     // With folders beside them they are not the data.
     fs::create_dir(root.path().join("3")).unwrap();
@@ -181,7 +186,7 @@ fn bad_files_are_refused() {
     assert!(matches!(dataset.read(0), Err(Error::Read { .. })));
 }
 
-/// Damaged files give an error or pictures, never a panic: the same random changes each time.
+/// Damaged files give an error or images, never a panic: the same random changes each time.
 #[test]
 fn damage_never_panics() {
     let mut random = common::random();

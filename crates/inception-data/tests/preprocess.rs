@@ -1,5 +1,5 @@
-//! The input of a network equals PaddleClas's, every bit, from equal decoded pixels; and what a JPEG decoder's own
-//! rounding does to it.
+//! The input of a network equals PaddleClas's, every bit, from equal decoded pixels; and what a JPEG
+//! decoder's own rounding does to it.
 #![allow(clippy::unwrap_used)] // In a test the panic is the report.
 
 mod common;
@@ -59,7 +59,7 @@ fn size_after_resizing_is_rounded_as_python_rounds() {
     assert!(halves >= 5, "only {halves} of {} cases notice how a half is rounded", cases.len());
 }
 
-/// The crop is a window of the whole resized picture, although the rest of that is never made.
+/// The crop is a window of the whole resized image, although the rest of that is never made.
 #[test]
 fn cropping_before_resizing_changes_nothing() {
     for (width, height) in [(90, 70), (70, 90), (128, 128), (64, 128), (33, 200)] {
@@ -79,8 +79,8 @@ fn cropping_before_resizing_changes_nothing() {
     }
 }
 
-/// From the JPEG itself the input differs, because JPEG decoders do: a pixel by up to 3 of 255, that is up to 0.053
-/// after dividing by the smallest standard deviation, and on average by two orders of magnitude less.
+/// From the JPEG itself the input differs, because JPEG decoders do: a pixel by up to 3 of 255, that is up to
+/// 0.053 after dividing by the smallest standard deviation, and on average by two orders of magnitude less.
 #[test]
 fn a_jpeg_decoders_rounding_stays_small() {
     let file = "ILSVRC2012_val_00010010";

@@ -28,8 +28,8 @@ fn equals_cv2_on_every_size() {
     );
 }
 
-/// The goldens would be worthless if they could not tell bilinear resizing from cv2's: plain rounding in floating
-/// point must fail most of them.
+/// The goldens would be worthless if they could not tell bilinear resizing from cv2's: plain rounding in
+/// floating point must fail most of them.
 #[test]
 fn goldens_tell_cv2_from_exact_bilinear() {
     let cases = goldens().resize;

@@ -73,17 +73,17 @@ fn crops_and_flips_are_paddleclass() {
 fn parts_lie_inside_whatever_the_picture() {
     let augmentation = Augmentation::paddleclas(8);
     let mut random = MersenneTwister::python(1);
-    let (mut mirrored, mut total) = (0, 0);
+    let (mut flipped, mut total) = (0, 0);
     for (width, height) in [(1, 1), (1, 1000), (1000, 1), (7, 5), (u32::MAX, u32::MAX), (u32::MAX, 1)] {
         for _ in 0..200 {
             let part = augmentation.draw(&mut random, width, height);
             assert!(u64::from(part.left) + u64::from(part.width) <= width.into(), "{part:?}");
             assert!(u64::from(part.top) + u64::from(part.height) <= height.into(), "{part:?}");
-            mirrored += usize::from(part.mirrored);
+            flipped += usize::from(part.flipped);
             total += 1;
         }
     }
-    assert!((total * 2 / 5..total * 3 / 5).contains(&mirrored), "{mirrored} of {total} mirrored");
+    assert!((total * 2 / 5..total * 3 / 5).contains(&flipped), "{flipped} of {total} flipped");
     // Of a single pixel a part may have nothing; that is an error, not a panic.
     let mut out = vec![0.0; augmentation.output_len()];
     let results: Vec<_> =

@@ -1,17 +1,19 @@
-//! The one table of models.
+//! The table of models. A row holds all that is known of a model beside its network: nothing else tests
+//! names.
 
 use crate::network::{Architecture, NetworkConfig};
 
 /// Figures that the reference publishes for a model.
 ///
-/// Accuracy, operations and parameters: `docs/en/models/Inception_en.md` of PaddleClas. Latency: `docs/zh_CN/models/Inception.md`
-/// of April 2020 (commit 8713b9a), a V100 with TensorRT, as `models_intro.md` beside it says. Later editions of the chapter have
-/// other figures: V100 and T4, batch 1, 4 and 8.
+/// Accuracy, operations and parameters: `docs/en/models/Inception_en.md` of PaddleClas. Latency:
+/// `docs/zh_CN/models/Inception.md` of April 2020 (commit 8713b9a), a V100 with TensorRT, as
+/// `models_intro.md` beside it says. Later editions of the chapter have other figures: V100 and T4, batch 1,
+/// 4 and 8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reference {
-    /// Share of ImageNet's validation images whose label is the first guess.
+    /// Top-1 accuracy on ImageNet's validation images, from 0 to 1.
     pub top1: f64,
-    /// Share whose label is among the first five guesses.
+    /// Top-5 accuracy on them.
     pub top5: f64,
     /// Floating-point operations of one image, in units of 10^9, as published.
     pub flops_g: f64,
@@ -21,7 +23,19 @@ pub struct Reference {
     pub latency: Option<Latency>,
 }
 
-/// Milliseconds a batch, at each of [`LATENCY_BATCHES`].
+/// The figures of `docs/en/models/Inception_en.md`, of timm's `results/results-imagenet.csv`, or of
+/// torchvision's metadata.
+const fn reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Reference {
+    Reference { top1, top5, flops_g, params_m, latency: None }
+}
+
+impl Reference {
+    const fn latency(self, fp16_ms: [f64; 4], fp32_ms: [f64; 4]) -> Self {
+        Self { latency: Some(Latency { fp16_ms, fp32_ms }), ..self }
+    }
+}
+
+/// Milliseconds per batch, at each of [`LATENCY_BATCHES`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Latency {
     /// Half precision.
@@ -33,29 +47,86 @@ pub struct Latency {
 /// Batch sizes of the reference's latency table.
 pub const LATENCY_BATCHES: [usize; 4] = [1, 4, 8, 32];
 
-/// Mean and deviation of a picture's colours, on the scale of 0 to 1, that become 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The library that a model's network and published weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// PaddleClas 2.6.
+    PaddleClas,
+    /// timm 1.0.
+    Timm,
+    /// torchvision 0.29.
+    Torchvision,
+}
+
+/// The framework of the published weights' state dict; `inception-weights` has the key table of each network.
+///
+/// Exhaustive, like [`Resampler`], [`Rounding`] and [`Normalisation`]: code that reads such a column has to
+/// handle each value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StateDict {
+    /// Paddle's: `weight`, `bias`, `_mean`, `_variance`.
+    Paddle,
+    /// PyTorch's: `weight`, `bias`, `running_mean`, `running_var`; fully connected weights are `[outputs,
+    /// inputs]`.
+    PyTorch,
+}
+
+/// The interpolation with which the published weights are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resampler {
+    /// OpenCV's `INTER_LINEAR`.
+    Cv2Bilinear,
+    /// Pillow's `BILINEAR`.
+    PilBilinear,
+    /// Pillow's `BICUBIC`.
+    PilBicubic,
+}
+
+/// Whose rounding of sizes, crop and pixels the evaluation of the published weights has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// PaddleClas's.
+    PaddleClas,
+    /// torchvision's, which timm calls.
+    Torchvision,
+}
+
+/// Mean and standard deviation of the pixels, on the scale of 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Normalisation {
-    /// Those of ImageNet's pictures.
+    /// Those of ImageNet.
     ImageNet,
-    /// A half and a half, so that colours are from -1 to 1, as TensorFlow's training had them.
+    /// 0.5 and 0.5: values from -1 to 1, as TensorFlow's training has them.
     Half,
 }
 
 /// A row of [`MODELS`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ModelSpec {
     /// The name of the reference's table.
     pub name: &'static str,
     /// Other spellings that are accepted.
     pub aliases: &'static [&'static str],
-    /// What is built.
+    /// The library that network and weights come from.
+    pub origin: Origin,
+    /// The network.
     pub architecture: Architecture,
+    /// The kind of state dict that the published weights are.
+    pub state_dict: StateDict,
+    /// Address of the published weights, below that of their origin, where they can be downloaded without a
+    /// login.
+    pub download: Option<&'static str>,
     /// Rows and columns of the image that the published weights are evaluated on.
     pub input_size: usize,
     /// Length in pixels of the image's short side before that square is cropped from its centre.
     pub resize_short: usize,
-    /// Mean and deviation that the published weights expect of a picture's colours.
+    /// Interpolation of that resizing.
+    pub resampler: Resampler,
+    /// Rounding of that resizing and cropping.
+    pub rounding: Rounding,
+    /// Mean and standard deviation that the published weights expect.
     pub normalisation: Normalisation,
     /// Classes of the published weights.
     pub num_classes: usize,
@@ -70,6 +141,49 @@ impl ModelSpec {
     pub fn config(&self) -> NetworkConfig {
         NetworkConfig::new(self.name, self.architecture).with_num_classes(self.num_classes)
     }
+
+    /// A row of PaddleClas's: `preprocess` of its ImageNet configurations.
+    const fn paddleclas(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
+        Self {
+            name,
+            aliases: &[],
+            origin: Origin::PaddleClas,
+            architecture,
+            state_dict: StateDict::Paddle,
+            download: None,
+            input_size: 299,
+            resize_short: 320,
+            resampler: Resampler::Cv2Bilinear,
+            rounding: Rounding::PaddleClas,
+            normalisation: Normalisation::ImageNet,
+            num_classes: 1000,
+            reference,
+            note: INCEPTION_NOTE,
+        }
+    }
+
+    /// A row of timm's, with the `default_cfg` that its weights of TensorFlow's origin have.
+    const fn timm(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
+        Self {
+            origin: Origin::Timm,
+            state_dict: StateDict::PyTorch,
+            resampler: Resampler::PilBicubic,
+            rounding: Rounding::Torchvision,
+            normalisation: Normalisation::Half,
+            note: TIMM_NOTE,
+            ..Self::paddleclas(name, architecture, reference)
+        }
+    }
+
+    /// A row of torchvision's. Its networks transform the input to [`Normalisation::Half`].
+    const fn torchvision(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
+        Self {
+            origin: Origin::Torchvision,
+            resampler: Resampler::PilBilinear,
+            note: TORCHVISION_NOTE,
+            ..Self::timm(name, architecture, reference)
+        }
+    }
 }
 
 const XCEPTION_NOTE: &str = "published parameters and operations leave out the depthwise convolutions; operations are 2 x MACs and a little";
@@ -79,270 +193,178 @@ const TIMM_NOTE: &str = "timm counts multiply-adds";
 const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
 
 const TIMM_INCEPTION_V3: ModelSpec = ModelSpec {
-    name: "timm-inception_v3",
     aliases: &["timm-inception_v3.tv_in1k"],
-    architecture: Architecture::TorchInceptionV3,
-    input_size: 299,
     resize_short: 341,
-    normalisation: Normalisation::Half,
-    num_classes: 1000,
-    reference: torch_reference(0.77434, 0.93474, 5.73, 23.83),
-    note: TIMM_NOTE,
+    ..ModelSpec::timm(
+        "timm-inception_v3",
+        Architecture::TorchInceptionV3,
+        reference(0.77434, 0.93474, 5.73, 23.83),
+    )
 };
 
-/// Every model: PaddleClas's in the order of the reference's table, then those of another origin that differ.
+/// Every model: PaddleClas's in the order of the reference's table, then those of other origins.
 pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
-        name: "GoogLeNet",
         aliases: &["inception_v1"],
-        architecture: Architecture::GoogLeNet,
+        download: Some("dygraph/GoogLeNet_pretrained.pdparams"),
         input_size: 224,
         resize_short: 256,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.707,
-            top5: 0.897,
-            flops_g: 2.880,
-            params_m: 8.460,
-            latency: Some(Latency {
-                fp16_ms: [1.428, 1.833, 2.138, 4.143],
-                fp32_ms: [1.436, 2.904, 3.800, 9.049],
-            }),
-        },
         note: "published parameters leave out the three classifiers' last layers; operations are 2 x MACs and a little",
+        ..ModelSpec::paddleclas(
+            "GoogLeNet",
+            Architecture::GoogLeNet,
+            reference(0.707, 0.897, 2.880, 8.460)
+                .latency([1.428, 1.833, 2.138, 4.143], [1.436, 2.904, 3.800, 9.049]),
+        )
     },
     ModelSpec {
-        name: "Xception41",
-        aliases: &[],
-        architecture: Architecture::Xception41,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.793,
-            top5: 0.945,
-            flops_g: 16.740,
-            params_m: 22.690,
-            latency: Some(Latency {
-                fp16_ms: [1.545, 2.772, 4.961, 18.447],
-                fp32_ms: [3.402, 7.889, 14.953, 56.142],
-            }),
-        },
+        download: Some("dygraph/Xception41_pretrained.pdparams"),
         note: XCEPTION_NOTE,
+        ..ModelSpec::paddleclas(
+            "Xception41",
+            Architecture::Xception41,
+            reference(0.793, 0.945, 16.740, 22.690)
+                .latency([1.545, 2.772, 4.961, 18.447], [3.402, 7.889, 14.953, 56.142]),
+        )
     },
     ModelSpec {
-        name: "Xception41_deeplab",
-        aliases: &[],
-        architecture: Architecture::Xception41Deeplab,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.796,
-            top5: 0.944,
-            flops_g: 18.160,
-            params_m: 26.730,
-            latency: Some(Latency {
-                fp16_ms: [1.630, 2.647, 4.462, 16.354],
-                fp32_ms: [3.778, 8.396, 15.449, 58.735],
-            }),
-        },
+        download: Some("dygraph/Xception41_deeplab_pretrained.pdparams"),
         note: XCEPTION_NOTE,
+        ..ModelSpec::paddleclas(
+            "Xception41_deeplab",
+            Architecture::Xception41Deeplab,
+            reference(0.796, 0.944, 18.160, 26.730)
+                .latency([1.630, 2.647, 4.462, 16.354], [3.778, 8.396, 15.449, 58.735]),
+        )
     },
     ModelSpec {
-        name: "Xception65",
-        aliases: &[],
-        architecture: Architecture::Xception65,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.810,
-            top5: 0.955,
-            flops_g: 25.950,
-            params_m: 35.480,
-            latency: Some(Latency {
-                fp16_ms: [5.398, 4.215, 8.611, 28.702],
-                fp32_ms: [6.802, 13.935, 34.301, 87.256],
-            }),
-        },
+        download: Some("dygraph/Xception65_pretrained.pdparams"),
         note: XCEPTION_NOTE,
+        ..ModelSpec::paddleclas(
+            "Xception65",
+            Architecture::Xception65,
+            reference(0.810, 0.955, 25.950, 35.480)
+                .latency([5.398, 4.215, 8.611, 28.702], [6.802, 13.935, 34.301, 87.256]),
+        )
     },
     ModelSpec {
-        name: "Xception65_deeplab",
-        aliases: &[],
-        architecture: Architecture::Xception65Deeplab,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.803,
-            top5: 0.945,
-            flops_g: 27.370,
-            params_m: 39.520,
-            latency: Some(Latency {
-                fp16_ms: [5.317, 3.688, 6.168, 23.108],
-                fp32_ms: [8.583, 12.132, 22.917, 87.983],
-            }),
-        },
+        download: Some("dygraph/Xception65_deeplab_pretrained.pdparams"),
         note: XCEPTION_NOTE,
+        ..ModelSpec::paddleclas(
+            "Xception65_deeplab",
+            Architecture::Xception65Deeplab,
+            reference(0.803, 0.945, 27.370, 39.520)
+                .latency([5.317, 3.688, 6.168, 23.108], [8.583, 12.132, 22.917, 87.983]),
+        )
     },
     ModelSpec {
-        name: "Xception71",
-        aliases: &[],
-        architecture: Architecture::Xception71,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.811,
-            top5: 0.955,
-            flops_g: 31.770,
-            params_m: 37.280,
-            latency: Some(Latency {
-                fp16_ms: [2.732, 5.033, 8.948, 33.857],
-                fp32_ms: [6.156, 14.359, 27.360, 107.282],
-            }),
-        },
+        download: Some("dygraph/Xception71_pretrained.pdparams"),
         note: XCEPTION_NOTE,
+        ..ModelSpec::paddleclas(
+            "Xception71",
+            Architecture::Xception71,
+            reference(0.811, 0.955, 31.770, 37.280)
+                .latency([2.732, 5.033, 8.948, 33.857], [6.156, 14.359, 27.360, 107.282]),
+        )
     },
     ModelSpec {
-        name: "InceptionV3",
         aliases: &["inception_v3"],
-        architecture: Architecture::InceptionV3,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference { top1: 0.791, top5: 0.946, flops_g: 11.460, params_m: 23.830, latency: None },
-        note: INCEPTION_NOTE,
+        download: Some("dygraph/legendary_models/InceptionV3_pretrained.pdparams"),
+        ..ModelSpec::paddleclas(
+            "InceptionV3",
+            Architecture::InceptionV3,
+            reference(0.791, 0.946, 11.460, 23.830),
+        )
     },
     ModelSpec {
-        name: "InceptionV4",
         aliases: &["inception_v4"],
-        architecture: Architecture::InceptionV4,
-        input_size: 299,
-        resize_short: 320,
-        normalisation: Normalisation::ImageNet,
-        num_classes: 1000,
-        reference: Reference {
-            top1: 0.808,
-            top5: 0.953,
-            flops_g: 24.570,
-            params_m: 42.680,
-            latency: Some(Latency {
-                fp16_ms: [6.172, 7.558, 9.527, 24.021],
-                fp32_ms: [10.384, 17.438, 23.312, 68.777],
-            }),
-        },
-        note: INCEPTION_NOTE,
+        download: Some("dygraph/InceptionV4_pretrained.pdparams"),
+        ..ModelSpec::paddleclas(
+            "InceptionV4",
+            Architecture::InceptionV4,
+            reference(0.808, 0.953, 24.570, 42.680)
+                .latency([6.172, 7.558, 9.527, 24.021], [10.384, 17.438, 23.312, 68.777]),
+        )
     },
     TIMM_INCEPTION_V3,
     ModelSpec {
-        name: "timm-inception_v4",
-        aliases: &[],
-        architecture: Architecture::TimmInceptionV4,
-        input_size: 299,
         resize_short: 341,
-        normalisation: Normalisation::Half,
-        num_classes: 1000,
-        reference: torch_reference(0.80156, 0.94968, 12.28, 42.68),
-        note: TIMM_NOTE,
+        ..ModelSpec::timm(
+            "timm-inception_v4",
+            Architecture::TimmInceptionV4,
+            reference(0.80156, 0.94968, 12.28, 42.68),
+        )
     },
     ModelSpec {
-        name: "timm-xception41",
-        aliases: &[],
-        architecture: Architecture::TimmXception41,
-        input_size: 299,
         resize_short: 331,
-        normalisation: Normalisation::Half,
-        num_classes: 1000,
-        reference: torch_reference(0.78504, 0.94276, 9.28, 26.97),
-        note: TIMM_NOTE,
+        ..ModelSpec::timm(
+            "timm-xception41",
+            Architecture::TimmXception41,
+            reference(0.78504, 0.94276, 9.28, 26.97),
+        )
     },
     ModelSpec {
-        name: "timm-xception65",
-        aliases: &[],
-        architecture: Architecture::TimmXception65,
-        input_size: 299,
         resize_short: 318,
-        normalisation: Normalisation::Half,
-        num_classes: 1000,
-        reference: torch_reference(0.83182, 0.96592, 13.96, 39.92),
-        note: TIMM_NOTE,
+        ..ModelSpec::timm(
+            "timm-xception65",
+            Architecture::TimmXception65,
+            reference(0.83182, 0.96592, 13.96, 39.92),
+        )
     },
     ModelSpec {
-        name: "timm-xception71",
-        aliases: &[],
-        architecture: Architecture::TimmXception71,
-        input_size: 299,
         resize_short: 331,
-        normalisation: Normalisation::Half,
-        num_classes: 1000,
-        reference: torch_reference(0.79872, 0.94928, 18.09, 42.34),
-        note: TIMM_NOTE,
+        ..ModelSpec::timm(
+            "timm-xception71",
+            Architecture::TimmXception71,
+            reference(0.79872, 0.94928, 18.09, 42.34),
+        )
     },
     ModelSpec {
-        name: "torchvision-inception_v3",
-        aliases: &[],
-        architecture: Architecture::TorchInceptionV3,
-        input_size: 299,
         resize_short: 342,
-        normalisation: Normalisation::Half,
-        num_classes: 1000,
-        reference: torch_reference(0.77294, 0.93450, 5.713, 27.161264),
-        note: TORCHVISION_NOTE,
+        ..ModelSpec::torchvision(
+            "torchvision-inception_v3",
+            Architecture::TorchInceptionV3,
+            reference(0.77294, 0.93450, 5.713, 27.161264),
+        )
     },
     ModelSpec {
-        name: "torchvision-googlenet",
-        aliases: &[],
-        architecture: Architecture::TorchvisionGoogLeNet,
         input_size: 224,
         resize_short: 256,
-        normalisation: Normalisation::Half,
-        num_classes: 1000,
-        reference: torch_reference(0.69778, 0.89530, 1.498, 6.624904),
         note: "torchvision counts multiply-adds",
+        ..ModelSpec::torchvision(
+            "torchvision-googlenet",
+            Architecture::TorchvisionGoogLeNet,
+            reference(0.69778, 0.89530, 1.498, 6.624904),
+        )
     },
 ];
 
-/// Other published weights of networks of [`MODELS`], by timm's names: the same network, with other values and figures,
-/// and, Gluon's, for other pixels. Whose weights a file has, its tensors do not say.
+/// Other published weights of networks of [`MODELS`], by timm's names: the same network with other values and
+/// figures; Gluon's also have another normalisation. The tensors of a file do not tell these weights apart.
 ///
-/// TensorFlow's original files have 1001 classes, of which the first is the background; timm's later copies have 1000.
-/// All of them have an epsilon of 0.001, as the row has.
+/// TensorFlow's original files have 1001 classes, of which the first is the background; timm's later copies
+/// have 1000. All of them have an epsilon of 0.001, as the row has.
 pub static VARIANTS: &[ModelSpec] = &[
     ModelSpec {
         name: "timm-inception_v3.tf_in1k",
         aliases: &["timm-tf_inception_v3"],
-        reference: torch_reference(0.77862, 0.93644, 5.73, 23.83),
+        reference: reference(0.77862, 0.93644, 5.73, 23.83),
         ..TIMM_INCEPTION_V3
     },
     ModelSpec {
         name: "timm-inception_v3.tf_adv_in1k",
         aliases: &["timm-adv_inception_v3"],
-        reference: torch_reference(0.77592, 0.93730, 5.73, 23.83),
+        reference: reference(0.77592, 0.93730, 5.73, 23.83),
         ..TIMM_INCEPTION_V3
     },
     ModelSpec {
         name: "timm-inception_v3.gluon_in1k",
         aliases: &["timm-gluon_inception_v3"],
         normalisation: Normalisation::ImageNet,
-        reference: torch_reference(0.78806, 0.94374, 5.73, 23.83),
+        reference: reference(0.78806, 0.94374, 5.73, 23.83),
         ..TIMM_INCEPTION_V3
     },
 ];
-
-/// timm's `results/results-imagenet.csv`, or torchvision's metadata of its weights.
-const fn torch_reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Reference {
-    Reference { top1, top5, flops_g, params_m, latency: None }
-}
 
 /// The row of [`MODELS`] or [`VARIANTS`] of a name or alias, whatever its case.
 ///
@@ -358,13 +380,24 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, crate::Error> {
         .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned() })
 }
 
-/// The three names of [`MODELS`] and [`VARIANTS`] most like `name`, best first.
+/// The three names of [`MODELS`] and [`VARIANTS`] that are most like `name`, best first.
 pub(crate) fn nearest_names(name: &str) -> Vec<&'static str> {
-    let name = name.trim().to_lowercase();
-    let mut names: Vec<_> = MODELS.iter().chain(VARIANTS).map(|spec| spec.name).collect();
-    // Likeness is a number in 0..=1; the sort is stable, so that ties keep the table's order.
-    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name);
-    names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
-    names.truncate(3);
-    names
+    nearest(name.trim(), MODELS.iter().chain(VARIANTS).map(|spec| spec.name), |name| name, 3)
+}
+
+/// The `count` items whose text is most like `wanted`, whatever its case; best first, ties in the order of
+/// `items`.
+pub fn nearest<T>(
+    wanted: &str,
+    items: impl IntoIterator<Item = T>,
+    text: impl Fn(&T) -> &str,
+    count: usize,
+) -> Vec<T> {
+    let wanted = wanted.to_lowercase();
+    let scored =
+        items.into_iter().map(|item| (strsim::jaro_winkler(&text(&item).to_lowercase(), &wanted), item));
+    let mut scored: Vec<_> = scored.collect();
+    // From 0 to 1. The sort is stable.
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(count).map(|(_, item)| item).collect()
 }

@@ -34,23 +34,6 @@ pub enum Architecture {
     TimmXception71,
 }
 
-impl Architecture {
-    /// Whether the network is PaddleClas's; the others are those of PyTorch's world that differ from it.
-    pub const fn is_paddle(self) -> bool {
-        matches!(
-            self,
-            Self::GoogLeNet
-                | Self::InceptionV3
-                | Self::InceptionV4
-                | Self::Xception41
-                | Self::Xception65
-                | Self::Xception71
-                | Self::Xception41Deeplab
-                | Self::Xception65Deeplab
-        )
-    }
-}
-
 /// What to build; [`init`](NetworkConfig::init) builds it.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {

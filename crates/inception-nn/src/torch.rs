@@ -1,5 +1,5 @@
-//! Networks of PyTorch's world that are not PaddleClas's: timm 1.0's `inception_v3`, `inception_v4` and
-//! `xception41/65/71` (`xception_aligned.py`), torchvision's `inception_v3` and `googlenet`.
+//! Networks of timm and torchvision that differ from PaddleClas's: timm 1.0's `inception_v3`, `inception_v4`
+//! and `xception41/65/71` (`xception_aligned.py`), torchvision's `inception_v3` and `googlenet`.
 //!
 //! # Differences from PaddleClas
 //!
@@ -7,11 +7,13 @@
 //!
 //! - Batch norm's epsilon is 1e-3 everywhere, and nothing scales the pooled features at inference.
 //! - Inception V3 is otherwise the same network in all three.
-//! - Inception V4's modules have their branches in another order, and other orders of 1x7 and 7x1, 1x3 and 3x1.
-//! - torchvision's GoogLeNet has batch norms, 3x3 kernels where the paper has 5x5, pools that round up, and a pool of
-//!   2x2 before the last two modules. Its auxiliary heads, which inference does not use, are left out.
-//! - timm's Xceptions are the deeplab pair with an undilated last block whose ReLUs follow each norm, and no dropout;
-//!   of 71, two entry blocks keep their stride.
+//! - Inception V4's modules have their branches in another order, and other orders of 1x7 and 7x1, 1x3 and
+//!   3x1.
+//! - torchvision's GoogLeNet has batch norms, 3x3 kernels where the paper has 5x5, pools that round up, and a
+//!   pool of 2x2 before the last two modules. Its auxiliary heads, which inference does not use, are left
+//!   out.
+//! - timm's Xceptions are the deeplab pair with an undilated last block whose ReLUs follow each norm, and no
+//!   dropout; of 71, two entry blocks keep their stride.
 //!
 //! The head drops nothing out here: timm's networks do not by default; torchvision's do, while training only.
 

@@ -1,4 +1,4 @@
-//! Published weights by name: downloaded once, kept, and verified whenever they are asked for.
+//! Published weights by name: downloaded once, cached, and verified at each use.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,23 +14,12 @@ use crate::folder::{cache_folder, var};
 /// Where PaddleClas publishes its weights (`MODEL_URLS` in `ppcls/arch/backbone`).
 const OFFICIAL: &str = "https://paddle-imagenet-models-name.bj.bcebos.com";
 
-/// A model and its file below [`OFFICIAL`].
-const FILES: &[(&str, &str)] = &[
-    ("GoogLeNet", "dygraph/GoogLeNet_pretrained.pdparams"),
-    ("Xception41", "dygraph/Xception41_pretrained.pdparams"),
-    ("Xception41_deeplab", "dygraph/Xception41_deeplab_pretrained.pdparams"),
-    ("Xception65", "dygraph/Xception65_pretrained.pdparams"),
-    ("Xception65_deeplab", "dygraph/Xception65_deeplab_pretrained.pdparams"),
-    ("Xception71", "dygraph/Xception71_pretrained.pdparams"),
-    ("InceptionV3", "dygraph/legendary_models/InceptionV3_pretrained.pdparams"),
-    ("InceptionV4", "dygraph/InceptionV4_pretrained.pdparams"),
-];
-
-/// How often a broken transfer is taken up again before it is given up; what has arrived is kept for the next call.
+/// Attempts of a transfer in a call. The bytes that have arrived are kept for the next call.
 const ATTEMPTS: usize = 3;
 
 /// How far a download is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Arrived so far.
     pub done: u64,
@@ -50,9 +39,9 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// As the environment says: `INCEPTION_CACHE` is the folder (otherwise `inception` in the user's cache folder),
-    /// `INCEPTION_MIRROR` an address instead of the official one, `INCEPTION_OFFLINE` (not empty, not 0) forbids
-    /// downloads.
+    /// The cache of the environment: `INCEPTION_CACHE` is the folder (see
+    /// [`cache_folder`](crate::cache_folder)), `INCEPTION_MIRROR` replaces the official address,
+    /// `INCEPTION_OFFLINE` (not empty, not 0) forbids downloads.
     pub fn from_env() -> Self {
         Self {
             folder: cache_folder(),
@@ -62,19 +51,19 @@ impl Cache {
         }
     }
 
-    /// The published weights of `spec`: from the folder, after its checksum has been verified, or downloaded to it.
+    /// The published weights of `spec`: from the folder, after its checksum has been verified, or downloaded
+    /// to it.
     ///
-    /// A broken download is taken up where it stopped, now or by a later call; the file appears under its name only
-    /// when it is complete and is what it should be. Several processes wait for one another.
+    /// A broken download is resumed, in this or a later call. The file gets its name only when it is complete
+    /// and a checkpoint. Processes that fetch the same file wait for each other.
     ///
     /// # Errors
     ///
-    /// [`Error::NotPublished`], [`Error::Offline`], [`Error::Download`], [`Error::Changed`] if the file is not the one
-    /// that was downloaded, [`Error::Io`], and those of [`Checkpoint::open`](crate::Checkpoint::open).
+    /// [`Error::NotPublished`], [`Error::Offline`], [`Error::Download`], [`Error::Changed`] if the file is
+    /// not the one that was downloaded, [`Error::Io`], and those of
+    /// [`Checkpoint::open`](crate::Checkpoint::open).
     pub fn fetch(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
-        let Some((_, remote)) = FILES.iter().find(|(name, _)| *name == spec.name) else {
-            return Err(Error::NotPublished { model: spec.name });
-        };
+        let Some(remote) = spec.download else { return Err(Error::NotPublished { model: spec.name }) };
         let url = format!("{}/{remote}", self.mirror.trim_end_matches('/'));
         let path = self.folder.join(format!("{}.pdparams", spec.name));
         let io = |path: &Path| {
@@ -111,7 +100,7 @@ impl Cache {
             }
             attempt += 1;
         }
-        // A login page or an error in the shape of a file is found now, not at the next start.
+        // Finds a login page or an error document that was served as the file.
         if let Err(error) = crate::Checkpoint::open(&part) {
             fs::remove_file(&part).map_err(io(&part))?;
             return Err(error);
@@ -125,7 +114,7 @@ impl Cache {
 }
 
 fn write_record(path: &Path, digest: &str) -> Result<(), Error> {
-    crate::save::write_whole(path, |file| writeln!(file, "{digest}"))
+    crate::save::replace_file(path, |file| writeln!(file, "{digest}"))
 }
 
 /// The SHA-256 of a file, in hexadecimal.
@@ -141,12 +130,12 @@ fn digest(path: &Path) -> std::io::Result<String> {
     }
 }
 
-/// Where the version of the remote file that `part` is the beginning of is kept.
+/// The file with the `ETag` of the remote file that `part` is the beginning of.
 fn tag_path(part: &Path) -> PathBuf {
     part.with_extension("etag")
 }
 
-/// Appends to `part` what it lacks of `url`.
+/// Downloads the missing rest of `url` to the end of `part`.
 fn transfer(url: &str, part: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Error> {
     let failed = |reason: String, retry| Error::Download { url: url.to_owned(), reason, retry };
     let io = |source| Error::Io { path: part.to_owned(), source };
@@ -160,7 +149,7 @@ fn transfer(url: &str, part: &Path, progress: &mut dyn FnMut(Progress)) -> Resul
             .build(),
     );
     let mut request = agent.get(url);
-    // Without a tag nothing tells whether the rest belongs to the same file.
+    // Without a tag the rest may be that of another file.
     match &tag {
         Some(tag) if done > 0 => {
             request = request.header("Range", format!("bytes={done}-")).header("If-Range", tag.as_str());
@@ -173,7 +162,7 @@ fn transfer(url: &str, part: &Path, progress: &mut dyn FnMut(Progress)) -> Resul
     match response.status().as_u16() {
         206 if continues => {}
         200 => done = 0,
-        // What is there is no beginning of the file: from the start, next time.
+        // `part` is no beginning of the file; the next attempt starts from nothing.
         206 | 416 => {
             fs::remove_file(part).map_err(io)?;
             return Err(failed(format!("the server has no bytes from {done} on"), true));

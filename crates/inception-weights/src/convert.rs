@@ -5,13 +5,16 @@ use std::path::Path;
 use burn::tensor::Device;
 use inception_nn::ModelSpec;
 
-use crate::checkpoint::{Checkpoint, Dtype, Metadata};
+use crate::checkpoint::Checkpoint;
+use crate::entry::Dtype;
 use crate::error::Error;
 use crate::load::{Loaded, load};
+use crate::metadata::Metadata;
 use crate::save;
 
 /// What [`convert`] has done.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Converted {
     /// Number of tensors in the new file.
     pub tensors: usize,
@@ -29,14 +32,14 @@ enum Target {
     Onnx,
 }
 
-/// Loads `checkpoint` into `spec`'s network on `device` and writes that to `path`, whose extension says in which format:
-/// `.safetensors`, `.bpk` or `.onnx`, in numbers of `dtype`. What the checkpoint says about itself is kept, but for what
-/// `metadata` says.
+/// Loads `checkpoint` into `spec`'s network on `device` and writes it to `path` in `dtype`. The extension
+/// decides the format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept; that of
+/// `metadata` replaces it key by key.
 ///
 /// # Errors
 ///
-/// Those of [`load`](crate::load); [`Error::UnknownTarget`] and [`Error::UnwritableDtype`] before anything is read;
-/// [`Error::TooLarge`]; [`Error::Io`].
+/// Those of [`load`](crate::load); [`Error::UnknownTarget`] and [`Error::UnwritableDtype`] before anything is
+/// read; [`Error::TooLarge`]; [`Error::Io`].
 pub fn convert(
     spec: &ModelSpec,
     checkpoint: &Checkpoint,

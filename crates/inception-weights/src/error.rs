@@ -1,3 +1,5 @@
+//! The one error type of the crate.
+
 use std::path::PathBuf;
 
 /// What can be wrong with a checkpoint.
@@ -23,7 +25,7 @@ pub enum Error {
         /// What it looks like instead.
         found: &'static str,
     },
-    /// A number is too large for the kind of numbers that are written.
+    /// A value is too large for the dtype that is written.
     #[error("{}: `{tensor}` holds numbers that f16 has no room for; bf16 does", path.display())]
     TooLarge {
         /// The file to write.
@@ -31,15 +33,15 @@ pub enum Error {
         /// Our name of the tensor.
         tensor: String,
     },
-    /// The format that is written does not have the kind of numbers.
+    /// The format cannot hold the dtype.
     #[error("{}: not to be written in {dtype}; a .safetensors file can hold f32, f16 and bf16, others f32", path.display())]
     UnwritableDtype {
         /// The file to write.
         path: PathBuf,
-        /// The kind of numbers.
+        /// The dtype.
         dtype: String,
     },
-    /// The name of a file to write does not say a format that can be written.
+    /// The extension of a file to write is that of no format that can be written.
     #[error("{}: the name has to end in .safetensors, .bpk or .onnx", path.display())]
     UnknownTarget {
         /// The file.
@@ -50,9 +52,9 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The format that it starts like.
+        /// The format that its first bytes announce.
         format: &'static str,
-        /// What does not fit.
+        /// What is wrong.
         reason: String,
     },
     /// The tensors are not those of the network asked for.
@@ -77,8 +79,8 @@ pub enum Error {
         /// The first difference, walking from the logits back to the image.
         difference: String,
     },
-    /// Nobody publishes weights of the model in a place that is known.
-    #[error("no published weights of {model} are known; give a checkpoint by --weights")]
+    /// The model has no published weights that can be downloaded without a login.
+    #[error("no published weights of {model} are known")]
     NotPublished {
         /// The model.
         model: &'static str,
@@ -98,10 +100,10 @@ pub enum Error {
         url: String,
         /// What went wrong.
         reason: String,
-        /// Whether it may go better next time.
+        /// Whether another attempt may succeed.
         retry: bool,
     },
-    /// A downloaded file is no longer what it was.
+    /// The checksum of a downloaded file has changed.
     #[error(
         "{} is not what was downloaded: its SHA-256 is {found}, not {expected}; remove it to download it again",
         path.display()
@@ -120,7 +122,7 @@ pub enum Error {
     Network(#[from] inception_nn::Error),
 }
 
-/// One way in which a checkpoint's tensors are not a network's.
+/// A difference between the tensors of a checkpoint and those of a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -158,12 +160,12 @@ pub enum Problem {
         /// Their key.
         key: String,
     },
-    /// A tensor's numbers are of a kind that no weight has.
+    /// A tensor has a dtype that no weight has.
     #[error("`{key}` holds {dtype}, not floating-point numbers")]
     Dtype {
         /// Its key.
         key: String,
-        /// The kind of its numbers.
+        /// Its dtype.
         dtype: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Where what took time to get is kept.
+//! The cache folder.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,13 +8,11 @@ pub(crate) fn var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The folder that the environment variable `INCEPTION_CACHE` names, otherwise `inception` in the user's cache folder. It need
-/// not exist.
+/// The cache folder: that of the environment variable `INCEPTION_CACHE`, otherwise `inception` in the user's
+/// cache folder (`~/.cache` on Linux, `~/Library/Caches` on macOS, `AppData\\Local` on Windows). It need not
+/// exist.
 pub fn cache_folder() -> PathBuf {
-    let caches = || {
-        let home = || Some(PathBuf::from(var("HOME").or_else(|| var("USERPROFILE"))?).join(".cache"));
-        var("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)
-    };
+    let caches = || directories::BaseDirs::new().map(|folders| folders.cache_dir().to_owned());
     let folder = var("INCEPTION_CACHE").map(PathBuf::from);
     folder.unwrap_or_else(|| caches().unwrap_or_else(std::env::temp_dir).join("inception"))
 }

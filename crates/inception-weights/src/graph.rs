@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use inception_graph::{Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Window};
 
-use crate::checkpoint::Entry;
+use crate::entry::Entry;
 
 /// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with its shapes;
 /// nothing is inferred or checked of how they fit.

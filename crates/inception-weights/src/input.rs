@@ -1,4 +1,4 @@
-//! The bytes of a checkpoint: a file or memory, read at any place without a cursor to share.
+//! The bytes of a checkpoint, in a file or in memory, with positioned reads.
 
 use std::fs::File;
 use std::io;
@@ -67,7 +67,14 @@ fn read_exact_at(mut file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<
     file.read_exact(buffer)
 }
 
-/// What is wrong with a file, and where: a reader's own error, before it knows the path.
+/// Bytes of an [`Input`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// A reader's error: what is wrong with a file, and where. [`Error`](crate::Error) adds the path.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Io(io::Error),
@@ -86,7 +93,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// A reader's short form of "this is wrong".
+/// A [`Fault::Damaged`].
 pub(crate) fn damaged<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Damaged(reason.into()))
 }

@@ -1,7 +1,7 @@
-//! Checkpoints of the Inception family: read, checked in full, loaded.
+//! Checkpoints of the Inception family: read, checked in full, loaded, converted.
 //!
-//! [`Checkpoint::open`] lists what a file holds without reading its values; [`load`] builds the network that fits and
-//! proves that every tensor of it came from the file and that the file had nothing else.
+//! [`Checkpoint::open`] lists the tensors of a file without reading their values. [`load`] builds the network
+//! and checks that each of its tensors comes from the file and that the file has no others.
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -18,9 +18,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! No reader runs anything that a file contains, and none takes more memory than the file's own size allows for.
+//! No reader runs code that a file contains, and the memory of each is bounded by the size of the file.
 
-// Without networks there are the readers alone, for the fuzz targets: what they find is then used by no one.
+// Without networks only the readers are compiled, for the fuzz targets, and some of what they find is unused.
 #![cfg_attr(not(feature = "network"), allow(dead_code))]
 
 #[cfg(feature = "download")]
@@ -28,27 +28,35 @@ mod cache;
 mod checkpoint;
 #[cfg(feature = "network")]
 mod convert;
-#[cfg(feature = "network")]
-mod dialect;
+mod entry;
 mod error;
+#[cfg(feature = "network")]
 mod folder;
 mod format;
 mod graph;
 mod input;
 #[cfg(feature = "network")]
+mod key_scheme;
+mod latin1;
+#[cfg(feature = "network")]
 mod load;
+mod metadata;
 #[cfg(feature = "network")]
 mod save;
+mod strides;
 
 #[cfg(feature = "download")]
 pub use cache::{Cache, Progress};
-pub use checkpoint::{Checkpoint, Dtype, Entry, Format, Metadata};
+pub use checkpoint::Checkpoint;
+pub use entry::{Dtype, Entry};
 pub use error::{Error, Problem};
-pub use folder::cache_folder;
+pub use format::Format;
+pub use metadata::Metadata;
 #[cfg(feature = "network")]
 pub use {
     convert::{Converted, convert},
-    dialect::{Dialect, NameRow, name_table},
+    folder::cache_folder,
+    key_scheme::{KeyRow, KeyScheme, key_table},
     load::{LoadOptions, Loaded, likely_models, load, load_with},
     save::burnpack::save as save_burnpack,
     save::onnx::save as save_onnx,

@@ -1,4 +1,5 @@
-//! Files that lie: an error that says what or where, never a panic, and no more memory than the file's size allows.
+//! Files that lie: an error that says what or where, never a panic, and no more memory than the file's size
+//! allows.
 
 #![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
 
@@ -128,8 +129,8 @@ fn every_truncation_is_an_error() {
     }
 }
 
-/// Graphs, too. Their formats do not say where they end, so that a file without its end may be whole; then it has
-/// everything, or whatever reads it notices.
+/// Graphs, too. Their formats do not say where they end, so that a file without its end may be whole; then it
+/// has everything, or whatever reads it notices.
 #[test]
 fn truncated_graphs_have_everything_or_are_errors() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());

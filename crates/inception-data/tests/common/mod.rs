@@ -1,4 +1,4 @@
-//! What the tests share: where files lie, the goldens, and pictures made by formula.
+//! What the tests share: where files lie, the goldens, and images made by formula.
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses a part of it.
 
 use std::path::PathBuf;

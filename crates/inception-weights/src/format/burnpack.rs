@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use burn_pack::{DType, HEADER_SIZE, MAX_CBOR_RECURSION_DEPTH, MAX_TENSOR_COUNT, aligned_data_section_start};
 use serde::Deserialize;
 
-use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
+use super::contents::Contents;
+use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, damaged};
+use crate::metadata::Metadata;
 
 #[derive(Deserialize)]
 struct Description {

@@ -1,21 +1,61 @@
-//! A reader for each format: from bytes to entries.
+//! A reader for each format, from bytes to entries.
 
-pub(crate) mod burnpack;
-pub(crate) mod onnx;
-pub(crate) mod paddle;
-pub(crate) mod paddle_inference;
-pub(crate) mod pickle;
+mod burnpack;
+mod contents;
+mod onnx;
+mod paddle;
+mod paddle_inference;
+mod pickle;
 mod proto;
-pub(crate) mod pytorch;
-pub(crate) mod safetensors;
+mod pytorch;
+mod safetensors;
+mod state_dict;
 mod zip;
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
 
-use crate::checkpoint::Format;
-use crate::input::Input;
+pub(crate) use contents::Contents;
 
-/// What a file is, from its content; or what it looks like instead.
+use crate::input::{Fault, Input, damaged};
+
+/// The format of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// <https://github.com/huggingface/safetensors>
+    Safetensors,
+    /// PaddlePaddle's `.pdparams`: a pickle of NumPy arrays.
+    Pdparams,
+    /// PaddlePaddle's inference pair: `inference.json` or `inference.pdmodel` beside `inference.pdiparams`.
+    PaddleInference,
+    /// PyTorch's `.pth` or `.pt`: a zip of a pickle and the storages that it refers to.
+    PyTorch,
+    /// What PyTorch wrote before version 1.6: pickles, followed by the storages.
+    PyTorchLegacy,
+    /// Burn's own `.bpk`.
+    Burnpack,
+    /// ONNX.
+    Onnx,
+}
+
+impl Format {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Pdparams => "pdparams",
+            Self::PaddleInference => "Paddle inference model",
+            Self::PyTorch => "PyTorch checkpoint",
+            Self::PyTorchLegacy => "legacy PyTorch checkpoint",
+            Self::Burnpack => "burnpack",
+            Self::Onnx => "ONNX model",
+        }
+    }
+}
+
+/// The format of a file by its first bytes, or a description of what it is instead.
 pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> {
     let start = input.read(0, input.len().min(32))?;
     Ok(match &start[..] {
@@ -31,7 +71,8 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
         [b'N', b'R', b'U', b'B', ..] => Ok(Format::Burnpack),
         // The version of the format, then its producer or another of the first fields.
         [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
-        // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to one.
+        // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to
+        // one.
         [b'{', ..] | [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
             Ok(Format::PaddleInference)
         }
@@ -41,4 +82,44 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
         }
         _ => Err("not a known format"),
     })
+}
+
+/// Lists the tensors of `input`, a file at `path` in `format`; with them the input that holds their values.
+pub(crate) fn open(format: Format, path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
+    let open = match format {
+        Format::Safetensors => safetensors::open,
+        Format::Pdparams => paddle::open,
+        Format::Burnpack => burnpack::open,
+        Format::PyTorch => pytorch::open_zip,
+        Format::PyTorchLegacy => pytorch::open_legacy,
+        Format::Onnx => onnx::open,
+        Format::PaddleInference => return open_pair(path, input),
+    };
+    open(&input).map(|contents| (input, contents))
+}
+
+/// Opens a Paddle inference pair of which `input` is either part; the other one lies beside it.
+fn open_pair(path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
+    let beside = |extension: &str| File::open(path.with_extension(extension)).and_then(Input::file);
+    let mut start = [0];
+    input.read_at(0, &mut start)?;
+    let (program, values) = match start {
+        [0] => match beside("json").or_else(|_| beside("pdmodel")) {
+            Ok(program) => (program, input),
+            Err(_) => {
+                return damaged("its program, a .json or .pdmodel file of the same name, is not beside it");
+            }
+        },
+        _ => match beside("pdiparams") {
+            Ok(values) => (input, values),
+            Err(_) => return damaged("its values, a .pdiparams file of the same name, are not beside it"),
+        },
+    };
+    open_program(program, values)
+}
+
+/// Lists the tensors of a Paddle inference pair: a program, and the values of its variables.
+pub(crate) fn open_program(program: Input, values: Input) -> Result<(Input, Contents), Fault> {
+    let contents = paddle_inference::open(&program, &values)?;
+    Ok((values, contents))
 }

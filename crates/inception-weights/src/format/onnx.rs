@@ -6,11 +6,13 @@ use std::collections::HashMap;
 
 use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
 
-use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
-use crate::format::pickle::Range;
-use crate::format::proto::{Message, Wire};
+use super::contents::Contents;
+use crate::entry::{Dtype, Entry, Source};
+
+use super::proto::{Message, Wire};
 use crate::graph::{Builder, pool, scale, window};
-use crate::input::{Fault, Input, damaged};
+use crate::input::{Fault, Input, Range, damaged};
+use crate::metadata::Metadata;
 
 /// Far above the operations of any network of the family.
 const MAX_NODES: usize = 100_000;

@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 
-use crate::checkpoint::{Contents, Dtype, Entry, Source};
-use crate::format::pickle::{Array, Pickle, Value};
+use super::contents::Contents;
+use super::pickle::{Array, Pickle, Value, unpickle};
+use super::state_dict::state_dict;
+use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, Stream, damaged};
 
-/// Under pickle protocols 2 and 3 `paddle.save` cuts arrays of over 1 GB into pieces named `KEY@@.N` and says so here.
+/// Under pickle protocols 2 and 3 `paddle.save` cuts arrays of over 1 GB into pieces named `KEY@@.N` and says
+/// so here.
 const CHUNKED: &str = "UnpackBigParamInfor@@";
 
-/// Where training loops keep the network's part of a larger checkpoint, most wanted first.
-pub(crate) const NETWORK_KEYS: &[&str] =
-    &["state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema"];
-
 pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
-    let pickle = Pickle::read(&mut Stream::new(input, 0, input.len()))?;
-    let dict = network_dict(&pickle, |value| array(&pickle, value).is_some())?;
+    let pickle = unpickle(&mut Stream::new(input, 0, input.len()))?;
+    let dict = state_dict(&pickle, |value| array(&pickle, value).is_some())?;
     let mut entries = Vec::new();
     let mut chunks = HashMap::new();
     let chunked =
@@ -46,19 +45,6 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
         entries.push(Entry::checked(input, key, &shape, dtype, Source::Pieces(sources))?);
     }
     Ok(Contents { entries, ..Contents::default() })
-}
-
-/// The dictionary that holds the tensors: the outermost, or the network's part of it.
-pub(crate) fn network_dict(pickle: &Pickle, is_tensor: impl Fn(Value) -> bool) -> Result<Value, Fault> {
-    let root = pickle.root();
-    let Some(pairs) = pickle.dict(root) else {
-        return damaged(format!("it holds {}, not a dictionary of tensors", root.kind()));
-    };
-    if pairs.iter().any(|(_, value)| is_tensor(*value)) {
-        return Ok(root);
-    }
-    let nested = NETWORK_KEYS.iter().filter_map(|key| pickle.get(root, key));
-    Ok(nested.into_iter().find(|value| pickle.dict(*value).is_some()).unwrap_or(root))
 }
 
 struct Chunked {
@@ -104,7 +90,7 @@ fn entry(input: &Input, pickle: &Pickle, key: &str, array: &Array) -> Result<Ent
         "f4" => Dtype::F32,
         "f2" => Dtype::F16,
         "f8" => Dtype::F64,
-        // NumPy has no such numbers; Paddle keeps them as 16-bit integers, which no weight is.
+        // NumPy has no bfloat16. Paddle stores it as 16-bit integers, which no weight is otherwise.
         "u2" => Dtype::Bf16,
         other => Dtype::Other(other.to_owned()),
     };

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
 use serde_json::Value;
 
-use crate::checkpoint::{Contents, Dtype, Entry, Source};
-use crate::format::proto::{Message, Wire};
+use super::contents::Contents;
+use super::proto::{Message, Wire};
+use crate::entry::{Dtype, Entry, Source};
 use crate::graph::{Builder, pool, scale, window};
-use crate::input::{Fault, Input, Stream, damaged};
+use crate::input::{Fault, Input, Range, Stream, damaged};
 
 /// Longest program that is read; those of the family are under 3 MB.
 const MAX_PROGRAM: u64 = 100 << 20;
@@ -75,7 +76,7 @@ fn values(input: &Input, names: &[String]) -> Result<Vec<Entry>, Fault> {
         let len = u64::from(u32::from_le_bytes(stream.array()?));
         let offset = stream.pos;
         stream.skip(len, "a description")?;
-        let mut description = Message::at(input, crate::format::pickle::Range { offset, len });
+        let mut description = Message::at(input, Range { offset, len });
         let (mut kind, mut shape) = (0, Vec::new());
         while let Some((field, wire)) = description.next()? {
             match field {

@@ -1,10 +1,9 @@
-//! Protocol buffers' wire format: fields of a message, one after the other, long ones as byte ranges.
+//! The wire format of protocol buffers: the fields of a message in order, long ones as byte ranges.
 //!
-//! ONNX and Paddle's `.pdmodel` need a dozen fields of a few messages, and weights that stay in the file: a generated
-//! reader (as in `onnx-ir`) has every field and copies them all.
+//! ONNX and Paddle's `.pdmodel` need a dozen fields of a few messages, and weights that stay in the file: a
+//! generated reader (as in `onnx-ir`) has every field and copies them all.
 
-use crate::format::pickle::Range;
-use crate::input::{Fault, Input, Stream};
+use crate::input::{Fault, Input, Range, Stream};
 
 /// A field's content.
 #[derive(Clone, Copy, Debug)]

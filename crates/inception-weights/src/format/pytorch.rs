@@ -1,16 +1,19 @@
-//! PyTorch's checkpoints: a pickle of tensors that refer to storages, which lie beside it in a zip archive (since 1.6)
-//! or behind it in the same file (before).
+//! PyTorch's checkpoints: a pickle of tensors that refer to storages, which lie beside it in a zip archive
+//! (since 1.6) or behind it in the same file (before).
 //!
-//! `burn-store` reads these too, through `pytorch-reader`. This reader shares the pickle machine with Paddle's, keeps
-//! to one list of allowed names for both, gives byte ranges of the file, and says where a file is wrong.
+//! `burn-store` reads these too, through `pytorch-reader`. This reader shares the pickle machine with
+//! Paddle's, keeps to one list of allowed names for both, gives byte ranges of the file, and says where a
+//! file is wrong.
 
 use std::collections::HashMap;
 
-use crate::checkpoint::{Contents, Dtype, Entry, Source, is_permutation};
-use crate::format::paddle::network_dict;
-use crate::format::pickle::{Pickle, Storage, Tensor};
-use crate::format::zip;
+use super::contents::Contents;
+use super::pickle::{Pickle, Storage, Tensor, Value, unpickle};
+use super::state_dict::state_dict;
+use super::zip;
+use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, Stream, damaged};
+use crate::strides::is_permutation;
 
 /// Where a storage is in the file.
 type Storages = HashMap<Box<str>, (u64, u64)>;
@@ -35,7 +38,7 @@ pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
     {
         return damaged("the numbers are big-endian");
     }
-    let pickle = Pickle::read(&mut Stream::new(input, member.offset, member.offset + member.len))?;
+    let pickle = unpickle(&mut Stream::new(input, member.offset, member.offset + member.len))?;
     let storages = pickle.storages().iter().filter_map(|storage| {
         let member = members.get(&format!("{folder}data/{}", storage.key))?;
         Some((storage.key.clone(), (member.offset, member.len)))
@@ -43,20 +46,20 @@ pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
     entries(input, &pickle, &storages.collect())
 }
 
-/// Four pickles (magic number, version, facts about the system, the object), one of the storages' keys in the order of
-/// the storages that follow, each as its number of elements and its bytes.
+/// Four pickles (magic number, version, facts about the system, the object), one of the storages' keys in the
+/// order of the storages that follow, each as its number of elements and its bytes.
 pub(crate) fn open_legacy(input: &Input) -> Result<Contents, Fault> {
     let mut stream = Stream::new(input, 0, input.len());
-    if !Pickle::read(&mut stream)?.has_magic {
+    if !unpickle(&mut stream)?.has_magic {
         return damaged("no magic number at its start");
     }
-    Pickle::read(&mut stream)?;
-    let system = Pickle::read(&mut stream)?;
-    if system.get(system.root(), "little_endian") == Some(crate::format::pickle::Value::Bool(false)) {
+    unpickle(&mut stream)?;
+    let system = unpickle(&mut stream)?;
+    if system.get(system.root(), "little_endian") == Some(Value::Bool(false)) {
         return damaged("the numbers are big-endian");
     }
-    let pickle = Pickle::read(&mut stream)?;
-    let keys = Pickle::read(&mut stream)?;
+    let pickle = unpickle(&mut stream)?;
+    let keys = unpickle(&mut stream)?;
     let kinds: HashMap<&str, &Storage> = pickle.storages().iter().map(|s| (&*s.key, s)).collect();
     let mut storages = Storages::new();
     for key in keys.items(keys.root()).unwrap_or_default() {
@@ -83,7 +86,7 @@ fn element_size(dtype: &str) -> u64 {
 }
 
 fn entries(input: &Input, pickle: &Pickle, storages: &Storages) -> Result<Contents, Fault> {
-    let dict = network_dict(pickle, |value| pickle.tensor(value).is_some())?;
+    let dict = state_dict(pickle, |value| pickle.tensor(value).is_some())?;
     let pairs = pickle.dict(dict).unwrap_or_default().iter();
     let tensors = pairs.filter_map(|(key, value)| Some((pickle.text(*key)?, pickle.tensor(*value)?)));
     let entries = tensors.map(|(key, (tensor, storage))| entry(input, key, tensor, storage, storages));

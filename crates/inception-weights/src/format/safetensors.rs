@@ -2,8 +2,10 @@
 
 use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 
-use crate::checkpoint::{Contents, Dtype, Entry, Metadata, Source};
+use super::contents::Contents;
+use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, damaged};
+use crate::metadata::Metadata;
 
 /// The `safetensors` crate's own bound on the JSON at the start of a file.
 const MAX_HEADER: u64 = 100_000_000;

@@ -1,15 +1,8 @@
-//! The directory of a zip archive whose members are stored as they are, as PyTorch writes it.
+//! The central directory of a zip archive whose members are stored without compression, as PyTorch writes it.
 
 use std::collections::HashMap;
 
-use crate::input::{Fault, Input, damaged};
-
-/// Where a member's bytes are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Member {
-    pub offset: u64,
-    pub len: u64,
-}
+use crate::input::{Fault, Input, Range, damaged};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
@@ -22,7 +15,7 @@ fn le(bytes: &[u8]) -> u64 {
 }
 
 /// Members by name.
-pub(crate) fn members(input: &Input) -> Result<HashMap<String, Member>, Fault> {
+pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
     // The end record has a comment of up to 65535 bytes behind it.
     let tail_len = input.len().min(22 + 0xffff);
     let tail_at = input.len() - tail_len;
@@ -81,14 +74,14 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Member>, Fault> {
                 input.len()
             ));
         }
-        if members.insert(name.clone(), Member { offset, len }).is_some() {
+        if members.insert(name.clone(), Range { offset, len }).is_some() {
             return damaged(format!("`{name}` is in the archive twice"));
         }
     }
     Ok(members)
 }
 
-/// Puts the 64-bit forms of the fields that are all ones in their place.
+/// Replaces fields that are all ones by their 64-bit forms (ZIP64).
 fn wide(mut extra: &[u8], fields: &mut [u64; 3]) {
     while let Some((head, tail)) = extra.split_at_checked(4) {
         let Some((mut body, rest)) = tail.split_at_checked(le(&head[2..4]) as usize) else { return };

@@ -5,11 +5,11 @@ use std::path::Path;
 use burn_pack::{Bytes, DType};
 use inception_nn::{Network, read_tensors};
 
-use crate::checkpoint::Metadata;
 use crate::error::Error;
+use crate::metadata::Metadata;
 
-/// Writes all tensors of `network`, in 32-bit floating point, to one of Burn's own `.bpk` files, under the names that
-/// Burn's `Module::load_file` looks for: first beside `path`, then renamed to it.
+/// Writes all tensors of `network`, in 32-bit floating point, to one of Burn's own `.bpk` files, under the
+/// names that Burn's `Module::load_file` looks for: first beside `path`, then renamed to it.
 ///
 /// # Errors
 ///

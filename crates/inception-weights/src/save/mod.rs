@@ -4,26 +4,29 @@ pub(crate) mod burnpack;
 pub(crate) mod onnx;
 pub(crate) mod safetensors;
 
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+
 use crate::error::Error;
 
-/// Writes a file beside `path`, then renames it to it, so that no half-written file is ever there.
-pub(crate) fn write_whole(
-    path: &std::path::Path,
-    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
+/// Writes a temporary file in the folder of `path` and renames it to `path`, so that no half-written file is
+/// ever there.
+pub(crate) fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), Error> {
-    use std::io::Write;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let result = std::fs::File::create(&part).map(std::io::BufWriter::new).and_then(|mut file| {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let replace = || -> io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        // The umask applies, as to any new file; a temporary file would be its owner's alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let (file, temporary) = builder.tempfile_in(folder)?.into_parts();
+        let mut file = BufWriter::new(file);
         write(&mut file)?;
-        file.flush()?;
-        file.get_ref().sync_all()?;
-        std::fs::rename(&part, path)
-    });
-    result.map_err(|source| {
-        // Nothing is left to do if it cannot be removed, or was never there.
-        let _ = std::fs::remove_file(&part);
-        Error::Io { path: path.to_owned(), source }
-    })
+        file.into_inner()?.sync_all()?;
+        Ok(temporary.persist(path)?)
+    };
+    replace().map_err(|source| Error::Io { path: path.to_owned(), source })
 }

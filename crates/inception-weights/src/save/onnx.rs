@@ -7,8 +7,8 @@ use std::path::Path;
 use inception_graph::{Op, Parameter, PoolKind, Window};
 use inception_nn::{ModelSpec, Network, read_tensors, tensors};
 
-use crate::checkpoint::Metadata;
 use crate::error::Error;
+use crate::metadata::Metadata;
 
 const OPSET: u64 = 17;
 
@@ -125,7 +125,7 @@ pub fn save(network: &Network, spec: &ModelSpec, metadata: &Metadata, path: &Pat
     let model = metadata.iter().fold(model, |model, (key, value)| {
         model.bytes(14, &Writer::default().bytes(1, key.as_bytes()).bytes(2, value.as_bytes()).0)
     });
-    super::write_whole(path, |file: &mut BufWriter<File>| {
+    super::replace_file(path, |file: &mut BufWriter<File>| {
         file.write_all(&model.0)?;
         file.write_all(&prefix(7, graph.0.len() + weights))?;
         file.write_all(&graph.0)?;

@@ -10,10 +10,11 @@ use half::{bf16, f16};
 use inception_nn::{TensorInfo, read_tensors};
 use safetensors::tensor::{Dtype as Kind, View};
 
-use crate::checkpoint::{Dtype, Metadata};
+use crate::entry::Dtype;
 use crate::error::Error;
+use crate::metadata::Metadata;
 
-/// A tensor's values, of a kind.
+/// The values of a tensor in a dtype.
 struct Values {
     kind: Kind,
     shape: Vec<usize>,
@@ -63,8 +64,8 @@ fn encode<const N: usize>(values: &[f32], bytes: impl Fn(f32) -> [u8; N]) -> Vec
     values.iter().flat_map(|&value| bytes(value)).collect()
 }
 
-/// Writes all tensors of `network` under our own names to a safetensors file, in 32-bit floating point: first beside
-/// `path`, then renamed to it, so that no half-written file is ever there.
+/// Writes all tensors of `network` under our own names to a safetensors file, in 32-bit floating point: first
+/// beside `path`, then renamed to it, so that no half-written file is ever there.
 ///
 /// # Errors
 ///
@@ -73,7 +74,8 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
     save_as(network, metadata, &Dtype::F32, path)
 }
 
-/// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to the nearest.
+/// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to
+/// the nearest.
 ///
 /// # Errors
 ///

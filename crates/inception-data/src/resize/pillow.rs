@@ -1,22 +1,22 @@
 //! Pillow's `Image.resize` for 8-bit pixels, bilinear and bicubic, bit for bit.
 //!
-//! What it computes (`src/libImaging/Resample.c`): a filter as wide as the factor of reduction asks for, so that shrinking
-//! averages (antialiasing); its weights in double precision, divided by their sum, then rounded to 22 bits; first all rows
-//! horizontally, rounded to 8 bits, then all columns vertically. A direction in which the size stays is left out. Since
-//! version 13 the vertical pass comes first where the height shrinks by more than twice as many pixels as the width, which
-//! rounds differently (`generate_pillow.py` has both kinds).
+//! What it computes (`src/libImaging/Resample.c`): a filter as wide as the factor of reduction asks for, so
+//! that shrinking averages (antialiasing); its weights in double precision, divided by their sum, then
+//! rounded to 22 bits; first all rows horizontally, rounded to 8 bits, then all columns vertically. A
+//! direction in which the size stays is left out. Since version 13 the vertical pass comes first where the
+//! height shrinks by more than twice as many pixels as the width, which rounds differently
+//! (`generate_pillow.py` has both kinds).
 
 use std::ops::Range;
 
-use crate::window::Window;
-use crate::{Error, Resampler, RgbImage};
+use crate::image::RgbImage;
 
 /// Bits after the binary point of a weight.
 const PRECISION: u32 = 22;
 
 /// Which curve weighs the source pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filter {
+pub(super) enum Filter {
     /// `Image.BILINEAR`: a triangle.
     Bilinear,
     /// `Image.BICUBIC`: Keys' cubic with a = -1/2.
@@ -24,7 +24,7 @@ pub(crate) enum Filter {
 }
 
 impl Filter {
-    /// Source pixels to either side of the centre, where the picture grows.
+    /// Source pixels to either side of the centre, where the image grows.
     fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
@@ -44,31 +44,10 @@ impl Filter {
     }
 }
 
-/// Resizes to `width` x `height` pixels with the values of Pillow's `image.resize((width, height), Image.BILINEAR)`.
-///
-/// With antialiasing where the picture shrinks. `[height, width, 3]` in and out.
-///
-/// # Errors
-/// [`Error::ZeroSize`] if a side is 0, [`Error::ResizeTooLarge`] if a side exceeds 2^31 - 1 or memory cannot hold the
-/// result.
-pub fn resize_pil_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    Window::resize(Resampler::PilBilinear, image, width, height)
-}
-
-/// Resizes to `width` x `height` pixels with the values of Pillow's `image.resize((width, height), Image.BICUBIC)`.
-///
-/// With antialiasing where the picture shrinks. `[height, width, 3]` in and out.
-///
-/// # Errors
-/// As [`resize_pil_bilinear`].
-pub fn resize_pil_bicubic(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    Window::resize(Resampler::PilBicubic, image, width, height)
-}
-
-/// A rectangle of a resized picture, made row by row; what the crop throws away is never computed.
+/// A rectangle of a resized image, made row by row; what the crop throws away is never computed.
 ///
 /// Pixels have a fourth value without meaning, so that they line up with vector registers.
-pub(crate) struct PilWindow<'a> {
+pub(crate) struct PillowRows<'a> {
     image: &'a RgbImage,
     /// Source columns that the rectangle needs.
     used: Range<usize>,
@@ -104,7 +83,8 @@ const TOGETHER: usize = 2;
 struct Taps {
     /// First source pixel and number of source pixels of each resized one.
     spans: Vec<(usize, usize)>,
-    /// Weights of all of them, one after the other, each four times; filled up with zeros to `each` a resized pixel.
+    /// Weights of all of them, one after the other, each four times; filled up with zeros to `each` a resized
+    /// pixel.
     weights: Vec<[[i32; 4]; TOGETHER]>,
     /// Elements of `weights` for a resized pixel.
     each: usize,
@@ -173,9 +153,10 @@ fn round(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-impl<'a> PilWindow<'a> {
-    /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie inside.
-    pub(crate) fn new(
+impl<'a> PillowRows<'a> {
+    /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie
+    /// inside.
+    pub(super) fn new(
         image: &'a RgbImage,
         (width, height): (u32, u32),
         columns: Range<u32>,
@@ -211,7 +192,7 @@ impl<'a> PilWindow<'a> {
     }
 
     /// The next row of the rectangle, or `None` after the last one.
-    pub(crate) fn next_row(&mut self) -> Option<&[[u8; 4]]> {
+    pub(super) fn next_row(&mut self) -> Option<&[[u8; 4]]> {
         if self.next == self.rows.spans.len() {
             return None;
         }
@@ -226,8 +207,8 @@ impl<'a> PilWindow<'a> {
         Some(&self.row.as_flattened()[..self.columns.spans.len()])
     }
 
-    /// As [`make_row`](Self::make_row): the compiler has other instructions for the same lines. What every x86-64 CPU has
-    /// lacks a multiplication of 32-bit numbers.
+    /// As [`make_row`](Self::make_row): the compiler has other instructions for the same lines. What every
+    /// x86-64 CPU has lacks a multiplication of 32-bit numbers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn make_row_avx2(&mut self) {
@@ -337,9 +318,9 @@ mod tests {
         let image = RgbImage::from_raw(211, 173, pixels).expect("the size is right");
         for filter in [Filter::Bilinear, Filter::Bicubic] {
             for size in [(64, 53), (300, 90), (211, 20), (500, 400)] {
-                let window = || PilWindow::new(&image, size, 3..size.0 - 1, 0..size.1, filter);
-                let mut portable = PilWindow { avx2: false, ..window() };
-                let mut native = window();
+                let rows = || PillowRows::new(&image, size, 3..size.0 - 1, 0..size.1, filter);
+                let mut portable = PillowRows { avx2: false, ..rows() };
+                let mut native = rows();
                 while let Some(row) = native.next_row() {
                     assert_eq!(Some(row), portable.next_row(), "{filter:?}, {size:?}");
                 }

@@ -1,12 +1,11 @@
 //! The layers of timm 1.0 and torchvision 0.29, in the order of our fields.
 
-use inception_nn::Architecture;
+use inception_nn::Architecture as A;
 
-/// How both call a convolution and the norm after it.
+use super::table::{KeyTable, Stage, stages};
+
+/// The layers of a convolution and the norm after it.
 const PAIR: [&str; 2] = ["conv", "bn"];
-
-/// The convolutions of a stage: their common prefix, and their names below it.
-type Stage = (&'static str, &'static [&'static str]);
 
 const GOOGLENET_MODULE: &[&str] =
     &["branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"];
@@ -122,35 +121,14 @@ const V4: &[Stage] = &[
     ("features.21.", V4_C),
 ];
 
-/// Paths of the layers of a network, in the order of our fields; nothing for PaddleClas's.
-pub(super) fn layers(architecture: Architecture) -> Vec<String> {
-    use Architecture as A;
-    match architecture {
-        A::TorchInceptionV3 => stages(V3, "fc"),
-        A::TimmInceptionV4 => stages(V4, "last_linear"),
-        A::TorchvisionGoogLeNet => stages(GOOGLENET, "fc"),
-        A::TimmXception41 => xception(3, 8),
-        A::TimmXception65 => xception(3, 16),
-        A::TimmXception71 => xception(5, 16),
-        _ => Vec::new(),
-    }
-}
-
-/// What a file may have for `architecture` beyond what inference needs: the auxiliary heads.
-pub(super) fn unused(architecture: Architecture) -> &'static [&'static str] {
-    match architecture {
-        Architecture::TorchInceptionV3 => &["AuxLogits."],
-        Architecture::TorchvisionGoogLeNet => &["aux1.", "aux2."],
-        _ => &[],
-    }
-}
-
-fn stages(stages: &[Stage], head: &str) -> Vec<String> {
-    let convs =
-        stages.iter().flat_map(|(prefix, convs)| convs.iter().map(move |conv| format!("{prefix}{conv}")));
-    let layers = convs.flat_map(|conv| PAIR.map(|layer| format!("{conv}.{layer}")));
-    layers.chain([head.to_owned()]).collect()
-}
+pub(super) const TABLES: &[KeyTable] = &[
+    KeyTable::new(A::TorchInceptionV3, || stages(V3, &PAIR, &["fc"])).unused(&["AuxLogits."]),
+    KeyTable::new(A::TimmInceptionV4, || stages(V4, &PAIR, &["last_linear"])),
+    KeyTable::new(A::TorchvisionGoogLeNet, || stages(GOOGLENET, &PAIR, &["fc"])).unused(&["aux1.", "aux2."]),
+    KeyTable::new(A::TimmXception41, || xception(3, 8)),
+    KeyTable::new(A::TimmXception65, || xception(3, 16)),
+    KeyTable::new(A::TimmXception71, || xception(5, 16)),
+];
 
 /// Blocks with a shortcut convolution are the entry flow's and the first of the exit flow.
 fn xception(entry: usize, middle: usize) -> Vec<String> {

@@ -1,39 +1,27 @@
 //! cv2's `INTER_LINEAR` for 8-bit pixels, bit for bit.
 //!
-//! What it computes (`modules/imgproc/src/resize.cpp`; opencv-python 4.6.0 does not use IPP or its bit-exact code for
-//! this case): pixel centres lie at half numbers, source positions are float32, the weights of the two neighbours are
-//! rounded to 11 bits. The horizontal pass is exact; the vertical one drops 4 bits before and 16 bits after the
-//! multiplication, of each neighbour by itself, so that the result may be one less than correct rounding would give.
-//! There is no antialiasing, but a picture halved exactly in both directions is averaged over 2 x 2 pixels instead.
+//! What it computes (`modules/imgproc/src/resize.cpp`; opencv-python 4.6.0 does not use IPP or its bit-exact
+//! code for this case): pixel centres lie at half numbers, source positions are float32, the weights of the
+//! two neighbours are rounded to 11 bits. The horizontal pass is exact; the vertical one drops 4 bits before
+//! and 16 bits after the multiplication, of each neighbour by itself, so that the result may be one less than
+//! correct rounding would give. There is no antialiasing, but an image halved exactly in both directions is
+//! averaged over 2 x 2 pixels instead.
 
 use std::ops::Range;
 
-use crate::window::Window;
-use crate::{Error, Resampler, RgbImage};
+use crate::image::RgbImage;
 
 /// 1.0 as a weight.
 const ONE: f32 = 2048.0;
 
-/// Resizes to `width` x `height` pixels with the values of
-/// `cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)`.
-///
-/// Bilinear without antialiasing, whatever the factor. `[height, width, 3]` in and out.
-///
-/// # Errors
-/// [`Error::ZeroSize`] if a side is 0, [`Error::ResizeTooLarge`] if a side exceeds cv2's limit of 2^31 - 1 or memory
-/// cannot hold the result.
-pub fn resize_cv2_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    Window::resize(Resampler::Cv2Bilinear, image, width, height)
-}
-
-/// A rectangle of a resized picture, made row by row: what the crop throws away is never computed, and each source row
-/// is resized horizontally at most once.
+/// A rectangle of a resized image, made row by row: what the crop throws away is never computed, and each
+/// source row is resized horizontally at most once.
 ///
 /// Resized pixels have a fourth value without meaning, so that pixels line up with vector registers.
-pub(crate) struct Cv2Bilinear<'a> {
+pub(crate) struct Cv2Rows<'a> {
     image: &'a RgbImage,
     kind: Kind,
-    /// Rows of the rectangle that are still to be made, numbered in the resized picture.
+    /// Rows of the rectangle that are still to be made, numbered in the resized image.
     rows: Range<u32>,
     /// The last row made.
     row: Vec<[u8; 4]>,
@@ -83,9 +71,10 @@ struct HorizontalRow {
     values: Vec<[u16; 4]>,
 }
 
-impl<'a> Cv2Bilinear<'a> {
-    /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie inside.
-    pub(crate) fn new(
+impl<'a> Cv2Rows<'a> {
+    /// The rectangle of `columns` and `rows` of `image` resized to `width` x `height`. Both ranges must lie
+    /// inside.
+    pub(super) fn new(
         image: &'a RgbImage,
         (width, height): (u32, u32),
         columns: Range<u32>,
@@ -108,7 +97,7 @@ impl<'a> Cv2Bilinear<'a> {
     }
 
     /// The next row of the rectangle, or `None` after the last one.
-    pub(crate) fn next_row(&mut self) -> Option<&[[u8; 4]]> {
+    pub(super) fn next_row(&mut self) -> Option<&[[u8; 4]]> {
         let y = self.rows.next()?;
         let image = self.image;
         match &mut self.kind {
@@ -123,8 +112,8 @@ impl<'a> Cv2Bilinear<'a> {
                 }
             }
             Kind::Interpolate { scale, columns, above, below } => {
-                // Unlike a column, a row outside the picture keeps its weight; both neighbours are then the same row,
-                // which matters for the rounding.
+                // Unlike a column, a row outside the image keeps its weight; both neighbours are then the
+                // same row, which matters for the rounding.
                 let (position, [upper_weight, lower_weight]) = split(y, *scale);
                 let last = i64::from(image.height()) - 1;
                 let [upper, lower] = [position, position + 1].map(|row| row.clamp(0, last) as usize);
@@ -156,7 +145,7 @@ impl Columns {
         let (left_at, weights): (Vec<usize>, Vec<[u16; 2]>) = columns
             .map(|x| {
                 let (position, weights) = split(x, scale);
-                // Outside the picture the border pixel counts alone.
+                // Outside the image the border pixel counts alone.
                 let weights = if (0..last).contains(&position) { weights } else { [ONE as u16, 0] };
                 (position.clamp(0, last) as usize * 3, weights)
             })
@@ -196,7 +185,8 @@ fn scale(source: u32, resized: u32) -> f64 {
     1.0 / (f64::from(resized) / f64::from(source))
 }
 
-/// The source pixel to the left of (or above) resized pixel `index`, from -1 on, and the weights of it and of the next.
+/// The source pixel to the left of (or above) resized pixel `index`, from -1 on, and the weights of it and of
+/// the next.
 fn split(index: u32, scale: f64) -> (i64, [u16; 2]) {
     let position = ((f64::from(index) + 0.5) * scale - 0.5) as f32;
     let whole = position.floor();

@@ -1,10 +1,14 @@
-//! The layers of PaddleClas 2.6 (`ppcls/arch/backbone/model_zoo` and `legendary_models`), in the order of our fields.
+//! The layers of PaddleClas 2.6 (`ppcls/arch/backbone/model_zoo` and `legendary_models`), in the order of our
+//! fields.
 //!
-//! A convolution and its norm are one row: the name of their common parent, and what the two are called below it.
+//! A convolution and its norm are one row: the name of their common parent, and what the two are called below
+//! it.
 
-use inception_nn::Architecture;
+use inception_nn::Architecture as A;
 
-/// How a family calls a convolution and the norm after it.
+use super::table::{KeyTable, Stage, stages};
+
+/// The layers of a convolution and the norm after it.
 type Pair = [&'static str; 2];
 
 /// GoogLeNet has no norms.
@@ -13,21 +17,18 @@ const MODEL_ZOO: Pair = ["_conv", "_batch_norm"];
 const LEGENDARY: Pair = ["conv", "bn"];
 const DEEPLAB: Pair = ["_conv", "_bn"];
 
-/// The convolutions of a stage: their common prefix, and their names below it.
-type Stage = (&'static str, &'static [&'static str]);
-
 const GOOGLENET_MODULE: &[&str] = &["_conv1", "_conv3r", "_conv3", "_conv5r", "_conv5", "_convprj"];
 const GOOGLENET: &[Stage] = &[
     ("", &["_conv", "_conv_1", "_conv_2"]),
-    ("_ince3a", GOOGLENET_MODULE),
-    ("_ince3b", GOOGLENET_MODULE),
-    ("_ince4a", GOOGLENET_MODULE),
-    ("_ince4b", GOOGLENET_MODULE),
-    ("_ince4c", GOOGLENET_MODULE),
-    ("_ince4d", GOOGLENET_MODULE),
-    ("_ince4e", GOOGLENET_MODULE),
-    ("_ince5a", GOOGLENET_MODULE),
-    ("_ince5b", GOOGLENET_MODULE),
+    ("_ince3a.", GOOGLENET_MODULE),
+    ("_ince3b.", GOOGLENET_MODULE),
+    ("_ince4a.", GOOGLENET_MODULE),
+    ("_ince4b.", GOOGLENET_MODULE),
+    ("_ince4c.", GOOGLENET_MODULE),
+    ("_ince4d.", GOOGLENET_MODULE),
+    ("_ince4e.", GOOGLENET_MODULE),
+    ("_ince5a.", GOOGLENET_MODULE),
+    ("_ince5b.", GOOGLENET_MODULE),
 ];
 const GOOGLENET_HEADS: &[&str] =
     &["_fc_out", "_conv_o1._conv", "_fc_o1", "_out1", "_conv_o2._conv", "_fc_o2", "_out2"];
@@ -68,18 +69,18 @@ const V3_E: &[&str] = &[
     "branch_pool_conv",
 ];
 const V3: &[Stage] = &[
-    ("inception_stem", &["conv_1a_3x3", "conv_2a_3x3", "conv_2b_3x3", "conv_3b_1x1", "conv_4a_3x3"]),
-    ("inception_block_list.0", V3_A),
-    ("inception_block_list.1", V3_A),
-    ("inception_block_list.2", V3_A),
-    ("inception_block_list.3", V3_B),
-    ("inception_block_list.4", V3_C),
-    ("inception_block_list.5", V3_C),
-    ("inception_block_list.6", V3_C),
-    ("inception_block_list.7", V3_C),
-    ("inception_block_list.8", V3_D),
-    ("inception_block_list.9", V3_E),
-    ("inception_block_list.10", V3_E),
+    ("inception_stem.", &["conv_1a_3x3", "conv_2a_3x3", "conv_2b_3x3", "conv_3b_1x1", "conv_4a_3x3"]),
+    ("inception_block_list.0.", V3_A),
+    ("inception_block_list.1.", V3_A),
+    ("inception_block_list.2.", V3_A),
+    ("inception_block_list.3.", V3_B),
+    ("inception_block_list.4.", V3_C),
+    ("inception_block_list.5.", V3_C),
+    ("inception_block_list.6.", V3_C),
+    ("inception_block_list.7.", V3_C),
+    ("inception_block_list.8.", V3_D),
+    ("inception_block_list.9.", V3_E),
+    ("inception_block_list.10.", V3_E),
 ];
 
 const V4_A: &[&str] = &["_conv1", "_conv2", "_conv3_1", "_conv3_2", "_conv4_1", "_conv4_2", "_conv4_3"];
@@ -101,57 +102,40 @@ const V4_C: &[&str] = &[
 ];
 const V4: &[Stage] = &[
     (
-        "_inception_stem",
+        "_inception_stem.",
         &[
             "_conv_1", "_conv_2", "_conv_3", "_conv2", "_conv1_1", "_conv1_2", "_conv2_1", "_conv2_2",
             "_conv2_3", "_conv2_4", "_conv3",
         ],
     ),
-    ("_inceptionA_1", V4_A),
-    ("_inceptionA_2", V4_A),
-    ("_inceptionA_3", V4_A),
-    ("_inceptionA_4", V4_A),
-    ("_reductionA", &["_conv2", "_conv3_1", "_conv3_2", "_conv3_3"]),
-    ("_inceptionB_1", V4_B),
-    ("_inceptionB_2", V4_B),
-    ("_inceptionB_3", V4_B),
-    ("_inceptionB_4", V4_B),
-    ("_inceptionB_5", V4_B),
-    ("_inceptionB_6", V4_B),
-    ("_inceptionB_7", V4_B),
-    ("_reductionB", &["_conv2_1", "_conv2_2", "_conv3_1", "_conv3_2", "_conv3_3", "_conv3_4"]),
-    ("_inceptionC_1", V4_C),
-    ("_inceptionC_2", V4_C),
-    ("_inceptionC_3", V4_C),
+    ("_inceptionA_1.", V4_A),
+    ("_inceptionA_2.", V4_A),
+    ("_inceptionA_3.", V4_A),
+    ("_inceptionA_4.", V4_A),
+    ("_reductionA.", &["_conv2", "_conv3_1", "_conv3_2", "_conv3_3"]),
+    ("_inceptionB_1.", V4_B),
+    ("_inceptionB_2.", V4_B),
+    ("_inceptionB_3.", V4_B),
+    ("_inceptionB_4.", V4_B),
+    ("_inceptionB_5.", V4_B),
+    ("_inceptionB_6.", V4_B),
+    ("_inceptionB_7.", V4_B),
+    ("_reductionB.", &["_conv2_1", "_conv2_2", "_conv3_1", "_conv3_2", "_conv3_3", "_conv3_4"]),
+    ("_inceptionC_1.", V4_C),
+    ("_inceptionC_2.", V4_C),
+    ("_inceptionC_3.", V4_C),
 ];
 
-/// Paths of the layers of a network, in the order of our fields; nothing for networks of another origin.
-pub(super) fn layers(architecture: Architecture) -> Vec<String> {
-    use Architecture as A;
-    match architecture {
-        A::GoogLeNet => stages(GOOGLENET, BARE, GOOGLENET_HEADS),
-        A::InceptionV3 => stages(V3, &LEGENDARY, &["fc"]),
-        A::InceptionV4 => stages(V4, &MODEL_ZOO, &["out"]),
-        A::Xception41 => xception(3, 8),
-        A::Xception65 => xception(3, 16),
-        A::Xception71 => xception(5, 16),
-        A::Xception41Deeplab => xception_deeplab("xception_41", 8),
-        A::Xception65Deeplab => xception_deeplab("xception_65", 16),
-        _ => Vec::new(),
-    }
-}
-
-fn stages(stages: &[Stage], pair: &[&str], heads: &[&str]) -> Vec<String> {
-    let mut layers = Vec::new();
-    for (prefix, convs) in stages {
-        for conv in *convs {
-            let dot = if prefix.is_empty() { "" } else { "." };
-            layers.extend(pair.iter().map(|layer| format!("{prefix}{dot}{conv}.{layer}")));
-        }
-    }
-    layers.extend(heads.iter().map(|&head| head.to_owned()));
-    layers
-}
+pub(super) const TABLES: &[KeyTable] = &[
+    KeyTable::new(A::GoogLeNet, || stages(GOOGLENET, BARE, GOOGLENET_HEADS)),
+    KeyTable::new(A::InceptionV3, || stages(V3, &LEGENDARY, &["fc"])),
+    KeyTable::new(A::InceptionV4, || stages(V4, &MODEL_ZOO, &["out"])),
+    KeyTable::new(A::Xception41, || xception(3, 8)),
+    KeyTable::new(A::Xception65, || xception(3, 16)),
+    KeyTable::new(A::Xception71, || xception(5, 16)),
+    KeyTable::new(A::Xception41Deeplab, || xception_deeplab("xception_41", 8)),
+    KeyTable::new(A::Xception65Deeplab, || xception_deeplab("xception_65", 16)),
+];
 
 fn xception(entry: usize, middle: usize) -> Vec<String> {
     let mut layers = Vec::new();

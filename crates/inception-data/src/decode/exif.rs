@@ -1,10 +1,12 @@
-//! The orientation tag of Exif data, read and applied as cv2 does (`modules/imgcodecs/src/exif.cpp`, `loadsave.cpp`).
+//! The orientation tag of Exif data, read and applied as cv2 does (`modules/imgcodecs/src/exif.cpp`,
+//! `loadsave.cpp`).
 
-use crate::{Error, RgbImage};
+use crate::error::Error;
+use crate::image::RgbImage;
 
-/// Exif tag 0x0112: how the stored picture has to be turned to stand upright.
+/// Exif tag 0x0112: how the stored image has to be turned to stand upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Orientation {
+pub(super) enum Orientation {
     /// 1, and every value that is not listed here.
     Upright,
     /// 2.
@@ -24,9 +26,9 @@ pub(crate) enum Orientation {
 }
 
 impl Orientation {
-    /// Reads the orientation from the TIFF block of Exif data. Never fails: where cv2 finds nothing of use it leaves
-    /// the picture as it is, and so does this.
-    pub(crate) fn from_tiff(block: &[u8]) -> Self {
+    /// Reads the orientation from the TIFF block of Exif data. Never fails: where cv2 finds nothing of use it
+    /// leaves the image as it is, and so does this.
+    pub(super) fn from_tiff(block: &[u8]) -> Self {
         match orientation_value(block) {
             Some(2) => Self::MirroredLeftRight,
             Some(3) => Self::Turned180,
@@ -39,8 +41,8 @@ impl Orientation {
         }
     }
 
-    /// Turns the picture upright.
-    pub(crate) fn apply(self, image: RgbImage) -> Result<RgbImage, Error> {
+    /// Turns the image upright.
+    pub(super) fn apply(self, image: RgbImage) -> Result<RgbImage, Error> {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let turned: Vec<u8> = match self {
             Self::Upright => return Ok(image),
@@ -68,7 +70,7 @@ fn at(image: &RgbImage, x: usize, y: usize) -> [u8; 3] {
     [row[x * 3], row[x * 3 + 1], row[x * 3 + 2]]
 }
 
-/// The pixels of a picture of `width` x `height` whose pixel `(x, y)` is `pixel(x, y)`.
+/// The pixels of an image of `width` x `height` whose pixel `(x, y)` is `pixel(x, y)`.
 fn collect(width: usize, height: usize, pixel: impl Fn(usize, usize) -> [u8; 3]) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -93,16 +95,19 @@ fn orientation_value(block: &[u8]) -> Option<u16> {
         if tag == 0x0112 {
             return block.u16(entry.checked_add(8)?);
         }
-        // cv2 reads the data of these tags, too, and gives up at the first one whose data lie outside the block.
+        // cv2 reads the data of these tags, too, and gives up at the first one whose data lie outside the
+        // block.
         let size = match tag {
-            // Strings: description, maker, model, software, date, copyright. Up to four bytes lie in the entry itself.
+            // Strings: description, maker, model, software, date, copyright. Up to four bytes lie in the
+            // entry itself.
             0x010e | 0x010f | 0x0110 | 0x0131 | 0x0132 | 0x8298 => {
                 match block.u32(entry.checked_add(4)?)? as usize {
                     0..=4 => continue,
                     size => size,
                 }
             }
-            // Pairs of 32-bit numbers: resolutions, white point, chromaticities, coefficients, black and white.
+            // Pairs of 32-bit numbers: resolutions, white point, chromaticities, coefficients, black and
+            // white.
             0x011a | 0x011b => 8,
             0x013e => 2 * 8,
             0x013f | 0x0214 => 6 * 8,

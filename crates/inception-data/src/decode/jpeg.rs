@@ -1,7 +1,7 @@
 //! JPEG to 8-bit RGB, as cv2 sets up libjpeg-turbo (`modules/imgcodecs/src/grfmt_jpeg.cpp`).
 //!
-//! The decoder is `zune-jpeg` itself and not the `image` crate's door to it, because that door is always lenient: a
-//! picture of which half is missing comes back grey in that half, without an error.
+//! The decoder is `zune-jpeg` itself and not the `image` crate's door to it, because that door is always
+//! lenient: an image of which half is missing comes back grey in that half, without an error.
 
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
@@ -9,13 +9,13 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use crate::decode::check_size;
-use crate::error::{Error, ImageFormat};
-use crate::exif::Orientation;
-use crate::image::RgbImage;
+use super::exif::Orientation;
+use crate::error::Error;
+use crate::format::ImageFormat;
+use crate::image::{RgbImage, check_size};
 
 /// Decodes a whole JPEG; one without an end is an error.
-pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
+pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
     let layout = Layout::scan(bytes)?;
     if let Some((width, height)) = layout.size {
         check_size(width.into(), height.into(), max_pixels)?;
@@ -24,8 +24,8 @@ pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
         return Err(Error::Truncated { format: ImageFormat::Jpeg, bytes: bytes.len(), source: None });
     }
     match layout.adobe_transform {
-        // Adobe's mark for "three components, plain RGB". zune-jpeg takes it for CMYK, but copies components without
-        // conversion if it is told YCbCr and asked for the same.
+        // Adobe's mark for "three components, plain RGB". zune-jpeg takes it for CMYK, but copies components
+        // without conversion if it is told YCbCr and asked for the same.
         Some((at, 0)) if layout.components == 3 && !layout.jfif => {
             let mut relabelled = bytes.to_vec();
             relabelled[at] = 1;
@@ -138,8 +138,8 @@ impl<'a> Layout<'a> {
         let mut seen_app1 = false;
         let mut in_header = true;
         let mut at = 2;
-        // Between segments, as in the entropy-coded data after a scan's header, everything up to the next marker is
-        // skipped. FF 00 is a data byte, FF FF is padding, and restart markers belong to the data.
+        // Between segments, as in the entropy-coded data after a scan's header, everything up to the next
+        // marker is skipped. FF 00 is a data byte, FF FF is padding, and restart markers belong to the data.
         while let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
             at += offset + 1;
             let Some(&marker) = bytes.get(at) else { break };

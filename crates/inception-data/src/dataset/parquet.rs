@@ -1,7 +1,7 @@
-//! Parquet files with a column of pictures, as dataset hubs ship them: `image` of `{bytes, path}`, `label`.
+//! Parquet files with a column of images, as dataset hubs ship them: `image` of `{bytes, path}`, `label`.
 //!
-//! What is read is the footer and the small columns of names and labels, and then the pictures, page by page: what is
-//! in memory is the page at hand and the last pictures, however large a file or a row group is.
+//! What is read is the footer and the small columns of names and labels, and then the images, page by page:
+//! what is in memory is the page at hand and the last images, however large a file or a row group is.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,14 +18,14 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
-use crate::dataset::Item;
-use crate::{DatasetProblem, Error};
+use super::item::Item;
+use crate::error::{DatasetProblem, Error};
 
-/// Pictures that are read on the way to one that is wanted; a wanted one further ahead is jumped to.
+/// Images that are read on the way to one that is wanted; a wanted one further ahead is jumped to.
 const AHEAD: usize = 32;
-/// Pictures that stay in memory, because several threads ask for neighbours out of order.
+/// Images that stay in memory, because several threads ask for neighbours out of order.
 const KEPT: usize = 2 * AHEAD;
-/// Bytes of pictures from which on fewer stay in memory.
+/// Bytes of images from which on fewer stay in memory.
 const KEPT_BYTES: usize = 64 << 20;
 
 /// The rows of one or several files, numbered through.
@@ -41,7 +41,7 @@ struct RowGroup {
     file: PathBuf,
     /// Number in its file.
     number: usize,
-    /// Column of the pictures' bytes.
+    /// Column of the images' bytes.
     column: usize,
     /// Its first row, of all files.
     first: usize,
@@ -55,7 +55,7 @@ struct Cursor {
     open: Option<(usize, ColumnReaderImpl<ByteArrayType>)>,
     /// The next row that `open` gives, of all files.
     next: usize,
-    /// The last pictures, by row; `None` where the file has none.
+    /// The last images, by row; `None` where the file has none.
     kept: VecDeque<(usize, Option<ByteArray>)>,
     /// Their size.
     kept_bytes: usize,
@@ -81,7 +81,7 @@ impl ParquetFiles {
         Ok((Self { groups, cursor: Mutex::default() }, items))
     }
 
-    /// The file that picture `row` is in.
+    /// The file that image `row` is in.
     pub(crate) fn file(&self, row: usize) -> &Path {
         self.group_of(row).map_or(Path::new(""), |group| &self.groups[group].file)
     }
@@ -90,7 +90,7 @@ impl ParquetFiles {
         self.groups.partition_point(|group| group.first <= row).checked_sub(1)
     }
 
-    /// Appends the bytes of picture `row`.
+    /// Appends the bytes of image `row`.
     pub(crate) fn read(&self, row: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         // What a thread that panicked has left half-done is not used again: see `take`.
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +148,7 @@ impl std::fmt::Debug for Cursor {
 }
 
 impl RowGroup {
-    /// A reader of the pictures from row `skip` of the group on. Pages before it are passed over unread.
+    /// A reader of the images from row `skip` of the group on. Pages before it are passed over unread.
     fn reader(&self, skip: usize) -> Result<ColumnReaderImpl<ByteArrayType>, ParquetError> {
         let file = File::open(&self.file)?;
         let len = file.metadata()?.len();
@@ -233,7 +233,7 @@ fn list(
     Ok(())
 }
 
-/// The leaf columns that hold the pictures, their names and their labels.
+/// The leaf columns that hold the images, their names and their labels.
 fn find_columns(schema: &SchemaDescriptor) -> Result<Columns, DatasetProblem> {
     let leaves = || schema.columns().iter().enumerate().filter(|(_, leaf)| leaf.max_rep_level() == 0);
     let parts = |leaf: usize| schema.column(leaf).path().parts().to_vec();

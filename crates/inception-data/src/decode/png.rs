@@ -4,13 +4,13 @@ use std::io::{Cursor, ErrorKind};
 
 use png::{ColorType, DecodingError, Transformations};
 
-use crate::decode::check_size;
-use crate::error::{Error, ImageFormat};
-use crate::exif::Orientation;
-use crate::image::RgbImage;
+use super::exif::Orientation;
+use crate::error::Error;
+use crate::format::ImageFormat;
+use crate::image::{RgbImage, check_size};
 
 /// Decodes all of a PNG, up to and including its end chunk.
-pub(crate) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
+pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
     let error = |source| error(source, bytes.len());
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     // Palettes are looked up, grey of fewer than 8 bits is spread, and of 16 bits the high byte is kept.

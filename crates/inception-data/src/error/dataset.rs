@@ -1,0 +1,167 @@
+//! What can be wrong with a dataset as a whole.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::scan_stats::ScanStats;
+
+/// A cause that comes from a reader of another crate.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a dataset cannot be used as a whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetProblem {
+    /// Neither a folder nor a list nor an archive.
+    #[error(
+        "it is neither a folder of classes nor a list of `relative/path label` lines nor a tar or Parquet file"
+    )]
+    UnknownKind,
+    /// An archive that cannot be read in place.
+    #[error(
+        "it is compressed with {format}; pictures are compressed already, unpack it to a plain .tar or a folder"
+    )]
+    Compressed {
+        /// Name of the compression.
+        format: &'static str,
+    },
+    /// An archive that is damaged or ends too early.
+    #[error("the archive is damaged: {source}")]
+    Archive {
+        /// What the reader said.
+        source: io::Error,
+    },
+    /// A Parquet file that is damaged or not as expected.
+    #[error("the Parquet file is damaged, or uses what is not supported: {source}")]
+    Parquet {
+        /// What the reader said.
+        source: Cause,
+    },
+    /// A Parquet file without the columns that are needed.
+    #[error("it has not exactly one column of {what}, nor one named `{name}`; its columns are {}", columns.join(", "))]
+    Columns {
+        /// What the column should hold.
+        what: &'static str,
+        /// The name that it has where several could be meant.
+        name: String,
+        /// The columns that are there.
+        columns: Vec<String>,
+    },
+    /// A row whose label is no class of the network.
+    #[error(
+        "its row {row} (from 0) has {}; expected a label of 0 to {}{}",
+        label.map_or("no label".to_owned(), |label| format!("the label {label}")),
+        num_classes.saturating_sub(1),
+        if *label == Some(-1) { "; hubs ship splits for contests without labels, as -1" } else { "" }
+    )]
+    RowLabel {
+        /// Number of the row, from 0.
+        row: usize,
+        /// Its label, if it has one.
+        label: Option<i64>,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// A folder of Parquet files of more than one split.
+    #[error("which of its Parquet files? Name a split of {}", found.join(", "))]
+    Splits {
+        /// What the names of the files start with.
+        found: Vec<String>,
+    },
+    /// A folder that lacks some shards of a split.
+    #[error(
+        "it has {found} of the {count} Parquet files that its files' names announce; name a single file to use it alone"
+    )]
+    MissingShards {
+        /// Files that are there.
+        found: usize,
+        /// Files that there should be.
+        count: usize,
+    },
+    /// Something that this build leaves out.
+    #[error("{format} files need the feature `{feature}`: add `--features {feature}` to the build")]
+    NeedsFeature {
+        /// The format.
+        format: &'static str,
+        /// The feature of this crate, and of those above it.
+        feature: &'static str,
+    },
+    /// Nothing that names a class.
+    #[error("it has no folder for a class (a WordNet id such as n01440764, or a number from 0); {stats}")]
+    NoClasses {
+        /// What was there instead.
+        stats: ScanStats,
+    },
+    /// Not a single image.
+    #[error("there is no picture in it; {stats}")]
+    NoPictures {
+        /// What was there instead.
+        stats: ScanStats,
+    },
+    /// A folder that names no class.
+    #[error(
+        "its folder `{name}` names no class: {}",
+        if *by_labels { "the labels file has no such line" } else { "expected a WordNet id of ImageNet's 1000, or a number from 0" }
+    )]
+    UnknownFolder {
+        /// The folder.
+        name: String,
+        /// Whether a labels file says how folders are named.
+        by_labels: bool,
+    },
+    /// A folder whose number is too high.
+    #[error("its folder for class {class} is out of range: the network has {num_classes} classes, from 0")]
+    FolderOutOfRange {
+        /// The number.
+        class: u64,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// A folder named by WordNet id for a network whose classes are others.
+    #[error(
+        "its folder `{name}` is one of ImageNet's 1000 classes, the network has {num_classes}; give a labels file \
+         with one folder name a line"
+    )]
+    WordNetFolder {
+        /// The folder.
+        name: String,
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// Two folders of one class.
+    #[error("its folders `{first}` and `{second}` are both class {class}")]
+    SameClass {
+        /// The class.
+        class: u32,
+        /// One folder.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A labels file with one name for two classes.
+    #[error("classes {first} and {second} are both named `{name}`")]
+    SameName {
+        /// The name.
+        name: String,
+        /// One class.
+        first: u32,
+        /// The other one.
+        second: u32,
+    },
+    /// A labels file of another length than the network has classes.
+    #[error("expected one line for each of the network's {expected} classes, found {found}")]
+    LabelsLength {
+        /// Classes of the network.
+        expected: usize,
+        /// Lines of the file.
+        found: usize,
+    },
+    /// A list of which not a single image is there.
+    #[error("none of its {count} pictures is in {}", root.display())]
+    AllMissing {
+        /// Lines of the list.
+        count: usize,
+        /// Where they were looked for.
+        root: PathBuf,
+    },
+}

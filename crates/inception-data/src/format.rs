@@ -1,0 +1,123 @@
+//! The formats of image files, told by their first bytes.
+
+use std::fmt;
+
+/// A format that this crate reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ImageFormat {
+    /// JPEG, baseline or progressive.
+    Jpeg,
+    /// PNG; of an animated one the default image.
+    Png,
+}
+
+impl ImageFormat {
+    /// The format that `bytes` begin like, by cv2's signatures. A file that was cut within its signature
+    /// counts as that format, so that it is reported as truncated.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        const SIGNATURES: [(&[u8], ImageFormat); 2] =
+            [(b"\xff\xd8\xff", ImageFormat::Jpeg), (b"\x89PNG\r\n\x1a\n", ImageFormat::Png)];
+        SIGNATURES
+            .into_iter()
+            .find(|(signature, _)| bytes.starts_with(signature) || signature.starts_with(bytes))
+            .map(|(_, format)| format)
+    }
+}
+
+impl fmt::Display for ImageFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+        })
+    }
+}
+
+/// What the first bytes of something that is neither JPEG nor PNG look like, for the error message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FoundFormat {
+    /// GIF.
+    Gif,
+    /// WebP.
+    WebP,
+    /// Windows bitmap.
+    Bmp,
+    /// TIFF, or a raw format built on it.
+    Tiff,
+    /// AVIF or HEIF (HEIC).
+    Heif,
+    /// JPEG 2000.
+    Jpeg2000,
+    /// JPEG XL.
+    JpegXl,
+    /// PDF.
+    Pdf,
+    /// An HTML or XML document, SVG included: often an error page that was saved under an image's name.
+    Markup,
+    /// Other text.
+    Text,
+    /// None of these.
+    Unknown,
+}
+
+impl FoundFormat {
+    /// Looks at the first bytes of `bytes`.
+    pub(crate) fn sniff(bytes: &[u8]) -> Self {
+        const MAGIC: &[(usize, &[u8], FoundFormat)] = &[
+            (0, b"GIF8", FoundFormat::Gif),
+            (8, b"WEBP", FoundFormat::WebP),
+            (0, b"BM", FoundFormat::Bmp),
+            (0, b"II*\0", FoundFormat::Tiff),
+            (0, b"MM\0*", FoundFormat::Tiff),
+            (4, b"ftypavif", FoundFormat::Heif),
+            (4, b"ftyphei", FoundFormat::Heif),
+            (4, b"ftypmif1", FoundFormat::Heif),
+            (4, b"jP  \r\n\x87\n", FoundFormat::Jpeg2000),
+            (0, b"\xff\x4f\xff\x51", FoundFormat::Jpeg2000),
+            (0, b"\xff\x0a", FoundFormat::JpegXl),
+            (4, b"JXL \r\n\x87\n", FoundFormat::JpegXl),
+            (0, b"%PDF-", FoundFormat::Pdf),
+        ];
+        for (at, magic, found) in MAGIC {
+            if bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
+                return *found;
+            }
+        }
+        let head = &bytes[..bytes.len().min(512)];
+        // A multi-byte character may be cut at the end of `head`; only an error before that is one.
+        let text = match std::str::from_utf8(head) {
+            Ok(text) => text,
+            Err(error) if error.error_len().is_none() => {
+                std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(_) => return Self::Unknown,
+        };
+        if text.is_empty() || text.contains('\0') {
+            Self::Unknown
+        } else if text.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
+            Self::Markup
+        } else {
+            Self::Text
+        }
+    }
+}
+
+impl fmt::Display for FoundFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gif => "GIF",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+            Self::Tiff => "TIFF",
+            Self::Heif => "HEIF or AVIF",
+            Self::Jpeg2000 => "JPEG 2000",
+            Self::JpegXl => "JPEG XL",
+            Self::Pdf => "PDF",
+            Self::Markup => "HTML or XML",
+            Self::Text => "text",
+            Self::Unknown => "unknown data",
+        })
+    }
+}

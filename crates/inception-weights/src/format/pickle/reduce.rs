@@ -1,0 +1,135 @@
+//! Data in place of the calls that a pickle asks for: NumPy's arrays, PyTorch's tensors and storages.
+
+use super::global::Global;
+use super::objects::{Array, NumpyDtype, Pickle, Storage, Tensor, Value};
+use crate::input::{Fault, Range};
+
+/// Longest name of a dtype or a storage: these are copied, so that a long one would be a way to fill the
+/// memory.
+const MAX_NAME: usize = 32;
+
+impl Pickle {
+    /// The object that a call of one of the known names gives; `objects` counts what is copied for it.
+    pub(super) fn reduce(
+        &mut self,
+        at: u64,
+        callee: Value,
+        arguments: Value,
+        objects: &mut usize,
+    ) -> Result<Value, Fault> {
+        let Value::Global(global) = callee else {
+            return Err(Fault::at(at, format!("{} is called", callee.kind())));
+        };
+        let Value::Tuple(id) = arguments else {
+            return Err(Fault::at(at, format!("a call with {} for arguments", arguments.kind())));
+        };
+        let given = &self.sequences[id as usize];
+        // No known call has more than seven.
+        let arguments: Vec<Value> = given.iter().copied().take(8).collect();
+        let bad = || Fault::at(at, format!("{global:?} is called with arguments that it cannot have"));
+        Ok(match (global, &arguments[..]) {
+            (Global::Reconstruct, [Value::Global(Global::Ndarray), ..]) => {
+                Value::Array(Pickle::add(&mut self.arrays, Array::default()))
+            }
+            (Global::Dtype, [name, ..]) => {
+                let name = self.text(*name).filter(|n| n.len() <= MAX_NAME).ok_or_else(bad)?.into();
+                Value::Dtype(Pickle::add(&mut self.dtypes, NumpyDtype { name, order: '=' }))
+            }
+            (Global::Encode, [Value::Text(id), encoding]) => match self.text(*encoding) {
+                Some("latin1" | "latin-1") => Value::Latin1(self.texts[*id as usize].range),
+                _ => return Err(bad()),
+            },
+            (Global::FromBuffer, [data, Value::Dtype(dtype), shape, order]) => {
+                let array = Array {
+                    shape: self.sizes(*shape).ok_or_else(bad)?,
+                    dtype: Some(self.dtypes[*dtype as usize].clone()),
+                    column_major: self.text(*order) == Some("F"),
+                    data: Some(*data),
+                };
+                Value::Array(Pickle::add(&mut self.arrays, array))
+            }
+            (Global::OrderedDict, []) => Value::Dict(Pickle::add(&mut self.dicts, vec![])),
+            (Global::OrderedDict, [pairs]) => {
+                let pairs = self.items(*pairs).ok_or_else(bad)?.iter();
+                let pairs = pairs.map(|pair| match self.items(*pair) {
+                    Some([key, value]) => Ok((*key, *value)),
+                    _ => Err(bad()),
+                });
+                let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+                *objects += pairs.len(); // A copy.
+                Value::Dict(Pickle::add(&mut self.dicts, pairs))
+            }
+            (Global::Tuple | Global::Size, [items @ (Value::Tuple(_) | Value::List(_))]) => match *items {
+                Value::List(id) | Value::Tuple(id) => Value::Tuple(id),
+                _ => return Err(bad()),
+            },
+            (Global::ByteString, []) => Value::Bytes(Range { offset: 0, len: 0 }),
+            (Global::ByteString, [bytes @ (Value::Bytes(_) | Value::Latin1(_))]) => *bytes,
+            (Global::ByteString, [Value::Text(id), _]) => Value::Latin1(self.texts[*id as usize].range),
+            (Global::Scalar | Global::Device, _) => Value::Opaque,
+            (
+                Global::RebuildTensorV2 | Global::RebuildTensor,
+                [Value::Storage(storage), offset, shape, strides, ..],
+            ) => {
+                let tensor = self.tensor_view(*storage, *offset, *shape, *strides).ok_or_else(bad)?;
+                Value::Tensor(Pickle::add(&mut self.tensors, tensor))
+            }
+            (Global::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => *tensor,
+            _ => return Err(bad()),
+        })
+    }
+
+    /// Completes an object that a call has made.
+    pub(super) fn build(&mut self, at: u64, object: Value, state: Value) -> Result<(), Fault> {
+        let bad = || Fault::at(at, format!("{} gets a state that it cannot have", object.kind()));
+        match object {
+            Value::Array(id) => {
+                let [_, shape, Value::Dtype(dtype), Value::Bool(column_major), data] =
+                    *self.items(state).ok_or_else(bad)?
+                else {
+                    return Err(bad());
+                };
+                let shape = self.sizes(shape).ok_or_else(bad)?;
+                let dtype = Some(self.dtypes[dtype as usize].clone());
+                self.arrays[id as usize] = Array { shape, dtype, column_major, data: Some(data) };
+            }
+            Value::Dtype(id) => {
+                let order = self.items(state).and_then(|items| self.text(*items.get(1)?));
+                let order = order.and_then(|order| order.chars().next()).ok_or_else(bad)?;
+                self.dtypes[id as usize].order = order;
+            }
+            // The attributes of an ordered dictionary or a tensor: PyTorch's `_metadata`.
+            Value::Dict(_) | Value::Tensor(_) | Value::Opaque => {}
+            _ => return Err(bad()),
+        }
+        Ok(())
+    }
+
+    /// PyTorch's references to storages: ("storage", class, key, device, number of elements, view of
+    /// another).
+    pub(super) fn persistent(&mut self, at: u64, id: Value) -> Result<Value, Fault> {
+        let bad = || Fault::at(at, "refers to something other than a storage");
+        let items = self.items(id).ok_or_else(bad)?;
+        let [kind, Value::Global(Global::Storage(dtype)), key, _, Value::Int(elements), view @ ..] = items
+        else {
+            return Err(bad());
+        };
+        if self.text(*kind) != Some("storage") || !matches!(view, [] | [Value::None]) {
+            return Err(bad());
+        }
+        let storage = Storage {
+            dtype,
+            key: self.text(*key).filter(|k| k.len() <= MAX_NAME).ok_or_else(bad)?.into(),
+            elements: u64::try_from(*elements).map_err(|_| bad())?,
+        };
+        Ok(Value::Storage(Pickle::add(&mut self.storages, storage)))
+    }
+
+    /// A tensor of PyTorch's `_rebuild_tensor_v2`.
+    fn tensor_view(&self, storage: u32, offset: Value, shape: Value, strides: Value) -> Option<Tensor> {
+        let Value::Int(offset) = offset else { return None };
+        let [shape, strides] = [self.sizes(shape)?, self.sizes(strides)?];
+        let offset = u64::try_from(offset).ok()?;
+        (shape.len() == strides.len()).then_some(Tensor { storage, offset, shape, strides })
+    }
+}

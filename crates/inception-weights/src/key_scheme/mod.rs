@@ -1,0 +1,134 @@
+//! The keys of our tensors in the state dicts of other libraries.
+
+mod paddle;
+mod table;
+mod torch;
+
+use burn::module::Module;
+use inception_nn::{Architecture, ModelSpec, StateDict, TensorInfo, TensorRole, tensors};
+
+use table::KeyTable;
+
+/// How a checkpoint names its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyScheme {
+    /// Our own keys: the path of fields in the module.
+    Native,
+    /// The state dict of PaddleClas 2.6.
+    PaddleClas,
+    /// The state dict of timm or torchvision.
+    PyTorch,
+    /// Any: the operations of the file have said which tensor is which.
+    Graph,
+}
+
+impl KeyScheme {
+    /// The schemes that have keys for a model, ours first.
+    pub fn of(spec: &ModelSpec) -> [Self; 2] {
+        let foreign = match spec.state_dict {
+            StateDict::Paddle => Self::PaddleClas,
+            StateDict::PyTorch => Self::PyTorch,
+        };
+        [Self::Native, foreign]
+    }
+
+    /// The key table of a network in this scheme, if it has one.
+    fn table(self, architecture: Architecture) -> Option<&'static KeyTable> {
+        let tables = match self {
+            Self::Native | Self::Graph => &[][..],
+            Self::PaddleClas => paddle::TABLES,
+            Self::PyTorch => torch::TABLES,
+        };
+        tables.iter().find(|table| table.architecture == architecture)
+    }
+
+    /// Whether a key that belongs to no tensor of the network may be passed over. PyTorch's norms count their
+    /// batches, its networks have heads for training only, and Paddle's optimisers keep their state beside
+    /// the parameters.
+    pub fn is_unused(self, architecture: Architecture, key: &str) -> bool {
+        let suffixes = match self {
+            Self::Native | Self::Graph => &[][..],
+            Self::PaddleClas => PADDLE_OPTIMISER,
+            Self::PyTorch => &[".num_batches_tracked"],
+        };
+        let prefixes = self.table(architecture).map_or(&[][..], |table| table.unused);
+        suffixes.iter().any(|suffix| key.ends_with(suffix))
+            || prefixes.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// The name of a layer's field.
+    fn field(self, role: TensorRole) -> &'static str {
+        use TensorRole as R;
+        match (self, role) {
+            (_, R::ConvWeight | R::LinearWeight | R::NormScale) => "weight",
+            (_, R::Bias | R::NormShift) => "bias",
+            (Self::PaddleClas, R::RunningMean) => "_mean",
+            (Self::PaddleClas, R::RunningVariance) => "_variance",
+            (_, R::RunningMean) => "running_mean",
+            (_, R::RunningVariance) => "running_var",
+        }
+    }
+}
+
+/// Suffixes that Paddle's optimisers append to the key of a parameter for their own tensors.
+const PADDLE_OPTIMISER: &[&str] = &[
+    "_velocity_0",
+    "_moment_0",
+    "_moment1_0",
+    "_moment2_0",
+    "_beta1_pow_acc_0",
+    "_beta2_pow_acc_0",
+    "_mean_square_0",
+    "_mean_grad_0",
+    "_momentum_0",
+];
+
+/// One tensor of a network and its key in a scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyRow {
+    /// Our tensor.
+    pub tensor: TensorInfo,
+    /// Its key.
+    pub key: String,
+    /// Whether the scheme has the transposed matrix: PyTorch's fully connected weights.
+    pub transposed: bool,
+}
+
+impl KeyRow {
+    /// The tensor's shape in the scheme.
+    pub fn shape(&self) -> Vec<usize> {
+        let shape = self.tensor.shape.iter().copied();
+        if self.transposed { shape.rev().collect() } else { shape.collect() }
+    }
+}
+
+/// The key in `scheme` of each tensor of `network`, in the order of the tensors.
+///
+/// # Panics
+///
+/// If `network` is not an `architecture`, or one for which the scheme has no keys.
+pub fn key_table<M: Module>(network: &M, architecture: Architecture, scheme: KeyScheme) -> Vec<KeyRow> {
+    let tensors = tensors(network);
+    if matches!(scheme, KeyScheme::Native | KeyScheme::Graph) {
+        let row = |tensor: TensorInfo| KeyRow { key: tensor.name.clone(), tensor, transposed: false };
+        return tensors.into_iter().map(row).collect();
+    }
+    let table = scheme.table(architecture).expect("a key table for the network");
+    let mut layers = (table.layers)().into_iter();
+    let mut layer = (String::new(), String::new());
+    let rows = tensors.into_iter().map(|tensor| {
+        let (path, _) = tensor.name.rsplit_once('.').expect("a tensor is a layer's field");
+        if path != layer.0 {
+            let theirs = layers.next().expect("a name for each layer");
+            layer = (path.to_owned(), theirs);
+        }
+        let key = format!("{}.{}", layer.1, scheme.field(tensor.role));
+        let transposed = scheme == KeyScheme::PyTorch && tensor.role == TensorRole::LinearWeight;
+        KeyRow { tensor, key, transposed }
+    });
+    let rows = rows.collect();
+    assert_eq!(layers.next(), None, "a layer for each name");
+    rows
+}
