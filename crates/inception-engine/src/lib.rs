@@ -76,6 +76,7 @@ mod accuracy;
 #[cfg(feature = "capture")]
 mod capture;
 mod compiled;
+mod dtype;
 mod error;
 pub mod graph;
 mod kernels;
