@@ -5,7 +5,8 @@ use half::bf16;
 /// Floats in a cache line; pixel strides and buffer sizes are multiples of it.
 pub(crate) const LINE: usize = 16;
 
-/// The type of a tensor's elements in memory. Kernels compute in vectors of `f32` whatever they read and write.
+/// The type of a tensor's elements in memory. Kernels compute in vectors of `f32` whatever they read and
+/// write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DType {
     /// Four bytes.

@@ -1,11 +1,13 @@
 //! The convolution micro-kernel: a few rows of pixels by one panel of output channels.
 //!
-//! This is the indirect convolution algorithm (Dukhan 2019, XNNPACK's): a convolution in NHWC is, for each output pixel, a
-//! sum over kernel taps of a `k`-long dot product between a pixel of the input and a `k x panel` slab of weights. The kernel
-//! finds each tap's pixels through an *indirection buffer* of pointers. Padding is then a pointer to zeros, and stride,
-//! dilation and concatenation are pointer arithmetic, so one kernel serves every shape without im2col.
+//! This is the indirect convolution algorithm (Dukhan 2019, XNNPACK's): a convolution in NHWC is, for each
+//! output pixel, a sum over kernel taps of a `k`-long dot product between a pixel of the input and a `k x
+//! panel` slab of weights. The kernel finds each tap's pixels through an *indirection buffer* of pointers.
+//! Padding is then a pointer to zeros, and stride, dilation and concatenation are pointer arithmetic, so one
+//! kernel serves every shape without im2col.
 //!
-//! It reads `f32` or `bf16` (pairs of channels at a time, see [`Operand`]) and writes either; accumulators are `f32`.
+//! It reads `f32` or `bf16` (pairs of channels at a time, see [`Operand`]) and writes either; accumulators
+//! are `f32`.
 
 use super::simd::{Operand, Simd, Stored};
 use crate::dtype::LINE;
@@ -29,8 +31,8 @@ pub(crate) struct Tile {
     /// Panel of packed weights, `[taps * k][width]`; of `bf16`, with two channels in the place of a float,
     /// `[taps * ceil(k / 2)][width]`.
     pub weights: *const f32,
-    /// Weights that later tiles will read, or any other address: step `i` of the `taps * k` prefetches the cache line at
-    /// `prefetch[i * 16]`.
+    /// Weights that later tiles will read, or any other address: step `i` of the `taps * k` prefetches the
+    /// cache line at `prefetch[i * 16]`.
     pub prefetch: *const f32,
     /// Columns of the panel.
     pub width: usize,
@@ -59,11 +61,12 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     t: &Tile,
     col: usize,
 ) {
-    // SAFETY: all offsets stay within the extents that the fields of `Tile` promise: indirection[tap][r][0..k],
-    // weights[(tap * k + kk)][col..col + NZ * LANES], bias/min[col..], and `valid` columns of out and residual.
+    // SAFETY: all offsets stay within the extents that the fields of `Tile` promise:
+    // indirection[tap][r][0..k], weights[(tap * k + kk)][col..col + NZ * LANES], bias/min[col..], and `valid`
+    // columns of out and residual.
     unsafe {
-        // Output and residual are prefetched now and in cache when the epilogue needs them: a store that misses holds up
-        // all stores behind it.
+        // Output and residual are prefetched now and in cache when the epilogue needs them: a store that
+        // misses holds up all stores behind it.
         for r in 0..MR {
             for z in 0..NZ {
                 let column = col + z * S::LANES;
@@ -104,8 +107,8 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
                 b = b.add(t.width);
             }
         }
-        // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have to live
-        // in memory, where an index can reach them, all through the loop above.
+        // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have
+        // to live in memory, where an index can reach them, all through the loop above.
         for z in 0..NZ {
             let bias = S::load(t.bias.add(col + z * S::LANES));
             for acc in &mut acc {
@@ -121,7 +124,8 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     }
 }
 
-/// The epilogue: adds the residual, applies the lower bound and stores the first `valid` columns; all of them if `FULL`.
+/// The epilogue: adds the residual, applies the lower bound and stores the first `valid` columns; all of them
+/// if `FULL`.
 ///
 /// # Safety
 /// As [`block`].

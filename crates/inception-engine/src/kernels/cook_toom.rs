@@ -1,6 +1,8 @@
-//! One-dimensional Winograd algorithms F(m, r), by the Cook-Toom construction: their coefficients, computed by the compiler.
+//! One-dimensional Winograd algorithms F(m, r), by the Cook-Toom construction: their coefficients, computed
+//! by the compiler.
 //!
-//! The interpolation points are 0, `p` and `-p` for each `p` of [`Scheme::PAIRS`], and infinity, in this order. With
+//! The interpolation points are 0, `p` and `-p` for each `p` of [`Scheme::PAIRS`], and infinity, in this
+//! order. With
 //!
 //! ```text
 //! q(x) = product over pairs p of (x^2 - p^2)        q_p(x) = q(x) / (x^2 - p^2)
@@ -16,22 +18,24 @@
 //! infinity   x q(x)                  1 if t = r - 1                             1 if i = m - 1
 //! ```
 //!
-//! and all other entries are zero. `q` and `q_p` have even powers only, so the rows of `p` and `-p` are the sum and the
-//! difference of the same two halves, `x^2 q_p` ([`Coefficients::even`]) and `p x q_p` ([`Coefficients::odd`]): half the
-//! work. No rows need balancing, since a factor that is a power of two does not change a rounding.
+//! and all other entries are zero. `q` and `q_p` have even powers only, so the rows of `p` and `-p` are the
+//! sum and the difference of the same two halves, `x^2 q_p` ([`Coefficients::even`]) and `p x q_p`
+//! ([`Coefficients::odd`]): half the work. No rows need balancing, since a factor that is a power of two does
+//! not change a rounding.
 //!
-//! With a stride of 2 the even taps of a kernel see only even inputs, and the odd ones only odd inputs, each with a stride
-//! of 1. Of three taps two are even, an F(m, 2); the odd one is multiplied as it is.
+//! With a stride of 2 the even taps of a kernel see only even inputs, and the odd ones only odd inputs, each
+//! with a stride of 1. Of three taps two are even, an F(m, 2); the odd one is multiplied as it is.
 
 /// The longest transform: F(4, 7) has ten points.
 pub(super) const MAX_POINTS: usize = 10;
 /// Its pairs.
 pub(super) const MAX_PAIRS: usize = MAX_POINTS / 2 - 1;
 
-/// A one-dimensional algorithm F(M, R): `M` outputs of an `R`-tap filter from `POINTS = M + R - 1` multiplications.
+/// A one-dimensional algorithm F(M, R): `M` outputs of an `R`-tap filter from `POINTS = M + R - 1`
+/// multiplications.
 ///
-/// Arrays are [`MAX_POINTS`] long so that one signature serves all schemes. Entries past `POINTS` (or `M`) are not
-/// read, and the compiler removes them.
+/// Arrays are [`MAX_POINTS`] long so that one signature serves all schemes. Entries past `POINTS` (or `M`)
+/// are not read, and the compiler removes them.
 pub(super) trait Scheme {
     /// Outputs of a tile along this axis.
     const M: usize;
@@ -70,7 +74,8 @@ macro_rules! schemes {
             const STRIDE: usize = $stride;
         }
 
-        // A scheme has the points 0, infinity, and pairs; with a stride of 2 also one odd tap, a multiplication an output.
+        // A scheme has the points 0, infinity, and pairs; with a stride of 2 also one odd tap, a
+        // multiplication an output.
         const _: () = assert!($name::PAIRS.len() * 2 + 2 == $name::CORE);
         const _: () = assert!($stride == 1 || $stride == 2 && $r == 3 && $name::CORE + $m == $name::POINTS);
     )*};
@@ -87,7 +92,8 @@ schemes! {
     F54: F(5, 4) by 1 on [1.0, 2.0, 0.5];
     /// 2 multiplications an output instead of 5.
     F45: F(4, 5) by 1 on [1.0, 2.0, 0.5];
-    /// 2.5 multiplications an output instead of 7. With 3/4 the error is half of that with the usual 4 and -1/4.
+    /// 2.5 multiplications an output instead of 7. With 3/4 the error is half of that with the usual 4 and
+    /// -1/4.
     F47: F(4, 7) by 1 on [1.0, 2.0, 0.5, 0.75];
 }
 
@@ -157,8 +163,9 @@ impl Coefficients {
     }
 }
 
-/// `G` of the scheme with these pairs, `r` taps and a stride, `[points][r]`. With a stride of 2, whose kernels have three
-/// taps, the rows of the even taps come first, then the odd tap for each of the `m` outputs.
+/// `G` of the scheme with these pairs, `r` taps and a stride, `[points][r]`. With a stride of 2, whose
+/// kernels have three taps, the rows of the even taps come first, then the odd tap for each of the `m`
+/// outputs.
 pub(super) fn weight_transform(pairs: &[f64], r: usize, [stride, m]: [usize; 2]) -> Vec<Vec<f64>> {
     if stride == 2 {
         let even = weight_transform(pairs, r.div_ceil(2), [1, m]).into_iter().map(|g| vec![g[0], 0.0, g[1]]);

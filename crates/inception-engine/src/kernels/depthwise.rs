@@ -102,7 +102,8 @@ unsafe fn epilogue<S: Simd, E: Stored<S>, const N: usize>(
 /// `s` describes memory valid for `d`; `x` is an output column of the segment; see [`Simd`].
 #[inline(always)]
 unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usize) {
-    // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias are padded.
+    // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias
+    // are padded.
     unsafe {
         let mut acc = S::load(s.bias.add(c));
         for ky in 0..d.kernel[0] {
@@ -127,7 +128,8 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
     }
 }
 
-/// What a register block reads under a kernel of 3x3: where its rows and columns lie, and which of them exist.
+/// What a register block reads under a kernel of 3x3: where its rows and columns lie, and which of them
+/// exist.
 pub(super) struct Footprint {
     /// The kernel rows that lie inside the input.
     pub rows: std::ops::Range<usize>,
@@ -164,8 +166,8 @@ impl Footprint {
         }
     }
 
-    /// Prefetches `columns` columns of the rows that the next output row is the first to read, at the channel at which
-    /// `image` begins. The hardware's prefetcher sees no pattern from one row of pixels to the next.
+    /// Prefetches `columns` columns of the rows that the next output row is the first to read, at the channel
+    /// at which `image` begins. The hardware's prefetcher sees no pattern from one row of pixels to the next.
     ///
     /// # Safety
     /// See [`Simd`].
@@ -181,11 +183,12 @@ impl Footprint {
     }
 }
 
-/// Channels `c..c + n` of [`PIXELS`] pixels from column `x` of a 3x3 kernel, of which the first `pixels` are wanted; all of
-/// them and a whole vector of channels if `FULL`. Input columns outside the input are zeros if `EDGE`, else there are none.
+/// Channels `c..c + n` of [`PIXELS`] pixels from column `x` of a 3x3 kernel, of which the first `pixels` are
+/// wanted; all of them and a whole vector of channels if `FULL`. Input columns outside the input are zeros if
+/// `EDGE`, else there are none.
 ///
-/// The pixels share input columns, so the block loads each once; a lone pixel would load nine vectors for nine
-/// multiply-adds and be bound by the load ports.
+/// The pixels share input columns, so the block loads each once; a lone pixel would load nine vectors for
+/// nine multiply-adds and be bound by the load ports.
 ///
 /// # Safety
 /// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `footprint` is what lies under the block.
@@ -212,8 +215,8 @@ unsafe fn block<
     let (n, pixels) = if FULL { (S::LANES, PIXELS) } else { (n, pixels) };
     // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
     let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
-    // SAFETY: rows and, at the edges, columns are checked against the input, channels c..c + n exist, weights and bias are
-    // padded to whole vectors.
+    // SAFETY: rows and, at the edges, columns are checked against the input, channels c..c + n exist, weights
+    // and bias are padded to whole vectors.
     unsafe {
         let image = s.image.cast::<E>().wrapping_add(c);
         footprint.prefetch::<S, E>(d, image, PIXELS * STRIDE);

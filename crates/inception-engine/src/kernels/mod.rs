@@ -1,7 +1,8 @@
-//! Kernels: written once over [`simd::Simd`], compiled for each instruction set, reached through a table of functions.
+//! Kernels: written once over [`simd::Simd`], compiled for each instruction set, reached through a table of
+//! functions.
 //!
-//! A kernel knows nothing of graphs, threads or buffers. It gets pointers and extents from a step, which owns the promise
-//! that they are in bounds; that is why the entries are `unsafe fn`.
+//! A kernel knows nothing of graphs, threads or buffers. It gets pointers and extents from a step, which owns
+//! the promise that they are in bounds; that is why the entries are `unsafe fn`.
 #![allow(unsafe_code)] // Vector loads and stores go through raw pointers; this is where they live.
 
 pub(crate) mod conv;
@@ -30,7 +31,8 @@ static TABLES: &[&Kernels] = &[
 ];
 
 impl Isa {
-    /// The kernels for activations of `dtype`, whether or not this CPU can run them; `None` where there are none.
+    /// The kernels for activations of `dtype`, whether or not this CPU can run them; `None` where there are
+    /// none.
     pub(crate) fn kernel_set(self, dtype: DType) -> Option<&'static KernelSet> {
         let kernels = TABLES.iter().find(|kernels| kernels.isa == self)?;
         kernels.sets.iter().find(|set| set.activations == dtype)
@@ -48,7 +50,8 @@ impl Isa {
 }
 
 impl Kernels {
-    /// The kernels of `isa`, or `None` where this CPU cannot run those for `f32` and for activations of `dtype`.
+    /// The kernels of `isa`, or `None` where this CPU cannot run those for `f32` and for activations of
+    /// `dtype`.
     pub fn of(isa: Isa, dtype: DType) -> Option<&'static Kernels> {
         let usable = |dtype| isa.kernel_set(dtype).is_some_and(|set| set.missing().is_none());
         let kernels = TABLES.iter().find(|kernels| kernels.isa == isa)?;

@@ -35,10 +35,12 @@ pub(crate) struct PoolParams {
     pub ld: [usize; 2],
 }
 
-/// Pools output pixels `x[0]..x[1]` of row `y`, then adds `bias` and applies `min` (each padded to a whole vector).
+/// Pools output pixels `x[0]..x[1]` of row `y`, then adds `bias` and applies `min` (each padded to a whole
+/// vector).
 ///
 /// # Safety
-/// `image` is the first pixel of an input and `out` the row's pixel `x[0]`, both valid for the geometry `params`; see [`Simd`].
+/// `image` is the first pixel of an input and `out` the row's pixel `x[0]`, both valid for the geometry
+/// `params`; see [`Simd`].
 #[inline(always)]
 pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     params: &PoolParams,
@@ -115,7 +117,8 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     }
 }
 
-/// Covers columns `from..to` with blocks. The last one may overlap its neighbour and compute a few pixels twice.
+/// Covers columns `from..to` with blocks. The last one may overlap its neighbour and compute a few pixels
+/// twice.
 #[inline(always)]
 fn blocks(from: usize, to: usize, mut block: impl FnMut(usize)) -> [usize; 2] {
     let mut x = from;
@@ -147,7 +150,8 @@ struct Block<'a> {
     min: *const f32,
 }
 
-/// `PIXELS` pixels from column `x` of a pool of 3x3: each input column is reduced once for all windows that cover it.
+/// `PIXELS` pixels from column `x` of a pool of 3x3: each input column is reduced once for all windows that
+/// cover it.
 ///
 /// # Safety
 /// As [`pool`], `out` is the first of the pixels, and their windows lie inside the input horizontally.
@@ -162,8 +166,8 @@ unsafe fn pool_block<S: Simd, I: Stored<S>, O: Stored<S>, const MAX: bool, const
     let mut c = 0;
     while c < params.channels {
         let n = (params.channels - c).min(S::LANES);
-        // SAFETY: the rows are clipped to the input, the columns interior by the caller's promise, channels c..c + n exist;
-        // bias and min are padded to whole vectors.
+        // SAFETY: the rows are clipped to the input, the columns interior by the caller's promise, channels
+        // c..c + n exist; bias and min are padded to whole vectors.
         unsafe {
             // At most 9 columns: (PIXELS - 1) * STRIDE + 3.
             let mut columns = [S::splat(0.0); (PIXELS - 1) * 2 + 3];

@@ -1,19 +1,21 @@
-//! The traits that kernels are written over: a vector of floats, and the element types that it is loaded from.
+//! The traits that kernels are written over: a vector of floats, and the element types that it is loaded
+//! from.
 //!
-//! Each kernel is written once, generic over [`Simd`], and compiled for each instruction set inside a function that
-//! carries its `#[target_feature]` (see `kernels::table`). All methods are `#[inline(always)]`: they only become vector
-//! instructions once they are inlined into such a function.
+//! Each kernel is written once, generic over [`Simd`], and compiled for each instruction set inside a
+//! function that carries its `#[target_feature]` (see `kernels::table`). All methods are `#[inline(always)]`:
+//! they only become vector instructions once they are inlined into such a function.
 //!
-//! Kernels compute in `f32` whatever they read and write. The one exception is the convolution micro-kernel on `bf16`,
-//! where one instruction multiplies two pairs and adds both products to an `f32`; see [`Operand`].
+//! Kernels compute in `f32` whatever they read and write. The one exception is the convolution micro-kernel
+//! on `bf16`, where one instruction multiplies two pairs and adds both products to an `f32`; see [`Operand`].
 
 use crate::dtype::DType;
 
 /// A vector of `LANES` floats and the few operations that the kernels need.
 ///
 /// # Safety
-/// Every method may only be called (after inlining) from code compiled with the instruction set's target features, on a
-/// CPU that has them. `load` needs `LANES` readable floats, the `_n` forms need `min(n, LANES)`.
+/// Every method may only be called (after inlining) from code compiled with the instruction set's target
+/// features, on a CPU that has them. `load` needs `LANES` readable floats, the `_n` forms need `min(n,
+/// LANES)`.
 pub(crate) unsafe trait Simd {
     /// The register.
     type V: Copy;
@@ -43,6 +45,31 @@ pub(crate) unsafe trait Simd {
     /// Prefetches the cache line at `p`, which may be any address, into the second-level cache.
     unsafe fn prefetch(p: *const f32);
 }
+
+/// Implements [`Simd`] with one expression, an intrinsic, for each method.
+macro_rules! implement_simd {
+    (
+        $simd:ty: $lanes:literal lanes of $v:ty, prefetch_weights: $prefetch_weights:literal;
+        $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
+    ) => {
+        // SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not
+        // accessed, and a prefetch is a hint, which faults on no address.
+        unsafe impl $crate::kernels::simd::Simd for $simd {
+            type V = $v;
+            const LANES: usize = $lanes;
+            const PREFETCH_WEIGHTS: bool = $prefetch_weights;
+            $(
+                #[inline(always)]
+                unsafe fn $method($($argument: $type),*) $(-> $out)? {
+                    // SAFETY: the caller's function has the instruction set (see the trait).
+                    unsafe { $body }
+                }
+            )*
+        }
+    };
+}
+#[allow(unused_imports)] // By architectures without intrinsics.
+pub(super) use implement_simd;
 
 /// An element type that the vectors of `S` can be loaded from and stored to.
 ///
@@ -74,8 +101,8 @@ unsafe impl<S: Simd> Stored<S> for f32 {
     }
 }
 
-/// An element type that the micro-kernel can multiply: one step takes the [`DType::pack`] channels in four bytes of a
-/// pixel, and as many weights from each four bytes of a row of a panel.
+/// An element type that the micro-kernel can multiply: one step takes the [`DType::pack`] channels in four
+/// bytes of a pixel, and as many weights from each four bytes of a row of a panel.
 ///
 /// # Safety
 /// As [`Simd`]: to be called where the instruction set is enabled.

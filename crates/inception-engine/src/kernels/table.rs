@@ -1,7 +1,7 @@
 //! The table of kernels of an instruction set: data that each file of `isa` fills in.
 //!
-//! Kernels are keyed by the types that they read and write. A new element type is a [`KernelSet`] more in the files of the
-//! instruction sets that have kernels for it.
+//! Kernels are keyed by the types that they read and write. A new element type is a [`KernelSet`] more in the
+//! files of the instruction sets that have kernels for it.
 
 use super::conv::Tile;
 use super::depthwise::{Depthwise, Segment};
@@ -30,8 +30,8 @@ pub(crate) type SumKernel = unsafe fn(&Sum);
 pub(crate) struct DepthwiseKernel {
     /// See [`super::depthwise::segment`].
     pub segment: unsafe fn(&Depthwise, &Segment),
-    /// Where the kernel reads a channel's weights in a second copy of them, which follows the first; `None` if it reads
-    /// one copy in the order of channels.
+    /// Where the kernel reads a channel's weights in a second copy of them, which follows the first; `None`
+    /// if it reads one copy in the order of channels.
     pub position: Option<fn(usize) -> usize>,
 }
 
@@ -53,10 +53,11 @@ pub(crate) struct Feature {
     pub missing: &'static str,
 }
 
-/// The kernels that one element type of activations needs beside those for `f32`, compiled for the same CPU features.
+/// The kernels that one element type of activations needs beside those for `f32`, compiled for the same CPU
+/// features.
 ///
-/// The safety contract of each entry is that of the generic function behind it, plus: the CPU has the features, which is so
-/// whenever [`Kernels::of`] gave the table for `activations`.
+/// The safety contract of each entry is that of the generic function behind it, plus: the CPU has the
+/// features, which is so whenever [`Kernels::of`] gave the table for `activations`.
 pub(crate) struct KernelSet {
     /// The type in which activations are stored.
     pub activations: DType,
@@ -85,12 +86,13 @@ impl KernelSet {
 pub(crate) struct CostModel {
     /// Floats of the second-level cache that a task may count on for data that it goes over again and again.
     pub cache: usize,
-    /// Floats of transformed input and output that a block of Winograd tiles may hold: most of the second-level cache.
+    /// Floats of transformed input and output that a block of Winograd tiles may hold: most of the
+    /// second-level cache.
     pub winograd_block: usize,
     /// Winograd tiles that a block must have room for; with fewer, every few tiles would read all weights.
     pub winograd_tiles: usize,
-    /// To move a float through a Winograd transform: a few vector operations and, mostly, the way to the second-level
-    /// cache and back.
+    /// To move a float through a Winograd transform: a few vector operations and, mostly, the way to the
+    /// second-level cache and back.
     pub transform_cost: f64,
     /// To load a weight from the third-level cache.
     pub weight_load_cost: f64,
@@ -98,7 +100,8 @@ pub(crate) struct CostModel {
     pub depthwise_cost: f64,
     /// To read or write a float of a matrix that Strassen's algorithm adds.
     pub strassen_add_cost: f64,
-    /// Channels in and out from which Strassen's algorithm saves more multiplications than its additions cost.
+    /// Channels in and out from which Strassen's algorithm saves more multiplications than its additions
+    /// cost.
     pub strassen_channels: usize,
     /// Pixels of an image from which a chunk of Strassen's algorithm has enough rows to be halved.
     pub strassen_pixels: usize,
@@ -107,7 +110,8 @@ pub(crate) struct CostModel {
 }
 
 impl CostModel {
-    /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask explain --measure`.
+    /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask
+    /// explain --measure`.
     pub const L2_OF_1_MIB: CostModel = CostModel {
         cache: 128 * 1024,
         winograd_block: 160 * 1024,
@@ -140,7 +144,8 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    /// The kernel from `input` to `output` among `rows` of each set. [`super::TABLES`] have one for all that plans ask for.
+    /// The kernel from `input` to `output` among `rows` of each set. [`super::TABLES`] have one for all that
+    /// plans ask for.
     fn find<K: Copy + 'static>(
         &self,
         rows: impl Fn(&KernelSet) -> &'static [Row<K>],

@@ -1,13 +1,14 @@
 //! Winograd convolution: `m x m` outputs of an `r x r` kernel from `(m + r - 1)^2` multiplications instead of
 //! `m^2 r^2`.
 //!
-//! A tile of the input is transformed, `V = B^T d B`, multiplied position by position with transformed weights,
-//! `U = G g G^T`, summed over input channels to `M`, and transformed back, `A^T M A`. The sums over channels are ordinary
-//! matrix products, one for each position of the tile, done by the micro-kernel of `conv`. The transforms here are
-//! vectorised over channels.
+//! A tile of the input is transformed, `V = B^T d B`, multiplied position by position with transformed
+//! weights, `U = G g G^T`, summed over input channels to `M`, and transformed back, `A^T M A`. The sums over
+//! channels are ordinary matrix products, one for each position of the tile, done by the micro-kernel of
+//! `conv`. The transforms here are vectorised over channels.
 //!
-//! The two axes are independent: each has its own [`Scheme`], and an axis along which the kernel is one wide uses
-//! [`One`]. `cook_toom` derives the matrices; those of F(2, 3) and F(4, 3) are, in the order of points of the code,
+//! The two axes are independent: each has its own [`Scheme`], and an axis along which the kernel is one wide
+//! uses [`One`]. `cook_toom` derives the matrices; those of F(2, 3) and F(4, 3) are, in the order of points
+//! of the code,
 //!
 //! ```text
 //! F(2,3): points 0, 1, -1, infinity              F(4,3): points 0, 1, -1, 2, -2, infinity
@@ -169,8 +170,8 @@ pub(crate) struct OutputTile {
     pub valid: [usize; 2],
 }
 
-/// A tile between the transforms of its two axes. It is too large for the registers and lives on the stack, not
-/// initialised, since clearing it would take longer than a transform.
+/// A tile between the transforms of its two axes. It is too large for the registers and lives on the stack,
+/// not initialised, since clearing it would take longer than a transform.
 type HalfTransformed<V> = [[MaybeUninit<V>; MAX_POINTS]; MAX_POINTS];
 
 /// See [`input`].
@@ -207,8 +208,8 @@ unsafe fn input_channels<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme, const FULL
     c: usize,
     n: usize,
 ) {
-    // SAFETY: elements outside the input are replaced by zero; channels c..c + n exist at each pixel and position;
-    // the second half reads exactly the elements of `half` that the first wrote.
+    // SAFETY: elements outside the input are replaced by zero; channels c..c + n exist at each pixel and
+    // position; the second half reads exactly the elements of `half` that the first wrote.
     unsafe {
         let mut half: HalfTransformed<S::V> = [[const { MaybeUninit::uninit() }; MAX_POINTS]; MAX_POINTS];
         for (i, row) in half.iter_mut().enumerate().take(Y::POINTS) {
@@ -274,8 +275,8 @@ unsafe fn output_channels<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme, const FUL
     c: usize,
     n: usize,
 ) {
-    // SAFETY: channels c..c + n exist at each position and output pixel; pixels outside the output are skipped; the
-    // second half reads exactly the elements of `half` that the first wrote.
+    // SAFETY: channels c..c + n exist at each position and output pixel; pixels outside the output are
+    // skipped; the second half reads exactly the elements of `half` that the first wrote.
     unsafe {
         let mut half: HalfTransformed<S::V> = [[const { MaybeUninit::uninit() }; MAX_POINTS]; MAX_POINTS];
         for j in 0..X::POINTS {
@@ -333,8 +334,8 @@ macro_rules! transforms {
             }
         }
 
-        /// Transforms one output tile back, adds the bias, applies the lower bound and stores what lies inside the
-        /// output.
+        /// Transforms one output tile back, adds the bias, applies the lower bound and stores what lies
+        /// inside the output.
         ///
         /// # Safety
         /// `t` describes valid memory; see [`Simd`].
@@ -376,7 +377,8 @@ pub(crate) struct TransformSpec {
     pub transform: Transform,
     /// Name for `explain`.
     pub name: &'static str,
-    /// The time that it takes over what the cost model expects of it, as `cargo xtask explain --measure` finds.
+    /// The time that it takes over what the cost model expects of it, as `cargo xtask explain --measure`
+    /// finds.
     pub time_scale: f64,
     /// Outputs of a tile.
     pub outputs: [usize; 2],

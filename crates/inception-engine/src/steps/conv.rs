@@ -1,4 +1,5 @@
-//! Direct convolution by the indirect algorithm, with an optional prologue that makes the input while it is in cache.
+//! Direct convolution by the indirect algorithm, with an optional prologue that makes the input while it is
+//! in cache.
 
 use std::ops::Range;
 
@@ -17,12 +18,14 @@ use crate::memory::{View, pixel_stride};
 pub(crate) enum Weights {
     /// Term by term.
     Direct(Panels),
-    /// By seven products of halves, for the only output of a pointwise convolution. A pass of its own, while the rows are in
-    /// cache, adds the residual and applies the ReLU after it; the epilogue is then the bias alone.
+    /// By seven products of halves, for the only output of a pointwise convolution. A pass of its own, while
+    /// the rows are in cache, adds the residual and applies the ReLU after it; the epilogue is then the bias
+    /// alone.
     Strassen(Box<Strassen>),
 }
 
-/// One of the horizontally fused outputs of a step: convolutions that read the same input, each with its own weights.
+/// One of the horizontally fused outputs of a step: convolutions that read the same input, each with its own
+/// weights.
 pub(crate) struct FusedOutput {
     /// Packed weights.
     pub weights: Weights,
@@ -78,7 +81,8 @@ struct Split {
     groups: usize,
 }
 
-/// The row tiles of one task: `tiles` of the `count` nearly equal ones into which all `rows` of a batch are cut.
+/// The row tiles of one task: `tiles` of the `count` nearly equal ones into which all `rows` of a batch are
+/// cut.
 struct RowTiles {
     tiles: Range<usize>,
     count: usize,
@@ -149,8 +153,8 @@ impl ConvStep {
         })
     }
 
-    /// Row tiles whose input fits the cache: each panel goes over them once. Strassen's algorithm goes over a quarter of
-    /// them at a time, and over all weights for each chunk, so that larger chunks serve it better.
+    /// Row tiles whose input fits the cache: each panel goes over them once. Strassen's algorithm goes over a
+    /// quarter of them at a time, and over all weights for each chunk, so that larger chunks serve it better.
     fn tiles_in_cache(&self, kernels: &Kernels) -> usize {
         let [sy, sx] = self.window.stride;
         let cache = if self.strassen().is_some() { 2 * kernels.costs.cache } else { kernels.costs.cache };
@@ -226,7 +230,8 @@ impl ConvStep {
         }
     }
 
-    /// As [`ConvStep::fill_indirection`], for rows that the prologue has made in scratch memory from row `first` on.
+    /// As [`ConvStep::fill_indirection`], for rows that the prologue has made in scratch memory from row
+    /// `first` on.
     ///
     /// # Safety
     /// `buffer` holds `rows.len()` pointers; a copied input has one tap.
@@ -275,12 +280,12 @@ impl ConvStep {
         }
     }
 
-    /// Multiplies the input rows `rows` by Strassen's algorithm, with scratch memory from `scratch` on, and adds the
-    /// residual.
+    /// Multiplies the input rows `rows` by Strassen's algorithm, with scratch memory from `scratch` on, and
+    /// adds the residual.
     ///
     /// # Safety
-    /// As [`Step::execute_task`]; the rows of the output are this task's, the prologue has made the rows of the input, and
-    /// `scratch` has room for [`Strassen::scratch`].
+    /// As [`Step::execute_task`]; the rows of the output are this task's, the prologue has made the rows of
+    /// the input, and `scratch` has room for [`Strassen::scratch`].
     unsafe fn multiply_by_strassen(
         &self,
         context: &Context,
@@ -314,11 +319,12 @@ impl ConvStep {
         }
     }
 
-    /// Multiplies the rows of `tiles` by the panels `wanted`, numbered through all outputs. The indirection buffers of the
-    /// tiles lie at `buffers`, `buffer_len` pointers apart.
+    /// Multiplies the rows of `tiles` by the panels `wanted`, numbered through all outputs. The indirection
+    /// buffers of the tiles lie at `buffers`, `buffer_len` pointers apart.
     ///
     /// # Safety
-    /// As [`Step::execute_task`]; these rows and columns of the outputs are this task's, and the buffers are filled.
+    /// As [`Step::execute_task`]; these rows and columns of the outputs are this task's, and the buffers are
+    /// filled.
     unsafe fn multiply_panels(
         &self,
         context: &Context,
@@ -358,8 +364,9 @@ impl ConvStep {
                         out: context.pixel(&out, rows.start),
                         ld_out: out.ld,
                     };
-                    // SAFETY: the buffer points into the complete input (or zeros, or scratch memory), the panel holds
-                    // taps * k rows, and these rows and columns of the output belong to this task alone.
+                    // SAFETY: the buffer points into the complete input (or zeros, or scratch memory), the
+                    // panel holds taps * k rows, and these rows and columns of the output belong to this task
+                    // alone.
                     unsafe { micro_kernel(&tile) };
                 }
             }
@@ -396,9 +403,10 @@ impl Step for ConvStep {
             rows: config.batch * self.output_size[0] * self.output_size[1],
         };
         let rows = tiles.all_rows();
-        // SAFETY: `scratch` asks for the rows of the largest chunk, and then for an indirection buffer for each of its tiles
-        // or for what Strassen's algorithm needs. Panels are not split where there is a prologue, so that only this task
-        // makes these rows, and tasks do not share rows and columns of the output.
+        // SAFETY: `scratch` asks for the rows of the largest chunk, and then for an indirection buffer for
+        // each of its tiles or for what Strassen's algorithm needs. Panels are not split where there is a
+        // prologue, so that only this task makes these rows, and tasks do not share rows and columns of the
+        // output.
         unsafe {
             self.run_prologue(context, rows.clone());
             let scratch = context.scratch.wrapping_add(self.copied_floats(config.kernels));

@@ -9,8 +9,8 @@ use crate::kernels::Kernels;
 use crate::kernels::depthwise::{Depthwise, Segment};
 use crate::memory::{Aligned, View};
 
-/// Channels that are computed for all rows before the next ones, so that their weights and the columns that neighbours share
-/// stay in the first-level cache.
+/// Channels that are computed for all rows before the next ones, so that their weights and the columns that
+/// neighbours share stay in the first-level cache.
 const BLOCK: usize = 256;
 
 /// Channels that are not divided: a register of `bf16`.
@@ -79,7 +79,8 @@ impl DepthwiseWeights {
     /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`.
     ///
     /// # Safety
-    /// As [`Step::execute_task`]; no other task writes these pixels of `stored`, and `copy` has room for them.
+    /// As [`Step::execute_task`]; no other task writes these pixels of `stored`, and `copy` has room for
+    /// them.
     pub unsafe fn compute(
         &self,
         context: &Context,
@@ -109,7 +110,8 @@ impl DepthwiseWeights {
         }
     }
 
-    /// As [`DepthwiseWeights::compute`], for pixels of one output row and channels from the first to before the second.
+    /// As [`DepthwiseWeights::compute`], for pixels of one output row and channels from the first to before
+    /// the second.
     ///
     /// # Safety
     /// As that function.
@@ -129,8 +131,8 @@ impl DepthwiseWeights {
         let (y, x) = (pixel / ow, pixel % ow);
         let null = std::ptr::null_mut();
         let stored = stored.map(|view| (context.pixel(view, row.start), view.ld));
-        // The kernel stores the output, and a copy of it that is clamped at zero. A copy that is not clamped is the output
-        // itself; where the tensor is stored as well, it is copied below.
+        // The kernel stores the output, and a copy of it that is clamped at zero. A copy that is not clamped
+        // is the output itself; where the tensor is stored as well, it is copied below.
         let (out, relu_out) = match (stored, copy) {
             (Some(out), Some(Pixels { start, ld, relu: true })) => (out, (start, ld)),
             (Some(out), _) => (out, (null, 0)),

@@ -7,14 +7,15 @@ use crate::dtype::DType;
 use crate::graph::Shape;
 use crate::memory::View;
 
-/// Copies the images into the arena, from channel planes to pixels, with zeros around, space-to-depth on the way.
+/// Copies the images into the arena, from channel planes to pixels, with zeros around, space-to-depth on the
+/// way.
 pub(crate) struct InputStep {
     /// One image as it arrives.
     pub image: Shape,
     /// Rows above and columns to the left that are zero.
     pub pad: [usize; 2],
-    /// Block size of space-to-depth: the channels of so many rows by so many columns of pixels lie side by side in one
-    /// pixel; 1 leaves the image as it is.
+    /// Block size of space-to-depth: the channels of so many rows by so many columns of pixels lie side by
+    /// side in one pixel; 1 leaves the image as it is.
     pub space_to_depth: usize,
     /// The image with its padding, after space-to-depth.
     pub stored: Shape,
@@ -23,8 +24,8 @@ pub(crate) struct InputStep {
 }
 
 impl InputStep {
-    /// Writes one channel of a stored row: every `step`-th float of `plane` from column `first` on, which can lie left of
-    /// it, and zeros outside.
+    /// Writes one channel of a stored row: every `step`-th float of `plane` from column `first` on, which can
+    /// lie left of it, and zeros outside.
     ///
     /// # Safety
     /// `out` has room for the row.
@@ -70,8 +71,8 @@ impl Step for InputStep {
                 let (offset, c) = (channel / channels, channel % channels);
                 let y = (stored_y * block + offset / block).wrapping_sub(self.pad[0]);
                 let first = (offset % block).cast_signed() - self.pad[1].cast_signed();
-                // SAFETY: row y is checked against the image before it is read; the row of the arena exists and belongs to
-                // this task alone.
+                // SAFETY: row y is checked against the image before it is read; the row of the arena exists
+                // and belongs to this task alone.
                 unsafe {
                     let plane = match y < height {
                         true => std::slice::from_raw_parts(image.add((c * height + y) * width), width),

@@ -1,4 +1,5 @@
-//! Elementwise operations that could not be fused: ReLU, sums, batch norm on its own, and copies into a concatenation.
+//! Elementwise operations that could not be fused: ReLU, sums, batch norm on its own, and copies into a
+//! concatenation.
 
 use super::step::{Context, RunConfig, Step, chunk, chunks, lower_bound};
 use crate::kernels::elementwise::Elementwise;

@@ -10,8 +10,8 @@ use crate::threads::spread;
 /// Weights from which packing is worth starting threads.
 const PARALLEL_PACKING: usize = 1 << 16;
 
-/// A matrix of weights in panels of as many columns as the instruction set's micro-kernel takes; the last panel is narrow
-/// where that suffices. A float of a panel is one weight, or two of `bf16`.
+/// A matrix of weights in panels of as many columns as the instruction set's micro-kernel takes; the last
+/// panel is narrow where that suffices. A float of a panel is one weight, or two of `bf16`.
 pub(crate) struct Panels {
     data: Aligned,
     /// Rows of a panel: taps times channels, or times pairs of channels.
@@ -37,7 +37,8 @@ pub(crate) struct Panel {
 }
 
 impl Panels {
-    /// Packs `columns` columns of `depth` weights; `column(o)` yields them in the order in which the kernel reads its rows.
+    /// Packs `columns` columns of `depth` weights; `column(o)` yields them in the order in which the kernel
+    /// reads its rows.
     pub fn pack<I: Iterator<Item = f32>>(
         kernels: &Kernels,
         depth: usize,
@@ -65,8 +66,8 @@ impl Panels {
         Panels { data, depth, columns, width, narrow }
     }
 
-    /// As [`Panels::pack`], for columns of `taps` times `k` weights, as `dtype`. The last of an odd number of channels is
-    /// paired with zero.
+    /// As [`Panels::pack`], for columns of `taps` times `k` weights, as `dtype`. The last of an odd number of
+    /// channels is paired with zero.
     pub fn pack_as(
         kernels: &Kernels,
         dtype: DType,
@@ -93,8 +94,9 @@ impl Panels {
         }
     }
 
-    /// The address that row tile number `tile` of a panel prefetches from panel `next`, which comes after it: the first
-    /// tiles share it out. Otherwise the first tile over each panel would wait for memory, and the others leave it idle.
+    /// The address that row tile number `tile` of a panel prefetches from panel `next`, which comes after it:
+    /// the first tiles share it out. Otherwise the first tile over each panel would wait for memory, and the
+    /// others leave it idle.
     pub fn prefetch(&self, next: usize, tile: usize) -> *const f32 {
         let next = self.get(next.min(self.count() - 1));
         let start = if tile * LINE < next.width { tile * LINE * self.depth } else { 0 };

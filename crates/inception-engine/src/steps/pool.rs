@@ -21,14 +21,14 @@ pub(crate) struct PoolStep {
     /// The depthwise convolution's, with a prologue.
     input: View,
     out: View,
-    /// A depthwise convolution that only this pool reads. Scratch memory holds as many of its rows as a window covers; they
-    /// are never stored.
+    /// A depthwise convolution that only this pool reads. Scratch memory holds as many of its rows as a
+    /// window covers; they are never stored.
     prologue: Option<DepthwiseWeights>,
 }
 
 impl PoolStep {
-    /// Prepares `pool` over `channels` channels. With a prologue, `input` is that of the depthwise convolution, and the pool
-    /// must be one of maxima.
+    /// Prepares `pool` over `channels` channels. With a prologue, `input` is that of the depthwise
+    /// convolution, and the pool must be one of maxima.
     pub fn new(
         pool: &Pool,
         channels: usize,
@@ -71,8 +71,8 @@ impl PoolStep {
         n * self.output_size[0]
     }
 
-    /// The number of chunks of channels into which rows are cut: more than one where there are fewer rows than threads, as
-    /// in a global pool.
+    /// The number of chunks of channels into which rows are cut: more than one where there are fewer rows
+    /// than threads, as in a global pool.
     fn channel_chunks(&self, config: &RunConfig) -> usize {
         match self.prologue {
             Some(_) => 1,
@@ -83,8 +83,8 @@ impl PoolStep {
         }
     }
 
-    /// Computes `depthwise` into scratch memory and pools the output rows `rows`, numbered through the batch. Rows that the
-    /// next window covers too are moved, not computed again.
+    /// Computes `depthwise` into scratch memory and pools the output rows `rows`, numbered through the batch.
+    /// Rows that the next window covers too are moved, not computed again.
     ///
     /// # Safety
     /// As [`Step::execute_task`], and no other task pools these rows.

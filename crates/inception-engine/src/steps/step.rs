@@ -53,8 +53,8 @@ pub(crate) trait Step: Send + Sync {
     /// Does one task.
     ///
     /// # Safety
-    /// `context` describes a run of the plan that the step belongs to, `task` is below `tasks`, every step that this one
-    /// reads from is complete, and no other thread does the same task.
+    /// `context` describes a run of the plan that the step belongs to, `task` is below `tasks`, every step
+    /// that this one reads from is complete, and no other thread does the same task.
     unsafe fn execute_task(&self, task: usize, context: &Context);
 
     /// Floats of scratch memory that a task uses.
@@ -104,8 +104,8 @@ pub(crate) fn chunk(total: usize, index: usize, count: usize) -> std::ops::Range
     total * index / count..total * (index + 1) / count
 }
 
-/// The number of chunks of `units` of work that keeps `threads` evenly busy. A lone thread gets no more than `least`, since
-/// more would only be overhead.
+/// The number of chunks of `units` of work that keeps `threads` evenly busy. A lone thread gets no more than
+/// `least`, since more would only be overhead.
 pub(crate) fn chunks(units: usize, least: usize, threads: usize) -> usize {
     if threads == 1 {
         return least.clamp(1, units.max(1));

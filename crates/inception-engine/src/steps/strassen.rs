@@ -1,9 +1,9 @@
-//! One level of Strassen's algorithm, in Winograd's form, for large pointwise convolutions: seven products of half the
-//! size along each axis instead of eight.
+//! One level of Strassen's algorithm, in Winograd's form, for large pointwise convolutions: seven products of
+//! half the size along each axis instead of eight.
 //!
-//! The sums of weights are packed ahead. The sums of inputs are made one at a time, and the micro-kernel's epilogue adds
-//! the products up in two temporaries of a quarter of the output each, so that all but the weights stays in the
-//! second-level cache.
+//! The sums of weights are packed ahead. The sums of inputs are made one at a time, and the micro-kernel's
+//! epilogue adds the products up in two temporaries of a quarter of the output each, so that all but the
+//! weights stays in the second-level cache.
 
 use super::panels::Panels;
 use super::step::{Epilogue, chunk};
@@ -12,7 +12,8 @@ use crate::kernels::Kernels;
 use crate::kernels::conv::{MAX_TILE_ROWS, Tile};
 use crate::kernels::elementwise::{Elementwise, Sum};
 
-/// The weights `b` of a matrix product `c = a b` by seven products. All three are cut in halves along both axes:
+/// The weights `b` of a matrix product `c = a b` by seven products. All three are cut in halves along both
+/// axes:
 ///
 /// ```text
 /// s1 = a21 + a22    t1 = b12 - b11    p1 = a11 b11    p5 = s1 t1    u2 = p1 + p6    c11 = p1 + p2
@@ -78,12 +79,12 @@ impl Strassen {
         rows.div_ceil(2) * (ld_sum.max(ld_temporary) + 2 * ld_temporary)
     }
 
-    /// Multiplies `rows` rows at `input` and writes them with `epilogue` at `out`; each comes with the floats from one of
-    /// its rows to the next.
+    /// Multiplies `rows` rows at `input` and writes them with `epilogue` at `out`; each comes with the floats
+    /// from one of its rows to the next.
     ///
     /// # Safety
-    /// `input` holds `rows` rows of twice `depth` floats; `out` has room for `rows` rows, and no one else reads or writes
-    /// them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least 2.
+    /// `input` holds `rows` rows of twice `depth` floats; `out` has room for `rows` rows, and no one else
+    /// reads or writes them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least 2.
     pub unsafe fn multiply(
         &self,
         kernels: &Kernels,
@@ -93,7 +94,8 @@ impl Strassen {
         (out, ld_out): (*mut f32, usize),
         scratch: *mut f32,
     ) {
-        // The halves of an odd number of rows overlap by one row, which is computed twice, by the same thread.
+        // The halves of an odd number of rows overlap by one row, which is computed twice, by the same
+        // thread.
         let half = rows.div_ceil(2);
         let (below, right) = ((rows - half) * ld, self.depth);
         let quarter = |offset: usize| Matrix { start: input.wrapping_add(offset), ld };
@@ -108,8 +110,8 @@ impl Strassen {
         let temporary = |temporary, plus| Target { out: None, temporary, plus };
         let store = |out, plus| Target { out: Some(out), temporary: null, plus };
         let products = Products { strassen: self, kernels, half, epilogue, ld_out };
-        // SAFETY: the caller's promise for input and output; the sum, `x` and `y` lie in scratch memory one after the other,
-        // each with room for `half` rows.
+        // SAFETY: the caller's promise for input and output; the sum, `x` and `y` lie in scratch memory one
+        // after the other, each with room for `half` rows.
         unsafe {
             let sum = |terms| products.sum(terms, scratch);
             // x = p1
@@ -128,7 +130,8 @@ impl Strassen {
             // x = u4: p5 + u2
             let s1 = sum([(a21, 1.0), (a22, 1.0), (a11, 0.0), (a11, 0.0)]);
             products.multiply(s1, 5, temporary(x, x));
-            // c22 = u4 + p7, which is u3 + p5. Two quarters need p5, so this one gets it in a pass of its own.
+            // c22 = u4 + p7, which is u3 + p5. Two quarters need p5, so this one gets it in a pass of its
+            // own.
             let (bias, min) = (epilogue.bias.as_ptr().wrapping_add(c22.1), epilogue.lower_bound());
             products.add(x, y, (c22.0, ld_out), bias, min);
             // c12 = p3 + u4
@@ -252,7 +255,8 @@ impl Products<'_> {
                     out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
                     ld_out,
                 };
-                // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and columns.
+                // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and
+                // columns.
                 unsafe { micro_kernel(&tile) };
             }
         }

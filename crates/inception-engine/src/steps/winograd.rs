@@ -1,5 +1,6 @@
-//! Winograd convolution: transform a block of tiles, one matrix product for each position of a tile, transform back. A
-//! block is small enough that all three stay in the second-level cache. Threads share out the blocks.
+//! Winograd convolution: transform a block of tiles, one matrix product for each position of a tile,
+//! transform back. A block is small enough that all three stay in the second-level cache. Threads share out
+//! the blocks.
 
 use std::ops::Range;
 
@@ -18,8 +19,8 @@ const PASS: usize = 2;
 /// The only block of a layer may be larger by a share of one in this many.
 const SLACK: usize = 4;
 
-/// Whether the block that Winograd's algorithm needs at least stays in cache. With fewer tiles in a block, every few tiles
-/// would read all weights.
+/// Whether the block that Winograd's algorithm needs at least stays in cache. With fewer tiles in a block,
+/// every few tiles would read all weights.
 pub(crate) fn fits(kernels: &Kernels, spec: &TransformSpec, channels: usize) -> bool {
     let &CostModel { winograd_tiles, winograd_block, .. } = &kernels.costs;
     let floats = winograd_tiles * spec.points[0] * spec.points[1] * (channels + PASS * kernels.panel);
@@ -105,15 +106,15 @@ impl WinogradStep {
         self.position_floats().iter().sum::<usize>() * self.weights.len()
     }
 
-    /// Tiles of a block that stays in cache: all of `total` if they just fit, so that weights are read once, or else whole
-    /// row tiles of the micro-kernel.
+    /// Tiles of a block that stays in cache: all of `total` if they just fit, so that weights are read once,
+    /// or else whole row tiles of the micro-kernel.
     fn block_tiles(&self, kernels: &Kernels, total: usize) -> usize {
         let (fit, rows) = (kernels.costs.winograd_block / self.tile_floats(), kernels.tile_rows);
         if total <= (fit + fit / SLACK).min(8 * rows) { total } else { (fit / rows).clamp(1, 8) * rows }
     }
 
-    /// How a run is split into tasks: blocks of tiles by groups of output panels. Groups repeat the input transform, blocks
-    /// repeat the reading of weights; which costs more depends on the layer.
+    /// How a run is split into tasks: blocks of tiles by groups of output panels. Groups repeat the input
+    /// transform, blocks repeat the reading of weights; which costs more depends on the layer.
     fn split(&self, config: &RunConfig) -> [usize; 2] {
         let total = self.total(config.batch);
         let panels = self.weights[0].count();
@@ -148,7 +149,8 @@ impl WinogradStep {
     /// The block of `tiles`, in this thread's scratch memory.
     fn block(&self, tiles: Range<usize>, scratch: *mut f32) -> Block {
         let [v_tile, m_tile] = self.position_floats();
-        // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache sets.
+        // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache
+        // sets.
         let [v_position, m_position] = [v_tile, m_tile].map(|tile| tiles.len() * tile + LINE);
         let m = scratch.wrapping_add(self.weights.len() * v_position);
         Block { tiles, v: scratch, v_tile, v_position, m, m_tile, m_position }
@@ -257,8 +259,8 @@ impl WinogradStep {
     }
 }
 
-/// A block of tiles between the transforms: `V`, the transformed input, `[positions][tiles][channels]`, and `M`, the
-/// products, `[positions][tiles][output channels of a pass]`.
+/// A block of tiles between the transforms: `V`, the transformed input, `[positions][tiles][channels]`, and
+/// `M`, the products, `[positions][tiles][output channels of a pass]`.
 struct Block {
     /// Tiles, numbered through the batch.
     tiles: Range<usize>,
@@ -290,8 +292,8 @@ impl Step for WinogradStep {
         let tiles = chunk(self.total(config.batch), task / groups, blocks);
         let panels = chunk(self.weights[0].count(), task % groups, groups);
         let block = self.block(tiles, context.scratch);
-        // SAFETY: the input is complete, scratch memory has room for the block (see `scratch`), and no other task has both these
-        // tiles and these panels.
+        // SAFETY: the input is complete, scratch memory has room for the block (see `scratch`), and no other
+        // task has both these tiles and these panels.
         unsafe {
             self.transform_input(context, &block);
             for start in panels.clone().step_by(PASS) {
@@ -303,7 +305,8 @@ impl Step for WinogradStep {
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        // A block of at most `winograd_block` floats and the slack, or one row tile; rounding can add a tile to a block.
+        // A block of at most `winograd_block` floats and the slack, or one row tile; rounding can add a tile
+        // to a block.
         let (block, tile) = (kernels.costs.winograd_block, self.tile_floats());
         (block + block / SLACK).max(tile * kernels.tile_rows) + tile + 2 * LINE * self.weights.len()
     }

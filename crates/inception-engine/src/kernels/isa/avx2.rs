@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::Isa;
 use crate::kernels::depthwise;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::implement_simd;
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of AVX2.
@@ -17,62 +17,21 @@ unsafe fn mask(n: usize) -> __m256i {
     unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
 }
 
-// SAFETY: each method is one intrinsic; loads and stores touch exactly the floats that the trait allows.
-unsafe impl Simd for Avx2 {
-    type V = __m256;
-    const LANES: usize = 8;
-    const PREFETCH_WEIGHTS: bool = true;
-
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m256 {
-        // SAFETY: the caller's function has AVX2 (see the trait).
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m256 {
-        // SAFETY: AVX2, and eight floats at `p`.
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn load_n(p: *const f32, n: usize) -> __m256 {
-        // SAFETY: AVX2; masked-off lanes are not accessed.
-        unsafe { if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, mask(n)) } }
-    }
-    #[inline(always)]
-    unsafe fn store_n(p: *mut f32, v: __m256, n: usize) {
-        // SAFETY: AVX2; masked-off lanes are not accessed. (The full store is kept apart: a masked one is microcode on AMD.)
-        unsafe { if n >= 8 { _mm256_storeu_ps(p, v) } else { _mm256_maskstore_ps(p, mask(n), v) } }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: AVX2.
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: AVX2.
-        unsafe { _mm256_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: AVX2.
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-        // SAFETY: FMA.
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: AVX2.
-        unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        // SAFETY: a hint, which faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
+implement_simd! {
+    Avx2: 8 lanes of __m256, prefetch_weights: true;
+    splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+    load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
+    load_n(p: *const f32, n: usize) -> __m256 =
+        if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, mask(n)) };
+    // The full store is kept apart: a masked one is microcode on AMD.
+    store_n(p: *mut f32, v: __m256, n: usize) =
+        if n >= 8 { _mm256_storeu_ps(p, v) } else { _mm256_maskstore_ps(p, mask(n), v) };
+    add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+    sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+    mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+    fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+    max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+    prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
 }
 
 /// The kernels.

@@ -7,68 +7,26 @@ use half::bf16;
 use super::Isa;
 use crate::dtype::DType;
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
-use crate::kernels::simd::{Operand, Simd, Stored};
+use crate::kernels::simd::{Operand, Stored, implement_simd};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of AVX-512.
 pub(crate) struct Avx512;
 
-// SAFETY: each method is one intrinsic; loads and stores touch exactly the floats that the trait allows.
-unsafe impl Simd for Avx512 {
-    type V = __m512;
-    const LANES: usize = 16;
-    const PREFETCH_WEIGHTS: bool = true;
-
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m512 {
-        // SAFETY: the caller's function has AVX-512F (see the trait).
-        unsafe { _mm512_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m512 {
-        // SAFETY: AVX-512F, and sixteen floats at `p`.
-        unsafe { _mm512_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn load_n(p: *const f32, n: usize) -> __m512 {
-        // SAFETY: AVX-512F; masked-off lanes are not accessed.
-        unsafe { if n >= 16 { _mm512_loadu_ps(p) } else { _mm512_maskz_loadu_ps((1u16 << n) - 1, p) } }
-    }
-    #[inline(always)]
-    unsafe fn store_n(p: *mut f32, v: __m512, n: usize) {
-        // SAFETY: AVX-512F; masked-off lanes are not accessed.
-        unsafe { if n >= 16 { _mm512_storeu_ps(p, v) } else { _mm512_mask_storeu_ps(p, (1u16 << n) - 1, v) } }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        // SAFETY: a hint, which faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
+implement_simd! {
+    Avx512: 16 lanes of __m512, prefetch_weights: true;
+    splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+    load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
+    load_n(p: *const f32, n: usize) -> __m512 =
+        if n >= 16 { _mm512_loadu_ps(p) } else { _mm512_maskz_loadu_ps((1u16 << n) - 1, p) };
+    store_n(p: *mut f32, v: __m512, n: usize) =
+        if n >= 16 { _mm512_storeu_ps(p, v) } else { _mm512_mask_storeu_ps(p, (1u16 << n) - 1, v) };
+    add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+    sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+    mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+    fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+    max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+    prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
 }
 
 // SAFETY: each method touches exactly the elements that the traits allow; masked-off lanes are not accessed.
@@ -135,9 +93,10 @@ unsafe impl Operand<Avx512> for bf16 {
 
 // Depthwise convolution of 3x3 on `bf16`, 32 channels at a time.
 //
-// A register of 32 `bf16` holds 16 pairs of channels. The first of each pair becomes an `f32` by a shift and the second by
-// a mask, one instruction for 16 channels; taking channels in their order needs two. Weights are therefore packed a second
-// time, with even channels before odd ones (see `DepthwiseWeights`). Sums are `f32`.
+// A register of 32 `bf16` holds 16 pairs of channels. The first of each pair becomes an `f32` by a shift and
+// the second by a mask, one instruction for 16 channels; taking channels in their order needs two. Weights
+// are therefore packed a second time, with even channels before odd ones (see `DepthwiseWeights`). Sums are
+// `f32`.
 
 /// Channels of a register.
 const CHANNELS: usize = 32;
@@ -201,7 +160,8 @@ unsafe fn join([even, odd]: [__m512; 2]) -> __m512i {
     // SAFETY: AVX512-BF16 and BW; both types of the transmutation are 512 bits of anything.
     unsafe {
         let bits = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
-        // Word 2i is the i-th of the even ones, word 2i + 1 the i-th of the odd ones, which come 16 words later.
+        // Word 2i is the i-th of the even ones, word 2i + 1 the i-th of the odd ones, which come 16 words
+        // later.
         let pairs = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         let order =
             _mm512_or_si512(pairs, _mm512_slli_epi32::<16>(_mm512_add_epi32(pairs, _mm512_set1_epi32(16))));
@@ -209,8 +169,8 @@ unsafe fn join([even, odd]: [__m512; 2]) -> __m512i {
     }
 }
 
-/// Computes [`PIXELS`] pixels from column `x` and stores the first `n`. Input columns outside the input are zeros if
-/// `EDGE`, else there are none.
+/// Computes [`PIXELS`] pixels from column `x` and stores the first `n`. Input columns outside the input are
+/// zeros if `EDGE`, else there are none.
 ///
 /// # Safety
 /// `s` is valid for pixels `x..x + n` under the geometry `d`; the CPU has the features of [`segment`].
@@ -228,8 +188,8 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize, const RELU: bool, co
     let mut c = s.c[0];
     while c < s.c[1] {
         let channels = (s.c[1] - c).min(CHANNELS);
-        // SAFETY: rows and, at the edges, columns are checked against the input; channels c..c + channels exist; weights, bias and
-        // min are padded to whole blocks; the caller vouches for the pixels.
+        // SAFETY: rows and, at the edges, columns are checked against the input; channels c..c + channels
+        // exist; weights, bias and min are padded to whole blocks; the caller vouches for the pixels.
         unsafe {
             let zero = _mm512_setzero_si512();
             let image = s.image.cast::<bf16>().wrapping_add(c);
@@ -244,7 +204,8 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize, const RELU: bool, co
                     }
                     let mut raw = load(row.wrapping_add(j * d.ld_in), channels);
                     if RELU {
-                        // The order of bf16 above zero is that of integers, and below zero there are negative ones.
+                        // The order of bf16 above zero is that of integers, and below zero there are negative
+                        // ones.
                         raw = _mm512_max_epi16(raw, zero);
                     }
                     *v = halves(raw);
@@ -317,8 +278,8 @@ unsafe fn blocks<const STRIDE: usize, const DILATION: usize>(d: &Depthwise, s: &
 /// One segment, all channels.
 ///
 /// # Safety
-/// As [`depthwise::segment`]; the weights are followed by those in the order of [`position`]; the CPU has AVX-512F, BW, VL
-/// and BF16.
+/// As [`depthwise::segment`]; the weights are followed by those in the order of [`position`]; the CPU has
+/// AVX-512F, BW, VL and BF16.
 #[inline(always)]
 unsafe fn segment(d: &Depthwise, s: &Segment) {
     // SAFETY: the caller's promise.
@@ -335,7 +296,8 @@ unsafe fn segment(d: &Depthwise, s: &Segment) {
 /// The kernels; those for `bf16` need more of AVX-512 than those for `f32`.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
-    // Twenty-eight accumulators, two vectors of weights and one broadcast pixel fill thirty-one of thirty-two registers.
+    // Twenty-eight accumulators, two vectors of weights and one broadcast pixel fill thirty-one of thirty-two
+    // registers.
     tile_rows: 14,
     panel: 32,
     narrow_panel: 16,

@@ -1,7 +1,8 @@
-//! The instruction sets, a file each: the vector type, and the row of data that says which kernels there are for it.
+//! The instruction sets, a file each: the vector type, and the row of data that says which kernels there are
+//! for it.
 //!
-//! To add one, write its file, declare it below, and add a row to `instruction_sets!` here and one to `TABLES` in
-//! `kernels`.
+//! To add one, write its file, declare it below, and add a row to `instruction_sets!` here and one to
+//! `TABLES` in `kernels`.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
