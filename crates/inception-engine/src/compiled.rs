@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::dtype::DType;
 use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Shape};
 use crate::kernels::Kernels;
-use crate::kernels::element::Element;
 use crate::memory::{Aligned, LINE, sanitizer};
 use crate::plan::{Picks, Plan, Planned, Row, Rule, plan};
-use crate::steps::{Context, Setting, part};
+use crate::steps::{Context, RunConfig, chunk};
 use crate::threads::{Threads, Worker};
 use crate::{Error, Isa, Precision, graph};
 
@@ -105,6 +105,7 @@ pub struct LayerTime {
 pub struct Compiled {
     plan: Plan,
     kernels: &'static Kernels,
+    precision: Precision,
     threads: Arc<Threads>,
     input: Shape,
     output: Shape,
@@ -155,7 +156,8 @@ fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
     if let Some(reason) = precision.missing(isa) {
         return Err(Error::Precision { precision, isa, reason });
     }
-    Kernels::of(isa, precision).ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
+    Kernels::of(isa, precision.dtype())
+        .ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
 }
 
 #[cfg(feature = "capture")]
@@ -216,11 +218,12 @@ impl Compiled {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
         fuse(&mut graph)?;
-        let plan = plan(&mut graph, image, rule, kernels.element)?;
+        let plan = plan(&mut graph, image, rule, kernels, options.precision.dtype())?;
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Ok(Compiled {
             kernels,
+            precision: options.precision,
             threads: options.pool.clone().unwrap_or_else(|| Threads::new(options.threads)),
             input: image,
             output: graph.nodes[graph.output].shape,
@@ -254,10 +257,7 @@ impl Compiled {
 
     /// What the network computes in.
     pub fn precision(&self) -> Precision {
-        match self.kernels.element {
-            Element::F32 => Precision::F32,
-            Element::Bf16 => Precision::Bf16,
-        }
+        self.precision
     }
 
     /// The thread pool, to share with other networks through [`Options::pool`].
@@ -400,11 +400,11 @@ impl Compiled {
             let floats = memory.arena.as_mut();
             let stored = |node: NodeId| {
                 let (view, channels) = (self.plan.views[node]?, self.plan.rows[node].shape[2]);
-                let at = |i: usize| view.at(1, i / channels) + i % channels * view.element.size();
+                let at = |i: usize| view.at(1, i / channels) + i % channels * view.dtype.size();
                 let half = |byte: usize| floats[byte / 4].to_bits() >> (byte % 4 * 8) << 16;
-                let value = |i: usize| match view.element {
-                    Element::F32 => floats[at(i) / 4],
-                    Element::Bf16 => f32::from_bits(half(at(i))),
+                let value = |i: usize| match view.dtype {
+                    DType::F32 => floats[at(i) / 4],
+                    DType::Bf16 => f32::from_bits(half(at(i))),
                 };
                 Some((0..view.pixels * channels).map(|i| f64::from(value(i))).collect())
             };
@@ -472,12 +472,12 @@ impl Compiled {
 
     /// Runs all of `input`, an image at a time on each thread. The caller has checked the lengths of `input` and `output`.
     fn run_apart(&self, memory: &mut Memory, input: &[f32], output: &mut [f32]) {
-        let setting = Setting { kernels: self.kernels, threads: 1, n: 1 };
+        let config = RunConfig { kernels: self.kernels, threads: 1, batch: 1 };
         let base = Shared::new(memory, input, output);
         let images = input.len() / self.input.len();
         let next = AtomicUsize::new(0);
         self.threads.run(&|worker: &Worker<'_>| {
-            let mut context = base.context(setting, &self.zeros, worker.index);
+            let mut context = base.context(config, &self.zeros, worker.index);
             let Plan { arena: floats, buffers, .. } = &self.plan;
             context.arena = context.arena.wrapping_add(worker.index * floats);
             loop {
@@ -491,10 +491,10 @@ impl Compiled {
                     let Planned { step, level, .. } = &self.plan.steps[index];
                     // SAFETY: this thread's part of the arena.
                     unsafe { sanitizer::forbid(context.arena, [*floats, 1], buffers, Some(*level)) };
-                    for task in 0..step.tasks(&setting) {
+                    for task in 0..step.tasks(&config) {
                         // SAFETY: this thread has done all earlier steps; the arena holds `plan.arena` floats for each thread, the
                         // scratch memory what the hungriest step asks for, and each image is taken once.
-                        unsafe { step.run(task, &context) };
+                        unsafe { step.execute_task(task, &context) };
                     }
                 }
                 // SAFETY: as above.
@@ -512,15 +512,15 @@ impl Compiled {
         output: &mut [f32],
         waves: &[Vec<usize>],
     ) {
-        let setting = Setting { kernels: self.kernels, threads: self.threads.count(), n };
+        let config = RunConfig { kernels: self.kernels, threads: self.threads.count(), batch: n };
         let base = Shared::new(memory, input, output);
         for counter in memory.claimed.iter_mut().flatten() {
             *counter.get_mut() = 0;
         }
         let claimed = &memory.claimed;
-        let threads = setting.threads;
+        let threads = config.threads;
         self.threads.run(&|worker: &Worker<'_>| {
-            let context = base.context(setting, &self.zeros, worker.index);
+            let context = base.context(config, &self.zeros, worker.index);
             let Plan { arena: floats, buffers, .. } = &self.plan;
             for wave in waves {
                 if cfg!(sanitized) {
@@ -536,7 +536,7 @@ impl Compiled {
                 for owner in (0..threads).map(|turn| (worker.index + turn) % threads) {
                     for &index in wave {
                         let step = &self.plan.steps[index].step;
-                        let share = part(step.tasks(&setting), owner, threads);
+                        let share = chunk(step.tasks(&config), owner, threads);
                         let claimed = &claimed[owner][index];
                         while claimed.load(Ordering::Relaxed) < share.len() {
                             let task = share.start + claimed.fetch_add(1, Ordering::Relaxed);
@@ -547,7 +547,7 @@ impl Compiled {
                             // hands out each task of one once, and the pointers are those of a run of this plan: the arena
                             // holds `plan.arena * n` floats, the scratch memory what the hungriest step asks for, input
                             // and output `n` images.
-                            unsafe { step.run(task, &context) };
+                            unsafe { step.execute_task(task, &context) };
                         }
                     }
                 }
@@ -569,7 +569,7 @@ struct Shared {
     output: *mut f32,
 }
 
-// SAFETY: the pointers outlive the run, and steps write disjoint parts of what they point to; see `Step::run`.
+// SAFETY: the pointers outlive the run, and steps write disjoint parts of what they point to; see `Step::execute_task`.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -583,9 +583,9 @@ impl Shared {
         }
     }
 
-    fn context(&self, setting: Setting, zeros: &Aligned, thread: usize) -> Context {
+    fn context(&self, config: RunConfig, zeros: &Aligned, thread: usize) -> Context {
         Context {
-            setting,
+            config,
             arena: self.arena,
             zeros: zeros.as_ptr(),
             scratch: self.scratch.wrapping_add(thread * self.scratch_floats),

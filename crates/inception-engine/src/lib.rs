@@ -74,6 +74,7 @@
 
 mod accuracy;
 mod compiled;
+mod dtype;
 mod error;
 mod kernels;
 mod memory;

@@ -6,10 +6,9 @@ use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::kernels::element::Element;
+use crate::dtype::DType;
 
-/// Floats in a cache line; pixel strides and buffer sizes are multiples of it.
-pub(crate) const LINE: usize = 16;
+pub(crate) use crate::dtype::LINE;
 
 /// Cache lines between pixels that fall into at most two sets of a first-level cache of 64 sets.
 const CROWDED: usize = 32;
@@ -17,8 +16,8 @@ const CROWDED: usize = 32;
 /// Elements from the start of one pixel to the start of the next: `channels` rounded up to whole cache lines, and one line more
 /// where the rows of a tile, which the micro-kernel reads side by side, would otherwise evict each other. (With 1024 channels
 /// of `f32`, all rows of a tile in one set, pointwise convolutions ran at 65 % of the multiply-add limit, and now at 90 %.)
-pub(crate) fn pixel_stride(channels: usize, element: Element) -> usize {
-    let line = LINE * element.group();
+pub(crate) fn pixel_stride(channels: usize, dtype: DType) -> usize {
+    let line = LINE * dtype.pack();
     let lines = channels.div_ceil(line);
     if lines.is_multiple_of(CROWDED) { (lines + 1) * line } else { lines * line }
 }
@@ -250,7 +249,7 @@ pub(crate) struct View {
     /// Pixels of one image.
     pub pixels: usize,
     /// What the buffer holds.
-    pub element: Element,
+    pub dtype: DType,
 }
 
 impl View {
@@ -261,7 +260,7 @@ impl View {
 
     /// Bytes from the start of the arena to the first channel of pixel `pixel`, counted through a batch of `n`.
     pub fn at(&self, n: usize, pixel: usize) -> usize {
-        self.offset * n * size_of::<f32>() + (self.channel + pixel * self.ld) * self.element.size()
+        self.offset * n * size_of::<f32>() + (self.channel + pixel * self.ld) * self.dtype.size()
     }
 }
 

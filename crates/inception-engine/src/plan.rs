@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::dtype::DType;
 use crate::graph::{Conv, Graph, Node, NodeId, Op, PoolKind, Window};
-use crate::kernels::element::Element;
-use crate::kernels::{TRANSFORMS, TransformSpec};
+use crate::kernels::{CostModel, Kernels, TRANSFORMS, TransformSpec};
 use crate::memory::sanitizer::FENCE;
 use crate::memory::{Aligned, LINE, Lifetime, View, end_block, pixel_stride, place};
 use crate::steps::{
-    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
-    Panels, PoolStep, Prologue, STRASSEN_CHANNELS, STRASSEN_PIXELS, Step, Strassen, TOUCH, WEIGHT, Weights,
-    WinogradStep, winograd_fits,
+    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput, InputStep, OutputStep,
+    Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep, winograd_fits,
 };
 use crate::{Error, graph};
 
@@ -69,12 +68,12 @@ impl Rule {
     }
 
     /// Whether `node`, a convolution with an output of so many `pixels`, is multiplied by Strassen's algorithm.
-    fn strassen(&self, node: &str, conv: &Conv, pixels: usize) -> bool {
+    fn strassen(&self, kernels: &Kernels, node: &str, conv: &Conv, pixels: usize) -> bool {
         match (self, self.picked(node)) {
             (Rule::Direct | Rule::Winograd(_), _) => false,
-            (Rule::Strassen, _) => strassen_fits(conv, pixels),
-            (_, Some(kernel)) => kernel.ends_with("strassen") && strassen_fits(conv, pixels),
-            _ => strassen_pays(conv, pixels),
+            (Rule::Strassen, _) => strassen_fits(kernels, conv, pixels),
+            (_, Some(kernel)) => kernel.ends_with("strassen") && strassen_fits(kernels, conv, pixels),
+            _ => strassen_pays(kernels, conv, pixels),
         }
     }
 }
@@ -124,7 +123,7 @@ enum Fate {
 }
 
 /// Makes the plan of a graph that has been through the passes, and takes its weights. Convolutions get algorithms by
-/// `rule`; activations are stored as `element`.
+/// `rule`; activations are stored as `dtype`.
 ///
 /// # Errors
 /// [`Error::Graph`] for a node that no step can compute.
@@ -132,20 +131,21 @@ pub(crate) fn plan(
     graph: &mut Graph,
     image: crate::Shape,
     rule: &Rule,
-    element: Element,
+    kernels: &Kernels,
+    dtype: DType,
 ) -> Result<Plan, Error> {
     let described: Vec<_> = graph.nodes.iter().map(|node| (describe(node), node.macs())).collect();
-    space_to_depth(graph, rule, element);
+    space_to_depth(graph, rule, kernels, dtype);
     let fates = fates(graph);
-    let elements = elements(graph, element);
+    let dtypes = dtypes(graph, dtype);
     let storage = Storage::assign(graph, &fates);
     let levels = levels(graph, &fates);
-    let (views, buffers, arena) = storage.lay_out(graph, &levels, &elements);
+    let (views, buffers, arena) = storage.lay_out(graph, &levels, &dtypes);
     let mut steps: Vec<Planned> = Vec::new();
     for id in 0..graph.nodes.len() {
         let before = steps.len();
         let mut builder =
-            Builder { graph: &*graph, fates: &fates, views: &views, element, rule, steps: &mut steps };
+            Builder { graph: &*graph, fates: &fates, views: &views, kernels, dtype, rule, steps: &mut steps };
         builder.lower(id, image, &levels)?;
         // They are packed now, and a second copy of all weights would be most of the memory that compiling takes.
         for &node in steps[before..].iter().flat_map(|step| &step.nodes) {
@@ -157,7 +157,7 @@ pub(crate) fn plan(
     end_block();
     let last = levels.iter().max().copied().unwrap_or(0) + 1;
     let mut builder =
-        Builder { graph: &*graph, fates: &fates, views: &views, element, rule, steps: &mut steps };
+        Builder { graph: &*graph, fates: &fates, views: &views, kernels, dtype, rule, steps: &mut steps };
     let step = OutputStep { shape: graph.nodes[graph.output].shape, input: builder.view(graph.output)? };
     builder.push(Box::new(step), vec![], 0.0, last);
 
@@ -175,10 +175,10 @@ pub(crate) fn plan(
 }
 
 /// Stores the image in blocks of 2x2 pixels where its convolution of stride 2 then becomes cheaper.
-pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, element: Element) {
+pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, kernels: &Kernels, dtype: DType) {
     graph::passes::space_to_depth(graph, |name, conv, over_blocks, output| {
-        let direct = direct_cost(conv, output, element);
-        rule.winograd(name, &transforms(over_blocks, output), direct).is_some()
+        let direct = direct_cost(kernels, conv, output, dtype);
+        rule.winograd(name, &transforms(kernels, over_blocks, output), direct).is_some()
     });
 }
 
@@ -295,10 +295,10 @@ fn levels(graph: &Graph, fates: &[Fate]) -> Vec<usize> {
     }
 }
 
-/// What each node's tensor is stored as: activations as `element`, and the end of the network as `f32`. That is what a pool
+/// What each node's tensor is stored as: activations as `dtype`, and the end of the network as `f32`. That is what a pool
 /// or a convolution reduces to one pixel, and the result, as long as convolutions alone read them; there are kernels from
 /// `f32` and to `f32` for convolutions, and to `f32` for pools.
-fn elements(graph: &Graph, element: Element) -> Vec<Element> {
+fn dtypes(graph: &Graph, dtype: DType) -> Vec<DType> {
     let consumers = graph.consumers();
     let at_an_end = |id: NodeId| {
         let node = &graph.nodes[id];
@@ -315,7 +315,7 @@ fn elements(graph: &Graph, element: Element) -> Vec<Element> {
         });
         written && read && (id == graph.output || node.shape.pixels() == 1)
     };
-    (0..graph.nodes.len()).map(|id| if at_an_end(id) { Element::F32 } else { element }).collect()
+    (0..graph.nodes.len()).map(|id| if at_an_end(id) { DType::F32 } else { dtype }).collect()
 }
 
 /// Which buffer each node's tensor lies in.
@@ -352,9 +352,9 @@ impl Storage {
 
     /// Elements from one pixel of a node's buffer to the next. The image stays dense, so that the first convolution can read
     /// a kernel row as one run; everything else is a [`pixel_stride`] apart.
-    fn ld(graph: &Graph, root: NodeId, element: Element) -> usize {
+    fn ld(graph: &Graph, root: NodeId, dtype: DType) -> usize {
         let channels = graph.nodes[root].shape.channels;
-        if root == 0 && channels < LINE { channels } else { pixel_stride(channels, element) }
+        if root == 0 && channels < LINE { channels } else { pixel_stride(channels, dtype) }
     }
 
     /// Lays the buffers out in the arena.
@@ -363,7 +363,7 @@ impl Storage {
         &self,
         graph: &Graph,
         levels: &[usize],
-        elements: &[Element],
+        dtypes: &[DType],
     ) -> (Vec<Option<View>>, Vec<(usize, Lifetime)>, usize) {
         let end = levels.iter().max().copied().unwrap_or(0) + 1;
         let mut roots: Vec<NodeId> = self.places.iter().flatten().map(|&(root, _)| root).collect();
@@ -372,9 +372,9 @@ impl Storage {
         let mut lifetimes: Vec<Lifetime> = roots
             .iter()
             .map(|&root| {
-                let element = elements[root];
-                let count = graph.nodes[root].shape.pixels() * Storage::ld(graph, root, element);
-                let size = count.div_ceil(element.group()).next_multiple_of(LINE) + FENCE;
+                let dtype = dtypes[root];
+                let count = graph.nodes[root].shape.pixels() * Storage::ld(graph, root, dtype);
+                let size = count.div_ceil(dtype.pack()).next_multiple_of(LINE) + FENCE;
                 Lifetime { size, first: usize::MAX, last: 0 }
             })
             .collect();
@@ -401,9 +401,9 @@ impl Storage {
             .map(|place| {
                 place.and_then(|(root, channel)| {
                     let index = roots.binary_search(&root).ok()?;
-                    let (pixels, element) = (graph.nodes[root].shape.pixels(), elements[root]);
-                    let ld = Storage::ld(graph, root, element);
-                    Some(View { offset: offsets[index], channel, ld, pixels, element })
+                    let (pixels, dtype) = (graph.nodes[root].shape.pixels(), dtypes[root]);
+                    let ld = Storage::ld(graph, root, dtype);
+                    Some(View { offset: offsets[index], channel, ld, pixels, dtype })
                 })
             })
             .collect();
@@ -413,63 +413,64 @@ impl Storage {
 
 /// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with their costs,
 /// cheapest first.
-fn transforms(conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
+fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
     let specs = TRANSFORMS.iter().filter(|spec| {
-        plain && [spec.kernel, spec.stride] == [kernel, stride] && winograd_fits(spec, conv.in_channels())
+        plain
+            && [spec.kernel, spec.stride] == [kernel, stride]
+            && winograd_fits(kernels, spec, conv.in_channels())
     });
-    let mut transforms: Vec<_> = specs.map(|spec| (*spec, winograd_cost(conv, output, spec))).collect();
+    let mut transforms: Vec<_> =
+        specs.map(|spec| (*spec, winograd_cost(kernels, conv, output, spec))).collect();
     transforms.sort_by(|a, b| a.1.total_cmp(&b.1));
     transforms
 }
 
 /// What the cost model expects of a convolution by Winograd's algorithm on one image whose result is `output` pixels: its time
 /// in multiply-adds of `f32`. The transforms lose a digit, which `bf16` has not to spare, so its products are `f32` too.
-fn winograd_cost(conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
+fn winograd_cost(kernels: &Kernels, conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
     let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
-    spec.pace
+    let &CostModel { transform_cost, weight_load_cost, .. } = &kernels.costs;
+    spec.time_scale
         * positions
-        * ((tiles + WEIGHT) * channels * out_channels + tiles * TOUCH * (channels + out_channels))
+        * ((tiles + weight_load_cost) * channels * out_channels
+            + tiles * transform_cost * (channels + out_channels))
 }
 
-/// As [`winograd_cost`], by the direct algorithm, from activations stored as `element`.
-fn direct_cost(conv: &Conv, output: [usize; 2], element: Element) -> f64 {
+/// As [`winograd_cost`], by the direct algorithm, from activations stored as `dtype`.
+fn direct_cost(kernels: &Kernels, conv: &Conv, output: [usize; 2], dtype: DType) -> f64 {
     let weights = (conv.taps() * conv.in_channels() * conv.out_channels) as f64;
-    ((output[0] * output[1]) as f64 + WEIGHT) * weights / element.group() as f64
+    ((output[0] * output[1]) as f64 + kernels.costs.weight_load_cost) * weights / dtype.pack() as f64
 }
 
 /// As [`winograd_cost`], by Strassen's algorithm on `pixels` pixels: seven eighths of the products, and four sums of inputs
 /// and two of products, of a quarter each.
-fn strassen_cost(conv: &Conv, pixels: usize) -> f64 {
+fn strassen_cost(kernels: &Kernels, conv: &Conv, pixels: usize) -> f64 {
     let (channels, out_channels, pixels) =
         (conv.in_channels() as f64, conv.out_channels as f64, pixels as f64);
     let touched = pixels / 4.0 * (14.0 * channels + 6.0 * out_channels);
-    0.875 * (pixels + 2.0 * WEIGHT) * channels * out_channels + STRASSEN_TOUCH * touched
+    let &CostModel { weight_load_cost, strassen_add_cost, .. } = &kernels.costs;
+    0.875 * (pixels + 2.0 * weight_load_cost) * channels * out_channels + strassen_add_cost * touched
 }
 
 /// As [`winograd_cost`], of a depthwise convolution: bound by loads, not by multiply-adds.
-fn depthwise_cost(conv: &Conv, pixels: usize) -> f64 {
-    DEPTHWISE * (conv.taps() * conv.out_channels * pixels) as f64
+fn depthwise_cost(kernels: &Kernels, conv: &Conv, pixels: usize) -> f64 {
+    kernels.costs.depthwise_cost * (conv.taps() * conv.out_channels * pixels) as f64
 }
 
-/// What it costs to read or write a float of a matrix that Strassen's algorithm adds, in multiply-adds.
-const STRASSEN_TOUCH: f64 = 4.0;
-
-/// What a multiply-add of a depthwise convolution costs, in those of a matrix product.
-const DEPTHWISE: f64 = 2.5;
-
 /// Whether Strassen's algorithm can multiply: halves of pixels and channels exist.
-fn strassen_fits(conv: &Conv, pixels: usize) -> bool {
+fn strassen_fits(kernels: &Kernels, conv: &Conv, pixels: usize) -> bool {
     let even = conv.in_channels().is_multiple_of(2) && conv.out_channels.is_multiple_of(2);
-    conv.window.is_pointwise() && conv.groups == 1 && even && pixels >= STRASSEN_PIXELS
+    conv.window.is_pointwise() && conv.groups == 1 && even && pixels >= kernels.costs.strassen_pixels
 }
 
 /// Whether to multiply by Strassen's algorithm.
-fn strassen_pays(conv: &Conv, pixels: usize) -> bool {
-    strassen_fits(conv, pixels) && conv.in_channels().min(conv.out_channels) >= STRASSEN_CHANNELS
+fn strassen_pays(kernels: &Kernels, conv: &Conv, pixels: usize) -> bool {
+    strassen_fits(kernels, conv, pixels)
+        && conv.in_channels().min(conv.out_channels) >= kernels.costs.strassen_channels
 }
 
 /// Collects steps.
@@ -477,8 +478,9 @@ struct Builder<'a> {
     graph: &'a Graph,
     fates: &'a [Fate],
     views: &'a [Option<View>],
+    kernels: &'a Kernels,
     /// What activations are stored as.
-    element: Element,
+    dtype: DType,
     rule: &'a Rule,
     steps: &'a mut Vec<Planned>,
 }
@@ -500,7 +502,7 @@ impl Builder<'_> {
 
     /// Whether a convolution reads and writes activations, and neither end of the network.
     fn inside(&self, id: NodeId) -> bool {
-        let stored = |id: NodeId| self.views[id].is_some_and(|view| view.element == self.element);
+        let stored = |id: NodeId| self.views[id].is_some_and(|view| view.dtype == self.dtype);
         stored(id) && stored(self.graph.nodes[id].inputs[0])
     }
 
@@ -516,7 +518,14 @@ impl Builder<'_> {
     fn depthwise(&self, id: NodeId, conv: &Conv) -> Result<DepthwiseWeights, Error> {
         let input = self.graph.nodes[id].inputs[0];
         let view = self.view(input)?;
-        Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), &view, self.residual(id)?))
+        Ok(DepthwiseWeights::new(
+            self.kernels,
+            conv,
+            self.size(input),
+            self.size(id),
+            &view,
+            self.residual(id)?,
+        ))
     }
 
     /// A head whose micro-kernel reads runs of the input: so many, and so many elements each.
@@ -525,21 +534,21 @@ impl Builder<'_> {
         id: NodeId,
         conv: &Conv,
         strassen: bool,
-        input: Element,
+        input: DType,
         runs: [usize; 2],
-    ) -> Result<Head, Error> {
+    ) -> Result<FusedOutput, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let weight = dense(conv);
         let residual = self.residual(id)?;
         let weights = if strassen {
-            Weights::Strassen(Box::new(Strassen::new(&weight, channels, conv.out_channels)))
+            Weights::Strassen(Box::new(Strassen::new(self.kernels, &weight, channels, conv.out_channels)))
         } else {
             // The micro-kernel goes over taps, and over channels within a tap.
-            Weights::Direct(Panels::pack_as(input, runs, conv.out_channels, |o, kk| {
+            Weights::Direct(Panels::pack_as(self.kernels, input, runs, conv.out_channels, |o, kk| {
                 weight[(o * channels + kk % channels) * taps + kk / channels]
             }))
         };
-        Ok(Head {
+        Ok(FusedOutput {
             weights,
             // Strassen's algorithm adds the residual last, and a ReLU comes after it.
             epilogue: Epilogue::new(
@@ -556,8 +565,8 @@ impl Builder<'_> {
     /// The Winograd transform that a convolution is to get.
     fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
         let node = &self.graph.nodes[id];
-        let direct = direct_cost(conv, self.size(id), self.element);
-        let picked = self.rule.winograd(&node.name, &transforms(conv, self.size(id)), direct);
+        let direct = direct_cost(self.kernels, conv, self.size(id), self.dtype);
+        let picked = self.rule.winograd(&node.name, &transforms(self.kernels, conv, self.size(id)), direct);
         picked.filter(|_| node.inputs.len() == 1 && self.inside(id))
     }
 
@@ -570,9 +579,13 @@ impl Builder<'_> {
         let sizes = |input: NodeId| [self.size(input), self.size(id)];
         let (mut nodes, mut cost) = (vec![id], 0.0);
         let step: Box<dyn Step> = match &node.op {
-            &Op::Input { pad, block: phases, .. } => {
-                Box::new(InputStep { image, pad, phases, stored: node.shape, out: self.view(id)? })
-            }
+            &Op::Input { pad, block, .. } => Box::new(InputStep {
+                image,
+                pad,
+                space_to_depth: block,
+                stored: node.shape,
+                out: self.view(id)?,
+            }),
             Op::Conv(conv) if conv.is_depthwise() => Box::new(DepthwiseStep {
                 weights: self.depthwise(id, conv)?,
                 input: self.view(node.inputs[0])?,
@@ -582,6 +595,7 @@ impl Builder<'_> {
                 Some((spec, expected)) => {
                     cost = expected;
                     Box::new(WinogradStep::new(
+                        self.kernels,
                         conv,
                         spec,
                         sizes(node.inputs[0]),
@@ -668,7 +682,7 @@ impl Builder<'_> {
                 let prologue = Prologue::Depthwise {
                     weights: Box::new(self.depthwise(source, depthwise)?),
                     stored: self.views[source],
-                    clamp: conv.input_relu,
+                    relu: conv.input_relu,
                 };
                 (self.view(self.graph.nodes[source].inputs[0])?, prologue)
             }
@@ -678,30 +692,31 @@ impl Builder<'_> {
         let alone = !self.fates.contains(&Fate::Sibling(id));
         // Sums of activations would have to be rounded to be multiplied as bf16.
         let pixels = node.shape.pixels();
-        let strassen = self.element == Element::F32 && alone && self.rule.strassen(&node.name, conv, pixels);
+        let strassen =
+            self.dtype == DType::F32 && alone && self.rule.strassen(self.kernels, &node.name, conv, pixels);
         let mut step = ConvStep {
             input,
             input_size: self.size(source),
             output_size: self.size(id),
             channels: self.graph.nodes[source].shape.channels,
             window: conv.window,
-            heads: Vec::new(),
+            outputs: Vec::new(),
             prologue,
         };
         let runs = step.runs();
-        step.heads.push(self.head(id, conv, strassen, input.element, runs)?);
+        step.outputs.push(self.head(id, conv, strassen, input.dtype, runs)?);
         for (sibling, fate) in self.fates.iter().enumerate() {
             if let (Fate::Sibling(leader), Op::Conv(conv)) = (fate, &self.graph.nodes[sibling].op)
                 && *leader == id
             {
-                step.heads.push(self.head(sibling, conv, false, input.element, runs)?);
+                step.outputs.push(self.head(sibling, conv, false, input.dtype, runs)?);
                 nodes.push(sibling);
             }
         }
         let costs = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
-            Op::Conv(conv) if conv.is_depthwise() => Some(depthwise_cost(conv, pixels)),
-            Op::Conv(conv) if strassen && node == id => Some(strassen_cost(conv, pixels)),
-            Op::Conv(conv) => Some(direct_cost(conv, self.size(node), input.element)),
+            Op::Conv(conv) if conv.is_depthwise() => Some(depthwise_cost(self.kernels, conv, pixels)),
+            Op::Conv(conv) if strassen && node == id => Some(strassen_cost(self.kernels, conv, pixels)),
+            Op::Conv(conv) => Some(direct_cost(self.kernels, conv, self.size(node), input.dtype)),
             _ => None,
         });
         let cost = costs.sum();

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::Isa;
+use crate::dtype::DType;
 
 /// What activations and weights are kept as. Sums are `f32` either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,19 +28,18 @@ impl Precision {
         if isa != Isa::Avx512 && Isa::Avx512.available() {
             return Some("is for AVX-512 only, and another instruction set was asked for");
         }
-        #[cfg(target_arch = "x86_64")]
-        // The byte and word instructions and the short vectors came long before; only a hypervisor could take them away.
-        for (there, reason) in [
-            (is_x86_feature_detected!("avx512f"), "needs a CPU with AVX-512 (avx512f)"),
-            (is_x86_feature_detected!("avx512bw"), "needs AVX-512's byte and word instructions (avx512bw)"),
-            (is_x86_feature_detected!("avx512vl"), "needs AVX-512 for short vectors (avx512vl)"),
-            (is_x86_feature_detected!("avx512bf16"), "needs AVX-512's bf16 dot products (avx512bf16)"),
-        ] {
-            if !there {
-                return Some(reason);
-            }
+        match Isa::Avx512.kernel_set(self.dtype()) {
+            Some(kernels) => kernels.missing(),
+            None => Some("needs AVX-512's bf16 dot products, which are x86-64's"),
         }
-        (!cfg!(target_arch = "x86_64")).then_some("needs AVX-512's bf16 dot products, which are x86-64's")
+    }
+
+    /// The type in which activations are stored.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::Bf16,
+        }
     }
 
     /// The name that `--precision` takes.

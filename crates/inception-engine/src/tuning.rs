@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::graph::Graph;
 use crate::plan::{Picks, Rule};
-use crate::steps::Setting;
+use crate::steps::RunConfig;
 use crate::{Compiled, Error, Options, Threads};
 
 /// One way to compute a layer.
@@ -190,12 +190,12 @@ impl Compiled {
         let times: Vec<f64> = samples.iter_mut().map(|s| quantiles(s).0.as_secs_f64()).collect();
         let alone: f64 = times.iter().sum();
         let at = |threads: usize| {
-            let setting = Setting { kernels: self.kernels(), threads, n: batch };
+            let config = RunConfig { kernels: self.kernels(), threads, batch };
             let mut waits = Vec::new();
             let mut time = 0.0;
             for wave in &self.plan().waves {
                 let work: f64 = wave.iter().map(|&step| times[step]).sum();
-                let tasks = |step: usize| self.plan().steps[step].step.tasks(&setting).max(1);
+                let tasks = |step: usize| self.plan().steps[step].step.tasks(&config).max(1);
                 let mut busy = vec![0.0f64; threads.max(1)];
                 for &step in wave {
                     for _ in 0..tasks(step) {
