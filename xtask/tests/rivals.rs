@@ -45,7 +45,7 @@ fn rivals_alternate_and_are_checked() {
     // The rival is our own engine, which reads the ONNX file that the command writes.
     environment(
         environments.as_ref(),
-        &format!("exec {XTASK} serve --model GoogLeNet --threads $3 --precision $4"),
+        &format!("exec {XTASK} rival-worker --model GoogLeNet --threads $3 --precision $4"),
     );
     let output = xtask(&with("2"));
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -91,7 +91,7 @@ fn cold_processes_are_measured() {
     let (environments, out) = (environments.to_str().unwrap(), out.to_str().unwrap());
     environment(
         environments.as_ref(),
-        &format!("exec {XTASK} serve --model GoogLeNet --threads $3 --precision $4"),
+        &format!("exec {XTASK} rival-worker --model GoogLeNet --threads $3 --precision $4"),
     );
     let output = xtask(&[&rivals[..], &["--environments", environments, "--out", out]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

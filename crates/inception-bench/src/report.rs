@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use inception_nn::MODELS;
+use inception::{MODELS, ModelRow};
 use kuva::prelude::*;
 
-use crate::ModelRow;
 use crate::latency::{BenchRow, LatencyRow, latency_markdown};
-use crate::table::{regimes, threads_text};
+use crate::rows::{environments, threads_text};
 
 /// Colours that people with any colour vision tell apart; networks have them in the table's order.
 const COLOURS: [&str; 8] =
@@ -83,7 +82,7 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
         let caption = Caption { title: &title, x: "threads", y: &y };
         charts.extend(chart_of_lines(&caption, &by_threads, true));
     }
-    let regimes = regimes(timed.iter().map(|row| &row.regime));
+    let environments = environments(timed.iter().map(|row| &row.environment));
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>Latency of the Inception family</title>\n\
@@ -96,8 +95,8 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
          td{white-space:nowrap}td:first-child,th:first-child{text-align:left}</style>\n\
          <h1>Latency of the Inception family</h1>\n",
     );
-    for regime in regimes {
-        page += &format!("<p>{}</p>\n", escaped(&regime));
+    for environment in environments {
+        page += &format!("<p>{}</p>\n", escaped(&environment));
     }
     page += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
              Accuracy is the published one.</p>\n";
