@@ -6,6 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::imports;
+
 /// What is checked, cheapest first: a title and the arguments of cargo. Tests run in the profile of every other
 /// command, so that dependencies are compiled once for both.
 const STEPS: &[(&str, &[&str])] = &[
@@ -65,6 +67,7 @@ impl Check {
             // Cargo by rustup, which knows of `+nightly`.
             return step(Command::new("cargo").env("RUSTFLAGS", SANITIZER_FLAGS), SANITIZED);
         }
+        imports::check()?;
         // Cargo sets it for whatever it runs.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         STEPS.iter().try_for_each(|&checked| {

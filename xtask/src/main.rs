@@ -1,6 +1,7 @@
 //! The commands of the workspace; `cargo xtask --help` lists them: those of `inception`, and chores.
 
 mod check;
+mod imports;
 mod parity;
 mod rival_worker;
 mod rivals;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -93,37 +93,12 @@ impl Bench {
             stdout().write_all(latency_markdown(&rows).as_bytes())?;
             return self.write_report(&rows);
         }
-        let settings = self.device.run_options()?;
+        let run_options = self.device.run_options()?;
         let baseline = self.baseline.as_deref().map(read_baseline).transpose()?;
         // Before the work rather than after it.
         self.make_report_folder()?;
         let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
-        let table = Table { command: self, baseline, settings: &settings };
-        let pinned = if self.no_pin { None } else { Cores::here() };
-        let environment = Environment { pinned: pinned.is_some(), ..Environment::here() };
-        let mut plan = Vec::new();
-        for options in &settings {
-            let mut options = options.clone();
-            options.cores = pinned.clone();
-            let on = BenchConditions {
-                peak_gflops: peak_gflops(options.threads, options.precision),
-                memory: self.memory.map(|mb| mb * 1_000_000).or_else(free_memory),
-                stop: StopRule {
-                    budget: Duration::from_secs_f64(self.seconds),
-                    runs: self.runs.into(),
-                    ..StopRule::default()
-                },
-                environment: Environment {
-                    gpu: options.device.adapter(options.adapter)?.map(|gpu| gpu.to_string()),
-                    ..environment.clone()
-                },
-            };
-            eprintln!(
-                "{}, {}, {} threads, peak {:.0} GFLOP/s measured, random weights; {}",
-                options.device, options.precision, options.threads, on.peak_gflops, on.environment
-            );
-            plan.push((options, on));
-        }
+        let plan = self.plan(&run_options)?;
 
         let (sender, events) = channel();
         tell_of_signals(sender.clone()).context("catching Ctrl-C")?;
@@ -133,46 +108,8 @@ impl Bench {
         // Not joined: an interruption does not wait for a run that takes minutes.
         builder.spawn(move || job.run(&Ending(sender))).context("starting a thread")?;
 
-        let bar = progress_bar(total);
-        let mut rows: Vec<BenchRow> = Vec::new();
-        let mut interrupted = false;
-        bar.suspend(|| table.print_header())?;
-        let per_model = self.batch.len() * settings.len();
-        loop {
-            bar.set_message(models.get(rows.len() / per_model).map_or("", |spec| spec.name));
-            match events.recv()? {
-                Event::Row(row) => {
-                    let done = rows.len() + 1;
-                    match &row {
-                        BenchRow::Failed { cell: Cell { model, batch, .. }, error } => {
-                            bar.suspend(|| eprintln!("error: {model} at batch {batch}: {error}"));
-                        }
-                        // A log wants to know where it is, too.
-                        BenchRow::Timed(row) if bar.is_hidden() => {
-                            eprintln!("{done} of {total}: {} at batch {}", row.cell.model, row.cell.batch);
-                        }
-                        BenchRow::Timed(_) => {}
-                    }
-                    rows.push(row);
-                    compare_threads(&mut rows);
-                    bar.inc(1);
-                    if rows.len().is_multiple_of(per_model) {
-                        let spec = models[rows.len() / per_model - 1];
-                        bar.suspend(|| table.print_model(spec, &rows[rows.len() - per_model..]))?;
-                    }
-                }
-                Event::End => break,
-                Event::Interrupted => {
-                    interrupted = true;
-                    break;
-                }
-            }
-        }
-        bar.finish_and_clear();
-        let partial = rows.len() % per_model;
-        if partial > 0 {
-            table.print_model(models[rows.len() / per_model], &rows[rows.len() - partial..])?;
-        }
+        let table = Table { command: self, models: &models, baseline, run_options: &run_options };
+        let (rows, interrupted) = table.collect(&events, total)?;
         let mut out = stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
@@ -187,6 +124,31 @@ impl Bench {
         ensure!(done == total, "the measuring thread ended; {done} of {total} cells are done");
         ensure!(failed == 0, "{failed} of {total} cells could not be measured");
         Ok(())
+    }
+
+    /// How each column's cells are run and measured; says so.
+    fn plan(&self, run_options: &[RunOptions]) -> anyhow::Result<Vec<(RunOptions, BenchConditions)>> {
+        let pinned = if self.no_pin { None } else { Cores::here() };
+        let here = Environment { pinned: pinned.is_some(), ..Environment::here() };
+        let budget = Duration::from_secs_f64(self.seconds);
+        let stop = StopRule { budget, runs: self.runs.into(), ..StopRule::default() };
+        let plan = run_options.iter().map(|options| {
+            let mut options = options.clone();
+            options.cores = pinned.clone();
+            let gpu = options.device.adapter(options.adapter)?.map(|gpu| gpu.to_string());
+            let on = BenchConditions {
+                peak_gflops: peak_gflops(options.threads, options.precision),
+                memory: self.memory.map(|mb| mb * 1_000_000).or_else(free_memory),
+                stop,
+                environment: Environment { gpu, ..here.clone() },
+            };
+            eprintln!(
+                "{}, {}, {} threads, peak {:.0} GFLOP/s measured, random weights; {}",
+                options.device, options.precision, options.threads, on.peak_gflops, on.environment
+            );
+            Ok((options, on))
+        });
+        plan.collect()
     }
 
     fn make_report_folder(&self) -> anyhow::Result<()> {
@@ -288,8 +250,9 @@ fn progress_bar(cells: usize) -> ProgressBar {
 /// The table on the terminal.
 struct Table<'a> {
     command: &'a Bench,
+    models: &'a [&'static ModelSpec],
     baseline: Option<Vec<BenchRow>>,
-    settings: &'a [RunOptions],
+    run_options: &'a [RunOptions],
 }
 
 impl Table<'_> {
@@ -297,10 +260,51 @@ impl Table<'_> {
         !self.command.json && !self.command.csv
     }
 
+    /// Waits for all rows and prints those of each network as soon as they are there. Also says whether it was interrupted.
+    fn collect(&self, events: &Receiver<Event>, total: usize) -> anyhow::Result<(Vec<BenchRow>, bool)> {
+        let bar = progress_bar(total);
+        let mut rows: Vec<BenchRow> = Vec::new();
+        bar.suspend(|| self.print_header())?;
+        let per_model = self.command.batch.len() * self.run_options.len();
+        let interrupted = loop {
+            bar.set_message(self.models.get(rows.len() / per_model).map_or("", |spec| spec.name));
+            let row = match events.recv()? {
+                Event::Row(row) => row,
+                Event::End => break false,
+                Event::Interrupted => break true,
+            };
+            let done = rows.len() + 1;
+            match &row {
+                BenchRow::Failed { cell: Cell { model, batch, .. }, error } => {
+                    bar.suspend(|| eprintln!("error: {model} at batch {batch}: {error}"));
+                }
+                // A log shows where the command is, too.
+                BenchRow::Timed(row) if bar.is_hidden() => {
+                    eprintln!("{done} of {total}: {} at batch {}", row.cell.model, row.cell.batch);
+                }
+                _ => {}
+            }
+            rows.push(row);
+            compare_threads(&mut rows);
+            bar.inc(1);
+            if done.is_multiple_of(per_model) {
+                bar.suspend(|| {
+                    self.print_model(self.models[done / per_model - 1], &rows[done - per_model..])
+                })?;
+            }
+        };
+        bar.finish_and_clear();
+        let partial = rows.len() % per_model;
+        if partial > 0 {
+            self.print_model(self.models[rows.len() / per_model], &rows[rows.len() - partial..])?;
+        }
+        Ok((rows, interrupted))
+    }
+
     /// Threads and batch of each column.
     fn columns(&self) -> impl Iterator<Item = (usize, usize)> {
         let batches = &self.command.batch;
-        self.settings.iter().flat_map(move |options| batches.iter().map(|&batch| (options.threads, batch)))
+        self.run_options.iter().flat_map(move |options| batches.iter().map(|&batch| (options.threads, batch)))
     }
 
     fn print_header(&self) -> anyhow::Result<()> {
@@ -311,7 +315,7 @@ impl Table<'_> {
         write!(out, "{:<32}", "ms: median (10 to 90 %)")?;
         for (threads, batch) in self.columns() {
             let threads =
-                if self.settings.len() > 1 { format!(", {threads} threads") } else { String::new() };
+                if self.run_options.len() > 1 { format!(", {threads} threads") } else { String::new() };
             write!(out, "{:>28}", format!("batch {batch}{threads}"))?;
         }
         Ok(writeln!(out)?)
