@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::imports;
 
-/// What is checked, cheapest first: a title and the arguments of cargo. Tests run in the profile of every other
-/// command, so that dependencies are compiled once for both.
+/// What is checked, cheapest first: a title and the arguments of cargo. Tests run in the profile of every
+/// other command, so that dependencies are compiled once for both.
 const STEPS: &[(&str, &[&str])] = &[
     ("formatting", &["fmt", "--all", "--check"]),
     (
@@ -28,9 +28,9 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The engine's tests under AddressSanitizer. With `sanitized` the engine tells the sanitizer where each tensor lies in its arena.
-/// (The target is named so that build scripts and macros are spared; Burn, which only other tests need, is compiled once, slow
-/// as it is, and the engine alone with optimisation.)
+/// The engine's tests under AddressSanitizer. With `sanitized` the engine tells the sanitizer where each
+/// tensor lies in its arena. (The target is named so that build scripts and macros are spared; Burn, which
+/// only other tests need, is compiled once, slow as it is, and the engine alone with optimisation.)
 const SANITIZED: (&str, &[&str]) = (
     "kernels under AddressSanitizer",
     &[

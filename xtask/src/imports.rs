@@ -1,7 +1,8 @@
-//! No file of a crate imports from itself by way of others: where two need each other, one of them holds too much.
+//! No file of a crate imports from itself by way of others: where two need each other, one of them holds too
+//! much.
 //!
-//! An import counts towards the file that defines the item: re-exports are followed, and are no imports themselves, so that a
-//! `lib.rs` that only declares and re-exports is in no cycle. Tests do not count.
+//! An import counts towards the file that defines the item: re-exports are followed, and are no imports
+//! themselves, so that a `lib.rs` that only declares and re-exports is in no cycle. Tests do not count.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
@@ -128,7 +129,8 @@ fn scan(text: &str, module: &[String], modules: &HashSet<Segments>) -> File {
     file
 }
 
-/// The paths within the crate that a statement of `module` names, from the crate's root on, each with what it is renamed to.
+/// The paths within the crate that a statement of `module` names, from the crate's root on, each with what it
+/// is renamed to.
 fn paths(statement: &str, module: &[String], modules: &HashSet<Segments>) -> Vec<(Segments, Option<String>)> {
     let mut found = Vec::new();
     let mut rest = statement;

@@ -30,8 +30,8 @@ pub struct Parity {
     /// Also write the table to this file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Instead, how long Xception65 takes to load from each format and how much memory, beside the tools' own readers;
-    /// the table goes to this file
+    /// Instead, how long Xception65 takes to load from each format and how much memory, beside the tools' own
+    /// readers; the table goes to this file
     #[arg(long, value_name = "FILE")]
     loading: Option<PathBuf>,
     /// Load one file and print what it took: what --loading starts for each file
@@ -49,7 +49,8 @@ struct Loading {
     megabytes: f64,
 }
 
-/// Files of [`full_size.py`](../../tests/goldens/weights/full_size.py), and the environment whose reader is the rival.
+/// Files of [`full_size.py`](../../tests/goldens/weights/full_size.py), and the environment whose reader is
+/// the rival.
 const LOADED: &[(&str, &str, Option<&str>)] = &[
     ("timm-xception65", "timm-xception65.pth", Some("rivals")),
     ("timm-xception65", "timm-xception65.legacy.pth", Some("rivals")),

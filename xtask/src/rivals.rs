@@ -25,8 +25,8 @@ use tempfile::NamedTempFile;
 
 use crate::rival_worker::{read_floats, write_floats};
 
-/// Largest difference of logits from ours, over the largest logit: in single precision what the project promises
-/// there, in half precision a few roundings to eight bits.
+/// Largest difference of logits from ours, over the largest logit: in single precision what the project
+/// promises there, in half precision a few roundings to eight bits.
 const fn tolerance(precision: Precision, device: DeviceKind) -> f32 {
     match precision {
         Precision::F32 if device.is_gpu() => 1e-3,
@@ -45,7 +45,8 @@ const SCRIPT: &str = "bench/rivals.py";
 const VERSIONS: &str = "bench/versions.txt";
 const TRACT: &str = "bench/tract/Cargo.toml";
 
-/// Every runtime, and the Python packages, named as their modules, that it needs; none of those that are not Python's.
+/// Every runtime, and the Python packages, named as their modules, that it needs; none of those that are not
+/// Python's.
 const RUNTIMES: &[(&str, &[&str])] = &[
     ("onnxruntime", &["numpy", "onnxruntime"]),
     ("openvino", &["numpy", "openvino"]),
@@ -57,8 +58,8 @@ const RUNTIMES: &[(&str, &[&str])] = &[
 /// Times the engine and other runtimes in turn, on the same network with the same weights.
 ///
 /// The first call makes a Python environment with what is chosen, and builds tract if that is. Each runtime
-/// is a process of its own. Our network is written as ONNX; all must give its logits before anything is timed. A round
-/// gives each a turn, the next round begins with the next runtime.
+/// is a process of its own. Our network is written as ONNX; all must give its logits before anything is
+/// timed. A round gives each a turn, the next round begins with the next runtime.
 #[derive(Args)]
 pub struct Rivals {
     /// Networks by name; several with commas between [default: all of the reference's table]
@@ -89,8 +90,8 @@ pub struct Rivals {
     /// Where the Python environment is, or is made, in a folder named rivals
     #[arg(long, value_name = "DIR", default_value = "target/rivals/environments")]
     environments: PathBuf,
-    /// Where the results go, as rivals.json; cells that it has of the same commit are not measured again [default:
-    /// bench/runs/DATE-CPU-THREADSt]
+    /// Where the results go, as rivals.json; cells that it has of the same commit are not measured again
+    /// [default: bench/runs/DATE-CPU-THREADSt]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Measure again what was measured before
@@ -102,9 +103,9 @@ pub struct Rivals {
     /// Print all cells as JSON, too
     #[arg(long)]
     json: bool,
-    /// Measure cold processes instead, at batch 1: time from the weights and from the start of the process to the first answer, and
-    /// memory. Each round starts every runtime anew; the results go into costs.json. The files have just been written, and
-    /// are read from memory. Linux only.
+    /// Measure cold processes instead, at batch 1: time from the weights and from the start of the process to
+    /// the first answer, and memory. Each round starts every runtime anew; the results go into costs.json.
+    /// The files have just been written, and are read from memory. Linux only.
     #[arg(long, conflicts_with_all = ["batch", "seconds", "precision"])]
     costs: bool,
     /// Measure nothing: print the table of a rivals.json, or with --costs of a costs.json
@@ -166,16 +167,16 @@ impl Rivals {
             let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
             save_onnx(&network, spec, &Metadata::of(spec), &onnx)?;
             drop(network);
-            let mut contest = Contest::start(spec, threads, self.device, self.precision, &programs)?;
+            let mut session = Session::start(spec, threads, self.device, self.precision, &programs)?;
             for batch in batches {
-                let measured = contest.measure(&onnx, batch, self.rounds, self.seconds, &environment);
+                let measured = session.measure(&onnx, batch, self.rounds, self.seconds, &environment);
                 let cell = match measured.with_context(|| format!("{} at batch {batch}", spec.name)) {
                     Ok(cell) => cell,
                     Err(error) => {
                         // What is measured stays, and the others get their turn.
                         eprintln!("error: {error:#}");
                         failures += 1;
-                        contest = Contest::start(spec, threads, self.device, self.precision, &programs)?;
+                        session = Session::start(spec, threads, self.device, self.precision, &programs)?;
                         continue;
                     }
                 };
@@ -211,7 +212,7 @@ impl Rivals {
             drop(network);
             let (input, output) = (scratch.join("input"), scratch.join("logits"));
             write_floats(&input, &noise(3 * spec.input_size.pow(2)))?;
-            let mut commands = Contest::commands(spec, threads, self.device, Precision::F32, &programs)?;
+            let mut commands = Session::commands(spec, threads, self.device, Precision::F32, &programs)?;
             let mut runtimes: Vec<ColdStart> = Vec::new();
             let mut ours = Vec::new();
             for round in 0..self.rounds {
@@ -367,7 +368,7 @@ impl Drop for Process {
 }
 
 /// All runtimes of one network, ours first.
-struct Contest {
+struct Session {
     spec: &'static ModelSpec,
     threads: usize,
     device: DeviceKind,
@@ -375,7 +376,7 @@ struct Contest {
     processes: Vec<Process>,
 }
 
-impl Contest {
+impl Session {
     fn start(
         spec: &'static ModelSpec,
         threads: usize,
@@ -476,7 +477,8 @@ impl Contest {
     }
 }
 
-/// Noise, each image of the batch of less contrast than the one before: noise alone gives logits that are nearly equal.
+/// Noise, each image of the batch of less contrast than the one before: noise alone gives logits that are
+/// nearly equal.
 fn images(batch: usize, image_len: usize) -> Vec<f32> {
     let mut images = noise(batch * image_len);
     for (i, image) in images.chunks_mut(image_len).enumerate() {
@@ -495,7 +497,8 @@ fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
     if ours.len() == theirs.len() && largest > 0.0 { worst / largest } else { f32::INFINITY }
 }
 
-/// Equal logits say something only if they depend on what is computed: different images must give different ones.
+/// Equal logits say something only if they depend on what is computed: different images must give different
+/// ones.
 fn check_images_matter(logits: &[f32], batch: usize, tolerance: f32) -> anyhow::Result<()> {
     let classes = logits.len() / batch;
     let (first, rest) = logits.split_at(classes);

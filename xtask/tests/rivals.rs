@@ -1,4 +1,5 @@
-//! `cargo xtask rivals` with our own engine in the place of a rival, and what the docs say beside what the data say.
+//! `cargo xtask rivals` with our own engine in the place of a rival, and what the docs say beside what the
+//! data say.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -20,7 +21,8 @@ fn xtask(arguments: &[&str]) -> Output {
     Command::new(XTASK).args(arguments).current_dir(root()).output().unwrap()
 }
 
-/// An environment whose Python is a shell script: called as `python -c ...`, or `python SCRIPT RUNTIME THREADS PRECISION`.
+/// An environment whose Python is a shell script: called as `python -c ...`, or `python SCRIPT RUNTIME
+/// THREADS PRECISION`.
 fn environment(folder: &Path, contestant: &str) {
     let python = folder.join("rivals/bin/python");
     fs::create_dir_all(python.parent().unwrap()).unwrap();
@@ -109,6 +111,33 @@ fn cold_processes_are_measured() {
         assert!(before < 28.0 && before + 28.0 < resting && resting <= peak, "{runtime}");
     }
     assert!(!xtask(&["rivals", "--costs", "--batch", "8"]).status.success());
+}
+
+/// The commands of `inception`, by the same code, and the workspace's own.
+#[test]
+fn xtask_has_every_command() {
+    let stdout = |arguments: &[&str]| {
+        let output = xtask(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let help = stdout(&["--help"]);
+    let user = ["predict", "bench", "eval", "devices", "models", "explain", "convert", "inspect"];
+    for command in user.iter().chain(&["rivals", "parity", "check"]) {
+        let line = help.lines().find(|line| line.split_whitespace().next() == Some(command));
+        assert!(line.is_some(), "{command} in {help}");
+    }
+    assert!(
+        help.contains("cargo xtask predict --model GoogLeNet") && !help.contains("rival-worker"),
+        "{help}"
+    );
+    assert!(serde_json::from_str::<Value>(&stdout(&["models", "--json"])).unwrap().is_array());
+    for kind in inception::DeviceKind::ALL.into_iter().filter(|kind| !kind.is_compiled_in()) {
+        let output = xtask(&["bench", "--device", kind.name()]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let command = format!("`cargo run --release --package xtask --features {kind} -- ...`");
+        assert!(output.status.code() == Some(1) && errors.contains(&command), "{errors}");
+    }
 }
 
 /// Between a comment with a command and one that says `end`, the docs have what the command prints.

@@ -54,6 +54,7 @@ pub struct Comparison {
 
 /// How many times as fast as the best rival ours is.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Speedup {
     /// The rival with the shortest median.
     pub rival: String,

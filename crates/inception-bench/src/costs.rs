@@ -16,7 +16,8 @@ pub struct ColdStart {
     pub version: String,
     /// Milliseconds from starting the process to its first answer, in each round.
     pub cold_ms: Vec<f64>,
-    /// Milliseconds from the weights' file to the first answer, in a process that is ready for it, in each round.
+    /// Milliseconds from the weights' file to the first answer, in a process that is ready for it, in each
+    /// round.
     pub load_ms: Vec<f64>,
     /// Memory of the process before it had a network, in units of 10^6 bytes.
     pub before_mb: f64,

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 /// The machine and the build of a timing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// The processor's own name for itself; on x86 with family and model, since virtual machines shorten the name.
+    /// The processor's own name for itself; on x86 with family and model, since virtual machines shorten the
+    /// name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,

@@ -34,6 +34,7 @@ pub struct Cell {
 
 /// A timing of a cell, with all that is needed to judge it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LatencyRow {
     /// What was timed.
     #[serde(flatten)]
@@ -57,11 +58,11 @@ pub struct LatencyRow {
     pub device_ms: Option<f64>,
     /// At the median.
     pub images_per_second: f64,
-    /// 10^9 operations a second at the median; a multiply-add is two, counted as the network is written, so that
-    /// an algorithm with fewer multiplications can pass the machine's peak.
+    /// 10^9 operations a second at the median; a multiply-add is two, counted as the network is written, so
+    /// that an algorithm with fewer multiplications can pass the machine's peak.
     pub gflops: f64,
-    /// `gflops` over what multiply-adds in registers reach on as many of the CPU's threads, measured in the same process; it
-    /// says nothing of a GPU.
+    /// `gflops` over what multiply-adds in registers reach on as many of the CPU's threads, measured in the
+    /// same process; it says nothing of a GPU.
     pub share_of_peak: f64,
     /// How much faster than on the fewest threads of the same run, over how many times as many threads.
     #[serde(default)]
@@ -87,6 +88,7 @@ impl LatencyRow {
 
 /// What became of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[serde(untagged)]
 pub enum BenchRow {
     /// Its timing.
@@ -132,8 +134,8 @@ pub trait BenchTarget {
     /// Where the device fails.
     fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, inception::Error>;
 
-    /// On a GPU, a run of images that are there already, complete when it returns; `None` where the device is the CPU and
-    /// there is no way to and fro.
+    /// On a GPU, a run of images that are there already, complete when it returns; `None` where the device is
+    /// the CPU and there is no way to and fro.
     fn on_device<'a>(
         &'a self,
         images: &[f32],
@@ -184,8 +186,8 @@ pub struct BenchConditions {
     pub environment: Environment,
 }
 
-/// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails does not cost
-/// the others theirs.
+/// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails
+/// does not cost the others theirs.
 pub fn latencies(
     target: &impl BenchTarget,
     cells: Vec<Cell>,
@@ -205,7 +207,8 @@ pub fn latencies(
 ///
 /// # Errors
 ///
-/// [`Error::Memory`] before anything runs, and those of [`BenchTarget::run`]; a panic in it is [`Error::Device`].
+/// [`Error::Memory`] before anything runs, and those of [`BenchTarget::run`]; a panic in it is
+/// [`Error::Device`].
 pub fn latency(
     target: &impl BenchTarget,
     cell: &Cell,
@@ -291,8 +294,8 @@ pub fn reference_ms(spec: &ModelSpec, batch: usize, precision: &str) -> Option<f
     Some(if precision == "f32" { latency.fp32_ms[column] } else { latency.fp16_ms[column] })
 }
 
-/// Rows as comma-separated values, with a line of names; the environment's fields are left to JSON, and so are cells that
-/// failed.
+/// Rows as comma-separated values, with a line of names; the environment's fields are left to JSON, and so
+/// are cells that failed.
 pub fn latency_csv(rows: &[BenchRow]) -> String {
     let mut text = String::from(
         "model,device,precision,batch,threads,median_ms,min_ms,max_ms,runs,images_per_second,gflops,\
@@ -311,8 +314,8 @@ pub fn latency_csv(rows: &[BenchRow]) -> String {
     text
 }
 
-/// Rows as tables in the reference's shape, one for each device, precision and number of threads: milliseconds by network
-/// and batch, and the reference's figures beside them.
+/// Rows as tables in the reference's shape, one for each device, precision and number of threads:
+/// milliseconds by network and batch, and the reference's figures beside them.
 pub fn latency_markdown(rows: &[BenchRow]) -> String {
     let configs = grouped_by(rows.iter().filter_map(BenchRow::timed), run_config);
     configs.iter().map(|(config, rows)| table(rows, *config)).collect::<Vec<_>>().join("\n")
@@ -367,8 +370,8 @@ mod tests {
 
     use super::*;
 
-    /// A device that takes a millisecond an image and a quarter of that without the ways to and fro, and is lost (with an
-    /// error, or a panic) at a batch of 8.
+    /// A device that takes a millisecond an image and a quarter of that without the ways to and fro, and is
+    /// lost (with an error, or a panic) at a batch of 8.
     struct Fake {
         now: StdCell<Duration>,
         panics: bool,

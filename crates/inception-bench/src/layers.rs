@@ -1,11 +1,12 @@
-//! Layers of a network on the engine: the choice of their kernels against the clock, and their rounding errors.
+//! Layers of a network on the engine: the choice of their kernels against the clock, and their rounding
+//! errors.
 
 use inception::engine::{self, Accuracy, Choice};
 use inception::nn::Network;
 use inception::{Error, RunOptions};
 
-/// Times each layer of `network`, for images of `[height, width]`, by every algorithm that the engine has for it, `repeats`
-/// times in alternation.
+/// Times each layer of `network`, for images of `[height, width]`, by every algorithm that the engine has for
+/// it, `repeats` times in alternation.
 ///
 /// # Errors
 ///

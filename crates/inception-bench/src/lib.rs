@@ -1,5 +1,5 @@
-//! Measurements of the Inception family: latency, comparison with other runtimes, costs before the first answer, and layers of
-//! the engine one by one; with the tables and the page that show them.
+//! Measurements of the Inception family: latency, comparison with other runtimes, costs before the first
+//! answer, and layers of the engine one by one; with the tables and the page that show them.
 
 mod comparison;
 mod costs;

@@ -42,13 +42,15 @@ impl Default for StopRule {
     }
 }
 
-/// Fewest timed runs unless asked otherwise: with fewer than six, no two of them bound the median with 95 % confidence.
+/// Fewest timed runs unless asked otherwise: with fewer than six, no two of them bound the median with 95 %
+/// confidence.
 pub const MIN_RUNS: usize = 6;
 
 /// Share of the budget that warming up may take.
 const WARM_UP_SHARE: u32 = 4;
 
-/// Warm-up ends when the medians of two windows of this many runs, one after the other, are within [`STEADY`].
+/// Warm-up ends when the medians of two windows of this many runs, one after the other, are within
+/// [`STEADY`].
 const WINDOW: usize = 3;
 const STEADY: f64 = 0.03;
 
@@ -97,7 +99,8 @@ impl Sample {
         self.sorted.len()
     }
 
-    /// The time that a share of the runs does not exceed, between the runs beside it linearly; 0.5 is the median.
+    /// The time that a share of the runs does not exceed, between the runs beside it linearly; 0.5 is the
+    /// median.
     pub fn quantile(&self, share: f64) -> Duration {
         Duration::from_secs_f64(quantile(&self.sorted, share))
     }
@@ -112,8 +115,9 @@ impl Sample {
         self.quantile(0.5)
     }
 
-    /// The runs between which the median of the distribution lies with 95 % confidence: order statistics, which
-    /// assume nothing of the distribution. (The normal approximation of the binomial; exact enough from six runs on.)
+    /// The runs between which the median of the distribution lies with 95 % confidence: order statistics,
+    /// which assume nothing of the distribution. (The normal approximation of the binomial; exact enough from
+    /// six runs on.)
     pub fn median_interval(&self) -> (Duration, Duration) {
         let n = self.sorted.len() as f64;
         let half = 1.96 * n.sqrt() / 2.0;
@@ -192,14 +196,14 @@ pub struct Spread {
     pub high_ms: f64,
 }
 
-/// Medians of one process and the next differ by up to this share though nothing changed: memory lies elsewhere.
-/// (Seen on a two-core virtual machine: 2 %.)
+/// Medians of one process and the next differ by up to this share though nothing changed: memory lies
+/// elsewhere. (Seen on a two-core virtual machine: 2 %.)
 pub const BETWEEN_PROCESSES: f64 = 0.03;
 
 impl Spread {
-    /// Compares with an earlier timing: a change is one only if the spreads of the two do not even touch, and the
-    /// medians differ by more than [`BETWEEN_PROCESSES`]. `time_scale` is how many times as fast the machine itself was then,
-    /// by its measured peak: what that explains is no change either.
+    /// Compares with an earlier timing: a change is one only if the spreads of the two do not even touch, and
+    /// the medians differ by more than [`BETWEEN_PROCESSES`]. `time_scale` is how many times as fast the
+    /// machine itself was then, by its measured peak: what that explains is no change either.
     pub fn against(self, baseline: Self, time_scale: f64) -> Change {
         let ratio = self.median_ms / baseline.median_ms;
         let (slowest, fastest) = (time_scale.max(1.0), time_scale.min(1.0));

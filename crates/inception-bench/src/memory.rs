@@ -15,7 +15,8 @@ pub fn memory_of_process_mb(id: u32) -> Option<[f64; 2]> {
     Some([bytes(&file, "VmRSS")?, bytes(&file, "VmHWM")?].map(|bytes| bytes as f64 / 1e6))
 }
 
-/// The most memory that this process has held, in units of 10^6 bytes, since [`reset_peak_memory`] or its start.
+/// The most memory that this process has held, in units of 10^6 bytes, since [`reset_peak_memory`] or its
+/// start.
 pub fn peak_memory_mb() -> Option<f64> {
     memory_of_process_mb(std::process::id()).map(|[_, peak]| peak)
 }

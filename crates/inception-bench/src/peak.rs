@@ -9,8 +9,8 @@ use inception::{DeviceKind, Precision};
 /// Turns of the loop of multiply-adds: some tens of milliseconds.
 const TURNS: usize = 4_000_000;
 
-/// Defines one thread's loop of nothing but multiply-adds in registers, which gives the number that it made. The sums are
-/// enough to cover an FMA's latency of four or five cycles on two ports.
+/// Defines one thread's loop of nothing but multiply-adds in registers, which gives the number that it made.
+/// The sums are enough to cover an FMA's latency of four or five cycles on two ports.
 #[cfg(target_arch = "x86_64")]
 macro_rules! fma_loop {
     ($name:ident, $features:literal, $splat:ident, $fma:ident, $lanes:literal) => {
@@ -68,7 +68,8 @@ fn multiply_adds(precision: Precision) -> f64 {
         // SAFETY: as above.
         return unsafe { multiply_adds_avx2() };
     }
-    // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do there.
+    // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do
+    // there.
     let factor = black_box(0.5f32);
     let mut sums = [black_box(1.0f32); 32];
     for _ in 0..TURNS {
@@ -80,8 +81,8 @@ fn multiply_adds(precision: Precision) -> f64 {
     (TURNS * sums.len()) as f64
 }
 
-/// What this machine can do at most: floating-point operations a second, in units of 10^9, of `threads` loops of
-/// multiply-adds (two operations each) in `precision` that touch no memory. The best of ten.
+/// What this machine can do at most: floating-point operations a second, in units of 10^9, of `threads` loops
+/// of multiply-adds (two operations each) in `precision` that touch no memory. The best of ten.
 pub fn peak_gflops(threads: usize, precision: Precision) -> f64 {
     let once = || {
         let start = Instant::now();

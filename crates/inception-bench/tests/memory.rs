@@ -1,4 +1,5 @@
-//! What a batch is said to need beside what it takes. Alone in its process, because the peak is the process's.
+//! What a batch is said to need beside what it takes. Alone in its process, because the peak is the
+//! process's.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -6,8 +7,8 @@
 use inception::{DeviceKind, RunOptions, Runner};
 use inception_bench::{peak_memory_mb, reset_peak_memory};
 
-/// On flex 1.0 to 1.6 times as much is taken as must be there (ndarray: up to 1.5), for copies in its own layout. The larger
-/// network comes last, so that nothing that the first one left is used again.
+/// On flex 1.0 to 1.6 times as much is taken as must be there (ndarray: up to 1.5), for copies in its own
+/// layout. The larger network comes last, so that nothing that the first one left is used again.
 #[test]
 fn what_a_batch_needs_is_what_it_takes() {
     const BATCH: usize = 8;

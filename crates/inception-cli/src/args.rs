@@ -40,9 +40,10 @@ pub struct WeightArgs {
     weights: Option<PathBuf>,
     /// The published weights; the first time they are downloaded (see --help)
     ///
-    /// Only PaddleClas publishes at addresses that are known here. A download is resumed if it breaks off, and the kept
-    /// file is verified each time. INCEPTION_CACHE is the folder for them (otherwise `inception` in the user's cache
-    /// folder), INCEPTION_MIRROR an address instead of PaddleClas's, and INCEPTION_OFFLINE=1 forbids downloads.
+    /// Only PaddleClas publishes at addresses that are known here. A download is resumed if it breaks off,
+    /// and the kept file is verified each time. INCEPTION_CACHE is the folder for them (otherwise `inception`
+    /// in the user's cache folder), INCEPTION_MIRROR an address instead of PaddleClas's, and
+    /// INCEPTION_OFFLINE=1 forbids downloads.
     #[arg(long)]
     pretrained: bool,
     /// Weights drawn from --seed: for trying things out; the classes mean nothing
@@ -74,8 +75,8 @@ pub fn tuning_folder(tune: bool) -> Option<PathBuf> {
 /// Where and how a network runs.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Where to run: engine (compiled for this CPU) or flex (Burn's CPU backend); in builds with the feature of that name
-    /// ndarray (flex's predecessor), or a GPU through wgpu, vulkan or cuda
+    /// Where to run: engine (compiled for this CPU) or flex (Burn's CPU backend); in builds with the feature
+    /// of that name ndarray (flex's predecessor), or a GPU through wgpu, vulkan or cuda
     #[arg(long, value_name = "DEVICE", default_value = "engine")]
     pub device: DeviceKind,
     /// Which GPU, as the command `devices` counts them [default: the most powerful]
@@ -84,12 +85,13 @@ pub struct DeviceArgs {
     /// Keep the engine to algorithms that add and multiply as the network is written, without Winograd
     #[arg(long)]
     exact: bool,
-    /// Use for each layer the kernel that is fastest here, as measured on the first start (some seconds a network) and kept
-    /// in the folder tuning of INCEPTION_CACHE (otherwise inception in the user's cache folder)
+    /// Use for each layer the kernel that is fastest here, as measured on the first start (some seconds a
+    /// network) and kept in the folder tuning of INCEPTION_CACHE (otherwise inception in the user's cache
+    /// folder)
     #[arg(long, conflicts_with = "exact")]
     tune: bool,
-    /// Element type to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that has it; either
-    /// on flex, for comparison
+    /// Element type to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that
+    /// has it; either on flex, for comparison
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
     /// CPU threads [default: all cores]

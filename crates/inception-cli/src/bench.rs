@@ -225,7 +225,8 @@ impl Job {
     ) -> anyhow::Result<()> {
         reset_peak_memory();
         let network = spec.config().with_seed(self.seed).init(&options.open()?)?;
-        // The engine brings threads of its own to the one that calls it; the eager devices use the pool they are run in.
+        // The engine brings threads of its own to the one that calls it; the eager devices use the pool they
+        // are run in.
         let threads = if options.device == DeviceKind::Engine { 1 } else { options.threads };
         let cores = options.cores.clone();
         let pin = move |thread| _ = cores.as_ref().map(|cores| cores.pin(thread));
@@ -260,7 +261,8 @@ impl Table<'_> {
         !self.command.json && !self.command.csv
     }
 
-    /// Waits for all rows and prints those of each network as soon as they are there. Also says whether it was interrupted.
+    /// Waits for all rows and prints those of each network as soon as they are there. Also says whether it
+    /// was interrupted.
     fn collect(&self, events: &Receiver<Event>, total: usize) -> anyhow::Result<(Vec<BenchRow>, bool)> {
         let bar = progress_bar(total);
         let mut rows: Vec<BenchRow> = Vec::new();

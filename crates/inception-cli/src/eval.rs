@@ -8,14 +8,15 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use inception::data::{Arithmetic, Dataset, DatasetOptions, Encounters, Preprocessing, Resampler};
 use inception::{
-    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, Tally, Weights,
-    cores, dataset_hash, evaluate, file_hash, merge,
+    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, Tally, cores,
+    dataset_hash, evaluate, merge,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
 
-/// The command: a run, or `eval merge`. By hand, because clap's derive cannot make all of a run's flags optional at once.
+/// The command: a run, or `eval merge`. By hand, because clap's derive cannot make all of a run's flags
+/// optional at once.
 pub enum Eval {
     Merge(Box<Merge>),
     Run(Box<Run>),
@@ -79,8 +80,9 @@ pub struct Run {
     weights: WeightArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, a list of
-    /// `relative/path label` lines, or Parquet (a file or a folder of them; needs the feature `parquet`)
+    /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, a
+    /// list of `relative/path label` lines, or Parquet (a file or a folder of them; needs the feature
+    /// `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Where the pictures of a list are, if not beside it: a folder or a tar archive
@@ -269,10 +271,9 @@ impl Run {
             }
             let settings = EvalSettings {
                 model: spec.name.to_owned(),
-                weights: match &weights {
-                    Weights::Random { seed } => format!("random, seed {seed}"),
-                    Weights::File(path) => file_hash(path).with_context(|| path.display().to_string())?,
-                },
+                weights: weights
+                    .identity()
+                    .with_context(|| format!("reading the weights of {}", spec.name))?,
                 device: run_options.description(),
                 preprocessing,
                 dataset: dataset_hash(&dataset),
@@ -337,7 +338,7 @@ impl Bar {
     }
 
     fn show(&mut self, progress: &Progress<'_>) {
-        let Progress { tally, done_now, done, total } = progress;
+        let Progress { tally, done_now, done, total, .. } = progress;
         self.name_skipped(tally);
         let elapsed = self.start.elapsed().as_secs_f64();
         let speed = if elapsed > 0.0 { *done_now as f64 / elapsed } else { 0.0 };

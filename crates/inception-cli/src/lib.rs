@@ -1,5 +1,5 @@
-//! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and the workspace's
-//! `cargo xtask` have the same ones.
+//! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and
+//! the workspace's `cargo xtask` have the same ones.
 
 pub mod args;
 mod bench;

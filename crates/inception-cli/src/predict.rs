@@ -94,7 +94,7 @@ impl Predict {
         }
         writeln!(out, "{} ({model})", image.display())?;
         for guess in top {
-            let Guess { index, label, probability } = guess;
+            let Guess { index, label, probability, .. } = guess;
             writeln!(out, "  {:6.2} %  {index:4}  {}", probability * 100.0, label.unwrap_or_default())?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! `inception eval`: the figures are PaddleClas's, and stay the same to the last bit however often a run is killed and
-//! however it is cut into shards.
+//! `inception eval`: the figures are PaddleClas's, and stay the same to the last bit however often a run is
+//! killed and however it is cut into shards.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -60,7 +60,8 @@ fn write_png(path: &Path, width: u32, height: u32, pixels: &[u8]) {
     encoder.write_header().unwrap().write_image_data(pixels).unwrap();
 }
 
-// --- PaddleClas's figures ---------------------------------------------------------------------------------------------
+// --- PaddleClas's figures
+// ---------------------------------------------------------------------------------------------
 
 /// `tests/goldens/eval/eval.json`; `generate.py` there says what its fields are.
 #[derive(Deserialize)]
@@ -154,7 +155,8 @@ fn equals_paddleclass_evaluation() {
     }
 }
 
-// --- a small dataset that takes a second --------------------------------------------------------------------------------
+// --- a small dataset that takes a second
+// --------------------------------------------------------------------------------
 
 const SMALL: [&str; 12] = [
     "--model",
@@ -201,8 +203,8 @@ fn figures(mut report: Value) -> Value {
     report
 }
 
-/// Runs to the end, killed at random points again and again; what it printed in the end, and how often it was killed
-/// between its first and its last batch.
+/// Runs to the end, killed at random points again and again; what it printed in the end, and how often it was
+/// killed between its first and its last batch.
 fn with_kills(
     arguments: &[&str],
     state: &Path,
@@ -433,7 +435,8 @@ fn a_full_disk_keeps_finished_work() {
     assert_eq!(report, figures(json(&arguments(data.path(), &["--batch", "1"]))));
 }
 
-// --- bad data ---------------------------------------------------------------------------------------------------------
+// --- bad data
+// ---------------------------------------------------------------------------------------------------------
 
 #[test]
 fn bad_pictures_are_skipped_and_listed() {

@@ -1,5 +1,5 @@
-//! Weights from any known format to safetensors, which `inception` and other tools read without running anything.
-//! `cargo run --release --workspace --example convert MODEL FROM TO`
+//! Weights from any known format to safetensors, which `inception` and other tools read without running
+//! anything. `cargo run --release --workspace --example convert MODEL FROM TO`
 
 use inception::burn::tensor::Device;
 use inception::weights::{Checkpoint, Metadata, load, save};

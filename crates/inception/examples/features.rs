@@ -1,5 +1,5 @@
-//! What a network makes of a picture before its classifier, averaged over places: a vector that similar pictures share.
-//! `cargo run --release --workspace --example features MODEL WEIGHTS PICTURE...`
+//! What a network makes of a picture before its classifier, averaged over places: a vector that similar
+//! pictures share. `cargo run --release --workspace --example features MODEL WEIGHTS PICTURE...`
 
 use inception::burn::tensor::{Device, Tensor, TensorData};
 use inception::weights::{Checkpoint, load};

@@ -1,4 +1,5 @@
-//! The engine on a network of one's own, not one of the Inception family: any Burn module of convolutions, pools and the like.
+//! The engine on a network of one's own, not one of the Inception family: any Burn module of convolutions,
+//! pools and the like.
 
 use inception::burn::module::Module;
 use inception::burn::nn::conv::{Conv2d, Conv2dConfig};

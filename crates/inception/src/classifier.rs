@@ -1,5 +1,6 @@
 //! From a picture to its classes.
 
+use std::io;
 use std::path::PathBuf;
 
 use inception_data::{Preprocessing, Resampler, RgbImage};
@@ -8,11 +9,13 @@ use inception_weights::{Checkpoint, Metadata};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::eval::file_hash;
 use crate::options::RunOptions;
 use crate::runner::Runner;
 
 /// Where a network's weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Weights {
     /// A checkpoint.
     File(PathBuf),
@@ -21,6 +24,20 @@ pub enum Weights {
         /// The generator's seed.
         seed: u64,
     },
+}
+
+impl Weights {
+    /// What identifies them: length and hash of the file, or the seed.
+    ///
+    /// # Errors
+    ///
+    /// What reading the file gives.
+    pub fn identity(&self) -> io::Result<String> {
+        match self {
+            Self::File(path) => file_hash(path),
+            Self::Random { seed } => Ok(format!("random, seed {seed}")),
+        }
+    }
 }
 
 /// What the weights of `spec`'s origin expect of a picture, unless a checkpoint says otherwise itself.
@@ -52,6 +69,7 @@ pub struct Classifier {
 
 /// The scores of one picture.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Prediction {
     /// One for each class, before the softmax.
     pub logits: Vec<f32>,
@@ -59,6 +77,7 @@ pub struct Prediction {
 
 /// A class and how likely it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Guess {
     /// The class, from 0.
     pub index: usize,
@@ -137,8 +156,8 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// [`Error::Picture`] where it cannot be resized, [`Error::Device`] where the device fails, [`Error::NotFinite`] where a
-    /// logit is no finite number.
+    /// [`Error::Picture`] where it cannot be resized, [`Error::Device`] where the device fails,
+    /// [`Error::NotFinite`] where a logit is no finite number.
     pub fn predict(&self, picture: &RgbImage) -> Result<Prediction, Error> {
         let mut input = vec![0.0; self.preprocessing.output_len()];
         self.preprocessing.apply(picture, &mut input)?;

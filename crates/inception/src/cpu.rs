@@ -3,7 +3,8 @@
 use std::fs;
 use std::thread;
 
-/// The processor's own name for itself; on x86 with family and model, since virtual machines shorten the name.
+/// The processor's own name for itself; on x86 with family and model, since virtual machines shorten the
+/// name.
 pub fn cpu_name() -> String {
     name_in(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
 }
@@ -36,8 +37,8 @@ impl Cores {
         core_affinity::get_core_ids().filter(|cores| !cores.is_empty()).map(Self)
     }
 
-    /// Keeps the calling thread on one core: the `thread`-th, from 0, and the first again after the last. Returns whether
-    /// the system allows it.
+    /// Keeps the calling thread on one core: the `thread`-th, from 0, and the first again after the last.
+    /// Returns whether the system allows it.
     pub fn pin(&self, thread: usize) -> bool {
         core_affinity::set_for_current(self.0[thread % self.0.len()])
     }

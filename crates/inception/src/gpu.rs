@@ -1,7 +1,8 @@
 //! GPUs: which there are, and how one is opened and used without a panic.
 //!
-//! wgpu's own interface lists adapters and opens devices with errors; CUDA's, and every operation of a tensor, panics where a
-//! driver is missing, memory runs out or the device is lost. [`caught`] is the one place that makes errors of those.
+//! wgpu's own interface lists adapters and opens devices with errors; CUDA's, and every operation of a
+//! tensor, panics where a driver is missing, memory runs out or the device is lost. [`caught`] is the one
+//! place that makes errors of those.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -16,8 +17,9 @@ use crate::error::Error;
 
 /// A GPU, or software that stands for one, behind one programming interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Adapter {
-    /// What `--adapter` takes.
+    /// Its place among the adapters of a device, for [`RunOptions::adapter`](crate::RunOptions::adapter).
     pub index: usize,
     /// What the driver calls it.
     pub name: String,
@@ -75,8 +77,8 @@ pub fn caught<T>(device: DeviceKind, run: impl FnOnce() -> Result<T, Error>) -> 
     })
 }
 
-/// What Burn says of a failure, on one line: without backtraces, and without the operations that failed because one before
-/// them had.
+/// What Burn says of a failure, on one line: without backtraces, and without the operations that failed
+/// because one before them had.
 pub(crate) fn cause(text: &str) -> String {
     let noise = ["Caused by:", "Asked at:", "No backtrace", "skipped `", "("];
     let lines = text.lines().map(str::trim);
@@ -84,7 +86,8 @@ pub(crate) fn cause(text: &str) -> String {
     said.collect::<Vec<_>>().join("; ")
 }
 
-/// The adapters that `kind` can use, in the order of their indices; none where the machine has none, or no driver.
+/// The adapters that `kind` can use, in the order of their indices; none where the machine has none, or no
+/// driver.
 ///
 /// # Errors
 ///

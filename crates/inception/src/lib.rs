@@ -15,15 +15,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits, [`evaluate`] from a labelled
-//! dataset to its accuracy. [`RunOptions`] says where and how a network runs: on the [engine], on a CPU backend of Burn's, or on
-//! a GPU. The crates below this one are its modules [`nn`], [`weights`], [`data`] and [`engine`], and Burn is [`burn`], so that
-//! a program depends on this crate alone.
+//! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits,
+//! [`evaluate`] from a labelled dataset to its accuracy. [`RunOptions`] says where and how a network runs: on
+//! the [engine], on a CPU backend of Burn's, or on a GPU. The crates below this one are its modules [`nn`],
+//! [`weights`], [`data`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
 //!
 //! # Features
 //!
-//! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets in Parquet files. `ndarray`, `wgpu`, `vulkan`
-//! and `cuda`: the devices of these names.
+//! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets in Parquet files.
+//! `ndarray`, `wgpu`, `vulkan` and `cuda`: the devices of these names.
 
 mod classifier;
 mod cpu;
@@ -45,7 +45,7 @@ pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
     ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
-    Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, file_hash, merge,
+    Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, merge,
 };
 pub use gpu::{Adapter, adapters, caught};
 pub use inception_data as data;

@@ -21,9 +21,11 @@ pub struct RunOptions {
     pub adapter: Option<usize>,
     /// The engine's threads; 0 is one for each core. The eager CPU devices use rayon's global pool.
     pub threads: usize,
-    /// Restrict the engine to algorithms that add and multiply as the network is written: no Winograd, no Strassen.
+    /// Restrict the engine to algorithms that add and multiply as the network is written: no Winograd, no
+    /// Strassen.
     pub exact: bool,
-    /// The engine uses the kernels that are fastest here, measured once for each network and kept in this folder.
+    /// The engine uses the kernels that are fastest here, measured once for each network and kept in this
+    /// folder.
     pub tune: Option<PathBuf>,
     /// The element type of weights and activations.
     pub precision: Precision,
@@ -105,8 +107,8 @@ impl DeviceKind {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if it was not compiled in, [`Error::NoAdapter`] and [`Error::Device`] for a GPU that is not there
-    /// or does not start.
+    /// [`Error::NoDevice`] if it was not compiled in, [`Error::NoAdapter`] and [`Error::Device`] for a GPU
+    /// that is not there or does not start.
     pub fn open(self) -> Result<Device, Error> {
         self.open_adapter(None)
     }

@@ -15,10 +15,11 @@ pub enum Precision {
     /// `f32`, on every device.
     #[default]
     F32,
-    /// IEEE half precision, eleven significant bits: on GPUs that have it, and on flex. Sums are as the backend forms them.
+    /// IEEE half precision, eleven significant bits: on GPUs that have it, and on flex. Sums are as the
+    /// backend forms them.
     F16,
-    /// Eight significant bits, sums in `f32`: on the engine, where the CPU has AVX512-BF16, and on flex, which computes each
-    /// layer in `f32`.
+    /// Eight significant bits, sums in `f32`: on the engine, where the CPU has AVX512-BF16, and on flex,
+    /// which computes each layer in `f32`.
     Bf16,
 }
 

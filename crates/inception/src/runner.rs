@@ -75,12 +75,13 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Readies `network` for images of `[height, width]`; the engine compiles it and keeps its own copy of the weights.
+    /// Readies `network` for images of `[height, width]`; the engine compiles it and keeps its own copy of
+    /// the weights.
     ///
     /// # Errors
     ///
-    /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here, [`Error::Tuning`] where
-    /// its tuning cannot be kept.
+    /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here,
+    /// [`Error::Tuning`] where its tuning cannot be kept.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
         let (macs, peak_activations) = (network.cost(input)?.macs, network.peak_activations(input)?);
         let kind = options.device;
@@ -137,7 +138,8 @@ impl Runner {
         self.kind
     }
 
-    /// Bytes of the machine's memory that a run of `batch` images takes at least, weights apart; `None` if that is not known.
+    /// Bytes of the machine's memory that a run of `batch` images takes at least, weights apart; `None` if
+    /// that is not known.
     pub fn memory(&self, batch: usize) -> Option<u64> {
         let images = (batch * self.image_len() * size_of::<f32>()) as u64;
         match &self.backend {
@@ -152,8 +154,8 @@ impl Runner {
         }
     }
 
-    /// On a GPU, a run of `images` that are there already, to logits that stay there; complete when it returns. `None` on a
-    /// CPU, where nothing is copied.
+    /// On a GPU, a run of `images` that are there already, to logits that stay there; complete when it
+    /// returns. `None` on a CPU, where nothing is copied.
     pub fn on_device(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let mut run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
         Some(move || self.caught(&mut run))
@@ -169,8 +171,8 @@ impl Runner {
         Tensor::from_data(TensorData::new(images.to_vec(), [batch, 3, height, width]), device)
     }
 
-    /// A run of images that are on the device already, to logits that stay there; complete when it returns. `None` on
-    /// the engine.
+    /// A run of images that are on the device already, to logits that stay there; complete when it returns.
+    /// `None` on the engine.
     fn resident(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let Backend::Eager(eager) = &self.backend else { return None };
         let images = self.upload(images, batch, &eager.device);
@@ -192,8 +194,8 @@ impl Runner {
         self.finish(self.start(images, batch)?)
     }
 
-    /// The first half of [`run`](Self::run): uploads the images and has a GPU begin, which computes while the caller goes on,
-    /// with the next images for example. Other devices have computed when it returns.
+    /// The first half of [`run`](Self::run): uploads the images and has a GPU begin, which computes while the
+    /// caller goes on, with the next images for example. Other devices have computed when it returns.
     ///
     /// # Errors
     ///
@@ -232,7 +234,8 @@ impl Runner {
         }
     }
 
-    /// Runs something of the device. Burn's operations panic where a GPU is lost or out of memory; on a CPU, a panic is a bug.
+    /// Runs something of the device. Burn's operations panic where a GPU is lost or out of memory; on a CPU,
+    /// a panic is a bug.
     fn caught<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         if self.kind.is_gpu() { gpu::caught(self.kind, run) } else { run() }
     }

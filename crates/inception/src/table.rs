@@ -8,6 +8,7 @@ use serde::Serialize;
 
 /// A model with its exact counts beside the published ones.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ModelRow {
     /// The reference table's name.
     pub name: &'static str,
@@ -27,6 +28,7 @@ pub struct ModelRow {
 
 /// Published figures: accuracy as shares, operations in 10^9, parameters in 10^6.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
 #[allow(missing_docs)]
 pub struct Published {
     pub top1: f64,

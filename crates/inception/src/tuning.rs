@@ -62,8 +62,8 @@ struct Tuning {
     picks: Picks,
 }
 
-/// The kernels that are fastest here for the layers of `graph`, where they are not those that the cost model picks: from
-/// `folder`, or measured and kept there.
+/// The kernels that are fastest here for the layers of `graph`, where they are not those that the cost model
+/// picks: from `folder`, or measured and kept there.
 ///
 /// # Errors
 ///

@@ -28,18 +28,19 @@ pub struct Explain {
     /// Element type to compute in: f32, or bf16 where the CPU has AVX512-BF16
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
-    /// Time every layer by each algorithm that can compute it, beside what the cost model expects; fails where the plan's
-    /// pick is slower than another beyond the noise
+    /// Time every layer by each algorithm that can compute it, beside what the cost model expects; fails
+    /// where the plan's pick is slower than another beyond the noise
     #[arg(long)]
     measure: bool,
     /// Say what more threads would make of the plan, from the time that each layer takes one thread
     #[arg(long, conflicts_with_all = ["measure", "json"])]
     scaling: bool,
-    /// Say how far each layer is from an evaluation in f64, by itself and from the image on, over the layer's largest value; and
-    /// the logits, with and without --exact, and what --exact costs
+    /// Say how far each layer is from an evaluation in f64, by itself and from the image on, over the layer's
+    /// largest value; and the logits, with and without --exact, and what --exact costs
     #[arg(long, conflicts_with_all = ["measure", "scaling", "json"])]
     errors: bool,
-    /// Say where the time goes: each layer beside the machine's limit, a loop of multiply-adds; most time lost first
+    /// Say where the time goes: each layer beside the machine's limit, a loop of multiply-adds; most time
+    /// lost first
     #[arg(long, conflicts_with_all = ["measure", "scaling", "errors", "json"])]
     profile: bool,
     /// Print the summary of --errors or --profile as a row of a Markdown table

@@ -7,8 +7,8 @@ use inception::RunOptions;
 use inception::engine::LayerTime;
 use inception_bench::peak_gflops;
 
-/// Time, multiply-adds as the network is written, and time beyond the limit, at which all time would be multiply-adds.
-/// Algorithms with fewer multiply-adds go past it.
+/// Time, multiply-adds as the network is written, and time beyond the limit, at which all time would be
+/// multiply-adds. Algorithms with fewer multiply-adds go past it.
 #[derive(Clone, Copy, Default)]
 struct Figures {
     seconds: f64,

@@ -1,9 +1,9 @@
 //! Accuracy over a dataset: counted exactly, in pieces that can be stopped, continued and put together.
 //!
-//! The unit of work is a batch of the whole dataset: batch `k` always holds the same pictures, whoever computes it. Shard
-//! `I` of `N` takes the batches with `k % N == I`, a run that continues takes those that are missing. What is kept of a
-//! picture is its rank and its loss, and a run's figures are integer sums of these. So the parts give exactly the figures
-//! of the whole, in whatever order they come.
+//! The unit of work is a batch of the whole dataset: batch `k` always holds the same pictures, whoever
+//! computes it. Shard `I` of `N` takes the batches with `k % N == I`, a run that continues takes those that
+//! are missing. What is kept of a picture is its rank and its loss, and a run's figures are integer sums of
+//! these. So the parts give exactly the figures of the whole, in whatever order they come.
 
 mod hash;
 pub(crate) mod report;
@@ -12,7 +12,8 @@ pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod tally;
 
-pub use hash::{dataset_hash, file_hash};
+pub use hash::dataset_hash;
+pub(crate) use hash::file_hash;
 pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
 pub use run::{EvalOptions, Evaluation, Progress, evaluate};
 pub use settings::{EvalSettings, Shard};

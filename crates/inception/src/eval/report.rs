@@ -15,6 +15,7 @@ use crate::eval::tally::{ClassCount, Skipped, Tally};
 
 /// The JSON object of an evaluation. Floats are for reading; [`Exact`] has the integers behind them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[allow(missing_docs)]
 pub struct EvalReport {
     pub model: String,
@@ -37,6 +38,7 @@ pub struct EvalReport {
 
 /// What merging needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Exact {
     /// Pictures whose likeliest class is right.
     pub top1: u64,
@@ -52,8 +54,9 @@ pub struct Exact {
     pub seconds: f64,
 }
 
-/// A class's row of `--per-class`.
+/// The counts of a class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ClassRow {
     /// The class.
     pub index: u32,
@@ -64,7 +67,7 @@ pub struct ClassRow {
     pub count: ClassCount,
 }
 
-/// A cell of `--confusion` that is not zero.
+/// A cell of the confusion matrix that is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfusionRow {
     /// Class of the pictures.
@@ -166,8 +169,8 @@ impl EvalReport {
     }
 }
 
-/// Puts the parts in `files` together, each the state or the `--json` result of a shard. The figures are exactly those of
-/// a run over everything.
+/// Puts the parts in `files` together, each the state or the JSON report of a shard. The figures are exactly
+/// those of a run over everything.
 ///
 /// # Errors
 ///

@@ -26,6 +26,7 @@ pub struct EvalOptions {
 
 /// What [`evaluate`] tells while it works.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Progress<'a> {
     /// The figures so far, those of an earlier run included.
     pub tally: &'a Tally,
@@ -39,6 +40,7 @@ pub struct Progress<'a> {
 
 /// The figures of a run, and how long it took.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// What was evaluated.
     pub settings: EvalSettings,
@@ -56,8 +58,8 @@ pub struct Evaluation {
 ///
 /// # Errors
 ///
-/// [`Error::TooManySkipped`] as soon as more than the allowed share of the part is skipped, [`Error::State`] if
-/// the state cannot be written, [`Error::Label`] for a label that the network does not have, and those of
+/// [`Error::TooManySkipped`] as soon as more than the allowed share of the part is skipped, [`Error::State`]
+/// if the state cannot be written, [`Error::Label`] for a label that the network does not have, and those of
 /// [`Runner::run`]. What was done by then is in `state`.
 pub fn evaluate(
     runner: &Runner,
@@ -170,7 +172,8 @@ impl<'a> EvalRun<'a> {
         }
     }
 
-    /// Waits for a batch's logits, counts them and keeps them in the state. Without `pending` no picture could be used.
+    /// Waits for a batch's logits, counts them and keeps them in the state. Without `pending` no picture
+    /// could be used.
     fn finish(&mut self, batch: Batch, pending: Option<Pending>) -> Result<(), Error> {
         let (count, classes) = (batch.items.len(), self.settings.classes);
         let expected = count * classes;

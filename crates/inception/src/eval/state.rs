@@ -1,8 +1,8 @@
 //! The file that lets an evaluation go on after it was killed.
 //!
-//! A header line says what is evaluated, and one line for each finished batch what came out. A line is a hash of its
-//! JSON, a space and the JSON; it is appended in one piece. A process that is killed leaves at most one line that is not
-//! whole, and that batch is computed again.
+//! A header line says what is evaluated, and one line for each finished batch what came out. A line is a hash
+//! of its JSON, a space and the JSON; it is appended in one piece. A process that is killed leaves at most
+//! one line that is not whole, and that batch is computed again.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -124,8 +124,8 @@ impl StateFile {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] if it cannot be read or written, is used by another process, is no such file, or belongs to
-    /// another evaluation.
+    /// [`Error::State`] if it cannot be read or written, is used by another process, is no such file, or
+    /// belongs to another evaluation.
     pub fn open(path: &Path, settings: &EvalSettings, shard: Shard) -> Result<Self, Error> {
         let fail = |problem| Error::State { path: path.to_owned(), problem };
         let io = |source| fail(StateProblem::Io { source });

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-/// Units of the loss in a sum: 2^40, so that a picture's loss is kept to a part in 10^12 and sums do not depend on the
-/// order.
+/// Units of the loss in a sum: 2^40, so that a picture's loss is kept to a part in 10^12 and sums do not
+/// depend on the order.
 const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
 
 /// What became of one picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Its class.
     pub label: u32,
@@ -24,8 +25,8 @@ pub struct Outcome {
 impl Outcome {
     /// Judges the scores of a picture of class `label`, which must be one of them.
     ///
-    /// The loss is `-log(softmax(logits)[label])`, computed in double precision. A score that is not a number is likelier
-    /// than all others, so that it cannot pass for a good answer.
+    /// The loss is `-log(softmax(logits)[label])`, computed in double precision. A score that is not a number
+    /// is likelier than all others, so that it cannot pass for a good answer.
     pub fn of(logits: &[f32], label: u32) -> Self {
         let key = |logit: f32| if logit.is_nan() { f32::INFINITY } else { logit };
         let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
@@ -43,7 +44,8 @@ impl Outcome {
         let largest = logits.iter().copied().map(f64::from).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
         let loss = sum.ln() + largest - f64::from(own);
-        // Far below 2^64 for all finite scores that a network gives; a loss of 2^23 and more is as bad as infinite.
+        // Far below 2^64 for all finite scores that a network gives; a loss of 2^23 and more is as bad as
+        // infinite.
         let loss = (loss.is_finite() && loss < f64::from(1 << 23))
             .then(|| (loss.max(0.0) * LOSS_UNIT).round() as u64);
         Self { label, guess: guess as u32, rank, loss }
@@ -52,6 +54,7 @@ impl Outcome {
 
 /// A picture that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Skipped {
     /// Its path in the dataset.
     pub image: String,
@@ -73,6 +76,7 @@ pub(crate) struct Record {
 
 /// Counts of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ClassCount {
     /// Pictures of the class.
     pub images: u64,
@@ -84,6 +88,7 @@ pub struct ClassCount {
 
 /// The exact figures of a run or of a part of it.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Tally {
     /// Pictures that were classified.
     pub images: u64,
@@ -159,7 +164,8 @@ impl Tally {
         self.skipped.extend(other.skipped.iter().map(|(&index, skipped)| (index, skipped.clone())));
     }
 
-    /// Those of finished batches, their time and their number. A batch counts once, however often it is there.
+    /// Those of finished batches, their time and their number. A batch counts once, however often it is
+    /// there.
     pub(crate) fn of_records(records: &[Record]) -> (Self, f64, usize) {
         let (mut tally, mut seconds, mut seen) = (Self::default(), 0.0, HashSet::new());
         for record in records.iter().filter(|record| seen.insert(record.batch)) {
