@@ -77,7 +77,7 @@ pub struct Rivals {
     /// Element type to compute in: a hint to OpenVINO, a type of PyTorch; ONNX Runtime and tract stay in f32
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
-    /// Whom to measure against; several with commas between
+    /// The runtimes to measure against; several with commas between
     #[arg(long = "rival", value_name = "RUNTIME", value_delimiter = ',', value_parser = runtime)]
     #[arg(default_value = "onnxruntime,openvino,torch,tract")]
     rivals: Vec<String>,

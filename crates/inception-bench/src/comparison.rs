@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::measure::{Sample, median};
 use crate::rows::{environments, grouped_by, threads_text};
 
-/// A runtime's part in a comparison.
+/// The times of one runtime in a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuntimeTimes {
     /// The runtime.
@@ -33,7 +33,7 @@ impl RuntimeTimes {
     }
 }
 
-/// A cell of the table of rivals.
+/// One network at one batch size, threads and precision, timed on several runtimes in alternation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The network.
@@ -42,9 +42,9 @@ pub struct Comparison {
     pub batch: usize,
     /// CPU threads of each runtime.
     pub threads: usize,
-    /// Numbers computed in, by those that can.
+    /// The element type of those runtimes that have it.
     pub precision: String,
-    /// Ours first; of one round each had its turn before the next round began.
+    /// The engine first. Each runtime had one turn in each round.
     #[serde(rename = "contestants")]
     pub runtimes: Vec<RuntimeTimes>,
     /// What it was measured on.
@@ -52,7 +52,7 @@ pub struct Comparison {
     pub environment: Environment,
 }
 
-/// How many times as fast as the best rival ours is.
+/// The speedup of the engine over the best rival.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Speedup {
@@ -60,17 +60,17 @@ pub struct Speedup {
     pub rival: String,
     /// Its median over ours.
     pub ratio: f64,
-    /// The smallest and the largest of the ratios of the medians of one round.
+    /// The smallest and the largest ratio of the medians of one round.
     pub rounds: [f64; 2],
 }
 
 impl Comparison {
-    /// Whether two are of the same cell of the table.
+    /// Whether both are of the same network, batch, threads and precision.
     pub fn is_same_cell(&self, other: &Self) -> bool {
         self.is_cell(&other.model, other.batch, other.threads, &other.precision)
     }
 
-    /// Whether it is the cell of the table that these make out.
+    /// Whether it is of this network, batch, threads and precision.
     pub fn is_cell(&self, model: &str, batch: usize, threads: usize, precision: &str) -> bool {
         (&*self.model, self.batch, self.threads, &*self.precision) == (model, batch, threads, precision)
     }

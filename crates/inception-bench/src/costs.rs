@@ -1,4 +1,4 @@
-//! What a network costs before its first answer: cold processes of the engine and of other runtimes.
+//! Cold start: time and memory of a new process until its first answer, of the engine and of other runtimes.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::measure::median;
 
-/// One runtime's cold processes with one network: medians over the rounds.
+/// The cold start of one runtime with one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColdStart {
     /// The runtime.
@@ -23,7 +23,7 @@ pub struct ColdStart {
     pub before_mb: f64,
     /// The most memory that it held.
     pub peak_mb: f64,
-    /// What it held after the first answer.
+    /// The memory that it held after the first answer.
     pub resting_mb: f64,
 }
 
@@ -34,7 +34,7 @@ pub struct Costs {
     pub model: String,
     /// CPU threads of each runtime.
     pub threads: usize,
-    /// Ours first.
+    /// The engine first.
     pub runtimes: Vec<ColdStart>,
     /// What it was measured on.
     #[serde(rename = "regime")]

@@ -1,4 +1,4 @@
-//! What a timing was taken on.
+//! The machine and the build of a timing.
 
 use std::fmt;
 use std::fs;
@@ -24,7 +24,7 @@ pub struct Environment {
     /// Whether each thread was kept on a core of its own.
     #[serde(default)]
     pub pinned: bool,
-    /// The frequency governor, where the system says.
+    /// The frequency governor, if the system says.
     pub governor: Option<String>,
     /// This workspace's version.
     pub version: String,
@@ -69,7 +69,7 @@ fn commit() -> Option<String> {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
-    // Results that are being written change nothing of what is measured.
+    // The files of results do not change what is measured.
     let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ":(top,exclude)bench/runs"]);
     let changes = changes?;
     Some(hash + if changes.is_empty() { "" } else { "+" })

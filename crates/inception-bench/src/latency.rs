@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use inception::engine::noise;
 use inception::nn::LATENCY_BATCHES;
-use inception::{DeviceKind, MODELS, ModelSpec, Runner, caught};
+use inception::{DeviceKind, MODELS, ModelSpec, Runner, catch_panic};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
@@ -14,7 +14,7 @@ use crate::measure::{Change, Clock, Sample, Spread, StopRule, measure};
 use crate::memory::peak_memory_mb;
 use crate::rows::{environments, grouped_by, threads_text};
 
-/// What the reference's latencies were measured on; see [`inception_nn::Reference`].
+/// What the reference's latencies were measured on; see [`inception::nn::Reference`].
 pub const REFERENCE_GPU: &str = "V100, TensorRT";
 
 /// A cell of the latency table.
@@ -24,7 +24,7 @@ pub struct Cell {
     pub model: String,
     /// The device's name.
     pub device: String,
-    /// Numbers computed in.
+    /// The element type.
     pub precision: String,
     /// Images a run.
     pub batch: usize,
@@ -86,14 +86,14 @@ impl LatencyRow {
     }
 }
 
-/// What became of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(untagged)]
 pub enum BenchRow {
-    /// Its timing.
+    /// The timing.
     Timed(Box<LatencyRow>),
-    /// Why there is none.
+    /// There is none.
     Failed {
         /// What was to be timed.
         #[serde(flatten)]
@@ -113,7 +113,7 @@ impl BenchRow {
     }
 }
 
-/// What can be timed: a network on a device.
+/// A network on a device, to be timed.
 pub trait BenchTarget {
     /// The device.
     fn device(&self) -> DeviceKind;
@@ -173,7 +173,7 @@ impl BenchTarget for Runner {
     }
 }
 
-/// What [`latency`] does not find out itself.
+/// The conditions of a measurement.
 #[derive(Clone, Debug)]
 pub struct BenchConditions {
     /// What [`peak_gflops`](crate::peak_gflops) gave on as many threads.
@@ -208,7 +208,7 @@ pub fn latencies(
 /// # Errors
 ///
 /// [`Error::Memory`] before anything runs, and those of [`BenchTarget::run`]; a panic in it is
-/// [`Error::Device`].
+/// [`inception::Error::Device`].
 pub fn latency(
     target: &impl BenchTarget,
     cell: &Cell,
@@ -228,7 +228,7 @@ pub fn latency(
     let images = noise(batch * target.image_len());
     let time = |run: &mut dyn FnMut() -> Result<(), inception::Error>| {
         // Burn's operations panic where a device is lost.
-        measure(clock, on.stop, || caught(target.device(), &mut *run))
+        measure(clock, on.stop, || catch_panic(target.device(), &mut *run))
     };
     let sample = time(&mut || target.run(&images, batch).map(std::hint::black_box).map(drop))?;
     let device_ms = match target.on_device(&images, batch) {

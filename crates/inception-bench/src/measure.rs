@@ -31,7 +31,7 @@ pub struct StopRule {
     pub budget: Duration,
     /// Fewest timed runs, whatever they take; at least one is made.
     pub runs: usize,
-    /// Half the width of the median's 95 % interval, relative to the median, at which enough is known.
+    /// Stop when half the width of the median's 95 % interval, over the median, is below this.
     pub precision: f64,
 }
 
@@ -60,7 +60,7 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// The value that a share of `sorted` does not exceed, linear between the values beside it.
+/// The quantile of `sorted` at `share`, by linear interpolation.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
@@ -73,7 +73,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     (!sorted.is_empty()).then(|| quantile(&sorted, 0.5))
 }
 
-/// Timings of equal runs, all of them kept.
+/// The times of all runs of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Seconds, shortest first; never empty.
@@ -99,8 +99,7 @@ impl Sample {
         self.sorted.len()
     }
 
-    /// The time that a share of the runs does not exceed, between the runs beside it linearly; 0.5 is the
-    /// median.
+    /// The quantile of the times at `share`, by linear interpolation; 0.5 is the median.
     pub fn quantile(&self, share: f64) -> Duration {
         Duration::from_secs_f64(quantile(&self.sorted, share))
     }
@@ -110,7 +109,7 @@ impl Sample {
         [0.1, 0.5, 0.9].map(|share| quantile(&self.sorted, share) * 1e3)
     }
 
-    /// The middle run's time.
+    /// The median time.
     pub fn median(&self) -> Duration {
         self.quantile(0.5)
     }
@@ -179,7 +178,7 @@ fn is_steady(times: &[Duration]) -> bool {
 /// How a timing compares with an earlier one of the same thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Within what either run's own spread explains.
+    /// Within the spread of either timing.
     Noise,
     /// Faster than that.
     Faster,
@@ -187,7 +186,7 @@ pub enum Change {
     Slower,
 }
 
-/// What a timing gave: its median, and the times that a tenth of the runs were below and a tenth above.
+/// The median of a timing with its first and last decile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct Spread {

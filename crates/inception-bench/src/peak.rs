@@ -1,4 +1,4 @@
-//! What this machine can do at most: multiply-adds in registers.
+//! The peak of this machine: multiply-adds in registers.
 
 use std::hint::black_box;
 use std::thread;
@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use inception::{DeviceKind, Precision};
 
-/// Turns of the loop of multiply-adds: some tens of milliseconds.
+/// Iterations of the loop of multiply-adds: some tens of milliseconds.
 const TURNS: usize = 4_000_000;
 
-/// Defines one thread's loop of nothing but multiply-adds in registers, which gives the number that it made.
-/// The sums are enough to cover an FMA's latency of four or five cycles on two ports.
+/// Defines a loop of multiply-adds in registers, which returns their number. There are enough sums to cover an FMA's latency of four or five cycles on two ports.
 #[cfg(target_arch = "x86_64")]
 macro_rules! fma_loop {
     ($name:ident, $features:literal, $splat:ident, $fma:ident, $lanes:literal) => {
@@ -81,7 +80,7 @@ fn multiply_adds(precision: Precision) -> f64 {
     (TURNS * sums.len()) as f64
 }
 
-/// What this machine can do at most: floating-point operations a second, in units of 10^9, of `threads` loops
+/// The peak of this machine: floating-point operations a second, in units of 10^9, of `threads` loops
 /// of multiply-adds (two operations each) in `precision` that touch no memory. The best of ten.
 pub fn peak_gflops(threads: usize, precision: Precision) -> f64 {
     let once = || {

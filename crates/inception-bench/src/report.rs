@@ -23,7 +23,7 @@ struct Series {
     points: Vec<(f64, f64)>,
 }
 
-/// A chart's words.
+/// The title and the axes of a chart.
 struct Caption<'a> {
     title: &'a str,
     x: &'a str,
@@ -31,7 +31,7 @@ struct Caption<'a> {
 }
 
 /// The page: what was measured on what, accuracy against cost, latency against batch, scaling over threads,
-/// all rows. Charts that the rows have nothing for are left out.
+/// all rows. Charts without data are left out.
 pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
     let timed: Vec<_> = rows.iter().filter_map(BenchRow::timed).collect();
     let charts = timed.first().map(|first| charts(&first.cell, &timed, models)).unwrap_or_default();

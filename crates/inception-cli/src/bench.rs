@@ -66,7 +66,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.01..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("0.01 to 3600 seconds".to_owned()) }
 }
 
-/// What the measuring thread says.
+/// A message of the measuring thread.
 enum Event {
     /// A cell is done.
     Row(BenchRow),
@@ -184,7 +184,7 @@ fn tell_of_signals(_: Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// What is to be measured.
+/// The cells to measure.
 struct Job {
     models: Vec<&'static ModelSpec>,
     batches: Vec<usize>,

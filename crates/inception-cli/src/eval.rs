@@ -39,7 +39,7 @@ impl FromArgMatches for Eval {
 impl Args for Eval {
     fn augment_args(command: Command) -> Command {
         let merge = Command::new("merge")
-            .about("Put the shards of an evaluation together: their --resume files or their --json output");
+            .about("Merge the shards of an evaluation: their --resume files or their --json output");
         Run::augment_args(command)
             .args_conflicts_with_subcommands(true)
             .subcommand(Merge::augment_args(merge))
@@ -64,7 +64,7 @@ struct Output {
     /// Counts for each class, too
     #[arg(long)]
     per_class: bool,
-    /// What was taken for what, too
+    /// The confusion matrix, too
     #[arg(long)]
     confusion: bool,
     /// Print one JSON object
@@ -103,10 +103,10 @@ pub struct Run {
     /// Only the first N pictures
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Only part I of N, counted from 0; `eval merge` puts the parts together
+    /// Only part I of N, counted from 0; `eval merge` merges the parts
     #[arg(long, value_name = "I/N", default_value = "0/1")]
     shard: Shard,
-    /// Keep what is done in FILE, and go on from there
+    /// Keep finished batches in FILE, and continue from there
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Fail if more than this share of the pictures cannot be used
@@ -131,7 +131,7 @@ fn three(text: &str) -> Result<[f32; 3], String> {
     numbers.ok_or_else(|| "expected three numbers with commas between".to_owned())
 }
 
-/// What is done to a picture, where it is not what the weights ask for.
+/// Changes of the preprocessing that the weights ask for.
 #[derive(Args)]
 #[command(next_help_heading = "Other preprocessing than the weights ask for")]
 struct Overrides {
@@ -211,7 +211,7 @@ impl Merge {
         }
         if self.output.confusion && report.confusion.is_none() {
             eprintln!(
-                "warning: not every file has what was taken for what; its run needs --confusion or --resume"
+                "warning: not every file has the confusion matrix; its run needs --confusion or --resume"
             );
         }
         self.output.print(&report)

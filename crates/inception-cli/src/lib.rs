@@ -22,7 +22,7 @@ pub use program::Program;
 #[non_exhaustive]
 #[allow(missing_docs)] // The docs of variants are the texts of --help.
 pub enum Command {
-    /// Say what is in a picture
+    /// Classify pictures
     Predict(predict::Predict),
     /// Measure latency, by default of every network of the reference's table at batch 1
     Bench(bench::Bench),
@@ -36,7 +36,7 @@ pub enum Command {
     Explain(explain::Explain),
     /// Write a checkpoint in another format
     Convert(convert::Convert),
-    /// Say what is in a checkpoint and which models it fits
+    /// List the tensors of a checkpoint and the models that it fits
     Inspect(inspect::Inspect),
 }
 

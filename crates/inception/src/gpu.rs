@@ -1,8 +1,8 @@
-//! GPUs: which there are, and how one is opened and used without a panic.
+//! GPUs: their list, and a way to open and use one without a panic.
 //!
 //! wgpu's own interface lists adapters and opens devices with errors; CUDA's, and every operation of a
-//! tensor, panics where a driver is missing, memory runs out or the device is lost. [`caught`] is the one
-//! place that makes errors of those.
+//! tensor, panics where a driver is missing, memory runs out or the device is lost. [`catch_panic`]
+//! makes errors of these panics.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -15,13 +15,13 @@ use serde::Serialize;
 use crate::device::DeviceKind;
 use crate::error::Error;
 
-/// A GPU, or software that stands for one, behind one programming interface.
+/// A GPU, or a software driver, behind one programming interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Adapter {
     /// Its place among the adapters of a device, for [`RunOptions::adapter`](crate::RunOptions::adapter).
     pub index: usize,
-    /// What the driver calls it.
+    /// The driver's name for it.
     pub name: String,
     /// The interface: Vulkan, Metal, Dx12, Gl or CUDA.
     pub api: String,
@@ -29,7 +29,7 @@ pub struct Adapter {
     pub driver: String,
     /// What kind of processor it is, `Cpu` being software.
     pub kind: String,
-    /// The largest single piece of memory that it gives out, in units of 10^6 bytes, where it says.
+    /// The largest buffer, in units of 10^6 bytes, if it says.
     pub largest_buffer_mb: Option<u64>,
     /// The precisions that it computes in.
     pub precisions: Vec<&'static str>,
@@ -45,7 +45,7 @@ impl fmt::Display for Adapter {
 /// Guarded calls under way.
 static GUARDED: AtomicUsize = AtomicUsize::new(0);
 
-/// What the first panic inside a guarded call said, whichever thread it was on.
+/// The message of the first panic during a guarded call, on any thread.
 static SAID: Mutex<Option<String>> = Mutex::new(None);
 
 /// Runs something of a device. A panic in it, or on a thread of the backend meanwhile, prints nothing and is
@@ -54,7 +54,7 @@ static SAID: Mutex<Option<String>> = Mutex::new(None);
 /// # Errors
 ///
 /// Those of `run`, and [`Error::Device`].
-pub fn caught<T>(device: DeviceKind, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub fn catch_panic<T>(device: DeviceKind, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = panic::take_hook();
@@ -126,13 +126,13 @@ static OPEN: Mutex<Vec<(DeviceKind, usize, Device)>> = Mutex::new(Vec::new());
 
 /// Opens a GPU, once.
 pub(crate) fn open(kind: DeviceKind, adapter: Option<usize>) -> Result<Device, Error> {
-    // Held while opening: Vulkan's loader does not stand instances that come and go on several threads.
+    // Held while opening: Vulkan's loader fails when instances come and go on several threads.
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let index = choose(kind, adapter)?.index;
     if let Some((.., device)) = open.iter().find(|(k, i, _)| (*k, *i) == (kind, index)) {
         return Ok(device.clone());
     }
-    let device: Device = caught(kind, || match kind {
+    let device: Device = catch_panic(kind, || match kind {
         #[cfg(any(feature = "wgpu", feature = "vulkan"))]
         DeviceKind::Wgpu | DeviceKind::Vulkan => wgpu::open(kind, index),
         #[cfg(feature = "cuda")]
@@ -217,13 +217,13 @@ mod wgpu {
 mod cuda {
     use burn::tensor::{DType, Device, DeviceType};
 
-    use super::{Adapter, caught};
+    use super::{Adapter, catch_panic};
     use crate::device::DeviceKind;
     use crate::error::Error;
 
     pub(super) fn list() -> Vec<Adapter> {
         // Without a driver, asking panics.
-        let found = caught(DeviceKind::Cuda, || {
+        let found = catch_panic(DeviceKind::Cuda, || {
             let described =
                 Device::enumerate(DeviceType::Cuda).into_iter().enumerate().map(|(index, device)| {
                     let half = device.supports_dtype(DType::F16);
@@ -262,16 +262,16 @@ mod tests {
                 "An IO error happened\nCaused by:\n  can't allocate\nNo backtrace available\n  skipped `Fuse`: it needed"
             )
         };
-        let error = caught(DeviceKind::Wgpu, fail).expect_err("it panics").to_string();
+        let error = catch_panic(DeviceKind::Wgpu, fail).expect_err("it panics").to_string();
         assert_eq!(error, "the wgpu device failed: An IO error happened; can't allocate");
         // Another thread's panic, which the caller learns of by a second one, is the cause.
         let join = || -> Result<(), Error> {
             std::thread::spawn(|| panic!("lost")).join().expect("the thread ended");
             Ok(())
         };
-        let error = caught(DeviceKind::Wgpu, join).expect_err("it panics").to_string();
+        let error = catch_panic(DeviceKind::Wgpu, join).expect_err("it panics").to_string();
         assert_eq!(error, "the wgpu device failed: lost");
-        assert!(caught(DeviceKind::Wgpu, || Ok(1)).is_ok_and(|one| one == 1));
+        assert!(catch_panic(DeviceKind::Wgpu, || Ok(1)).is_ok_and(|one| one == 1));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub use eval::{
     ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
     Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, merge,
 };
-pub use gpu::{Adapter, adapters, caught};
+pub use gpu::{Adapter, adapters, catch_panic};
 pub use inception_data as data;
 pub use inception_engine as engine;
 pub use inception_nn as nn;

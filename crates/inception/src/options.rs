@@ -63,7 +63,7 @@ impl RunOptions {
             return Err(refuse(reason));
         }
         let device = kind.open_adapter(self.adapter)?;
-        if precision == Precision::F16 && !gpu::caught(kind, || Ok(device.supports_dtype(DType::F16)))? {
+        if precision == Precision::F16 && !gpu::catch_panic(kind, || Ok(device.supports_dtype(DType::F16)))? {
             return Err(refuse("is missing: the adapter has no half-precision arithmetic (shader-f16)"));
         }
         Ok(device)

@@ -12,7 +12,7 @@ use crate::options::RunOptions;
 use crate::precision::Precision;
 use crate::tuning::tuned;
 
-/// A network on a device of Burn's, in its form for inference.
+/// A network on a Burn device, in its form for inference.
 #[derive(Debug)]
 struct Eager {
     network: Network,
@@ -31,7 +31,7 @@ impl Eager {
     }
 }
 
-/// Gives each weight another type, once.
+/// Casts each weight to another element type.
 struct Cast(FloatDType);
 
 impl ModuleMapper for Cast {
@@ -75,7 +75,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Readies `network` for images of `[height, width]`; the engine compiles it and keeps its own copy of
+    /// Prepares `network` for images of `[height, width]`; the engine compiles it and keeps its own copy of
     /// the weights.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Runner {
                     };
                     Ok(if kind.is_gpu() { network.for_gpu() } else { network })
                 };
-                let network = gpu::caught(kind, ready)?;
+                let network = gpu::catch_panic(kind, ready)?;
                 Backend::Eager(Box::new(Eager { network, device, precision: options.precision }))
             }
         };
@@ -154,8 +154,8 @@ impl Runner {
         }
     }
 
-    /// On a GPU, a run of `images` that are there already, to logits that stay there; complete when it
-    /// returns. `None` on a CPU, where nothing is copied.
+    /// On a GPU, a run from images on the device to logits on the device; complete when it returns. `None` on a
+    /// CPU, where nothing is copied.
     pub fn on_device(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let mut run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
         Some(move || self.caught(&mut run))
@@ -171,13 +171,13 @@ impl Runner {
         Tensor::from_data(TensorData::new(images.to_vec(), [batch, 3, height, width]), device)
     }
 
-    /// A run of images that are on the device already, to logits that stay there; complete when it returns.
+    /// A run from images on the device to logits on the device; complete when it returns.
     /// `None` on the engine.
     fn resident(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let Backend::Eager(eager) = &self.backend else { return None };
         let images = self.upload(images, batch, &eager.device);
         Some(move || {
-            // The device may be lazy; what is not kept could be left out.
+            // A lazy device could leave out what is not used.
             let logits = eager.forward(images.clone());
             eager.device.sync().map_err(|e| self.failed(e))?;
             drop(std::hint::black_box(logits));
@@ -194,8 +194,8 @@ impl Runner {
         self.finish(self.start(images, batch)?)
     }
 
-    /// The first half of [`run`](Self::run): uploads the images and has a GPU begin, which computes while the
-    /// caller goes on, with the next images for example. Other devices have computed when it returns.
+    /// The first half of [`run`](Self::run): uploads the images and starts the computation. A GPU computes while
+    /// the caller goes on, with the next images for example; other devices are done when it returns.
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl Runner {
                     return Err(self.failed(format!("{} floats are not {batch} images", images.len())));
                 }
                 let logits = eager.forward(self.upload(images, batch, &eager.device));
-                // Operations wait to be fused with what might follow; nothing does.
+                // Starts operations that wait for others to be fused with.
                 eager.device.flush().map_err(|e| self.failed(e))?;
                 let pending = Pending(Logits::OnDevice(Box::new(logits)));
                 match self.kind.is_gpu() {
@@ -237,7 +237,7 @@ impl Runner {
     /// Runs something of the device. Burn's operations panic where a GPU is lost or out of memory; on a CPU,
     /// a panic is a bug.
     fn caught<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        if self.kind.is_gpu() { gpu::caught(self.kind, run) } else { run() }
+        if self.kind.is_gpu() { gpu::catch_panic(self.kind, run) } else { run() }
     }
 }
 

@@ -1,8 +1,8 @@
-//! Accuracy over a dataset: counted exactly, in pieces that can be stopped, continued and put together.
+//! Accuracy over a dataset: counted exactly, in parts that can be stopped, continued and merged.
 //!
 //! The unit of work is a batch of the whole dataset: batch `k` always holds the same pictures, whoever
 //! computes it. Shard `I` of `N` takes the batches with `k % N == I`, a run that continues takes those that
-//! are missing. What is kept of a picture is its rank and its loss, and a run's figures are integer sums of
+//! are missing. The rank and the loss of each picture are kept, and a run's figures are integer sums of
 //! these. So the parts give exactly the figures of the whole, in whatever order they come.
 
 mod hash;

@@ -1,4 +1,4 @@
-//! The figures of an evaluation as others read them, and parts put together.
+//! The report of an evaluation, and the merging of its parts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,7 +36,7 @@ pub struct EvalReport {
     pub settings: EvalSettings,
 }
 
-/// What merging needs.
+/// The integers that merging needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Exact {
@@ -78,12 +78,12 @@ pub struct ConfusionRow {
     pub images: u64,
 }
 
-/// What a report has besides the figures.
+/// Optional parts of a report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Details {
     /// Counts by class.
     pub per_class: bool,
-    /// What was taken for what.
+    /// The confusion matrix.
     pub confusion: bool,
 }
 
@@ -169,7 +169,7 @@ impl EvalReport {
     }
 }
 
-/// Puts the parts in `files` together, each the state or the JSON report of a shard. The figures are exactly
+/// Merges the parts in `files`, each the state or the JSON report of a shard. The figures are exactly
 /// those of a run over everything.
 ///
 /// # Errors

@@ -11,20 +11,20 @@ use crate::eval::state::StateFile;
 use crate::eval::tally::{Outcome, Record, Skipped, Tally};
 use crate::runner::{Pending, Runner};
 
-/// How [`evaluate`] works; none of it changes the figures.
+/// Options of [`evaluate`] that do not change the figures.
 #[derive(Clone, Copy, Debug)]
 pub struct EvalOptions {
     /// Which part of the dataset.
     pub shard: Shard,
     /// Threads that read, decode and resize.
     pub workers: usize,
-    /// Batches that may wait for the network.
+    /// Decoded batches that may wait for the network.
     pub prefetch: usize,
     /// Largest share of the part's pictures that may be skipped; more end the run.
     pub max_skipped: f64,
 }
 
-/// What [`evaluate`] tells while it works.
+/// The progress of [`evaluate`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Progress<'a> {

@@ -1,4 +1,4 @@
-//! What an evaluation's figures depend on, and its parts.
+//! The settings that an evaluation's figures depend on, and its shards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use inception_data::Preprocessing;
 use serde::{Deserialize, Serialize};
 
-/// Everything that an evaluation's figures depend on. Parts with different settings are never put together.
+/// Everything that an evaluation's figures depend on. Parts with different settings are never merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSettings {

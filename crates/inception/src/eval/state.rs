@@ -1,4 +1,4 @@
-//! The file that lets an evaluation go on after it was killed.
+//! The file from which an evaluation continues after it was killed.
 //!
 //! A header line says what is evaluated, and one line for each finished batch what came out. A line is a hash
 //! of its JSON, a space and the JSON; it is appended in one piece. A process that is killed leaves at most
