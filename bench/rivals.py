@@ -1,4 +1,4 @@
-"""Python runtimes as contestants of `cargo xtask rivals`.
+"""Python runtimes as processes of `cargo xtask rivals`.
 
 usage: rivals.py RUNTIME THREADS PRECISION DEVICE     RUNTIME: onnxruntime, openvino, torch, torch-compile
                                                       DEVICE: cpu, or cuda for torch and torch-compile

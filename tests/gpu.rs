@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use inception_bench::{DeviceKind, Error, Precision, RunOptions, Runner, adapters};
+use inception::{DeviceKind, Error, Precision, RunOptions, Runner, adapters};
 use inception_tests::golden::{read, top, worst_difference};
 use inception_tests::{formula, formula_network, photograph_input};
 
@@ -18,7 +18,7 @@ const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
 const F16_TOLERANCE: f32 = 2e-2;
 
 fn on_wgpu(precision: Precision) -> RunOptions {
-    RunOptions { device: DeviceKind::Wgpu, precision, ..RunOptions::default() }
+    RunOptions::on(DeviceKind::Wgpu).with_precision(precision)
 }
 
 /// Logits of the formula's first image and of a photograph, in the form for a GPU, as every command computes them.
@@ -34,7 +34,7 @@ fn check(name: &str, precision: Precision) {
     let references = [("the formula's image", &golden.logits[0]), ("a photograph", &golden.photograph)];
     let tolerances = match precision {
         Precision::F32 => [TOLERANCE, PHOTOGRAPH_TOLERANCE],
-        Precision::F16 | Precision::Bf16 => [F16_TOLERANCE; 2],
+        _ => [F16_TOLERANCE; 2],
     };
     let rows = logits.chunks(golden.photograph.len()).zip(references).zip(tolerances);
     for ((logits, (image, reference)), tolerance) in rows {
@@ -89,7 +89,8 @@ fn every_network() {
 
 #[test]
 fn an_adapter_that_is_not_there_is_an_error() {
-    let options = RunOptions { adapter: Some(99), ..on_wgpu(Precision::F32) };
+    let mut options = on_wgpu(Precision::F32);
+    options.adapter = Some(99);
     let error = options.open().unwrap_err().to_string();
     assert!(error.contains("no adapter 99"), "{error}");
 }

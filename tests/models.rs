@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use burn::tensor::{Device, Tensor};
-use inception_bench::{model_rows, models_markdown, preprocessing};
+use inception::{model_rows, models_markdown, preprocessing};
 use inception_nn::{Error, MODELS, Origin, OutputStride, model};
 use inception_tests::golden::read;
 

@@ -1,16 +1,16 @@
-//! The networks against PaddleClas: full size, every network, both eager devices.
+//! The networks against PaddleClas: full size, every network, on the engine and on the eager CPU devices.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use burn::tensor::{Device, Tensor, TensorData, s};
-use inception_bench::{DeviceKind, Precision, RunOptions, Runner};
+use inception::{DeviceKind, Precision, RunOptions, Runner};
 use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, Origin, OutputStride, tensors};
 use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
-use inception_tests::{eager_devices, formula, formula_network, photograph_input};
+use inception_tests::{formula, formula_network, photograph_input};
 use inception_weights::{KeyScheme, key_table};
 
 /// Relative to the largest logit: ten times under what the project promises. f32 sums in another order differ by
-/// 2e-6 at most after 40 to 70 layers (seen on both devices); `sensitivity.rs` shows what moves the logits by more.
+/// 2e-6 at most after 40 to 70 layers (seen on flex and ndarray); `sensitivity.rs` shows what moves the logits by more.
 const TOLERANCE: f32 = 1e-5;
 
 /// Relative to a stage's norm, for the same reason; the mean may be near zero and is compared against the norm too.
@@ -64,19 +64,24 @@ fn setting(name: &str) -> (Golden, &'static ModelSpec, NetworkConfig) {
 fn check(name: &str) {
     let (golden, spec, config) = setting(name);
     check_engine(spec, &config, &golden, name);
-    for (device_name, device) in eager_devices() {
-        let what = format!("{name} on {device_name}");
-        let network = formula_network(spec, &config, &device);
-        let single = check_stages(&network, &golden, &device, &what);
-        let worst_single = check_logits(single, &golden.logits[..1], &what);
-        let images = Tensor::<4>::from_data(formula::images(0..3, golden.size), &device);
-        let batch = network.forward(images);
-        let worst_batch = check_logits(batch, &golden.logits, &format!("{what}, batch 3"));
-        println!("{what}: worst {worst_single:.1e} at batch 1, {worst_batch:.1e} at batch 3");
-        check_photograph(&network, spec, &golden, &device, &what);
-        if !golden.auxiliary.is_empty() {
-            check_googlenet(&network, &golden, &device, &what);
-        }
+    check_eager(name, DeviceKind::Flex);
+}
+
+/// A network as Burn runs it, one operation after the other.
+fn check_eager(name: &str, kind: DeviceKind) {
+    let (golden, spec, config) = setting(name);
+    let device = kind.open().unwrap();
+    let what = format!("{name} on {kind}");
+    let network = formula_network(spec, &config, &device);
+    let single = check_stages(&network, &golden, &device, &what);
+    let worst_single = check_logits(single, &golden.logits[..1], &what);
+    let images = Tensor::<4>::from_data(formula::images(0..3, golden.size), &device);
+    let batch = network.forward(images);
+    let worst_batch = check_logits(batch, &golden.logits, &format!("{what}, batch 3"));
+    println!("{what}: worst {worst_single:.1e} at batch 1, {worst_batch:.1e} at batch 3");
+    check_photograph(&network, spec, &golden, &device, &what);
+    if !golden.auxiliary.is_empty() {
+        check_googlenet(&network, &golden, &device, &what);
     }
 }
 
@@ -85,7 +90,8 @@ fn check(name: &str) {
 fn check_engine(spec: &ModelSpec, config: &NetworkConfig, golden: &Golden, name: &str) {
     for exact in [false, true] {
         let network = formula_network(spec, config, &Device::flex());
-        let options = RunOptions { exact, ..RunOptions::default() };
+        let mut options = RunOptions::default();
+        options.exact = exact;
         let runner = Runner::new(network, [golden.size; 2], &options).unwrap();
         for batch in [1, 3] {
             let images = formula::images(0..batch, golden.size).try_into_vec::<f32>().unwrap();
@@ -107,7 +113,7 @@ const HALF_TOLERANCE: f32 = 2e-2;
 fn check_half(name: &str, device: DeviceKind, precision: Precision) {
     let (golden, spec, config) = setting(name);
     let network = formula_network(spec, &config, &Device::flex());
-    let options = RunOptions { device, precision, ..RunOptions::default() };
+    let options = RunOptions::on(device).with_precision(precision);
     let runner = Runner::new(network, [golden.size; 2], &options).unwrap();
     let images = formula::images(0..3, golden.size).try_into_vec::<f32>().unwrap();
     let batch = runner.run(&images, 3).unwrap();
@@ -153,6 +159,12 @@ macro_rules! parity {
     ($($test:ident: $name:literal),* $(,)?) => {
         const CHECKED: &[&str] = &[$($name),*];
         $(#[test] fn $test() { check($name) })*
+
+        /// The same on Burn's deprecated backend, in builds that have it.
+        #[cfg(feature = "ndarray")]
+        mod ndarray {
+            $(#[test] fn $test() { super::check_eager($name, super::DeviceKind::Ndarray) })*
+        }
     };
 }
 
@@ -166,6 +178,12 @@ parity! {
     xception71: "Xception71",
     inception_v3: "InceptionV3",
     inception_v4: "InceptionV4",
+}
+
+#[test]
+#[cfg(not(feature = "ndarray"))]
+fn ndarray() {
+    eprintln!("SKIPPED: ndarray is a feature of that name");
 }
 
 #[test]

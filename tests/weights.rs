@@ -137,7 +137,7 @@ fn weights_of_timm_get_the_pixels_that_they_expect() {
     for (name, pixels) in rows {
         let spec = inception_nn::model(&name).unwrap();
         assert_eq!(spec.name, name);
-        let ours = inception_bench::preprocessing(spec);
+        let ours = inception::preprocessing(spec);
         assert_eq!((ours.mean, ours.std), (pixels.mean, pixels.std), "{name}");
         assert_eq!((ours.crop, spec.resize_short), (pixels.crop, pixels.resize_short), "{name}");
         assert_eq!((ours.resampler, &*pixels.interpolation), (Resampler::PilBicubic, "bicubic"), "{name}");

@@ -20,17 +20,10 @@ pub fn photograph() -> PathBuf {
 /// The photograph as a network of `spec` takes it, `[3, height, width]`.
 pub fn photograph_input(spec: &ModelSpec) -> Vec<f32> {
     let picture = inception_data::read(photograph()).unwrap();
-    let preprocessing = inception_bench::preprocessing(spec);
+    let preprocessing = inception::preprocessing(spec);
     let mut input = vec![0.0; preprocessing.output_len()];
     preprocessing.apply(&picture, &mut input).unwrap();
     input
-}
-
-/// The eager CPU devices, by the name that the command line has for them.
-pub fn eager_devices() -> [(&'static str, Device); 2] {
-    #[allow(deprecated)] // The project's owner asks for burn-ndarray.
-    let ndarray = Device::ndarray();
-    [("flex", Device::flex()), ("ndarray", ndarray)]
 }
 
 /// The network of `config` with the formula's weights under PaddleClas's names.

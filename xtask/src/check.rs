@@ -6,8 +6,10 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use clap::Args;
 
-/// What is checked, cheapest first: a title and the arguments of cargo. Tests run in the profile of every other
-/// command, so that dependencies are compiled once for both.
+use crate::imports;
+
+/// What is checked, cheapest first: a title and the arguments of cargo. Tests run in the profile of every
+/// other command, so that dependencies are compiled once for both.
 const STEPS: &[(&str, &[&str])] = &[
     ("formatting", &["fmt", "--all", "--check"]),
     (
@@ -26,9 +28,9 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The engine's tests under AddressSanitizer. With `sanitized` the engine tells the sanitizer where each tensor lies in its arena.
-/// (The target is named so that build scripts and macros are spared; Burn, which only other tests need, is compiled once, slow
-/// as it is, and the engine alone with optimisation.)
+/// The engine's tests under AddressSanitizer. With `sanitized` the engine tells the sanitizer where each
+/// tensor lies in its arena. (The target is named so that build scripts and macros are spared; Burn, which
+/// only other tests need, is compiled once, slow as it is, and the engine alone with optimisation.)
 const SANITIZED: (&str, &[&str]) = (
     "kernels under AddressSanitizer",
     &[
@@ -65,6 +67,7 @@ impl Check {
             // Cargo by rustup, which knows of `+nightly`.
             return step(Command::new("cargo").env("RUSTFLAGS", SANITIZER_FLAGS), SANITIZED);
         }
+        imports::check()?;
         // Cargo sets it for whatever it runs.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         STEPS.iter().try_for_each(|&checked| {

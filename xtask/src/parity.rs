@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
-use inception_bench::Regime;
-use inception_nn::ModelSpec;
-use inception_weights::{Checkpoint, load};
+use inception::ModelSpec;
+use inception::burn::tensor::{Device, Tensor, TensorData};
+use inception::weights::{Checkpoint, load};
+use inception_bench::{Environment, median, peak_memory_mb, reset_peak_memory};
 use serde::{Deserialize, Serialize};
 
 /// Of the largest logit, as the project promises.
@@ -30,14 +30,14 @@ pub struct Parity {
     /// Also write the table to this file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Instead, how long Xception65 takes to load from each format and how much memory, beside the tools' own readers;
-    /// the table goes to this file
+    /// Instead, how long Xception65 takes to load from each format and how much memory, beside the tools' own
+    /// readers; the table goes to this file
     #[arg(long, value_name = "FILE")]
     loading: Option<PathBuf>,
     /// Load one file and print what it took: what --loading starts for each file
     #[arg(long, value_name = "FILE", hide = true, requires = "model")]
     load: Option<PathBuf>,
-    #[arg(long, value_name = "NAME", hide = true, value_parser = crate::args::model)]
+    #[arg(long, value_name = "NAME", hide = true, value_parser = inception_cli::args::model)]
     model: Option<&'static ModelSpec>,
 }
 
@@ -49,7 +49,8 @@ struct Loading {
     megabytes: f64,
 }
 
-/// Files of [`full_size.py`](../../tests/goldens/weights/full_size.py), and the environment whose reader is the rival.
+/// Files of [`full_size.py`](../../tests/goldens/weights/full_size.py), and the environment whose reader is
+/// the rival.
 const LOADED: &[(&str, &str, Option<&str>)] = &[
     ("timm-xception65", "timm-xception65.pth", Some("rivals")),
     ("timm-xception65", "timm-xception65.legacy.pth", Some("rivals")),
@@ -153,7 +154,7 @@ impl Parity {
     /// Measures each file of [`LOADED`] and writes the table.
     fn loading(&self, path: &Path) -> anyhow::Result<()> {
         let ours = std::env::current_exe().context("this program's own path")?;
-        let Regime { cpu, cores, commit, .. } = Regime::here();
+        let Environment { cpu, cores, commit, .. } = Environment::here();
         let commit = commit.as_deref().unwrap_or("unknown");
         let mut table = format!(
             "# Loading Xception65 from each format\n\n\
@@ -191,11 +192,7 @@ impl Parity {
             let size: u64 = files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
             let size = size as f64 / 1e6;
             let [ours, theirs] = runs.map(|runs| {
-                let median = |value: fn(&Loading) -> f64| {
-                    let mut values: Vec<f64> = runs.iter().map(value).collect();
-                    values.sort_by(f64::total_cmp);
-                    values.get(values.len() / 2).copied()
-                };
+                let median = |value: fn(&Loading) -> f64| median(runs.iter().map(value));
                 match (median(|run| run.seconds), median(|run| run.megabytes)) {
                     (Some(seconds), Some(megabytes)) => format!("{seconds:.3} | {megabytes:.0}"),
                     _ => "- | -".to_owned(),
@@ -209,7 +206,7 @@ impl Parity {
     }
 
     fn compare(&self, row: &Row) -> anyhow::Result<(&'static str, f32, f64)> {
-        let spec = inception_nn::model(&row.model)?;
+        let spec = inception::model(&row.model)?;
         let device = Device::flex();
         let start = Instant::now();
         let checkpoint = Checkpoint::open(self.checkpoints.join(&row.file))?;
@@ -238,14 +235,14 @@ impl Parity {
 
 /// Loads a file in this process, which has done nothing else.
 fn load_alone(spec: &'static ModelSpec, file: &Path) -> anyhow::Result<Loading> {
-    inception_bench::reset_peak_memory();
-    let before = inception_bench::peak_memory_mb();
+    reset_peak_memory();
+    let before = peak_memory_mb();
     let start = Instant::now();
     let checkpoint = Checkpoint::open(file)?;
     let loaded = load(spec, &checkpoint, &Device::flex())?;
     let seconds = start.elapsed().as_secs_f64();
     drop(loaded);
-    let megabytes = inception_bench::peak_memory_mb().zip(before).map(|(after, before)| after - before);
+    let megabytes = peak_memory_mb().zip(before).map(|(after, before)| after - before);
     Ok(Loading {
         seconds,
         megabytes: megabytes.context("this system does not say how much memory a process has")?,

@@ -9,41 +9,44 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use burn::tensor::Device;
 use clap::Args;
+use inception::burn::tensor::Device;
+use inception::engine::noise;
+use inception::weights::{Metadata, save, save_onnx};
+use inception::{DeviceKind, ModelSpec, Precision, cores};
 use inception_bench::{
-    ColdStart, Comparison, Contestant, Costs, DeviceKind, Precision, Regime, comparison_markdown, cores,
-    costs_markdown, noise,
+    ColdStart, Comparison, Costs, Environment, RuntimeTimes, comparison_markdown, costs_markdown,
+    memory_of_process_mb,
 };
-use inception_nn::ModelSpec;
-use inception_weights::{Metadata, save, save_onnx};
+use inception_cli::args::{batch, model, table_models};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
-use crate::args::{batch, model, table_models, with_hint};
-use crate::serve::{read_floats, write_floats};
+use crate::rival_worker::{read_floats, write_floats};
 
-/// Largest difference of logits from ours, over the largest logit: in single precision what the project promises
-/// there, in half precision a few roundings to eight bits.
+/// Largest difference of logits from ours, over the largest logit: in single precision what the project
+/// promises there, in half precision a few roundings to eight bits.
 const fn tolerance(precision: Precision, device: DeviceKind) -> f32 {
     match precision {
         Precision::F32 if device.is_gpu() => 1e-3,
         Precision::F32 => 1e-4,
-        Precision::F16 | Precision::Bf16 => 2e-2,
+        _ => 2e-2,
     }
 }
 
-/// Between two turns, so that threads that still spin for the last contestant do not disturb the next.
+/// Between two turns, so that threads that still spin for the last runtime do not disturb the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A turn shorter than this begins with a run that does not count: caches hold the last contestant's data.
+/// A turn shorter than this begins with a run that does not count: caches hold the last runtime's data.
 const LONG_RUN_MS: f64 = 300.0;
 
 const SCRIPT: &str = "bench/rivals.py";
 const VERSIONS: &str = "bench/versions.txt";
 const TRACT: &str = "bench/tract/Cargo.toml";
 
-/// Every runtime, and the Python packages, named as their modules, that it needs; none of those that are not Python's.
+/// Every runtime, and the Python packages, named as their modules, that it needs; none of those that are not
+/// Python's.
 const RUNTIMES: &[(&str, &[&str])] = &[
     ("onnxruntime", &["numpy", "onnxruntime"]),
     ("openvino", &["numpy", "openvino"]),
@@ -54,9 +57,9 @@ const RUNTIMES: &[(&str, &[&str])] = &[
 
 /// Times the engine and other runtimes in turn, on the same network with the same weights.
 ///
-/// The first call makes a Python environment with what is chosen, and builds tract if that is. Each contestant
-/// is a process of its own. Our network is written as ONNX; all must give its logits before anything is timed. A round
-/// gives each a turn, the next round begins with the next contestant.
+/// The first call makes a Python environment with what is chosen, and builds tract if that is. Each runtime
+/// is a process of its own. Our network is written as ONNX; all must give its logits before anything is
+/// timed. A round gives each a turn, the next round begins with the next runtime.
 #[derive(Args)]
 pub struct Rivals {
     /// Networks by name; several with commas between [default: all of the reference's table]
@@ -65,16 +68,16 @@ pub struct Rivals {
     /// Images a run; several with commas between
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = batch)]
     batch: Vec<usize>,
-    /// CPU threads of each contestant [default: all cores]
+    /// CPU threads of each runtime [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Where we run: the engine, or a GPU as `bench --device` has it, which PyTorch then uses, too
     #[arg(long, value_name = "DEVICE", default_value = "engine")]
     device: DeviceKind,
-    /// Numbers to compute in: a hint to OpenVINO, a type of PyTorch; ONNX Runtime and tract stay in f32
-    #[arg(long, value_name = "NUMBERS", default_value = "f32")]
+    /// Element type to compute in: a hint to OpenVINO, a type of PyTorch; ONNX Runtime and tract stay in f32
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
-    /// Whom to measure against; several with commas between
+    /// The runtimes to measure against; several with commas between
     #[arg(long = "rival", value_name = "RUNTIME", value_delimiter = ',', value_parser = runtime)]
     #[arg(default_value = "onnxruntime,openvino,torch,tract")]
     rivals: Vec<String>,
@@ -87,8 +90,8 @@ pub struct Rivals {
     /// Where the Python environment is, or is made, in a folder named rivals
     #[arg(long, value_name = "DIR", default_value = "target/rivals/environments")]
     environments: PathBuf,
-    /// Where the results go, as rivals.json; cells that it has of the same commit are not measured again [default:
-    /// bench/runs/DATE-CPU-THREADSt]
+    /// Where the results go, as rivals.json; cells that it has of the same commit are not measured again
+    /// [default: bench/runs/DATE-CPU-THREADSt]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Measure again what was measured before
@@ -100,9 +103,9 @@ pub struct Rivals {
     /// Print all cells as JSON, too
     #[arg(long)]
     json: bool,
-    /// Measure cold processes instead, at batch 1: time from the weights and from the start of the process to the first answer, and
-    /// memory. Each round starts every contestant anew; the results go into costs.json. The files have just been written, and
-    /// are read from memory. Linux only.
+    /// Measure cold processes instead, at batch 1: time from the weights and from the start of the process to
+    /// the first answer, and memory. Each round starts every runtime anew; the results go into costs.json.
+    /// The files have just been written, and are read from memory. Linux only.
     #[arg(long, conflicts_with_all = ["batch", "seconds", "precision"])]
     costs: bool,
     /// Measure nothing: print the table of a rivals.json, or with --costs of a costs.json
@@ -130,12 +133,12 @@ impl Rivals {
         if let Some(name) = self.rivals.iter().find(|name| !on_gpu(name)) {
             bail!("{name} runs on the CPU here; beside a GPU: --rival torch,torch-compile");
         }
-        let gpu = self.device.adapter(None).map_err(with_hint)?.map(|gpu| gpu.to_string());
-        let regime = Regime { gpu, ..Regime::here() };
-        let folder = self.out.clone().unwrap_or_else(|| default_folder(&regime, self.device, threads));
+        let gpu = self.device.adapter(None)?.map(|gpu| gpu.to_string());
+        let environment = Environment { gpu, ..Environment::here() };
+        let folder = self.out.clone().unwrap_or_else(|| default_folder(&environment, self.device, threads));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         if self.costs {
-            return self.measure_costs(&folder.join("costs.json"), threads, &regime);
+            return self.measure_costs(&folder.join("costs.json"), threads, &environment);
         }
         let file = folder.join("rivals.json");
         let mut cells: Vec<Comparison> = if file.exists() { read_cells(&file)? } else { Vec::new() };
@@ -147,12 +150,12 @@ impl Rivals {
         for spec in models {
             let wanted = |&&batch: &&usize| {
                 let (name, precision) = (spec.name, self.precision.to_string());
-                let mut kept = cells
-                    .iter()
-                    .filter(|cell| cell.regime == regime && cell.is_cell(name, batch, threads, &precision));
+                let mut kept = cells.iter().filter(|cell| {
+                    cell.environment == environment && cell.is_cell(name, batch, threads, &precision)
+                });
                 self.again
                     || !kept.any(|cell| {
-                        self.rivals.iter().all(|name| cell.contestants.iter().any(|c| c.name == *name))
+                        self.rivals.iter().all(|name| cell.runtimes.iter().any(|c| c.name == *name))
                     })
             };
             let batches: Vec<usize> = self.batch.iter().filter(wanted).copied().collect();
@@ -164,16 +167,16 @@ impl Rivals {
             let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
             save_onnx(&network, spec, &Metadata::of(spec), &onnx)?;
             drop(network);
-            let mut contest = Contest::start(spec, threads, self.device, self.precision, &programs)?;
+            let mut session = Session::start(spec, threads, self.device, self.precision, &programs)?;
             for batch in batches {
-                let measured = contest.measure(&onnx, batch, self.rounds, self.seconds, &regime);
+                let measured = session.measure(&onnx, batch, self.rounds, self.seconds, &environment);
                 let cell = match measured.with_context(|| format!("{} at batch {batch}", spec.name)) {
                     Ok(cell) => cell,
                     Err(error) => {
                         // What is measured stays, and the others get their turn.
                         eprintln!("error: {error:#}");
                         failures += 1;
-                        contest = Contest::start(spec, threads, self.device, self.precision, &programs)?;
+                        session = Session::start(spec, threads, self.device, self.precision, &programs)?;
                         continue;
                     }
                 };
@@ -192,8 +195,8 @@ impl Rivals {
         Ok(())
     }
 
-    /// Starts every contestant anew in each round, and asks for one answer.
-    fn measure_costs(&self, file: &Path, threads: usize, regime: &Regime) -> anyhow::Result<()> {
+    /// Starts every runtime anew in each round, and asks for one answer.
+    fn measure_costs(&self, file: &Path, threads: usize, environment: &Environment) -> anyhow::Result<()> {
         let mut rows: Vec<Costs> = if file.exists() { read_cells(file)? } else { Vec::new() };
         let programs = self.set_up()?;
         let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
@@ -209,7 +212,7 @@ impl Rivals {
             drop(network);
             let (input, output) = (scratch.join("input"), scratch.join("logits"));
             write_floats(&input, &noise(3 * spec.input_size.pow(2)))?;
-            let mut commands = Contest::commands(spec, threads, self.device, Precision::F32, &programs)?;
+            let mut commands = Session::commands(spec, threads, self.device, Precision::F32, &programs)?;
             let mut runtimes: Vec<ColdStart> = Vec::new();
             let mut ours = Vec::new();
             for round in 0..self.rounds {
@@ -220,12 +223,12 @@ impl Rivals {
                     let mut process = Process::start(name, command)?;
                     // Something that nobody knows: the answer shows that the process is there.
                     let _ = process.ask("hello");
-                    let before_mb = process.memory_mb("VmRSS:")?;
+                    let [before_mb, _] = process.memory_mb()?;
                     let there = Instant::now();
                     let ready = process.ask(&format!("load {} 1", files[i.min(1)].display()))?;
                     process.ask(&format!("infer {} {}", input.display(), output.display()))?;
                     let (load_ms, cold_ms) = (ms(there), ms(begin));
-                    let (peak_mb, resting_mb) = (process.memory_mb("VmHWM:")?, process.memory_mb("VmRSS:")?);
+                    let [resting_mb, peak_mb] = process.memory_mb()?;
                     let logits = read_floats(&output)?;
                     ours = if i == 0 { logits.clone() } else { ours };
                     let off = difference(&ours, &logits);
@@ -259,7 +262,8 @@ impl Rivals {
             for path in files.iter().chain([&input, &output]) {
                 fs::remove_file(path)?;
             }
-            let row = Costs { model: spec.name.to_owned(), threads, runtimes, regime: regime.clone() };
+            let row =
+                Costs { model: spec.name.to_owned(), threads, runtimes, environment: environment.clone() };
             stdout().write_all(costs_markdown(std::slice::from_ref(&row)).as_bytes())?;
             rows.retain(|old| (&old.model, old.threads) != (&row.model, threads));
             rows.push(row);
@@ -269,7 +273,7 @@ impl Rivals {
         Ok(())
     }
 
-    /// Makes what the contestants need, as far as it is not there, and gives each one's name and command.
+    /// Makes what the runtimes need, as far as it is not there, and gives each one's name and command.
     fn set_up(&self) -> anyhow::Result<Vec<(String, Vec<PathBuf>)>> {
         let run = |command: &mut Command| -> anyhow::Result<()> {
             eprintln!("running {command:?}");
@@ -311,7 +315,7 @@ impl Rivals {
     }
 }
 
-/// A contestant's process.
+/// A runtime's process.
 struct Process {
     name: String,
     child: Child,
@@ -330,13 +334,10 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, requests, answers: BufReader::new(answers) })
     }
 
-    /// What the system says of the process's memory under `key`, in units of 10^6 bytes.
-    fn memory_mb(&self, key: &str) -> anyhow::Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).context("no such line")?;
-        let kib: f64 = line.trim().strip_suffix(" kB").context("not in kB")?.parse()?;
-        Ok(kib * 1024.0 / 1e6)
+    /// The memory that the process holds and the most that it has held, in units of 10^6 bytes.
+    fn memory_mb(&self) -> anyhow::Result<[f64; 2]> {
+        memory_of_process_mb(self.child.id())
+            .context("this system does not say how much memory a process has")
     }
 
     /// Asks for something and waits for the answer.
@@ -366,8 +367,8 @@ impl Drop for Process {
     }
 }
 
-/// All contestants of one network, ours first.
-struct Contest {
+/// All runtimes of one network, ours first.
+struct Session {
     spec: &'static ModelSpec,
     threads: usize,
     device: DeviceKind,
@@ -375,7 +376,7 @@ struct Contest {
     processes: Vec<Process>,
 }
 
-impl Contest {
+impl Session {
     fn start(
         spec: &'static ModelSpec,
         threads: usize,
@@ -389,7 +390,7 @@ impl Contest {
         Ok(Self { spec, threads, device, precision, processes })
     }
 
-    /// Each contestant's name and how to start it.
+    /// Each runtime's name and how to start it.
     fn commands(
         spec: &'static ModelSpec,
         threads: usize,
@@ -399,7 +400,7 @@ impl Contest {
     ) -> anyhow::Result<Vec<(String, Command)>> {
         let (count, numbers) = (threads.to_string(), precision.to_string());
         let mut ours = Command::new(std::env::current_exe().context("finding ourselves")?);
-        ours.args(["serve", "--model", spec.name, "--threads", &count, "--precision", &numbers]);
+        ours.args(["rival-worker", "--model", spec.name, "--threads", &count, "--precision", &numbers]);
         ours.args(["--device", device.name()]);
         let mut commands = vec![(device.name().to_owned(), ours)];
         for (name, command) in programs {
@@ -419,11 +420,11 @@ impl Contest {
         batch: usize,
         rounds: u16,
         seconds: f64,
-        regime: &Regime,
+        environment: &Environment,
     ) -> anyhow::Result<Comparison> {
         let input = onnx.with_extension("input");
         write_floats(&input, &images(batch, 3 * self.spec.input_size.pow(2)))?;
-        let mut contestants: Vec<Contestant> = Vec::new();
+        let mut runtimes: Vec<RuntimeTimes> = Vec::new();
         let mut ours: Vec<f32> = Vec::new();
         let mut runs = Vec::new();
         for process in &mut self.processes {
@@ -432,7 +433,7 @@ impl Contest {
             let output = onnx.with_extension("logits");
             process.ask(&format!("infer {} {}", input.display(), output.display()))?;
             let logits = read_floats(&output)?;
-            if contestants.is_empty() {
+            if runtimes.is_empty() {
                 ours = logits.clone();
             }
             let logits_differ = difference(&ours, &logits);
@@ -445,7 +446,7 @@ impl Contest {
             // The second run: the first one allocates, or compiles.
             let time = process.time(1)?[0];
             runs.push(((seconds * 1e3 / time) as usize).max(1));
-            contestants.push(Contestant {
+            runtimes.push(RuntimeTimes {
                 name: process.name.clone(),
                 version: ready.strip_prefix("ready ").unwrap_or(&ready).to_owned(),
                 logits_differ: logits_differ.into(),
@@ -460,7 +461,7 @@ impl Contest {
                 sleep(PAUSE);
                 let uncounted = usize::from(seconds * 1e3 / runs[i] as f64 <= LONG_RUN_MS);
                 let times = self.processes[i].time(uncounted + runs[i])?;
-                contestants[i].rounds_ms.push(times[uncounted.min(times.len())..].to_vec());
+                runtimes[i].rounds_ms.push(times[uncounted.min(times.len())..].to_vec());
             }
         }
         progress("");
@@ -470,13 +471,14 @@ impl Contest {
             batch,
             threads: self.threads,
             precision: self.precision.to_string(),
-            contestants,
-            regime: regime.clone(),
+            runtimes,
+            environment: environment.clone(),
         })
     }
 }
 
-/// Noise, each image of the batch of less contrast than the one before: noise alone gives logits that are nearly equal.
+/// Noise, each image of the batch of less contrast than the one before: noise alone gives logits that are
+/// nearly equal.
 fn images(batch: usize, image_len: usize) -> Vec<f32> {
     let mut images = noise(batch * image_len);
     for (i, image) in images.chunks_mut(image_len).enumerate() {
@@ -495,7 +497,8 @@ fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
     if ours.len() == theirs.len() && largest > 0.0 { worst / largest } else { f32::INFINITY }
 }
 
-/// Equal logits say something only if they depend on what is computed: different images must give different ones.
+/// Equal logits say something only if they depend on what is computed: different images must give different
+/// ones.
 fn check_images_matter(logits: &[f32], batch: usize, tolerance: f32) -> anyhow::Result<()> {
     let classes = logits.len() / batch;
     let (first, rest) = logits.split_at(classes);
@@ -516,15 +519,15 @@ fn progress(text: &str) {
 fn print_cell(cell: &Comparison) -> anyhow::Result<()> {
     let mut out = stdout().lock();
     write!(out, "{} batch {} threads {} {}:", cell.model, cell.batch, cell.threads, cell.precision)?;
-    for contestant in &cell.contestants {
-        if let Some(sample) = contestant.sample() {
-            let [low, median, high] = [0.1, 0.5, 0.9].map(|q| sample.quantile(q).as_secs_f64() * 1e3);
-            write!(out, " {} {median:.2} ({low:.2}-{high:.2}),", contestant.name)?;
+    for runtime in &cell.runtimes {
+        if let Some(sample) = runtime.sample() {
+            let [low, median, high] = sample.spread_ms();
+            write!(out, " {} {median:.2} ({low:.2}-{high:.2}),", runtime.name)?;
         }
     }
-    if let Some(lead) = cell.lead() {
-        let [low, high] = lead.rounds;
-        write!(out, " best rival / ours {:.3} ({low:.3}-{high:.3}), {}", lead.ratio, lead.rival)?;
+    if let Some(speedup) = cell.speedup() {
+        let [low, high] = speedup.rounds;
+        write!(out, " best rival / ours {:.3} ({low:.3}-{high:.3}), {}", speedup.ratio, speedup.rival)?;
     }
     Ok(writeln!(out)?)
 }
@@ -542,14 +545,18 @@ fn read_cells<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec<T>> {
 /// Writes a line for each cell; a reader never sees half of it.
 fn write_cells(file: &Path, cells: &[impl Serialize]) -> anyhow::Result<()> {
     let lines: Result<Vec<_>, _> = cells.iter().map(serde_json::to_string).collect();
-    let part = file.with_extension("part");
-    let written = fs::write(&part, format!("[\n{}\n]\n", lines?.join(",\n")));
-    written.and_then(|()| fs::rename(&part, file)).with_context(|| format!("writing {}", file.display()))
+    let text = format!("[\n{}\n]\n", lines?.join(",\n"));
+    let write = || {
+        let mut part = NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
+        part.write_all(text.as_bytes())?;
+        part.persist(file).map_err(|error| error.error)
+    };
+    write().map(drop).with_context(|| format!("writing {}", file.display()))
 }
 
 /// `bench/runs/DATE-CPU-THREADSt`, or `bench/runs/DATE-CPU-DEVICE` for a GPU.
-fn default_folder(regime: &Regime, device: DeviceKind, threads: usize) -> PathBuf {
-    let words = regime.cpu.to_lowercase();
+fn default_folder(environment: &Environment, device: DeviceKind, threads: usize) -> PathBuf {
+    let words = environment.cpu.to_lowercase();
     let words: Vec<_> = words.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
     let date = time::OffsetDateTime::now_utc().date();
     let last = if device.is_gpu() { device.to_string() } else { format!("{threads}t") };

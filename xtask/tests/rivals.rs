@@ -1,4 +1,5 @@
-//! `cargo xtask rivals` with our own engine in the place of a rival, and what the docs say beside what the data say.
+//! `cargo xtask rivals` with our own engine in the place of a rival, and what the docs say beside what the
+//! data say.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -20,7 +21,8 @@ fn xtask(arguments: &[&str]) -> Output {
     Command::new(XTASK).args(arguments).current_dir(root()).output().unwrap()
 }
 
-/// An environment whose Python is a shell script: called as `python -c ...`, or `python SCRIPT RUNTIME THREADS PRECISION`.
+/// An environment whose Python is a shell script: called as `python -c ...`, or `python SCRIPT RUNTIME
+/// THREADS PRECISION`.
 fn environment(folder: &Path, contestant: &str) {
     let python = folder.join("rivals/bin/python");
     fs::create_dir_all(python.parent().unwrap()).unwrap();
@@ -45,7 +47,7 @@ fn rivals_alternate_and_are_checked() {
     // The rival is our own engine, which reads the ONNX file that the command writes.
     environment(
         environments.as_ref(),
-        &format!("exec {XTASK} serve --model GoogLeNet --threads $3 --precision $4"),
+        &format!("exec {XTASK} rival-worker --model GoogLeNet --threads $3 --precision $4"),
     );
     let output = xtask(&with("2"));
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -91,7 +93,7 @@ fn cold_processes_are_measured() {
     let (environments, out) = (environments.to_str().unwrap(), out.to_str().unwrap());
     environment(
         environments.as_ref(),
-        &format!("exec {XTASK} serve --model GoogLeNet --threads $3 --precision $4"),
+        &format!("exec {XTASK} rival-worker --model GoogLeNet --threads $3 --precision $4"),
     );
     let output = xtask(&[&rivals[..], &["--environments", environments, "--out", out]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -109,6 +111,33 @@ fn cold_processes_are_measured() {
         assert!(before < 28.0 && before + 28.0 < resting && resting <= peak, "{runtime}");
     }
     assert!(!xtask(&["rivals", "--costs", "--batch", "8"]).status.success());
+}
+
+/// The commands of `inception`, by the same code, and the workspace's own.
+#[test]
+fn xtask_has_every_command() {
+    let stdout = |arguments: &[&str]| {
+        let output = xtask(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let help = stdout(&["--help"]);
+    let user = ["predict", "bench", "eval", "devices", "models", "explain", "convert", "inspect"];
+    for command in user.iter().chain(&["rivals", "parity", "check"]) {
+        let line = help.lines().find(|line| line.split_whitespace().next() == Some(command));
+        assert!(line.is_some(), "{command} in {help}");
+    }
+    assert!(
+        help.contains("cargo xtask predict --model GoogLeNet") && !help.contains("rival-worker"),
+        "{help}"
+    );
+    assert!(serde_json::from_str::<Value>(&stdout(&["models", "--json"])).unwrap().is_array());
+    for kind in inception::DeviceKind::ALL.into_iter().filter(|kind| !kind.is_compiled_in()) {
+        let output = xtask(&["bench", "--device", kind.name()]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let command = format!("`cargo run --release --package xtask --features {kind} -- ...`");
+        assert!(output.status.code() == Some(1) && errors.contains(&command), "{errors}");
+    }
 }
 
 /// Between a comment with a command and one that says `end`, the docs have what the command prints.

@@ -3,16 +3,18 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use inception_engine::noise;
-use inception_nn::{LATENCY_BATCHES, MODELS, ModelSpec};
+use inception::engine::noise;
+use inception::nn::LATENCY_BATCHES;
+use inception::{DeviceKind, MODELS, ModelSpec, Runner, catch_panic};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Regime, peak_memory_mb};
-use crate::measure::{Change, Clock, Effort, Sample, Spread, measure};
-use crate::table::{grouped_by, regimes, threads_text};
-use crate::{DeviceKind, Error, gpu};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::measure::{Change, Clock, Sample, Spread, StopRule, measure};
+use crate::memory::peak_memory_mb;
+use crate::rows::{environments, grouped_by, threads_text};
 
-/// What the reference's latencies were measured on; see [`inception_nn::Reference`].
+/// What the reference's latencies were measured on; see [`inception::nn::Reference`].
 pub const REFERENCE_GPU: &str = "V100, TensorRT";
 
 /// A cell of the latency table.
@@ -22,7 +24,7 @@ pub struct Cell {
     pub model: String,
     /// The device's name.
     pub device: String,
-    /// Numbers computed in.
+    /// The element type.
     pub precision: String,
     /// Images a run.
     pub batch: usize,
@@ -32,6 +34,7 @@ pub struct Cell {
 
 /// A timing of a cell, with all that is needed to judge it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LatencyRow {
     /// What was timed.
     #[serde(flatten)]
@@ -55,11 +58,11 @@ pub struct LatencyRow {
     pub device_ms: Option<f64>,
     /// At the median.
     pub images_per_second: f64,
-    /// 10^9 operations a second at the median; a multiply-add is two, counted as the network is written, so that
-    /// an algorithm with fewer multiplications can pass the machine's peak.
+    /// 10^9 operations a second at the median; a multiply-add is two, counted as the network is written, so
+    /// that an algorithm with fewer multiplications can pass the machine's peak.
     pub gflops: f64,
-    /// `gflops` over what multiply-adds in registers reach on as many of the CPU's threads, measured in the same process; it
-    /// says nothing of a GPU.
+    /// `gflops` over what multiply-adds in registers reach on as many of the CPU's threads, measured in the
+    /// same process; it says nothing of a GPU.
     pub share_of_peak: f64,
     /// How much faster than on the fewest threads of the same run, over how many times as many threads.
     #[serde(default)]
@@ -67,7 +70,8 @@ pub struct LatencyRow {
     /// The most memory that the process held while loading and running the network, where the system says.
     pub peak_memory_mb: Option<f64>,
     /// What it was measured on.
-    pub regime: Regime,
+    #[serde(rename = "regime")]
+    pub environment: Environment,
 }
 
 impl LatencyRow {
@@ -82,13 +86,14 @@ impl LatencyRow {
     }
 }
 
-/// What became of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[serde(untagged)]
 pub enum BenchRow {
-    /// Its timing.
+    /// The timing.
     Timed(Box<LatencyRow>),
-    /// Why there is none.
+    /// There is none.
     Failed {
         /// What was to be timed.
         #[serde(flatten)]
@@ -108,8 +113,8 @@ impl BenchRow {
     }
 }
 
-/// What can be timed: a network on a device.
-pub trait Subject {
+/// A network on a device, to be timed.
+pub trait BenchTarget {
     /// The device.
     fn device(&self) -> DeviceKind;
 
@@ -127,41 +132,71 @@ pub trait Subject {
     /// # Errors
     ///
     /// Where the device fails.
-    fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error>;
+    fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, inception::Error>;
 
-    /// On a GPU, a run of images that are there already, complete when it returns; `None` where the device is the CPU and
-    /// there is no way to and fro.
+    /// On a GPU, a run of images that are there already, complete when it returns; `None` where the device is
+    /// the CPU and there is no way to and fro.
     fn on_device<'a>(
         &'a self,
         images: &[f32],
         batch: usize,
-    ) -> Option<Box<dyn FnMut() -> Result<(), Error> + 'a>>;
+    ) -> Option<Box<dyn FnMut() -> Result<(), inception::Error> + 'a>>;
 }
 
-/// What [`latency`] does not find out itself.
+impl BenchTarget for Runner {
+    fn device(&self) -> DeviceKind {
+        self.device()
+    }
+
+    fn image_len(&self) -> usize {
+        self.image_len()
+    }
+
+    fn macs(&self) -> u64 {
+        self.macs()
+    }
+
+    fn memory(&self, batch: usize) -> Option<u64> {
+        self.memory(batch)
+    }
+
+    fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, inception::Error> {
+        self.run(images, batch)
+    }
+
+    fn on_device<'a>(
+        &'a self,
+        images: &[f32],
+        batch: usize,
+    ) -> Option<Box<dyn FnMut() -> Result<(), inception::Error> + 'a>> {
+        Some(Box::new(self.on_device(images, batch)?))
+    }
+}
+
+/// The conditions of a measurement.
 #[derive(Clone, Debug)]
-pub struct Circumstances {
+pub struct BenchConditions {
     /// What [`peak_gflops`](crate::peak_gflops) gave on as many threads.
     pub peak_gflops: f64,
     /// Bytes that a run may take; `None` if that is not known.
     pub memory: Option<u64>,
     /// When to stop.
-    pub effort: Effort,
+    pub stop: StopRule,
     /// The machine.
-    pub regime: Regime,
+    pub environment: Environment,
 }
 
-/// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails does not cost
-/// the others theirs.
+/// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails
+/// does not cost the others theirs.
 pub fn latencies(
-    subject: &impl Subject,
+    target: &impl BenchTarget,
     cells: Vec<Cell>,
     clock: &impl Clock,
-    on: &Circumstances,
+    on: &BenchConditions,
     mut done: impl FnMut(BenchRow),
 ) {
     for cell in cells {
-        done(match latency(subject, &cell, clock, on) {
+        done(match latency(target, &cell, clock, on) {
             Ok(row) => BenchRow::Timed(Box::new(row)),
             Err(error) => BenchRow::Failed { cell, error: error.to_string() },
         });
@@ -172,15 +207,16 @@ pub fn latencies(
 ///
 /// # Errors
 ///
-/// [`Error::Memory`] before anything runs, and those of [`Subject::run`]; a panic in it is [`Error::Device`].
+/// [`Error::Memory`] before anything runs, and those of [`BenchTarget::run`]; a panic in it is
+/// [`inception::Error::Device`].
 pub fn latency(
-    subject: &impl Subject,
+    target: &impl BenchTarget,
     cell: &Cell,
     clock: &impl Clock,
-    on: &Circumstances,
+    on: &BenchConditions,
 ) -> Result<LatencyRow, Error> {
     let batch = cell.batch;
-    if let (Some(needed), Some(free)) = (subject.memory(batch), on.memory)
+    if let (Some(needed), Some(free)) = (target.memory(batch), on.memory)
         && needed > free
     {
         return Err(Error::Memory {
@@ -189,17 +225,17 @@ pub fn latency(
             free_mb: free / 1_000_000,
         });
     }
-    let images = noise(batch * subject.image_len());
-    let time = |run: &mut dyn FnMut() -> Result<(), Error>| {
+    let images = noise(batch * target.image_len());
+    let time = |run: &mut dyn FnMut() -> Result<(), inception::Error>| {
         // Burn's operations panic where a device is lost.
-        measure(clock, on.effort, || gpu::caught(subject.device(), &mut *run))
+        measure(clock, on.stop, || catch_panic(target.device(), &mut *run))
     };
-    let sample = time(&mut || subject.run(&images, batch).map(std::hint::black_box).map(drop))?;
-    let device_ms = match subject.on_device(&images, batch) {
+    let sample = time(&mut || target.run(&images, batch).map(std::hint::black_box).map(drop))?;
+    let device_ms = match target.on_device(&images, batch) {
         Some(mut run) => Some(ms(time(&mut *run)?.median())),
         None => None,
     };
-    Ok(row(subject, cell, on, &sample, device_ms))
+    Ok(row(target, cell, on, &sample, device_ms))
 }
 
 fn ms(time: Duration) -> f64 {
@@ -207,14 +243,14 @@ fn ms(time: Duration) -> f64 {
 }
 
 fn row(
-    subject: &impl Subject,
+    target: &impl BenchTarget,
     cell: &Cell,
-    on: &Circumstances,
+    on: &BenchConditions,
     sample: &Sample,
     device_ms: Option<f64>,
 ) -> LatencyRow {
     let median = sample.median().as_secs_f64();
-    let macs = subject.macs() * cell.batch as u64;
+    let macs = target.macs() * cell.batch as u64;
     let gflops = 2.0 * macs as f64 / median / 1e9;
     let (low, high) = sample.median_interval();
     LatencyRow {
@@ -232,7 +268,7 @@ fn row(
         share_of_peak: gflops / on.peak_gflops,
         share_of_ideal: None,
         peak_memory_mb: peak_memory_mb(),
-        regime: on.regime.clone(),
+        environment: on.environment.clone(),
     }
 }
 
@@ -258,8 +294,8 @@ pub fn reference_ms(spec: &ModelSpec, batch: usize, precision: &str) -> Option<f
     Some(if precision == "f32" { latency.fp32_ms[column] } else { latency.fp16_ms[column] })
 }
 
-/// Rows as comma-separated values, with a line of names; the regime's fields are left to JSON, and so are cells that
-/// failed.
+/// Rows as comma-separated values, with a line of names; the environment's fields are left to JSON, and so
+/// are cells that failed.
 pub fn latency_csv(rows: &[BenchRow]) -> String {
     let mut text = String::from(
         "model,device,precision,batch,threads,median_ms,min_ms,max_ms,runs,images_per_second,gflops,\
@@ -278,26 +314,27 @@ pub fn latency_csv(rows: &[BenchRow]) -> String {
     text
 }
 
-/// Rows as tables in the reference's shape, one for each device, precision and number of threads: milliseconds by network
-/// and batch, and the reference's figures beside them.
+/// Rows as tables in the reference's shape, one for each device, precision and number of threads:
+/// milliseconds by network and batch, and the reference's figures beside them.
 pub fn latency_markdown(rows: &[BenchRow]) -> String {
-    let settings = grouped_by(rows.iter().filter_map(BenchRow::timed), setting);
-    settings.iter().map(|(setting, rows)| table(rows, *setting)).collect::<Vec<_>>().join("\n")
+    let configs = grouped_by(rows.iter().filter_map(BenchRow::timed), run_config);
+    configs.iter().map(|(config, rows)| table(rows, *config)).collect::<Vec<_>>().join("\n")
 }
 
 /// Device, precision and threads: what the rows of a table have in common.
-type Setting<'a> = (&'a str, &'a str, usize);
+type RunConfig<'a> = (&'a str, &'a str, usize);
 
-fn setting(row: &LatencyRow) -> Setting<'_> {
+fn run_config(row: &LatencyRow) -> RunConfig<'_> {
     (&row.cell.device, &row.cell.precision, row.cell.threads)
 }
 
-fn table(rows: &[&LatencyRow], (device, precision, threads): Setting<'_>) -> String {
+fn table(rows: &[&LatencyRow], (device, precision, threads): RunConfig<'_>) -> String {
     let mut batches: Vec<usize> = rows.iter().map(|row| row.cell.batch).collect();
     batches.sort_unstable();
     batches.dedup();
-    let regimes = regimes(rows.iter().map(|row| &row.regime)).join("; ");
-    let mut text = format!("{device}, {precision}, {}; {regimes}\n\n| network, ms |", threads_text(threads));
+    let environments = environments(rows.iter().map(|row| &row.environment)).join("; ");
+    let mut text =
+        format!("{device}, {precision}, {}; {environments}\n\n| network, ms |", threads_text(threads));
     for batch in &batches {
         text += &format!(" batch {batch} |");
     }
@@ -333,8 +370,8 @@ mod tests {
 
     use super::*;
 
-    /// A device that takes a millisecond an image and a quarter of that without the ways to and fro, and is lost (with an
-    /// error, or a panic) at a batch of 8.
+    /// A device that takes a millisecond an image and a quarter of that without the ways to and fro, and is
+    /// lost (with an error, or a panic) at a batch of 8.
     struct Fake {
         now: StdCell<Duration>,
         panics: bool,
@@ -352,7 +389,7 @@ mod tests {
         }
     }
 
-    impl Subject for Fake {
+    impl BenchTarget for Fake {
         fn device(&self) -> DeviceKind {
             DeviceKind::Wgpu
         }
@@ -369,12 +406,15 @@ mod tests {
             Some(batch as u64 * 1_000_000)
         }
 
-        fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
+        fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, inception::Error> {
             assert_eq!(images.len(), 3 * batch);
             assert!(batch != 8 || !self.panics, "the device is lost");
             self.take(batch as f64);
             match batch {
-                8 => Err(Error::Device { device: DeviceKind::Wgpu, reason: "the device is lost".into() }),
+                8 => Err(inception::Error::Device {
+                    device: DeviceKind::Wgpu,
+                    reason: "the device is lost".into(),
+                }),
                 _ => Ok(vec![0.0; batch]),
             }
         }
@@ -383,7 +423,7 @@ mod tests {
             &'a self,
             _: &[f32],
             batch: usize,
-        ) -> Option<Box<dyn FnMut() -> Result<(), Error> + 'a>> {
+        ) -> Option<Box<dyn FnMut() -> Result<(), inception::Error> + 'a>> {
             Some(Box::new(move || {
                 self.take(batch as f64 / 4.0);
                 Ok(())
@@ -396,12 +436,12 @@ mod tests {
         Cell { model, device, precision, batch, threads }
     }
 
-    fn on() -> Circumstances {
-        Circumstances {
+    fn on() -> BenchConditions {
+        BenchConditions {
             peak_gflops: 8.0,
             memory: Some(100_000_000),
-            effort: Effort::default(),
-            regime: Regime::here(),
+            stop: StopRule::default(),
+            environment: Environment::here(),
         }
     }
 

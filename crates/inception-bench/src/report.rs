@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use inception_nn::MODELS;
+use inception::{MODELS, ModelRow};
 use kuva::prelude::*;
 
-use crate::ModelRow;
-use crate::latency::{BenchRow, LatencyRow, latency_markdown};
-use crate::table::{regimes, threads_text};
+use crate::latency::{BenchRow, Cell, LatencyRow, latency_markdown};
+use crate::rows::{environments, threads_text};
 
 /// Colours that people with any colour vision tell apart; networks have them in the table's order.
 const COLOURS: [&str; 8] =
@@ -24,66 +23,19 @@ struct Series {
     points: Vec<(f64, f64)>,
 }
 
-/// A chart's words.
+/// The title and the axes of a chart.
 struct Caption<'a> {
     title: &'a str,
     x: &'a str,
     y: &'a str,
 }
 
-/// The page: what was measured on what, accuracy against cost, latency against batch, scaling over threads, all rows.
-/// Charts that the rows have nothing for are left out.
+/// The page: what was measured on what, accuracy against cost, latency against batch, scaling over threads,
+/// all rows. Charts without data are left out.
 pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
     let timed: Vec<_> = rows.iter().filter_map(BenchRow::timed).collect();
-    let mut charts = Vec::new();
-    if let Some(first) = timed.first() {
-        // Accuracy stands against the latency of one setting: the smallest batch on the most threads.
-        let batch = timed.iter().map(|row| row.cell.batch).min().unwrap_or(1);
-        let threads = timed.iter().map(|row| row.cell.threads).max().unwrap_or(1);
-        let shown = |row: &&&LatencyRow| row.cell.batch == batch && row.cell.threads == threads;
-        let setting = format!("{}, {}", first.cell.device, first.cell.precision);
-        let of = |model: &ModelRow| timed.iter().filter(shown).find(|row| row.cell.model == model.name);
-        let accuracy = |x: &dyn Fn(&ModelRow, &LatencyRow) -> f64| {
-            let point = |model: &ModelRow| Some((x(model, of(model)?), 100.0 * model.reference.top1));
-            series(|name| {
-                models.iter().find(|model| model.name == name).and_then(point).into_iter().collect()
-            })
-        };
-        let y = "published top-1, %";
-        let title = "Accuracy against operations";
-        let figures = accuracy(&|model, _| model.macs as f64 / 1e9);
-        charts.push(scatter(&Caption { title, x: "multiply-adds of one image, 10⁹", y }, &figures));
-        let title = "Accuracy against parameters";
-        let figures = accuracy(&|model, _| model.parameters as f64 / 1e6);
-        charts.push(scatter(&Caption { title, x: "parameters, 10⁶", y }, &figures));
-        let title = format!("Accuracy against latency ({setting}, batch {batch}, {})", threads_text(threads));
-        let figures = accuracy(&|_, row| row.median_ms);
-        charts.push(scatter(&Caption { title: &title, x: "median latency, ms", y }, &figures));
-
-        let lines = |x: &dyn Fn(&LatencyRow) -> Option<(f64, f64)>| {
-            series(|name| {
-                timed.iter().filter(|row| row.cell.model == name).filter_map(|row| x(row)).collect()
-            })
-        };
-        let by_batch =
-            lines(&|row| (row.cell.threads == threads).then_some((row.cell.batch as f64, row.median_ms)));
-        let title = format!("Latency against batch ({setting}, {})", threads_text(threads));
-        let caption = Caption { title: &title, x: "images a run", y: "median latency, ms" };
-        charts.extend(chart_of_lines(&caption, &by_batch, false));
-        let fewest = timed.iter().map(|row| row.cell.threads).min().unwrap_or(1);
-        let by_threads = lines(&|row| {
-            let speedup = match row.share_of_ideal {
-                Some(share) => share * row.cell.threads as f64 / fewest as f64,
-                None => 1.0,
-            };
-            (row.cell.batch == batch).then_some((row.cell.threads as f64, speedup))
-        });
-        let title = format!("Scaling over threads ({setting}, batch {batch})");
-        let y = format!("times as fast as on {fewest}");
-        let caption = Caption { title: &title, x: "threads", y: &y };
-        charts.extend(chart_of_lines(&caption, &by_threads, true));
-    }
-    let regimes = regimes(timed.iter().map(|row| &row.regime));
+    let charts = timed.first().map(|first| charts(&first.cell, &timed, models)).unwrap_or_default();
+    let environments = environments(timed.iter().map(|row| &row.environment));
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>Latency of the Inception family</title>\n\
@@ -96,8 +48,8 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
          td{white-space:nowrap}td:first-child,th:first-child{text-align:left}</style>\n\
          <h1>Latency of the Inception family</h1>\n",
     );
-    for regime in regimes {
-        page += &format!("<p>{}</p>\n", escaped(&regime));
+    for environment in environments {
+        page += &format!("<p>{}</p>\n", escaped(&environment));
     }
     page += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
              Accuracy is the published one.</p>\n";
@@ -116,6 +68,53 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
     }
     page += "</html>\n";
     page
+}
+
+/// The charts of `timed`, which are of the device and the precision of `first`.
+fn charts(first: &Cell, timed: &[&LatencyRow], models: &[ModelRow]) -> Vec<String> {
+    let mut charts = Vec::new();
+    // Accuracy against the latency of one configuration: the smallest batch on the most threads.
+    let batch = timed.iter().map(|row| row.cell.batch).min().unwrap_or(1);
+    let threads = timed.iter().map(|row| row.cell.threads).max().unwrap_or(1);
+    let shown = |row: &&&LatencyRow| row.cell.batch == batch && row.cell.threads == threads;
+    let config = format!("{}, {}", first.device, first.precision);
+    let of = |model: &ModelRow| timed.iter().filter(shown).find(|row| row.cell.model == model.name);
+    let accuracy = |x: &dyn Fn(&ModelRow, &LatencyRow) -> f64| {
+        let point = |model: &ModelRow| Some((x(model, of(model)?), 100.0 * model.reference.top1));
+        series(|name| models.iter().find(|model| model.name == name).and_then(point).into_iter().collect())
+    };
+    let y = "published top-1, %";
+    let title = "Accuracy against operations";
+    let figures = accuracy(&|model, _| model.macs as f64 / 1e9);
+    charts.push(scatter(&Caption { title, x: "multiply-adds of one image, 10⁹", y }, &figures));
+    let title = "Accuracy against parameters";
+    let figures = accuracy(&|model, _| model.parameters as f64 / 1e6);
+    charts.push(scatter(&Caption { title, x: "parameters, 10⁶", y }, &figures));
+    let title = format!("Accuracy against latency ({config}, batch {batch}, {})", threads_text(threads));
+    let figures = accuracy(&|_, row| row.median_ms);
+    charts.push(scatter(&Caption { title: &title, x: "median latency, ms", y }, &figures));
+
+    let lines = |x: &dyn Fn(&LatencyRow) -> Option<(f64, f64)>| {
+        series(|name| timed.iter().filter(|row| row.cell.model == name).filter_map(|row| x(row)).collect())
+    };
+    let by_batch =
+        lines(&|row| (row.cell.threads == threads).then_some((row.cell.batch as f64, row.median_ms)));
+    let title = format!("Latency against batch ({config}, {})", threads_text(threads));
+    let caption = Caption { title: &title, x: "images a run", y: "median latency, ms" };
+    charts.extend(chart_of_lines(&caption, &by_batch, false));
+    let fewest = timed.iter().map(|row| row.cell.threads).min().unwrap_or(1);
+    let by_threads = lines(&|row| {
+        let speedup = match row.share_of_ideal {
+            Some(share) => share * row.cell.threads as f64 / fewest as f64,
+            None => 1.0,
+        };
+        (row.cell.batch == batch).then_some((row.cell.threads as f64, speedup))
+    });
+    let title = format!("Scaling over threads ({config}, batch {batch})");
+    let y = format!("times as fast as on {fewest}");
+    let caption = Caption { title: &title, x: "threads", y: &y };
+    charts.extend(chart_of_lines(&caption, &by_threads, true));
+    charts
 }
 
 /// The points of each network that has some, in the table's order.
@@ -139,8 +138,8 @@ fn scatter(caption: &Caption<'_>, series: &[Series]) -> String {
     scalable(&render_to_svg(plots, layout))
 }
 
-/// One line a network: over threads with the line of proportion, over batches on logarithmic axes. `None` where nothing has
-/// two points.
+/// One line a network: over threads with the line of proportion, over batches on logarithmic axes. `None`
+/// where nothing has two points.
 fn chart_of_lines(caption: &Caption<'_>, series: &[Series], over_threads: bool) -> Option<String> {
     let longest = series.iter().max_by_key(|series| series.points.len()).filter(|s| s.points.len() > 1)?;
     let mut plots: Vec<Plot> = Vec::new();

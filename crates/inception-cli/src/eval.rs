@@ -1,0 +1,378 @@
+//! `eval`
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use inception::data::{Arithmetic, Dataset, DatasetOptions, Preprocessing, Resampler, ScanStats};
+use inception::{
+    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, Tally, cores,
+    dataset_hash, evaluate, merge,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
+
+/// The command: a run, or `eval merge`. By hand, because clap's derive cannot make all of a run's flags
+/// optional at once.
+pub enum Eval {
+    Merge(Box<Merge>),
+    Run(Box<Run>),
+}
+
+impl FromArgMatches for Eval {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand() {
+            Some((_, matches)) => Ok(Self::Merge(Box::new(Merge::from_arg_matches(matches)?))),
+            None => Ok(Self::Run(Box::new(Run::from_arg_matches(matches)?))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Eval {
+    fn augment_args(command: Command) -> Command {
+        let merge = Command::new("merge")
+            .about("Merge the shards of an evaluation: their --resume files or their --json output");
+        Run::augment_args(command)
+            .args_conflicts_with_subcommands(true)
+            .subcommand(Merge::augment_args(merge))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+#[derive(Args)]
+pub struct Merge {
+    /// One file for each shard
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Output {
+    /// Counts for each class, too
+    #[arg(long)]
+    per_class: bool,
+    /// The confusion matrix, too
+    #[arg(long)]
+    confusion: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, a
+    /// list of `relative/path label` lines, or Parquet (a file or a folder of them; needs the feature
+    /// `parquet`)
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Where the pictures of a list are, if not beside it: a folder or a tar archive
+    #[arg(long, value_name = "PATH")]
+    image_root: Option<PathBuf>,
+    /// Names of the classes' folders, one a line, in the order of the class numbers
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Which files of a folder of Parquet files: what their names start with, as `validation`
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Threads that read and decode pictures [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// Only the first N pictures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Only part I of N, counted from 0; `eval merge` merges the parts
+    #[arg(long, value_name = "I/N", default_value = "0/1")]
+    shard: Shard,
+    /// Keep finished batches in FILE, and continue from there
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Fail if more than this share of the pictures cannot be used
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    max_skipped: f64,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a share of 0 to 1".to_owned()),
+    }
+}
+
+fn three(text: &str) -> Result<[f32; 3], String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+    let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+    numbers.ok_or_else(|| "expected three numbers with commas between".to_owned())
+}
+
+/// Changes of the preprocessing that the weights ask for.
+#[derive(Args)]
+#[command(next_help_heading = "Other preprocessing than the weights ask for")]
+struct Overrides {
+    /// How to resize
+    #[arg(long, value_enum)]
+    resampler: Option<ResamplerName>,
+    /// Whose rounding of sizes, of the crop's place and of pixels
+    #[arg(long, value_enum)]
+    arithmetic: Option<ArithmeticName>,
+    /// Short side after resizing
+    #[arg(long, value_name = "PIXELS")]
+    resize_short: Option<u32>,
+    /// Side of the centre crop
+    #[arg(long, value_name = "PIXELS")]
+    crop: Option<u32>,
+    /// Mean of red, green and blue
+    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    mean: Option<[f32; 3]>,
+    /// Standard deviation of red, green and blue
+    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    std: Option<[f32; 3]>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ResamplerName {
+    Cv2Bilinear,
+    PilBilinear,
+    PilBicubic,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ArithmeticName {
+    Paddleclas,
+    Torchvision,
+}
+
+impl Overrides {
+    fn apply(&self, preprocessing: &Preprocessing) -> Preprocessing {
+        let mut changed = *preprocessing;
+        if let Some(resampler) = self.resampler {
+            changed.resampler = match resampler {
+                ResamplerName::Cv2Bilinear => Resampler::Cv2Bilinear,
+                ResamplerName::PilBilinear => Resampler::PilBilinear,
+                ResamplerName::PilBicubic => Resampler::PilBicubic,
+            };
+        }
+        if let Some(arithmetic) = self.arithmetic {
+            changed.arithmetic = match arithmetic {
+                ArithmeticName::Paddleclas => Arithmetic::Paddleclas,
+                ArithmeticName::Torchvision => Arithmetic::Torchvision,
+            };
+        }
+        changed.resize_short = self.resize_short.unwrap_or(changed.resize_short);
+        changed.crop = self.crop.unwrap_or(changed.crop);
+        changed.mean = self.mean.unwrap_or(changed.mean);
+        changed.std = self.std.unwrap_or(changed.std);
+        changed
+    }
+}
+
+impl Eval {
+    pub fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Merge(merge) => merge.run(),
+            Self::Run(run) => run.run(),
+        }
+    }
+}
+
+impl Merge {
+    fn run(&self) -> anyhow::Result<()> {
+        let report = merge(&self.files, self.output.details())?;
+        if self.output.per_class && report.classes.is_none() {
+            eprintln!(
+                "warning: not every file has counts for each class; its run needs --per-class or --resume"
+            );
+        }
+        if self.output.confusion && report.confusion.is_none() {
+            eprintln!(
+                "warning: not every file has the confusion matrix; its run needs --confusion or --resume"
+            );
+        }
+        self.output.print(&report)
+    }
+}
+
+impl Output {
+    fn details(&self) -> Details {
+        Details { per_class: self.per_class, confusion: self.confusion }
+    }
+
+    fn print(&self, report: &EvalReport) -> anyhow::Result<()> {
+        let text = match self.json {
+            true => serde_json::to_string(report)? + "\n",
+            false => report.table(),
+        };
+        Ok(stdout().write_all(text.as_bytes())?)
+    }
+}
+
+impl Run {
+    fn run(&self) -> anyhow::Result<()> {
+        if self.resume.is_some() && self.models.models.len() > 1 {
+            bail!("--resume keeps the state of one model; run them one by one, each with a file of its own");
+        }
+        let run_options = self.device.apply()?;
+        for spec in &self.models.models {
+            let weights = self.weights.weights(spec, self.device.seed)?;
+            let mut own = None;
+            let classifier = Classifier::with_preprocessing(spec, &weights, &run_options, |asked| {
+                own = Some(*asked);
+                self.overrides.apply(asked)
+            })?;
+            let preprocessing = *classifier.preprocessing();
+            let mut warnings = classifier.warnings().to_vec();
+            if let Some(own) = own.filter(|own| *own != preprocessing) {
+                warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
+            }
+            for warning in &warnings {
+                eprintln!("warning: {}: {warning}", spec.name);
+            }
+            eprintln!("{}: {}", spec.name, serde_json::to_string(&preprocessing)?);
+
+            let mut options = DatasetOptions::new(classifier.num_classes());
+            options.image_root.clone_from(&self.image_root);
+            options.labels.clone_from(&self.labels);
+            options.split.clone_from(&self.split);
+            let mut dataset = Dataset::open(&self.data, &options)?;
+            if let Some(limit) = self.limit {
+                dataset.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            }
+            let stats = dataset.scan_stats();
+            if stats != ScanStats::default() {
+                eprintln!("{}: {stats}", self.data.display());
+            }
+            let settings = EvalSettings {
+                model: spec.name.to_owned(),
+                weights: weights
+                    .identity()
+                    .with_context(|| format!("reading the weights of {}", spec.name))?,
+                device: run_options.description(),
+                preprocessing,
+                dataset: dataset_hash(&dataset),
+                pictures: dataset.len(),
+                classes: classifier.num_classes(),
+                batch: self.batch.into(),
+            };
+            let report = self.evaluate(&classifier, &dataset, &settings, &warnings)?;
+            self.output.print(&report)?;
+        }
+        Ok(())
+    }
+
+    fn evaluate(
+        &self,
+        classifier: &Classifier,
+        dataset: &Dataset,
+        settings: &EvalSettings,
+        warnings: &[String],
+    ) -> anyhow::Result<EvalReport> {
+        let mut state = match &self.resume {
+            Some(path) => Some(StateFile::open(path, settings, self.shard)?),
+            None => None,
+        };
+        if let (Some(path), true) = (&self.resume, state.as_ref().is_some_and(StateFile::torn)) {
+            eprintln!("warning: the last batch in {} was not whole; it is computed again", path.display());
+        }
+        let options = EvalOptions {
+            shard: self.shard,
+            workers: self.workers.map_or_else(cores, usize::from),
+            prefetch: 2,
+            max_skipped: self.max_skipped,
+        };
+        let mut bar = Bar::new();
+        let evaluation =
+            evaluate(classifier.runner(), dataset, settings, &options, state.as_mut(), |progress| {
+                bar.show(&progress)
+            });
+        bar.finish();
+        Ok(EvalReport::new(&evaluation?, warnings, self.output.details()))
+    }
+}
+
+/// Progress on standard error: a bar on a terminal, now and then a line elsewhere.
+struct Bar {
+    bar: ProgressBar,
+    start: Instant,
+    last_line: Instant,
+    /// Skipped pictures that were named.
+    named: usize,
+}
+
+/// Skipped pictures that are named while the run goes on; the result has them all.
+const NAMED: usize = 20;
+
+impl Bar {
+    fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, start: Instant::now(), last_line: Instant::now(), named: 0 }
+    }
+
+    fn show(&mut self, progress: &Progress<'_>) {
+        let Progress { tally, done_now, done, total, .. } = progress;
+        self.name_skipped(tally);
+        let elapsed = self.start.elapsed().as_secs_f64();
+        let speed = if elapsed > 0.0 { *done_now as f64 / elapsed } else { 0.0 };
+        let left = match speed > 0.0 {
+            true => format!("{} left", clock((total - done) as f64 / speed)),
+            false => "starting".to_owned(),
+        };
+        let (top1, top5) = (tally.top1_share() * 100.0, tally.top5_share() * 100.0);
+        let message = format!("top-1 {top1:.2} %  top-5 {top5:.2} %  {speed:.1} images/s  {left}");
+        if stderr().is_terminal() {
+            self.bar.set_length(*total);
+            self.bar.set_position(*done);
+            self.bar.set_message(message);
+        } else if self.last_line.elapsed() > Duration::from_secs(30) {
+            self.last_line = Instant::now();
+            eprintln!("{done}/{total}  {message}");
+        }
+    }
+
+    fn name_skipped(&mut self, tally: &Tally) {
+        for skipped in tally.skipped.values().take(NAMED).skip(self.named) {
+            self.named += 1;
+            self.bar.suspend(|| eprintln!("skipped: {}: {}", skipped.image, skipped.reason));
+            if self.named == NAMED {
+                self.bar.suspend(|| eprintln!("skipped: further ones are in the result only"));
+            }
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Seconds as a clock shows them.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.ceil() as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}

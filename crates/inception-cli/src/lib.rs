@@ -1,0 +1,61 @@
+//! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and
+//! the workspace's `cargo xtask` have the same ones.
+
+pub mod args;
+mod bench;
+mod convert;
+mod devices;
+mod eval;
+mod explain;
+mod inspect;
+mod models;
+mod predict;
+mod pretrained;
+mod program;
+
+use clap::Subcommand;
+
+pub use program::Program;
+
+/// A command and its arguments.
+#[derive(Subcommand)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The docs of variants are the texts of --help.
+pub enum Command {
+    /// Classify pictures
+    Predict(predict::Predict),
+    /// Measure latency, by default of every network of the reference's table at batch 1
+    Bench(bench::Bench),
+    /// Measure accuracy on labelled pictures, whole or in parts
+    Eval(eval::Eval),
+    /// List the devices of this build and of this machine, with what each GPU can do
+    Devices(devices::Devices),
+    /// List the models with their exact parameters and multiply-adds beside the published figures
+    Models(models::Models),
+    /// Show what the engine makes of a network: the kernel of each node, or what it was fused into
+    Explain(explain::Explain),
+    /// Write a checkpoint in another format
+    Convert(convert::Convert),
+    /// List the tensors of a checkpoint and the models that it fits
+    Inspect(inspect::Inspect),
+}
+
+impl Command {
+    /// Runs the command, which `program` was called for.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, for [`Program::exit_code`].
+    pub fn run(&self, program: Program) -> anyhow::Result<()> {
+        match self {
+            Self::Predict(command) => command.run(),
+            Self::Bench(command) => command.run(),
+            Self::Eval(command) => command.run(),
+            Self::Devices(command) => command.run(program),
+            Self::Models(command) => command.run(),
+            Self::Explain(command) => command.run(),
+            Self::Convert(command) => command.run(),
+            Self::Inspect(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The program by which a command was called: what its messages say of it.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use inception::data::DatasetProblem;
+use inception::{Error, MODELS, MergeProblem, data, weights};
+
+use crate::pretrained::NoDownload;
+
+/// The program by which a command was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Program {
+    /// `inception`
+    Inception,
+    /// `cargo xtask`
+    Xtask,
+}
+
+impl Program {
+    /// What the user types.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inception => "inception",
+            Self::Xtask => "cargo xtask",
+        }
+    }
+
+    /// The command that makes a build with `feature`.
+    pub fn with_feature(self, feature: &str) -> String {
+        match self {
+            Self::Inception => format!("cargo install --path crates/inception-cli --features {feature}"),
+            Self::Xtask => format!("cargo run --release --package xtask --features {feature} -- ..."),
+        }
+    }
+
+    /// The end of `--help`.
+    pub fn help(self) -> String {
+        let names: Vec<_> = MODELS.iter().map(|spec| spec.name).collect();
+        format!(
+            "Models: {}\n\nA first try:\n  {} predict --model GoogLeNet --random-weights --image \
+             tests/images/ILSVRC2012_val_00000010.jpeg",
+            names.join(" "),
+            self.name()
+        )
+    }
+
+    /// Writes an error to standard error, with what to do about it, and gives the exit status.
+    pub fn exit_code(self, result: anyhow::Result<()>) -> ExitCode {
+        let Err(error) = result else { return ExitCode::SUCCESS };
+        let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        // The reader of our output has seen enough: `inception models | head -1` is no failure.
+        if io_errors.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        let hint = error.chain().find_map(|cause| self.hint(cause));
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        // Nothing is left to do if standard error is closed, too.
+        let _ = writeln!(io::stderr(), "error: {error:#}{hint}");
+        ExitCode::FAILURE
+    }
+
+    /// What to do about an error: the flags and the builds, of which the libraries know nothing.
+    fn hint(self, error: &(dyn std::error::Error + 'static)) -> Option<String> {
+        let build = |feature| Some(format!("a build with it: `{}`", self.with_feature(feature)));
+        if error.is::<NoDownload>() {
+            return build("download");
+        }
+        if let Some(data::Error::Dataset { problem, .. }) = error.downcast_ref() {
+            let DatasetProblem::NeedsFeature { feature, .. } = **problem else { return None };
+            return build(feature);
+        }
+        if let Some(weights::Error::NotPublished { .. }) = error.downcast_ref() {
+            return Some("give a checkpoint by --weights".to_owned());
+        }
+        match error.downcast_ref()? {
+            Error::NoDevice { device } => build(device.name()),
+            Error::NoAdapter { .. } => Some(format!(
+                "`{} devices` lists what is there; Debian's mesa-vulkan-drivers is a driver in software",
+                self.name()
+            )),
+            Error::TooManySkipped { .. } => Some("--max-skipped allows more".to_owned()),
+            Error::Merge { problem: MergeProblem::Unfinished { .. } } => {
+                Some("run it again with --resume".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

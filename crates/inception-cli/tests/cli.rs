@@ -1,0 +1,442 @@
+//! The commands as a user runs them.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use inception::DeviceKind;
+use inception::burn::tensor::Device;
+use serde_json::Value;
+
+fn inception(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_inception")).args(arguments).output().unwrap()
+}
+
+fn photograph(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/images").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+const RABBIT: &str = "ILSVRC2012_val_00000010.jpeg";
+const OTHER: &str = "ILSVRC2012_val_00010010.jpeg";
+
+/// Standard output of a command that succeeds.
+fn stdout(arguments: &[&str]) -> String {
+    let output = inception(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_lines(arguments: &[&str]) -> Vec<Value> {
+    stdout(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Standard error of a command that fails as it should: an error, not a panic, and nothing half-written.
+fn failure(arguments: &[&str]) -> String {
+    let output = inception(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {:?} {errors}", output.status);
+    assert!(errors.contains("error: "), "{arguments:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    for line in out.lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+    errors
+}
+
+fn logits(line: &Value) -> Vec<f64> {
+    line["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn devices_agree_on_photographs() {
+    agrees_on_photographs("engine");
+}
+
+#[test]
+fn ndarray_agrees_on_photographs() {
+    match DeviceKind::Ndarray.is_compiled_in() {
+        true => agrees_on_photographs("ndarray"),
+        false => eprintln!("SKIPPED: ndarray is a feature of that name"),
+    }
+}
+
+/// A device beside flex.
+fn agrees_on_photographs(other: &str) {
+    let images = [photograph(RABBIT), photograph(OTHER)];
+    let on = |device| {
+        let mut arguments = vec!["predict", "--model", "GoogLeNet,InceptionV3", "--random-weights", "--json"];
+        arguments.extend([
+            "--with-logits",
+            "--seed",
+            "3",
+            "--device",
+            device,
+            "--image",
+            &images[0],
+            &images[1],
+        ]);
+        json_lines(&arguments)
+    };
+    let flex = on("flex");
+    assert_eq!(flex.len(), 4);
+    for (a, b) in flex.iter().zip(&on(other)) {
+        assert_eq!((&a["image"], &a["model"]), (&b["image"], &b["model"]));
+        let (x, y) = (logits(a), logits(b));
+        assert_eq!(x.len(), 1000);
+        let largest = x.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let worst = x.iter().zip(&y).fold(0f64, |m, (p, q)| m.max((p - q).abs()));
+        assert!(worst <= 1e-5 * largest, "{worst} of {largest}");
+        let classes = |line: &Value| -> Vec<u64> {
+            line["top"].as_array().unwrap().iter().map(|g| g["index"].as_u64().unwrap()).collect()
+        };
+        assert_eq!(classes(a).len(), 5);
+        assert_eq!(classes(a), classes(b));
+    }
+    assert_ne!(logits(&flex[0]), logits(&flex[1]), "two photographs, two answers");
+    let warning = flex[0]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("random weights"), "{warning}");
+}
+
+#[test]
+fn probabilities_sum_to_one_and_labels_fit() {
+    let image = photograph(RABBIT);
+    let arguments = [
+        "predict",
+        "--model",
+        "googlenet",
+        "--random-weights",
+        "--json",
+        "--top-k",
+        "5000",
+        "--image",
+        &image,
+    ];
+    let lines = json_lines(&arguments);
+    let top = lines[0]["top"].as_array().unwrap();
+    assert_eq!(top.len(), 1000);
+    let sum: f64 = top.iter().map(|guess| guess["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    let first = top.iter().find(|guess| guess["index"] == 0).unwrap();
+    assert_eq!(first["label"], "tench, Tinca tinca");
+}
+
+/// A network written under our own names gives its own logits back, with its own number of classes.
+#[test]
+fn weights_from_safetensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.bin"); // the content says what it is, not the name
+    let spec = inception::nn::model("GoogLeNet").unwrap();
+    let network = spec.config().with_num_classes(7).with_seed(9).init(&Device::flex()).unwrap();
+    inception::weights::save(&network, &inception::weights::Metadata::of(spec), &file).unwrap();
+    let (file, image) = (file.to_str().unwrap(), photograph(RABBIT));
+    let run = |model| {
+        [
+            "predict",
+            "--model",
+            model,
+            "--weights",
+            file,
+            "--device",
+            "flex",
+            "--json",
+            "--with-logits",
+            "--image",
+            &image,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    let arguments = run("GoogLeNet");
+    let lines = json_lines(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let given = logits(&lines[0]);
+
+    let picture = inception::data::read(&image).unwrap();
+    let preprocessing = inception::preprocessing(spec);
+    let mut input = vec![0.0; preprocessing.output_len()];
+    preprocessing.apply(&picture, &mut input).unwrap();
+    let data = inception::burn::tensor::TensorData::new(input, [1, 3, 224, 224]);
+    let images = inception::burn::tensor::Tensor::<4>::from_data(data, &Device::flex());
+    let wanted = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    assert_eq!(given.len(), 7);
+    let given: Vec<f32> = given.iter().map(|&v| v as f32).collect();
+    assert_eq!(given, wanted);
+    assert!(lines[0].get("warnings").is_none(), "{}", lines[0]);
+    assert_eq!(lines[0]["top"][0]["label"], Value::Null, "seven classes are not ImageNet's");
+
+    let other = run("InceptionV3");
+    let errors = failure(&other.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(errors.contains("does not fit InceptionV3") && errors.contains("is missing"), "{errors}");
+    assert!(errors.lines().count() < 12, "one screen: {errors}");
+}
+
+#[test]
+fn models_as_json() {
+    let rows: Value = serde_json::from_str(&stdout(&["models", "--json"])).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert!(rows.len() >= 8);
+    for row in rows {
+        for key in ["name", "input_size", "resize_short", "parameters", "macs"] {
+            assert!(!row[key].is_null(), "{key} in {row}");
+        }
+        for key in ["top1", "top5", "flops_g", "params_m"] {
+            assert!(row["reference"].get(key).is_some(), "{key} in {row}");
+        }
+    }
+}
+
+#[test]
+fn help_lists_the_models() {
+    let help = stdout(&["--help"]);
+    for spec in inception::nn::MODELS {
+        assert!(help.contains(spec.name), "{} in {help}", spec.name);
+    }
+}
+
+/// What is wrong with a picture is said, and the pictures beside it keep their answers.
+#[test]
+fn bad_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let whole = std::fs::read(photograph(RABBIT)).unwrap();
+    // A PNG's signature and a header that declares 60000 x 60000 pixels.
+    let mut bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
+    bomb.extend([0; 4]);
+    let cases = [
+        (write("empty.jpg", b""), "empty"),
+        (write("cut.jpg", &whole[..whole.len() / 2]), "end before"),
+        (write("text.png", b"not a picture at all"), "found text"),
+        (write("bomb.png", &bomb), "bomb.png"),
+        (folder.path().join("missing.png"), "cannot read"),
+    ];
+    let good = photograph(OTHER);
+    let mut arguments = vec!["predict", "--model", "GoogLeNet", "--random-weights", "--json", "--image"];
+    arguments.extend(cases.iter().map(|(path, _)| path.to_str().unwrap()));
+    arguments.push(&good);
+    let output = inception(&arguments);
+    assert!(!output.status.success());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    for (path, reason) in &cases {
+        let line = errors.lines().find(|line| line.contains(path.to_str().unwrap()));
+        let line = line.unwrap_or_else(|| panic!("nothing said of {}: {errors}", path.display()));
+        assert!(line.contains(reason), "{line}");
+    }
+    assert!(errors.contains("5 of 6"), "{errors}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1, "the good one is answered");
+}
+
+/// Random weights let Xception71's activations grow beyond what f16 holds.
+#[test]
+fn logits_that_overflow_are_an_error() {
+    let image = photograph(RABBIT);
+    let predict = |precision| {
+        let network = ["predict", "--model", "Xception71", "--random-weights", "--device", "flex", "--json"];
+        [&network[..], &["--precision", precision, "--image", &image]].concat()
+    };
+    let error = failure(&predict("f16"));
+    assert!(error.contains("f16 ends at 65504"), "{error}");
+    assert_eq!(json_lines(&predict("bf16")).len(), 1);
+}
+
+#[test]
+fn bad_arguments() {
+    let image = photograph(RABBIT);
+    let predict = |rest: &[&str]| failure(&[&["predict", "--image", &image], rest].concat());
+    let errors = predict(&["--model", "Xcepton41", "--random-weights"]);
+    assert!(errors.contains("nearest are Xception41"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet"]);
+    assert!(errors.contains("--random-weights"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", "tpu"]);
+    assert!(errors.contains("engine, flex, ndarray"), "{errors}");
+    for kind in DeviceKind::ALL.into_iter().filter(|kind| !kind.is_compiled_in()) {
+        let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--device", kind.name()]);
+        assert!(errors.contains(&format!("this build has no `{kind}` device")), "{errors}");
+        let command = format!("`cargo install --path crates/inception-cli --features {kind}`");
+        assert!(errors.contains(&command), "{errors}");
+    }
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
+    assert!(errors.contains("f32 and bf16"), "{errors}");
+    let on_ndarray = ["--random-weights", "--precision", "bf16", "--device", "ndarray"];
+    let errors = predict(&[&["--model", "GoogLeNet"][..], &on_ndarray].concat());
+    assert!(errors.contains("f32 only"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--threads", "0"]);
+    assert!(errors.contains("--threads"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--weights", "/nonexistent/file"]);
+    assert!(errors.contains("/nonexistent/file"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--weights", env!("CARGO_MANIFEST_DIR")]);
+    assert!(errors.contains("a folder"), "{errors}");
+    let errors = predict(&["--model", "GoogLeNet", "--weights", &image]);
+    assert!(errors.contains("not a known format"), "{errors}");
+}
+
+/// Nothing to read the output is no failure.
+#[test]
+fn closed_pipe() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_inception"))
+        .arg("models")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+}
+
+#[test]
+fn bench_and_baseline() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.json");
+    let bench = ["bench", "--model", "GoogLeNet", "--batch", "1,2", "--seconds", "0.05"];
+    let json = stdout(&[&bench[..], &["--json"]].concat());
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    for (row, batch) in rows.as_array().unwrap().iter().zip([1, 2]) {
+        assert_eq!((row["model"].as_str(), row["batch"].as_u64()), (Some("GoogLeNet"), Some(batch)));
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        assert!(number("min_ms") <= number("median_ms") && number("median_ms") <= number("max_ms"), "{row}");
+        let per_second = number("images_per_second");
+        assert!((per_second - 1e3 * batch as f64 / number("median_ms")).abs() < 1e-6 * per_second, "{row}");
+        // 1 431 556 352 multiply-adds an image, two operations each.
+        let gflops = 2.0 * 1.431_556_352 * per_second;
+        assert!((number("gflops") - gflops).abs() < 1e-6 * gflops, "{row}");
+        assert!(number("runs") >= 6.0 && number("threads") >= 1.0, "{row}");
+    }
+    std::fs::write(&file, &json).unwrap();
+    let baseline = ["--baseline", file.to_str().unwrap()];
+    let table = stdout(&[&bench[..], &baseline].concat());
+    assert!(table.contains("against the baseline") && table.contains('x'), "{table}");
+    let csv = stdout(&[&bench[..], &["--csv"]].concat());
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    assert!(csv.lines().all(|line| line.split(',').count() == 13), "{csv}");
+
+    std::fs::write(&file, "[]").unwrap();
+    assert!(failure(&[&bench[..], &baseline].concat()).contains("no rows"));
+    std::fs::write(&file, "{").unwrap();
+    assert!(failure(&[&bench[..], &baseline].concat()).contains("reading the baseline"));
+    assert!(failure(&["bench", "--batch", "0"]).contains("1 to 256"));
+}
+
+/// What is measured by then is printed, whole, when a signal ends the command.
+#[test]
+#[cfg(unix)]
+fn interrupted_bench() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    for signal in ["INT", "TERM"] {
+        // The second cell takes at least seven runs of 250 images.
+        let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,250", "--seconds", "0.05", "--json"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inception"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(errors.any(|line| line.unwrap().starts_with("1 of 2")), "the first cell is done");
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let mut out = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let rest: Vec<String> = errors.map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+        assert!(rest.join("\n").contains("interrupted; 1 of 2 cells"), "{rest:?}");
+        let rows: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((rows.as_array().unwrap().len(), &rows[0]["batch"]), (1, &Value::from(1)));
+    }
+}
+
+#[test]
+fn bench_keeps_rows_beside_one_that_fails() {
+    for device in ["engine", "flex"] {
+        let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,64,2", "--seconds", "0.05", "--json"];
+        // 64 images alone are 38 MB, two with their maps on flex 10.
+        let output = inception(&[&arguments[..], &["--device", device, "--memory", "30"]].concat());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("GoogLeNet at batch 64: a batch of 64 needs at least"), "{errors}");
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let timed: Vec<bool> =
+            rows.as_array().unwrap().iter().map(|row| row["median_ms"].is_number()).collect();
+        assert_eq!(timed, [true, false, true], "{device}");
+        assert!(rows[1]["error"].as_str().unwrap().contains("30 MB are free"), "{rows}");
+    }
+}
+
+#[test]
+fn bench_on_several_numbers_of_threads() {
+    let arguments = ["bench", "--model", "InceptionV3", "--threads", "1,2", "--seconds", "0.05"];
+    for device in ["engine", "flex"] {
+        let arguments = [&arguments[..], &["--device", device, "--json"]].concat();
+        let rows: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
+        assert_eq!((&rows[0]["threads"], &rows[1]["threads"]), (&Value::from(1), &Value::from(2)));
+        let median = |row: usize| rows[row]["median_ms"].as_f64().unwrap();
+        let share = rows[1]["share_of_ideal"].as_f64().unwrap();
+        assert!((share - median(0) / median(1) / 2.0).abs() < 1e-9, "{rows}");
+        assert!(rows[0]["share_of_ideal"].is_null());
+        assert_eq!(rows[0]["regime"]["pinned"], cfg!(target_os = "linux"), "{rows}");
+    }
+    assert!(stdout(&arguments).contains("of ideal scaling"));
+    let image = photograph(RABBIT);
+    let predict =
+        ["predict", "--model", "GoogLeNet", "--random-weights", "--image", &image, "--threads", "1,2"];
+    assert!(failure(&predict).contains("one is wanted here"));
+}
+
+#[test]
+fn bench_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("a/b");
+    let to = |path: &Path| -> Vec<String> {
+        let arguments = ["bench", "--model", "GoogLeNet,InceptionV3", "--batch", "1,2", "--threads", "1,2"];
+        let rest = ["--seconds", "0.05", "--csv", "--report", path.to_str().unwrap()];
+        arguments.iter().chain(&rest).map(|&argument| argument.to_owned()).collect()
+    };
+    let run = |arguments: &[String]| inception(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(run(&to(&report)).status.success());
+    let page = std::fs::read_to_string(report.join("index.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 5, "three of accuracy, one of batches, one of threads");
+    for text in ["InceptionV3", "Accuracy against operations", "Scaling over threads", "threads", "commit"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(
+        !page.contains("http://") || page.matches("http://").count() == page.matches("www.w3.org").count()
+    );
+
+    // The same page of rows that were kept.
+    let rows = folder.path().join("rows.json");
+    let kept = ["bench", "--model", "GoogLeNet", "--seconds", "0.05", "--json"];
+    std::fs::write(&rows, stdout(&kept)).unwrap();
+    let again = folder.path().join("again");
+    let paths = [rows.to_str().unwrap(), again.to_str().unwrap()];
+    let table = stdout(&["bench", "--table", paths[0], "--report", paths[1]]);
+    assert!(table.contains("| GoogLeNet |"), "{table}");
+    assert!(std::fs::read_to_string(again.join("index.html")).unwrap().contains("<td>GoogLeNet</td>"));
+
+    // A page that cannot be written costs no rows.
+    std::fs::remove_file(report.join("index.html")).unwrap();
+    std::fs::create_dir(report.join("index.html")).unwrap();
+    let output = run(&to(&report));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("index.html"), "{errors}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1 + 8);
+    // A folder that cannot be made is said before anything is measured.
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = run(&to(&file));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("making"), "{errors}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn explain_accounts_for_all_multiply_adds() {
+    let rows: Value = serde_json::from_str(&stdout(&["explain", "--model", "Xception41", "--json"])).unwrap();
+    let rows = rows.as_array().unwrap();
+    let macs: u64 = rows.iter().map(|row| row["macs"].as_u64().unwrap()).sum();
+    assert_eq!(macs, 8_498_210_072, "what `models` counts");
+    assert!(stdout(&["explain", "--model", "Xception41"]).contains("pointwise"));
+}

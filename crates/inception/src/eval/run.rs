@@ -1,0 +1,225 @@
+//! A part of a dataset, classified and counted.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use inception_data::{Batch, Dataset, LoaderOptions, load};
+
+use crate::error::Error;
+use crate::eval::settings::{EvalSettings, Shard};
+use crate::eval::state::StateFile;
+use crate::eval::tally::{Outcome, Record, Skipped, Tally};
+use crate::runner::{Pending, Runner};
+
+/// Options of [`evaluate`] that do not change the figures.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalOptions {
+    /// Which part of the dataset.
+    pub shard: Shard,
+    /// Threads that read, decode and resize.
+    pub workers: usize,
+    /// Decoded batches that may wait for the network.
+    pub prefetch: usize,
+    /// Largest share of the part's pictures that may be skipped; more end the run.
+    pub max_skipped: f64,
+}
+
+/// The progress of [`evaluate`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The figures so far, those of an earlier run included.
+    pub tally: &'a Tally,
+    /// Pictures that this run has classified or skipped.
+    pub done_now: u64,
+    /// Pictures of the part that are done, those of an earlier run included.
+    pub done: u64,
+    /// Pictures of the part.
+    pub total: u64,
+}
+
+/// The figures of a run, and how long it took.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// What was evaluated.
+    pub settings: EvalSettings,
+    /// The parts that are in it.
+    pub shards: Vec<Shard>,
+    /// The exact figures.
+    pub tally: Tally,
+    /// Time in seconds in which all pictures were read, classified and counted, summed over runs.
+    pub seconds: f64,
+}
+
+/// Classifies the pictures of a part of `dataset` and counts.
+///
+/// `state` continues what it holds, and gets each batch as it is done. `progress` is called after each.
+///
+/// # Errors
+///
+/// [`Error::TooManySkipped`] as soon as more than the allowed share of the part is skipped, [`Error::State`]
+/// if the state cannot be written, [`Error::Label`] for a label that the network does not have, and those of
+/// [`Runner::run`]. What was done by then is in `state`.
+pub fn evaluate(
+    runner: &Runner,
+    dataset: &Dataset,
+    settings: &EvalSettings,
+    options: &EvalOptions,
+    state: Option<&mut StateFile>,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Evaluation, Error> {
+    if let Some(item) = dataset.items().iter().find(|item| item.label as usize >= settings.classes) {
+        return Err(Error::Label { label: item.label, classes: settings.classes });
+    }
+    let mut run = EvalRun::new(runner, dataset, settings, options, state);
+    run.check_skipped()?;
+    progress(run.progress());
+    let loader =
+        LoaderOptions { batch: settings.batch, workers: options.workers, prefetch: options.prefetch };
+    let mut finish = |run: &mut EvalRun<'_>, batch: Batch, pending: Option<Pending>| -> Result<(), Error> {
+        run.finish(batch, pending)?;
+        progress(run.progress());
+        run.check_skipped()
+    };
+    let todo = std::mem::take(&mut run.todo);
+    // A GPU computes a batch while the one before it is counted and the one after it is decoded.
+    let mut under_way = None;
+    load(dataset, &settings.preprocessing, &loader, todo, |mut batch, reuse| -> Result<(), Error> {
+        let count = batch.items.len();
+        // A batch without a single picture needs no network.
+        let started = (batch.skipped.len() < count).then(|| runner.start(&batch.input, count)).transpose();
+        if let Some((batch, pending)) = under_way.take() {
+            finish(&mut run, batch, pending)?;
+        }
+        let pending = started?;
+        reuse(std::mem::take(&mut batch.input));
+        if pending.as_ref().is_some_and(|pending| !pending.is_done()) {
+            under_way = Some((batch, pending));
+            return Ok(());
+        }
+        finish(&mut run, batch, pending)
+    })?;
+    if let Some((batch, pending)) = under_way {
+        finish(&mut run, batch, pending)?;
+    }
+    let EvalRun { tally, seconds, .. } = run;
+    Ok(Evaluation { settings: settings.clone(), shards: vec![options.shard], tally, seconds })
+}
+
+/// An evaluation under way.
+struct EvalRun<'a> {
+    runner: &'a Runner,
+    dataset: &'a Dataset,
+    settings: &'a EvalSettings,
+    max_skipped: f64,
+    state: Option<&'a mut StateFile>,
+    tally: Tally,
+    seconds: f64,
+    /// Batches of the part that are left.
+    todo: Vec<usize>,
+    done_now: u64,
+    done: u64,
+    total: u64,
+    /// When the last batch was finished.
+    last: Instant,
+}
+
+impl<'a> EvalRun<'a> {
+    fn new(
+        runner: &'a Runner,
+        dataset: &'a Dataset,
+        settings: &'a EvalSettings,
+        options: &EvalOptions,
+        state: Option<&'a mut StateFile>,
+    ) -> Self {
+        let records = state.as_ref().map_or(&[][..], |state| state.records());
+        let (tally, seconds, _) = Tally::of_records(records);
+        let finished: HashSet<usize> = records.iter().map(|record| record.batch).collect();
+        let pictures = |batch: usize| settings.batch.min(settings.pictures - batch * settings.batch) as u64;
+        let (done, todo): (Vec<_>, Vec<_>) =
+            options.shard.batches(settings.batches()).partition(|batch| finished.contains(batch));
+        let [done, left] =
+            [&done, &todo].map(|batches| batches.iter().map(|&batch| pictures(batch)).sum::<u64>());
+        let (total, last, max_skipped) = (done + left, Instant::now(), options.max_skipped);
+        Self {
+            runner,
+            dataset,
+            settings,
+            max_skipped,
+            state,
+            tally,
+            seconds,
+            todo,
+            done_now: 0,
+            done,
+            total,
+            last,
+        }
+    }
+
+    fn progress(&self) -> Progress<'_> {
+        Progress { tally: &self.tally, done_now: self.done_now, done: self.done, total: self.total }
+    }
+
+    fn check_skipped(&self) -> Result<(), Error> {
+        let (skipped, total, limit) = (self.tally.skipped.len() as u64, self.total, self.max_skipped);
+        match self.tally.skipped.first_key_value() {
+            Some((_, first)) if skipped as f64 > limit * total as f64 => {
+                Err(Error::TooManySkipped { skipped, total, limit, first: first.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a batch's logits, counts them and keeps them in the state. Without `pending` no picture
+    /// could be used.
+    fn finish(&mut self, batch: Batch, pending: Option<Pending>) -> Result<(), Error> {
+        let (count, classes) = (batch.items.len(), self.settings.classes);
+        let expected = count * classes;
+        let logits = match pending {
+            Some(pending) => self.runner.finish(pending)?,
+            None => vec![0.0; expected],
+        };
+        if logits.len() != expected {
+            return Err(Error::Scores { expected, found: logits.len() });
+        }
+        let mut record = Record { batch: batch.number, ..Record::default() };
+        let mut reasons: BTreeMap<usize, String> =
+            batch.skipped.iter().map(|(index, error)| (*index, reason(error))).collect();
+        for (index, logits) in batch.items.zip(logits.chunks_exact(classes)) {
+            let item = &self.dataset.items()[index];
+            match reasons.remove(&index) {
+                Some(reason) => {
+                    let image = item.path.to_string_lossy().into_owned();
+                    record.skipped.push((index, Skipped { image, reason }));
+                }
+                None => record.outcomes.push(Outcome::of(logits, item.label)),
+            }
+        }
+        record.seconds = self.last.elapsed().as_secs_f64();
+        self.last = Instant::now();
+        self.tally.add_record(&record);
+        self.seconds += record.seconds;
+        if let Some(state) = &mut self.state {
+            state.append(&record)?;
+        }
+        self.done_now += count as u64;
+        self.done += count as u64;
+        Ok(())
+    }
+}
+
+/// An error with its causes, in one line and without the picture's path, which stands beside it.
+fn reason(error: &inception_data::Error) -> String {
+    if let inception_data::Error::Read { source, .. } = error {
+        return format!("cannot be read: {source}");
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

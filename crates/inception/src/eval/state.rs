@@ -1,0 +1,211 @@
+//! The file from which an evaluation continues after it was killed.
+//!
+//! A header line says what is evaluated, and one line for each finished batch what came out. A line is a hash
+//! of its JSON, a space and the JSON; it is appended in one piece. A process that is killed leaves at most
+//! one line that is not whole, and that batch is computed again.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use inception_nn::fnv1a;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, StateProblem};
+use crate::eval::settings::{EvalSettings, Shard};
+use crate::eval::tally::{Outcome, Record, Skipped};
+
+/// Changes with the format.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    inception_eval: u32,
+    shard: Shard,
+    settings: EvalSettings,
+}
+
+/// A record as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    batch: usize,
+    seconds: f64,
+    /// Label, guess, rank, loss.
+    outcomes: Vec<(u32, u32, u32, Option<u64>)>,
+    skipped: Vec<(usize, String, String)>,
+}
+
+impl From<&Record> for Line {
+    fn from(record: &Record) -> Self {
+        let outcomes = record.outcomes.iter().map(|o| (o.label, o.guess, o.rank, o.loss));
+        let skipped = record.skipped.iter();
+        Self {
+            batch: record.batch,
+            seconds: record.seconds,
+            outcomes: outcomes.collect(),
+            skipped: skipped.map(|(index, s)| (*index, s.image.clone(), s.reason.clone())).collect(),
+        }
+    }
+}
+
+impl From<Line> for Record {
+    fn from(line: Line) -> Self {
+        let outcomes = line.outcomes.into_iter();
+        let skipped = line.skipped.into_iter();
+        Self {
+            batch: line.batch,
+            seconds: line.seconds,
+            outcomes: outcomes
+                .map(|(label, guess, rank, loss)| Outcome { label, guess, rank, loss })
+                .collect(),
+            skipped: skipped.map(|(index, image, reason)| (index, Skipped { image, reason })).collect(),
+        }
+    }
+}
+
+/// An evaluation's state on disk, locked against a second process.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    file: File,
+    records: Vec<Record>,
+    /// Bytes that are whole lines.
+    len: u64,
+    torn: bool,
+}
+
+fn line(json: &str) -> Vec<u8> {
+    format!("{:016x} {json}\n", fnv1a(json.as_bytes())).into_bytes()
+}
+
+/// The JSON of a whole line, if it is one.
+fn json(line: &[u8]) -> Option<&str> {
+    let (hash, json) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    (u64::from_str_radix(hash, 16) == Ok(fnv1a(json.as_bytes()))).then_some(json)
+}
+
+/// Whole lines from the start on: the header, the records, and how many bytes they take.
+fn parse(bytes: &[u8]) -> Option<(Header, Vec<Record>, u64)> {
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').map_while(|line| line.strip_suffix(b"\n"));
+    let first = lines.next()?;
+    let header: Header = serde_json::from_str(json(first)?).ok()?;
+    let mut len = first.len() as u64 + 1;
+    let mut records = Vec::new();
+    for line in lines {
+        // What a crash of the machine may leave after the last whole line is of no use, nor is what follows.
+        let Some(record) = json(line).and_then(|json| serde_json::from_str::<Line>(json).ok()) else { break };
+        let record = Record::from(record);
+        if !fits(&record, &header) {
+            break;
+        }
+        records.push(record);
+        len += line.len() as u64 + 1;
+    }
+    Some((header, records, len))
+}
+
+/// Whether a record can be one of what the header announces.
+fn fits(record: &Record, header: &Header) -> bool {
+    let Header { settings, shard, .. } = header;
+    let start = record.batch.saturating_mul(settings.batch);
+    let wanted = settings.pictures.saturating_sub(start).min(settings.batch);
+    let class = |class: u32| (class as usize) < settings.classes;
+    wanted > 0
+        && record.batch % shard.count.max(1) == shard.index
+        && record.outcomes.len() + record.skipped.len() == wanted
+        && record.outcomes.iter().all(|o| class(o.label) && class(o.guess) && class(o.rank))
+        && record.skipped.iter().all(|(index, _)| (start..start + wanted).contains(index))
+}
+
+impl StateFile {
+    /// Opens the state at `path` for this part of this evaluation, or starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] if it cannot be read or written, is used by another process, is no such file, or
+    /// belongs to another evaluation.
+    pub fn open(path: &Path, settings: &EvalSettings, shard: Shard) -> Result<Self, Error> {
+        let fail = |problem| Error::State { path: path.to_owned(), problem };
+        let io = |source| fail(StateProblem::Io { source });
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(fail(StateProblem::InUse)),
+            // A file system without locks is used without.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let header = Header { inception_eval: VERSION, shard, settings: settings.clone() };
+        let text = serde_json::to_string(&header).map_err(|source| io(source.into()))?;
+        let wanted = line(&text);
+        let metadata = file.metadata().map_err(io)?;
+        let mut bytes = Vec::new();
+        if metadata.is_file() {
+            file.read_to_end(&mut bytes).map_err(io)?;
+        }
+        let mut state = Self { path: path.to_owned(), file, records: Vec::new(), len: 0, torn: false };
+        match parse(&bytes) {
+            Some((found, records, len)) => {
+                if let Some((what, theirs, ours)) = found.settings.difference(settings) {
+                    return Err(fail(StateProblem::Other { what, theirs, ours }));
+                }
+                if found.shard != shard {
+                    let (theirs, ours) = (found.shard.to_string(), shard.to_string());
+                    return Err(fail(StateProblem::Other { what: "shard", theirs, ours }));
+                }
+                state.torn = len < bytes.len() as u64;
+                (state.records, state.len) = (records, len);
+                state.cut().map_err(io)?;
+            }
+            // Killed while it wrote the header; anything else is somebody's file and is not touched.
+            None if wanted.starts_with(&bytes) => state.write(&wanted)?,
+            None => return Err(fail(StateProblem::Foreign)),
+        }
+        Ok(state)
+    }
+
+    /// Whether the end of the file was not whole, so that a batch is computed again.
+    pub fn torn(&self) -> bool {
+        self.torn
+    }
+
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), Error> {
+        let text = serde_json::to_string(&Line::from(record)).map_err(|source| Error::State {
+            path: self.path.clone(),
+            problem: StateProblem::Io { source: source.into() },
+        })?;
+        self.write(&line(&text))
+    }
+
+    /// Appends a whole line; what a failure leaves of it is cut off again.
+    fn write(&mut self, line: &[u8]) -> Result<(), Error> {
+        let result = self.file.seek(SeekFrom::Start(self.len)).and_then(|_| self.file.write_all(line));
+        if let Err(source) = result {
+            // If this fails, too, the next run does it.
+            let _ = self.cut();
+            let (path, kept) = (self.path.clone(), self.len);
+            return Err(Error::State { path, problem: StateProblem::Write { kept, source } });
+        }
+        self.len += line.len() as u64;
+        Ok(())
+    }
+
+    fn cut(&self) -> io::Result<()> {
+        match self.file.metadata()?.len() > self.len {
+            true => self.file.set_len(self.len),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Reads a state without locking or changing it; `None` if it is none.
+pub(crate) fn read(bytes: &[u8]) -> Option<(EvalSettings, Shard, Vec<Record>)> {
+    let (header, records, _) = parse(bytes)?;
+    (header.inception_eval == VERSION).then_some((header.settings, header.shard, records))
+}

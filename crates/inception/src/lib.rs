@@ -1,0 +1,60 @@
+//! Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3 and V4.
+//!
+//! ```
+//! use inception::{Classifier, RunOptions, Weights};
+//!
+//! let spec = inception::model("GoogLeNet")?;
+//! let weights = Weights::Random { seed: 0 }; // or Weights::File("GoogLeNet_pretrained.pdparams".into())
+//! let classifier = Classifier::new(spec, &weights, &RunOptions::default())?;
+//! # let photograph = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/images/ILSVRC2012_val_00000010.jpeg");
+//! let prediction = classifier.predict(&inception::data::read(photograph)?)?;
+//! for guess in classifier.top(&prediction, 5) {
+//!     println!("{:6.2} %  {}", guess.probability * 100.0, guess.label.unwrap_or_default());
+//! }
+//! # assert_eq!(prediction.logits.len(), 1000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits,
+//! [`evaluate`] from a labelled dataset to its accuracy. [`RunOptions`] says where and how a network runs: on
+//! the [engine], on a CPU backend of Burn's, or on a GPU. The crates below this one are its modules [`nn`],
+//! [`weights`], [`data`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
+//!
+//! # Features
+//!
+//! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets in Parquet files.
+//! `ndarray`, `wgpu`, `vulkan` and `cuda`: the devices of these names.
+
+mod classifier;
+mod cpu;
+mod device;
+mod error;
+mod eval;
+mod gpu;
+mod name;
+mod options;
+mod precision;
+mod runner;
+mod table;
+mod tuning;
+
+pub use burn;
+pub use classifier::{Classifier, Guess, Prediction, Weights, preprocessing};
+pub use cpu::{Cores, cores, cpu_name};
+pub use device::DeviceKind;
+pub use error::{Error, MergeProblem, StateProblem};
+pub use eval::{
+    ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
+    Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, merge,
+};
+pub use gpu::{Adapter, adapters, catch_panic};
+pub use inception_data as data;
+pub use inception_engine as engine;
+pub use inception_nn as nn;
+pub use inception_nn::{MODELS, ModelSpec, Origin, model};
+pub use inception_weights as weights;
+pub use name::UnknownName;
+pub use options::RunOptions;
+pub use precision::Precision;
+pub use runner::{Pending, Runner};
+pub use table::{ModelRow, Published, model_rows, models_markdown};

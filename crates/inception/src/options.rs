@@ -1,0 +1,144 @@
+//! Where and how a network runs.
+
+use std::path::PathBuf;
+
+use burn::tensor::{DType, Device};
+use inception_engine::{Options, Precision as EnginePrecision, Threads};
+
+use crate::cpu::Cores;
+use crate::device::DeviceKind;
+use crate::error::Error;
+use crate::gpu::{self, Adapter};
+use crate::precision::Precision;
+
+/// Where and how a network runs. The default is the engine in `f32` on all cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunOptions {
+    /// The device.
+    pub device: DeviceKind,
+    /// Which of a machine's GPUs, an index of [`adapters`](crate::adapters); `None` is its most powerful one.
+    pub adapter: Option<usize>,
+    /// The engine's threads; 0 is one for each core. The eager CPU devices use rayon's global pool.
+    pub threads: usize,
+    /// Restrict the engine to algorithms that add and multiply as the network is written: no Winograd, no
+    /// Strassen.
+    pub exact: bool,
+    /// The engine uses the kernels that are fastest here, measured once for each network and kept in this
+    /// folder.
+    pub tune: Option<PathBuf>,
+    /// The element type of weights and activations.
+    pub precision: Precision,
+    /// Pin the engine's threads to these, one each; the thread that runs the network pins itself.
+    pub cores: Option<Cores>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self::on(DeviceKind::Engine)
+    }
+}
+
+impl RunOptions {
+    /// `device` in `f32` on all cores.
+    pub fn on(device: DeviceKind) -> Self {
+        let precision = Precision::F32;
+        Self { device, adapter: None, threads: 0, exact: false, tune: None, precision, cores: None }
+    }
+
+    /// With another element type.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The Burn device, which computes in [`precision`](Self::precision).
+    ///
+    /// # Errors
+    ///
+    /// As [`DeviceKind::open_adapter`]; [`Error::Precision`].
+    pub fn open(&self) -> Result<Device, Error> {
+        let Self { device: kind, precision, .. } = *self;
+        let refuse = |reason| Error::Precision { device: kind, precision, reason };
+        if let Some(reason) = precision.missing(kind) {
+            return Err(refuse(reason));
+        }
+        let device = kind.open_adapter(self.adapter)?;
+        if precision == Precision::F16 && !gpu::catch_panic(kind, || Ok(device.supports_dtype(DType::F16)))? {
+            return Err(refuse("is missing: the adapter has no half-precision arithmetic (shader-f16)"));
+        }
+        Ok(device)
+    }
+
+    /// The options of the engine among these.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Precision`] for an element type that the engine does not have.
+    pub fn engine(&self) -> Result<Options, Error> {
+        let Self { threads, exact, precision, .. } = *self;
+        let on_engine = match precision {
+            Precision::F32 => EnginePrecision::F32,
+            Precision::Bf16 => EnginePrecision::Bf16,
+            Precision::F16 => {
+                let device = DeviceKind::Engine;
+                let reason = precision.missing(device).unwrap_or_default();
+                return Err(Error::Precision { device, precision, reason });
+            }
+        };
+        let pin = self.cores.clone().map(|cores| move |thread| _ = cores.pin(thread));
+        let pool = pin.map(|pin| Threads::starting(threads, pin));
+        Ok(Options { threads, pool, exact, precision: on_engine, ..Options::default() })
+    }
+
+    /// What the logits depend on, in words.
+    pub fn description(&self) -> String {
+        let mut text = self.device.to_string();
+        text += if self.exact { ", exact" } else { "" };
+        text += if self.tune.is_some() { ", tuned" } else { "" };
+        match self.precision {
+            Precision::F32 => text,
+            other => format!("{text}, {other}"),
+        }
+    }
+}
+
+impl DeviceKind {
+    /// The Burn device on which the network is built; the engine takes it from flex.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDevice`] if it was not compiled in, [`Error::NoAdapter`] and [`Error::Device`] for a GPU
+    /// that is not there or does not start.
+    pub fn open(self) -> Result<Device, Error> {
+        self.open_adapter(None)
+    }
+
+    /// The GPU that computes when `adapter` is asked for; `None` for a CPU's device.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn adapter(self, adapter: Option<usize>) -> Result<Option<Adapter>, Error> {
+        self.is_gpu().then(|| gpu::choose(self, adapter)).transpose()
+    }
+
+    /// As [`open`](Self::open), the GPU that [`adapters`](crate::adapters) has at the index `adapter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`Error::NoAdapter`] for a CPU's device, which has none.
+    pub fn open_adapter(self, adapter: Option<usize>) -> Result<Device, Error> {
+        if adapter.is_some() && !self.is_gpu() {
+            return Err(Error::NoAdapter { device: self, adapter, found: 0 });
+        }
+        match self {
+            Self::Engine | Self::Flex => Ok(Device::flex()),
+            #[cfg(feature = "ndarray")]
+            #[allow(deprecated)] // The owner of the project names it.
+            Self::Ndarray => Ok(Device::ndarray()),
+            #[cfg(not(feature = "ndarray"))]
+            Self::Ndarray => Err(Error::NoDevice { device: self }),
+            Self::Wgpu | Self::Vulkan | Self::Cuda => gpu::open(self, adapter),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A network on a device, eager or compiled: floats in, logits out.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use inception_engine::Compiled;
+use inception_nn::Network;
+
+use crate::device::DeviceKind;
+use crate::error::Error;
+use crate::gpu;
+use crate::options::RunOptions;
+use crate::precision::Precision;
+use crate::tuning::tuned;
+
+/// A network on a Burn device, in its form for inference.
+#[derive(Debug)]
+struct Eager {
+    network: Network,
+    device: Device,
+    precision: Precision,
+}
+
+impl Eager {
+    /// `f32` images to `f32` logits, both on the device; nothing waits for it in between.
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        match self.precision {
+            Precision::F32 => self.network.forward(images),
+            Precision::F16 => self.network.forward(images.cast(FloatDType::F16)).cast(FloatDType::F32),
+            Precision::Bf16 => self.network.forward(images.cast(FloatDType::BF16)).cast(FloatDType::F32),
+        }
+    }
+}
+
+/// Casts each weight to another element type.
+struct Cast(FloatDType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
+    }
+}
+
+#[derive(Debug)]
+enum Backend {
+    Eager(Box<Eager>),
+    Compiled(Box<Compiled>),
+}
+
+/// Logits that [`Runner::start`] has begun to compute.
+#[derive(Debug)]
+pub struct Pending(Logits);
+
+impl Pending {
+    /// Whether the logits are there already, as they are on every device but a GPU.
+    pub fn is_done(&self) -> bool {
+        matches!(self.0, Logits::Done(_))
+    }
+}
+
+#[derive(Debug)]
+enum Logits {
+    Done(Vec<f32>),
+    OnDevice(Box<Tensor<2>>),
+}
+
+/// A network for images of one size, on a device.
+#[derive(Debug)]
+pub struct Runner {
+    backend: Backend,
+    kind: DeviceKind,
+    input: [usize; 2],
+    macs: u64,
+    /// Floats of one image's maps; see [`Graph::peak_activations`](inception_engine::graph::Graph::peak_activations).
+    peak_activations: u64,
+}
+
+impl Runner {
+    /// Prepares `network` for images of `[height, width]`; the engine compiles it and keeps its own copy of
+    /// the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here,
+    /// [`Error::Tuning`] where its tuning cannot be kept.
+    pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
+        let structure = network.graph(input)?;
+        let (macs, peak_activations) = (structure.macs(), structure.peak_activations());
+        let kind = options.device;
+        let backend = match kind {
+            DeviceKind::Engine => {
+                let [height, width] = input;
+                let image = [3, height, width];
+                let graph = inception_engine::capture(network, |net, x| net.forward(x), image)?;
+                let mut engine = options.engine()?;
+                if let Some(folder) = &options.tune {
+                    engine.picks = tuned(&graph, &engine, folder)?;
+                }
+                let compiled = Compiled::from_graph(graph, &engine)?;
+                Backend::Compiled(Box::new(compiled))
+            }
+            _ => {
+                let device = options.open()?;
+                let ready = || {
+                    let network = network.folded();
+                    let network = match options.precision {
+                        Precision::F32 => network,
+                        Precision::F16 => network.map(&mut Cast(FloatDType::F16)),
+                        Precision::Bf16 => network.map(&mut Cast(FloatDType::BF16)),
+                    };
+                    Ok(if kind.is_gpu() { network.for_gpu() } else { network })
+                };
+                let network = gpu::catch_panic(kind, ready)?;
+                Backend::Eager(Box::new(Eager { network, device, precision: options.precision }))
+            }
+        };
+        Ok(Self { backend, kind, input, macs, peak_activations })
+    }
+
+    /// The compiled network, on the engine.
+    pub fn compiled(&self) -> Option<&Compiled> {
+        match &self.backend {
+            Backend::Compiled(compiled) => Some(compiled),
+            Backend::Eager(_) => None,
+        }
+    }
+
+    /// Floats of one image, `3 * height * width`.
+    pub fn image_len(&self) -> usize {
+        3 * self.input[0] * self.input[1]
+    }
+
+    /// Multiply-adds of one image, as the network is written.
+    pub fn macs(&self) -> u64 {
+        self.macs
+    }
+
+    /// The device.
+    pub fn device(&self) -> DeviceKind {
+        self.kind
+    }
+
+    /// Bytes of the machine's memory that a run of `batch` images takes at least, weights apart; `None` if
+    /// that is not known.
+    pub fn memory(&self, batch: usize) -> Option<u64> {
+        let images = (batch * self.image_len() * size_of::<f32>()) as u64;
+        match &self.backend {
+            Backend::Compiled(compiled) => {
+                let together = compiled.at_once(batch);
+                Some(images + (together * compiled.arena_bytes()) as u64)
+            }
+            Backend::Eager(_) if self.kind.is_gpu() => None,
+            Backend::Eager(_) => {
+                Some(images + batch as u64 * self.peak_activations * size_of::<f32>() as u64)
+            }
+        }
+    }
+
+    /// On a GPU, a run from images on the device to logits on the device; complete when it returns. `None` on a
+    /// CPU, where nothing is copied.
+    pub fn on_device(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
+        let mut run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
+        Some(move || self.caught(&mut run))
+    }
+
+    fn failed(&self, reason: impl ToString) -> Error {
+        Error::Device { device: self.kind, reason: gpu::cause(&reason.to_string()) }
+    }
+
+    /// Images as a tensor of the device.
+    fn upload(&self, images: &[f32], batch: usize, device: &Device) -> Tensor<4> {
+        let [height, width] = self.input;
+        Tensor::from_data(TensorData::new(images.to_vec(), [batch, 3, height, width]), device)
+    }
+
+    /// A run from images on the device to logits on the device; complete when it returns.
+    /// `None` on the engine.
+    fn resident(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
+        let Backend::Eager(eager) = &self.backend else { return None };
+        let images = self.upload(images, batch, &eager.device);
+        Some(move || {
+            // A lazy device could leave out what is not used.
+            let logits = eager.forward(images.clone());
+            eager.device.sync().map_err(|e| self.failed(e))?;
+            drop(std::hint::black_box(logits));
+            Ok(())
+        })
+    }
+
+    /// Normalised images `[batch, 3, height, width]` to logits `[batch, classes]`, both row-major.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] where the device fails, [`Error::Engine`] where `images` is not `batch` images.
+    pub fn run(&self, images: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
+        self.finish(self.start(images, batch)?)
+    }
+
+    /// The first half of [`run`](Self::run): uploads the images and starts the computation. A GPU computes while
+    /// the caller goes on, with the next images for example; other devices are done when it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn start(&self, images: &[f32], batch: usize) -> Result<Pending, Error> {
+        match &self.backend {
+            Backend::Compiled(compiled) => Ok(Pending(Logits::Done(compiled.run(images, batch)?))),
+            Backend::Eager(eager) => self.caught(|| {
+                if images.len() != batch * self.image_len() {
+                    return Err(self.failed(format!("{} floats are not {batch} images", images.len())));
+                }
+                let logits = eager.forward(self.upload(images, batch, &eager.device));
+                // Starts operations that wait for others to be fused with.
+                eager.device.flush().map_err(|e| self.failed(e))?;
+                let pending = Pending(Logits::OnDevice(Box::new(logits)));
+                match self.kind.is_gpu() {
+                    true => Ok(pending),
+                    false => Ok(Pending(Logits::Done(self.finish(pending)?))),
+                }
+            }),
+        }
+    }
+
+    /// The second half of [`run`](Self::run): waits for the logits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] where the device fails.
+    pub fn finish(&self, pending: Pending) -> Result<Vec<f32>, Error> {
+        match pending.0 {
+            Logits::Done(logits) => Ok(logits),
+            Logits::OnDevice(logits) => self.caught(|| {
+                let data = logits.try_into_data().map_err(|e| self.failed(e))?;
+                data.try_into_vec::<f32>().map_err(|e| self.failed(e))
+            }),
+        }
+    }
+
+    /// Runs something of the device. Burn's operations panic where a GPU is lost or out of memory; on a CPU,
+    /// a panic is a bug.
+    fn caught<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if self.kind.is_gpu() { gpu::catch_panic(self.kind, run) } else { run() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a GPU would be timed with does run, and is not offered where the device is the CPU.
+    #[test]
+    fn images_on_the_device() -> Result<(), Error> {
+        let device = DeviceKind::Flex;
+        let network = inception_nn::model("GoogLeNet")?.config().with_num_classes(2).init(&device.open()?)?;
+        let options = RunOptions::on(device);
+        let runner = Runner::new(network, [64, 64], &options)?;
+        let images = vec![0.5; runner.image_len()];
+        runner.resident(&images, 1).expect("an eager device")()?;
+        assert!(runner.on_device(&images, 1).is_none());
+        assert!(runner.memory(3) > runner.memory(1));
+        Ok(())
+    }
+}

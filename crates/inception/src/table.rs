@@ -1,0 +1,91 @@
+//! The table of models, counted and rendered.
+
+use std::fmt::Write;
+
+use burn::tensor::Device;
+use inception_nn::{MODELS, ModelSpec, trainable_parameters};
+use serde::Serialize;
+
+/// A model with its exact counts beside the published ones.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ModelRow {
+    /// The reference table's name.
+    pub name: &'static str,
+    /// Rows and columns of the network's input.
+    pub input_size: usize,
+    /// The picture's short side before the centre is cropped.
+    pub resize_short: usize,
+    /// Trainable parameters, GoogLeNet's auxiliary heads included.
+    pub parameters: usize,
+    /// Multiply-adds of inference on one image.
+    pub macs: u64,
+    /// What is published.
+    pub reference: Published,
+    /// Why the counts differ from what is published.
+    pub note: &'static str,
+}
+
+/// Published figures: accuracy as shares, operations in 10^9, parameters in 10^6.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub struct Published {
+    pub top1: f64,
+    pub top5: f64,
+    pub flops_g: f64,
+    pub params_m: f64,
+}
+
+/// Counts every model of [`MODELS`] from the module itself.
+///
+/// # Errors
+///
+/// None for the table as it is; those of [`inception_nn::NetworkConfig::init`] if a row cannot be built.
+pub fn model_rows() -> Result<Vec<ModelRow>, inception_nn::Error> {
+    MODELS.iter().map(model_row).collect()
+}
+
+fn model_row(spec: &ModelSpec) -> Result<ModelRow, inception_nn::Error> {
+    let network = spec.config().init(&Device::flex())?;
+    let reference = &spec.reference;
+    Ok(ModelRow {
+        name: spec.name,
+        input_size: spec.input_size,
+        resize_short: spec.resize_short,
+        parameters: trainable_parameters(&network),
+        macs: network.graph([spec.input_size; 2])?.macs(),
+        reference: Published {
+            top1: reference.top1,
+            top5: reference.top5,
+            flops_g: reference.flops_g,
+            params_m: reference.params_m,
+        },
+        note: spec.note,
+    })
+}
+
+/// The table as the README has it.
+pub fn models_markdown(rows: &[ModelRow]) -> String {
+    let mut text = String::from(
+        "| model | input | parameters | published, M | MACs | published FLOPs, G | top-1 | top-5 | counts differ because |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let Published { top1, top5, flops_g, params_m } = row.reference;
+        let (name, size, note) = (row.name, row.input_size, row.note);
+        let (parameters, macs) = (grouped(row.parameters as u64), grouped(row.macs));
+        let line = format!(
+            "| {name} | {size} | {parameters} | {params_m:.2} | {macs} | {flops_g:.2} | {top1:.3} | {top5:.3} | {note} |"
+        );
+        writeln!(text, "{line}").expect("a string takes everything");
+    }
+    text
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(" ")
+}
