@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use clap::Args;
 use inception_bench::{
-    Alternative, Choice, Compiled, LayerError, LayerTime, Precision, Row, RunOptions, Runner, Sample,
-    Scaling, Wait, accuracy, choices, cores, noise, peak_gflops,
+    Algorithm, Alternative, Choice, Compiled, LayerError, LayerTime, Precision, Row, RunOptions, Runner,
+    Sample, Scaling, Wait, accuracy, choices, cores, noise, peak_gflops,
 };
 use inception_nn::{ModelSpec, Network};
 use serde::Serialize;
@@ -108,16 +108,16 @@ impl Explain {
             if self.scaling {
                 let counts = [1, 2, 4, 8, 16];
                 let scaling = compiled.scaling(self.batch, self.repeats.into(), &counts)?;
-                print_scaling(&mut out, spec.name, self.batch, compiled.waves(), &scaling)?;
+                print_scaling(&mut out, spec.name, self.batch, compiled.barriers(), &scaling)?;
                 continue;
             }
             if self.json {
                 nodes.extend(compiled.explain().iter().cloned().map(
-                    |Row { node, op, kernel, shape, macs }| Node {
+                    |Row { node, op, lowering, shape, macs, .. }| Node {
                         model: spec.name,
                         node,
                         op,
-                        kernel,
+                        kernel: lowering,
                         shape,
                         macs,
                     },
@@ -125,17 +125,21 @@ impl Explain {
                 continue;
             }
             let (isa, arena) = (compiled.isa().name(), compiled.arena_bytes() as f64 / 1e6);
-            let waves = compiled.waves();
+            let barriers = compiled.barriers();
             writeln!(
                 out,
-                "{}: {isa}, {precision}, activations of one image {arena:.1} MB, {waves} meetings of the threads",
+                "{}: {isa}, {precision}, activations of one image {arena:.1} MB, {barriers} barriers",
                 spec.name
             )?;
             for row in compiled.explain() {
                 let [height, width, channels] = row.shape;
                 let shape = format!("{height}x{width}x{channels}");
                 let macs = row.macs as f64 / 1e6;
-                writeln!(out, "  {:<28} {:<34} {shape:<13} {macs:8.1} M  {}", row.node, row.op, row.kernel)?;
+                writeln!(
+                    out,
+                    "  {:<28} {:<34} {shape:<13} {macs:8.1} M  {}",
+                    row.node, row.op, row.lowering
+                )?;
             }
         }
         if self.json && self.measure {
@@ -158,9 +162,9 @@ impl Explain {
     ) -> anyhow::Result<()> {
         let image = noise(3 * spec.input_size.pow(2));
         let accuracy = accuracy(&network, [spec.input_size; 2], options, &image)?;
-        let mut kernels: BTreeMap<&str, Vec<&LayerError>> = BTreeMap::new();
+        let mut kernels: BTreeMap<String, Vec<&LayerError>> = BTreeMap::new();
         for layer in &accuracy.layers {
-            kernels.entry(&layer.kernel).or_default().push(layer);
+            kernels.entry(layer.kernel.to_string()).or_default().push(layer);
         }
         if !self.summary {
             let (name, precision, exact) = (spec.name, options.precision, options.exact);
@@ -203,17 +207,13 @@ impl Explain {
             [settings[0].0, settings[1].0],
             <[f64; 2]>::try_from(medians.collect::<Vec<_>>()).map_err(|_| anyhow!("two settings"))?,
         );
-        let worst = |wanted: &dyn Fn(&str) -> bool| {
-            let layers = accuracy.layers.iter().filter(|layer| wanted(&layer.kernel));
+        let worst = |wanted: Algorithm| {
+            let layers = accuracy.layers.iter().filter(|layer| layer.kernel.algorithm() == wanted);
             let worst = layers.map(|layer| layer.own).fold(0.0, f64::max);
             if worst > 0.0 { format!("{worst:.1e}") } else { "-".to_owned() }
         };
-        let is_fast = |kernel: &str| ["winograd", "strassen"].map(|name| kernel.contains(name));
-        let (winograd, strassen, direct) = (
-            worst(&|kernel| is_fast(kernel)[0]),
-            worst(&|kernel| is_fast(kernel)[1]),
-            worst(&|kernel| is_fast(kernel) == [false; 2]),
-        );
+        let [direct, winograd, strassen] =
+            [Algorithm::Direct, Algorithm::Winograd, Algorithm::Strassen].map(worst);
         let cost = slow / fast;
         if self.summary {
             let (name, precision) = (spec.name, options.precision);
@@ -247,9 +247,9 @@ impl Explain {
         let total: f64 = layers.iter().map(|layer| layer.time.as_secs_f64()).sum();
         let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
         let limit = 2.0 * macs as f64 / (peak * 1e9);
-        let mut kinds: BTreeMap<&str, [f64; 3]> = BTreeMap::new();
+        let mut kinds: BTreeMap<String, [f64; 3]> = BTreeMap::new();
         for layer in &layers {
-            let kind = kinds.entry(&layer.kernel).or_default();
+            let kind = kinds.entry(layer.kernel.to_string()).or_default();
             kind[0] += layer.time.as_secs_f64();
             kind[1] += layer.macs as f64;
             kind[2] += lost(layer);
@@ -258,7 +258,7 @@ impl Explain {
         kinds.sort_by(|a, b| b.1[2].total_cmp(&a.1[2]));
         let (name, precision, threads, batch) = (spec.name, options.precision, options.threads, self.batch);
         if self.summary {
-            let part = |(kernel, [seconds, macs, lost]): &(&str, [f64; 3])| {
+            let part = |(kernel, [seconds, macs, lost]): &(String, [f64; 3])| {
                 let share = 2e-7 * macs / seconds / peak;
                 format!("{kernel} {:+.1} ms ({:.1} ms, {share:.0} %)", lost * 1e3, seconds * 1e3)
             };
@@ -296,10 +296,10 @@ impl Explain {
         for layer in &layers {
             let nodes: String = layer.nodes.join(" ").chars().take(44).collect();
             let figures = [layer.time.as_secs_f64(), layer.macs as f64, lost(layer)];
-            row(out, &nodes, &layer.kernel, figures)?;
+            row(out, &nodes, &layer.kernel.to_string(), figures)?;
         }
         for (kernel, figures) in kinds {
-            row(out, "", kernel, figures)?;
+            row(out, "", &kernel, figures)?;
         }
         Ok(())
     }
@@ -327,7 +327,7 @@ fn timings(model: &'static str, choice: &Choice) -> Vec<Timing> {
     let timing = |(i, alternative): (usize, &Alternative)| Timing {
         model,
         nodes: choice.nodes.clone(),
-        kernel: alternative.kernel.clone(),
+        kernel: alternative.kernel.to_string(),
         picked: i == 0,
         predicted_us: us(alternative.predicted),
         median_us: us(alternative.median),
@@ -363,14 +363,11 @@ fn print_scaling(
     out: &mut impl Write,
     model: &str,
     batch: usize,
-    waves: usize,
+    barriers: usize,
     scaling: &[Scaling],
 ) -> anyhow::Result<()> {
-    let per_wave = scaling.first().map_or(0.0, |one| us(one.time) / waves.max(1) as f64);
-    writeln!(
-        out,
-        "{model}, batch {batch}: {waves} meetings of the threads, {per_wave:.0} us of work between two"
-    )?;
+    let between = scaling.first().map_or(0.0, |one| us(one.time) / barriers.max(1) as f64);
+    writeln!(out, "{model}, batch {batch}: {barriers} barriers, {between:.0} us of work between two")?;
     for Scaling { threads, time, share_of_ideal, waits } in scaling {
         let ms = time.as_secs_f64() * 1e3;
         writeln!(out, "  {threads:>2} threads: {ms:8.2} ms, {:3.0} % of ideal", share_of_ideal * 100.0)?;

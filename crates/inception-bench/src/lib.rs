@@ -44,7 +44,7 @@ pub use eval_report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge}
 pub use eval_state::StateFile;
 pub use gpu::{Adapter, adapters};
 pub use inception_engine::{
-    Accuracy, Alternative, Choice, Compiled, Isa, LayerError, LayerTime, Row, Scaling, Wait, noise,
+    Accuracy, Algorithm, Alternative, Choice, Compiled, Isa, LayerError, LayerTime, Row, Scaling, Wait, noise,
 };
 pub use latency::{
     BenchRow, Cell, Circumstances, LatencyRow, REFERENCE_GPU, Subject, compare_threads, latencies, latency,

@@ -1,5 +1,6 @@
 //! Measured choices of kernels, kept on disk: `--tune`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -62,7 +63,21 @@ impl Circumstances {
 #[derive(Serialize, Deserialize)]
 struct Tuning {
     circumstances: Circumstances,
-    picks: Picks,
+    /// Names of kernels by names of nodes.
+    picks: BTreeMap<String, String>,
+}
+
+impl Tuning {
+    fn new(circumstances: Circumstances, picks: &Picks) -> Self {
+        let picks = picks.iter().map(|(node, kernel)| (node.clone(), kernel.to_string())).collect();
+        Self { circumstances, picks }
+    }
+
+    /// The picks. A kernel that this version does not have is left to the cost model.
+    fn picks(&self) -> Picks {
+        let known = |(node, kernel): (&String, &String)| Some((node.clone(), kernel.parse().ok()?));
+        self.picks.iter().filter_map(known).collect()
+    }
 }
 
 /// The kernels that are fastest here for the layers of `graph`, where they are not those that the cost model picks: from
@@ -77,7 +92,7 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
     // What cannot be read, or is of something else, is measured again.
     let kept = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Tuning>(&bytes).ok());
     if let Some(kept) = kept.filter(|kept| kept.circumstances == circumstances) {
-        return Ok(kept.picks);
+        return Ok(kept.picks());
     }
     let failed = |source: io::Error| Error::Tuning { path: file.clone(), source };
     fs::create_dir_all(folder).map_err(failed)?;
@@ -85,10 +100,10 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
     let draft = file.with_extension(format!("{}.tmp", std::process::id()));
     fs::write(&draft, "").map_err(failed)?;
     let measured = measured(graph, options).map_err(Error::from).and_then(|picks| {
-        let tuning = Tuning { circumstances, picks };
+        let tuning = Tuning::new(circumstances, &picks);
         let text = serde_json::to_vec_pretty(&tuning).map_err(|error| failed(error.into()))?;
         fs::write(&draft, text).and_then(|()| fs::rename(&draft, &file)).map_err(failed)?;
-        Ok(tuning.picks)
+        Ok(picks)
     });
     if measured.is_err() {
         // It is of no use to anybody; what went wrong is told.
@@ -110,6 +125,7 @@ mod tests {
     use super::*;
     use crate::{RunOptions, Runner};
     use burn::tensor::Device;
+    use inception_engine::{Algorithm, KernelName};
 
     #[test]
     fn a_measurement_is_kept_and_used() {
@@ -122,13 +138,15 @@ mod tests {
         let kernels = || {
             let runner = Runner::new(network.clone(), [96, 96], &options).unwrap();
             let compiled = runner.compiled().unwrap();
-            compiled.explain().iter().map(|row| (row.node.clone(), row.kernel.clone())).collect::<Vec<_>>()
+            compiled.explain().iter().map(|row| (row.node.clone(), row.kernel)).collect::<Vec<_>>()
         };
         let measured = kernels();
         let files: Vec<_> =
             fs::read_dir(&tuning_folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         let [file] = &files[..] else { panic!("{files:?}") };
-        let by_winograd = |(_, kernel): &&(String, String)| kernel.starts_with("winograd");
+        let by_winograd = |(_, kernel): &&(String, Option<KernelName>)| {
+            kernel.is_some_and(|kernel| kernel.algorithm() == Algorithm::Winograd)
+        };
         let (node, _) = measured.iter().find(by_winograd).expect("a layer by Winograd's algorithm");
 
         // The file is what the second start goes by.
@@ -136,7 +154,14 @@ mod tests {
         assert_eq!(tuning.circumstances.threads, 1);
         tuning.picks.insert(node.clone(), "direct".to_owned());
         fs::write(file, serde_json::to_vec(&tuning).unwrap()).unwrap();
-        assert!(kernels().contains(&(node.clone(), "direct".to_owned())));
+        assert!(kernels().contains(&(node.clone(), Some("direct".parse().unwrap()))));
+
+        // A kernel that only another version has is left to the cost model.
+        tuning.picks = [(node.clone(), "winograd F(8x8,3x3)".to_owned())].into();
+        fs::write(file, serde_json::to_vec(&tuning).unwrap()).unwrap();
+        let chosen = kernels();
+        let (_, kernel) = chosen.iter().find(|(name, _)| name == node).unwrap();
+        assert_eq!(kernel.unwrap().algorithm(), Algorithm::Winograd);
 
         // One of another machine, or a damaged one, is not.
         tuning.circumstances.cpu = "another".to_owned();

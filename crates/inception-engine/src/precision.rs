@@ -1,11 +1,12 @@
-//! The numbers that a compiled model computes in.
+//! The precision of a compiled model: the data type of its activations and weights.
 
 use std::fmt;
 
 use crate::Isa;
+use crate::kernels::element::Element;
 
-/// What activations and weights are kept as. Sums are `f32` either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The type of activations and weights. Sums are `f32` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// `f32` throughout.
     #[default]
@@ -16,10 +17,18 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Both.
+    /// All of them.
     pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-    /// What of the CPU or of `isa` stands against it, or `None` where it can be used.
+    /// Its name, and the type in which it stores activations.
+    const fn row(self) -> (&'static str, Element) {
+        match self {
+            Precision::F32 => ("f32", Element::F32),
+            Precision::Bf16 => ("bf16", Element::Bf16),
+        }
+    }
+
+    /// Why the precision cannot be used on this CPU with `isa`, or `None` where it can.
     pub fn missing(self, isa: Isa) -> Option<&'static str> {
         if self == Precision::F32 {
             return None;
@@ -42,12 +51,14 @@ impl Precision {
         (!cfg!(target_arch = "x86_64")).then_some("needs AVX-512's bf16 dot products, which are x86-64's")
     }
 
-    /// The name that `--precision` takes.
+    /// The name.
     pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        }
+        self.row().0
+    }
+
+    /// The precision that stores activations as `element`.
+    pub(crate) fn of(element: Element) -> Precision {
+        Precision::ALL.into_iter().find(|precision| precision.row().1 == element).unwrap_or_default()
     }
 }
 

@@ -27,8 +27,9 @@ use crate::Precision;
 macro_rules! transforms {
     ($($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal, $pace:literal;)*) => {
         /// A pair of one-dimensional Winograd schemes, vertical and horizontal.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Transform {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Transform {
             $($(#[$doc])* $variant,)*
         }
 

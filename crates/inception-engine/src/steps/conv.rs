@@ -4,7 +4,9 @@ use half::bf16;
 
 use super::strassen::Strassen;
 use super::{CACHE, Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
+use crate::Precision;
 use crate::graph::Window;
+use crate::kernel_name::{Fused, KernelName, PrologueName};
 use crate::kernels::Kernels;
 use crate::kernels::conv::{NARROW, PANEL, Tile};
 use crate::kernels::element::Element;
@@ -331,18 +333,19 @@ impl ConvStep {
 }
 
 impl Step for ConvStep {
-    fn kernel(&self) -> String {
-        let kind = if self.window.is_pointwise() { "pointwise" } else { "direct" };
+    fn kernel(&self) -> KernelName {
         let prologue = match &self.prologue {
-            Prologue::None => "",
-            Prologue::Relu => " of ReLU",
-            Prologue::Depthwise { .. } => " of depthwise",
+            Prologue::None => PrologueName::None,
+            Prologue::Relu => PrologueName::Relu,
+            Prologue::Depthwise { .. } => PrologueName::Depthwise,
         };
-        let siblings =
-            if self.heads.len() > 1 { format!(", {} heads", self.heads.len()) } else { String::new() };
-        let strassen = if self.strassen().is_some() { ", strassen" } else { "" };
-        let element = if self.input.element == Element::Bf16 { ", bf16" } else { "" };
-        format!("{kind}{prologue}{siblings}{strassen}{element}")
+        let dtype = Precision::of(self.input.element);
+        let fused = Fused { prologue, outputs: self.heads.len(), dtype };
+        match self.strassen() {
+            Some(_) => KernelName::Strassen(fused),
+            None if self.window.is_pointwise() => KernelName::Pointwise(fused),
+            None => KernelName::Direct(fused),
+        }
     }
 
     fn tasks(&self, setting: &Setting) -> usize {

@@ -1,6 +1,7 @@
 //! Depthwise convolution, alone or as the prologue of the pointwise one that reads it.
 
 use super::{Context, Epilogue, Setting, Step, part, parts};
+use crate::KernelName;
 use crate::graph::Conv;
 use crate::kernels::depthwise::{Depthwise, Segment};
 #[cfg(target_arch = "x86_64")]
@@ -174,8 +175,8 @@ impl DepthwiseStep {
 }
 
 impl Step for DepthwiseStep {
-    fn kernel(&self) -> String {
-        "depthwise".into()
+    fn kernel(&self) -> KernelName {
+        KernelName::Depthwise
     }
 
     fn tasks(&self, setting: &Setting) -> usize {

@@ -1,6 +1,7 @@
 //! The two ends: planes to pixels and back.
 
 use super::{Context, Setting, Step, part, parts};
+use crate::KernelName;
 use half::bf16;
 
 use crate::graph::Shape;
@@ -50,8 +51,8 @@ impl InputStep {
 }
 
 impl Step for InputStep {
-    fn kernel(&self) -> String {
-        "planes to pixels".into()
+    fn kernel(&self) -> KernelName {
+        KernelName::PlanesToPixels
     }
 
     fn tasks(&self, setting: &Setting) -> usize {
@@ -97,8 +98,8 @@ pub(crate) struct OutputStep {
 }
 
 impl Step for OutputStep {
-    fn kernel(&self) -> String {
-        "pixels to planes".into()
+    fn kernel(&self) -> KernelName {
+        KernelName::PixelsToPlanes
     }
 
     fn tasks(&self, setting: &Setting) -> usize {

@@ -1,13 +1,14 @@
 //! What could not be fused: ReLU, sums, batch norm on its own, and copies into a concatenation.
 
 use super::{Context, Setting, Step, part, parts};
+use crate::KernelName;
 use crate::kernels::pointwise::Elementwise;
 use crate::memory::{Aligned, View};
 
 /// `out = max(a * scale + shift [+ b], floor)`, pixel by pixel.
 pub(crate) struct ElementwiseStep {
-    /// Name for `explain`.
-    pub name: &'static str,
+    /// What it computes.
+    pub name: KernelName,
     /// Channels.
     pub channels: usize,
     /// First operand.
@@ -29,8 +30,8 @@ impl ElementwiseStep {
 }
 
 impl Step for ElementwiseStep {
-    fn kernel(&self) -> String {
-        self.name.into()
+    fn kernel(&self) -> KernelName {
+        self.name
     }
 
     fn tasks(&self, setting: &Setting) -> usize {

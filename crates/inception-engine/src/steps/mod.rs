@@ -21,6 +21,7 @@ pub(crate) use pool::PoolStep;
 pub(crate) use strassen::{CHANNELS as STRASSEN_CHANNELS, PIXELS as STRASSEN_PIXELS, Strassen};
 pub(crate) use winograd::{TOUCH, WEIGHT, WinogradStep, fits as winograd_fits};
 
+use crate::KernelName;
 use crate::kernels::Kernels;
 use crate::memory::{Aligned, View};
 
@@ -67,8 +68,8 @@ impl Context {
 
 /// One step of a plan.
 pub(crate) trait Step: Send + Sync {
-    /// The kernel, for `explain`.
-    fn kernel(&self) -> String;
+    /// The kernel.
+    fn kernel(&self) -> KernelName;
 
     /// Into how many tasks the step splits.
     fn tasks(&self, setting: &Setting) -> usize;

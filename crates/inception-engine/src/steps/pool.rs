@@ -1,6 +1,7 @@
 //! Maximum and average pools.
 
 use super::{Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
+use crate::KernelName;
 use crate::graph::{Pool, PoolKind};
 use crate::kernels::Kernels;
 use crate::kernels::pointwise::{Reduce, Window};
@@ -128,8 +129,8 @@ impl PoolStep {
 }
 
 impl Step for PoolStep {
-    fn kernel(&self) -> String {
-        if self.prologue.is_some() { "pool of depthwise".into() } else { "pool".into() }
+    fn kernel(&self) -> KernelName {
+        if self.prologue.is_some() { KernelName::DepthwisePool } else { KernelName::Pool }
     }
 
     fn tasks(&self, setting: &Setting) -> usize {

@@ -3,6 +3,7 @@
 
 use super::conv::Panels;
 use super::{Context, Epilogue, Setting, Step, part};
+use crate::KernelName;
 use crate::graph::Conv;
 use crate::kernels::conv::{PANEL, Tile};
 use crate::kernels::element::Element;
@@ -142,8 +143,8 @@ impl WinogradStep {
 }
 
 impl Step for WinogradStep {
-    fn kernel(&self) -> String {
-        self.spec.name.into()
+    fn kernel(&self) -> KernelName {
+        KernelName::Winograd(self.spec.transform)
     }
 
     fn tasks(&self, setting: &Setting) -> usize {
