@@ -11,32 +11,35 @@ use crate::reference::Tensor;
 use crate::threads::Threads;
 use crate::{Error, Isa, KernelName, Precision, passes};
 
-/// Bytes of activations of the images of a slice, which go through the layers together, on all threads. More images share
-/// the reading of weights, but their activations must stay in the third-level cache. Slices are for fewer images than
-/// threads; of more, each goes through on one thread. (At batch 8 on two Zen 4 cores 1, 2 and 4 images a thread took GoogLeNet
-/// 61, 64 and 69 ms and Inception V3 250, 262 and 259; all threads on one slice of 4 images 72 and 263.)
+/// Bytes of activations of the images of a slice, which go through the layers together, on all threads. More
+/// images share the reading of weights, but their activations must stay in the third-level cache. Slices are
+/// for fewer images than threads; of more, each goes through on one thread. (At batch 8 on two Zen 4 cores 1,
+/// 2 and 4 images a thread took GoogLeNet 61, 64 and 69 ms and Inception V3 250, 262 and 259; all threads on
+/// one slice of 4 images 72 and 263.)
 const SLICE_BYTES: usize = 16 << 20;
 
 /// How to compile a network.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given. (Compiling packs weights on all cores.)
+    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given. (Compiling packs
+    /// weights on all cores.)
     pub threads: usize,
     /// Threads to share with other compiled networks.
     pub pool: Option<Arc<Threads>>,
     /// Keep to algorithms that add and multiply as the network is written: no Winograd, no Strassen.
     pub exact: bool,
-    /// Kernels to use in place of those that the cost model picks, as [`picks`](crate::picks) finds them; ignored with `exact`.
+    /// Kernels to use in place of those that the cost model picks, as [`picks`](crate::picks) finds them;
+    /// ignored with `exact`.
     pub picks: Picks,
     /// Largest batch that `run` accepts.
     pub max_batch: usize,
-    /// Instruction set; `None` is the one that the environment variable `INCEPTION_ISA` names (`avx512`, `avx2`,
-    /// `portable`), or else the best of this CPU.
+    /// Instruction set; `None` is the one that the environment variable `INCEPTION_ISA` names (`avx512`,
+    /// `avx2`, `portable`), or else the best of this CPU.
     pub isa: Option<Isa>,
     /// The type of activations and weights.
     pub precision: Precision,
-    /// Images that go through the layers together, each layer on all threads, where there are fewer images than threads; 0 is
-    /// as many as suit the cache.
+    /// Images that go through the layers together, each layer on all threads, where there are fewer images
+    /// than threads; 0 is as many as suit the cache.
     pub slice: usize,
 }
 
@@ -88,7 +91,8 @@ pub struct LayerTime {
     pub time: Duration,
 }
 
-/// A network, compiled for this CPU. It can run from several threads at once; runs that share a pool take turns.
+/// A network, compiled for this CPU. It can run from several threads at once; runs that share a pool take
+/// turns.
 pub struct Compiled {
     executor: Executor,
     input: Shape,
@@ -142,12 +146,12 @@ fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
 
 #[cfg(feature = "capture")]
 impl Compiled {
-    /// Captures `forward(module, images)` for images of `input`, `[channels, height, width]`, and compiles it. The module
-    /// is not needed afterwards: the weights are kept in packed form.
+    /// Captures `forward(module, images)` for images of `input`, `[channels, height, width]`, and compiles
+    /// it. The module is not needed afterwards: the weights are kept in packed form.
     ///
     /// # Errors
-    /// [`Error::Capture`] or [`Error::Unsupported`] if the module cannot be captured or holds an operation that the
-    /// engine does not have; otherwise as [`Compiled::from_graph`].
+    /// [`Error::Capture`] or [`Error::Unsupported`] if the module cannot be captured or holds an operation
+    /// that the engine does not have; otherwise as [`Compiled::from_graph`].
     pub fn new<M: burn::module::Module, const D: usize>(
         module: &M,
         forward: impl FnOnce(&M, burn::tensor::Tensor<4>) -> burn::tensor::Tensor<D>,
@@ -157,8 +161,8 @@ impl Compiled {
         Compiled::from_graph(crate::capture(module.clone(), forward, input)?, options)
     }
 
-    /// Runs a batch of images on whatever device, and puts the results there: `[batch, channels]` for `D` = 2,
-    /// `[batch, channels, height, width]` for `D` = 4.
+    /// Runs a batch of images on whatever device, and puts the results there: `[batch, channels]` for `D` =
+    /// 2, `[batch, channels, height, width]` for `D` = 4.
     ///
     /// # Errors
     /// As [`Compiled::run`]; [`Error::Capture`] if the device does not hand out its data as `f32`.
@@ -247,8 +251,9 @@ impl Compiled {
         self.chunks(batch).map(|chunk| chunk.at_once).max().unwrap_or(0)
     }
 
-    /// How `batch` images are computed, one chunk after the other. Threads with images of their own never wait for each
-    /// other, and each finds its data in its own cache; the images that are left over they compute together.
+    /// How `batch` images are computed, one chunk after the other. Threads with images of their own never
+    /// wait for each other, and each finds its data in its own cache; the images that are left over they
+    /// compute together.
     fn chunks(&self, batch: usize) -> impl Iterator<Item = Chunk> {
         let threads = self.threads().count();
         let images = batch / threads * threads;
@@ -275,7 +280,8 @@ impl Compiled {
     /// Runs `batch` images, `[batch][channels][height][width]`, and returns the results in the same layout.
     ///
     /// # Errors
-    /// [`Error::Batch`] or [`Error::Length`] if the batch is empty or too large, or `input` is not that many images.
+    /// [`Error::Batch`] or [`Error::Length`] if the batch is empty or too large, or `input` is not that many
+    /// images.
     pub fn run(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
         self.check_batch(batch)?;
         let mut output = vec![0.0; batch * self.output.len()];
@@ -402,8 +408,8 @@ mod tests {
     use super::*;
     use crate::graph::{Conv, Window};
 
-    /// A process that runs the kernels of a plan whose record of one tensor has been falsified must die of it, or the sanitizer
-    /// sees nothing of what the kernels do.
+    /// A process that runs the kernels of a plan whose record of one tensor has been falsified must die of
+    /// it, or the sanitizer sees nothing of what the kernels do.
     #[test]
     fn the_sanitizer_sees_what_kernels_touch() {
         const CHILD: &str = "INCEPTION_FALSIFIED";

@@ -58,7 +58,8 @@ impl Executor {
         }
     }
 
-    /// How many images `input` holds. Panics unless `output` has room for the results of just as many: the steps rely on it.
+    /// How many images `input` holds. Panics unless `output` has room for the results of just as many: the
+    /// steps rely on it.
     fn images(&self, input: &[f32], output: &[f32]) -> usize {
         let n = input.len() / self.floats[0];
         assert_eq!([input.len(), output.len()], self.floats.map(|floats| n * floats), "the lengths fit");
@@ -114,8 +115,9 @@ impl Executor {
                     // SAFETY: this thread's share of the arena.
                     unsafe { sanitizer::forbid(context.arena, 1, arena, Some(*level)) };
                     for task in 0..step.tasks(&setting) {
-                        // SAFETY: this thread has done all earlier steps. The arena holds an image for each thread, the
-                        // scratch memory what the hungriest step asks for, and each image is taken once.
+                        // SAFETY: this thread has done all earlier steps. The arena holds an image for each
+                        // thread, the scratch memory what the hungriest step asks for, and each image is
+                        // taken once.
                         unsafe { step.run(task, &context) };
                     }
                 }
@@ -148,8 +150,8 @@ impl Executor {
                     }
                     worker.barrier();
                 }
-                // A thread's share of a step lies next to its shares of the steps before, whose results are in this
-                // core's cache. Only then does it look what others have left.
+                // A thread's share of a step lies next to its shares of the steps before, whose results are
+                // in this core's cache. Only then does it look what others have left.
                 for owner in (0..threads).map(|turn| (worker.index + turn) % threads) {
                     for &index in steps {
                         let step = &self.plan.steps[index].step;
@@ -160,10 +162,10 @@ impl Executor {
                             if task >= share.end {
                                 break;
                             }
-                            // SAFETY: earlier levels are complete (the barrier below), the shares are disjoint and the
-                            // counter hands out each task of one once. The pointers are those of a run of this plan: the
-                            // arena, input and output hold `n` images, the scratch memory what the hungriest step asks
-                            // for.
+                            // SAFETY: earlier levels are complete (the barrier below), the shares are
+                            // disjoint and the counter hands out each task of one once. The pointers are
+                            // those of a run of this plan: the arena, input and output hold `n` images, the
+                            // scratch memory what the hungriest step asks for.
                             unsafe { step.run(task, &context) };
                         }
                     }
@@ -188,8 +190,8 @@ impl Executor {
         times
     }
 
-    /// Runs one image level by level. After each, `look` gets its number, and can ask for the tensors that its nodes wrote and
-    /// read, if they are stored.
+    /// Runs one image level by level. After each, `look` gets its number, and can ask for the tensors that
+    /// its nodes wrote and read, if they are stored.
     pub fn watch(
         &self,
         image: &[f32],

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::Precision;
 use crate::kernels::{TRANSFORMS, Transform};
 
-/// The kernel of a step. Its text, as `explain` prints it and `--tune` keeps it, is [`Display`](fmt::Display)'s, and
-/// [`FromStr`] reads it.
+/// The kernel of a step. Its text, as `explain` prints it and `--tune` keeps it, is
+/// [`Display`](fmt::Display)'s, and [`FromStr`] reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KernelName {

@@ -11,8 +11,8 @@ pub enum Precision {
     /// `f32` throughout.
     #[default]
     F32,
-    /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the multiply-adds a
-    /// second. The classifier stays in `f32`.
+    /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the
+    /// multiply-adds a second. The classifier stays in `f32`.
     Bf16,
 }
 
@@ -37,7 +37,8 @@ impl Precision {
             return Some("is for AVX-512 only, and another instruction set was asked for");
         }
         #[cfg(target_arch = "x86_64")]
-        // The byte and word instructions and the short vectors came long before; only a hypervisor could take them away.
+        // The byte and word instructions and the short vectors came long before; only a hypervisor could take
+        // them away.
         for (there, reason) in [
             (is_x86_feature_detected!("avx512f"), "needs a CPU with AVX-512 (avx512f)"),
             (is_x86_feature_detected!("avx512bw"), "needs AVX-512's byte and word instructions (avx512bw)"),

@@ -33,12 +33,12 @@ pub struct Wait {
 }
 
 impl Compiled {
-    /// Estimates a run of `batch` images on each number of threads in `counts`. It is an analysis of the plan, not a
-    /// measurement: each step is timed on one thread (the model must have been compiled for one), and its time spread
-    /// evenly over its tasks. The thread with the least to do takes the next task, as in a run, where a thread
-    /// that has done its share takes what others have left; all wait at the end of a level. Not counted are the barriers
-    /// themselves (some tenths of a microsecond each, [`Compiled::barriers`] of them), and what threads take from each
-    /// other in caches and memory.
+    /// Estimates a run of `batch` images on each number of threads in `counts`. It is an analysis of the
+    /// plan, not a measurement: each step is timed on one thread (the model must have been compiled for one),
+    /// and its time spread evenly over its tasks. The thread with the least to do takes the next task, as in
+    /// a run, where a thread that has done its share takes what others have left; all wait at the end of a
+    /// level. Not counted are the barriers themselves (some tenths of a microsecond each,
+    /// [`Compiled::barriers`] of them), and what threads take from each other in caches and memory.
     ///
     /// # Errors
     /// As [`Compiled::run`].

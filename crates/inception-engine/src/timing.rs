@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The input on which networks are timed: fixed values, spread over what normalised images hold, without structure.
+/// The input on which networks are timed: fixed values, spread over what normalised images hold, without
+/// structure.
 pub fn noise(len: usize) -> Vec<f32> {
     let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xffff) as f32 / 16384.0 - 2.0;
     (0..len).map(value).collect()

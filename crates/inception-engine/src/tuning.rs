@@ -12,7 +12,8 @@ use crate::{Compiled, Error, KernelName, Options, Threads};
 pub struct Alternative {
     /// The kernel.
     pub kernel: KernelName,
-    /// The cost model's prediction: its multiply-adds at the rate of the picked kernels (the median over layers).
+    /// The cost model's prediction: its multiply-adds at the rate of the picked kernels (the median over
+    /// layers).
     pub predicted: Duration,
     /// Median time.
     pub median: Duration,
@@ -30,8 +31,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The best alternative, if it is faster than the pick by more than the noise: a tenth of the pick's runs, at the most, were
-    /// as fast as nine tenths of the other's.
+    /// The best alternative, if it is faster than the pick by more than the noise: a tenth of the pick's
+    /// runs, at the most, were as fast as nine tenths of the other's.
     fn better(&self) -> Option<&Alternative> {
         let [pick, others @ ..] = &self.alternatives[..] else { return None };
         let better = others.iter().filter(|other| other.deciles[1] < pick.deciles[0]);
@@ -51,9 +52,9 @@ pub fn picks(choices: &[Choice]) -> Picks {
     choices.iter().filter_map(pick).collect()
 }
 
-/// Whether a whole run is faster with `picks` than with those of `options`, by the medians of `repeats` runs of each in
-/// alternation on one image. Layers that were faster one by one need not be so together: each was timed among
-/// neighbours that may have changed, and noise wins some of a hundred comparisons.
+/// Whether a whole run is faster with `picks` than with those of `options`, by the medians of `repeats` runs
+/// of each in alternation on one image. Layers that were faster one by one need not be so together: each was
+/// timed among neighbours that may have changed, and noise wins some of a hundred comparisons.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`].
@@ -78,8 +79,8 @@ pub fn picks_pay(graph: &Graph, options: &Options, picks: &Picks, repeats: usize
     Ok(then < now)
 }
 
-/// Times every convolution of a graph by every algorithm that can compute it, `repeats` times in alternation on batches of
-/// one image, each among its neighbours, so that data lies in the caches as it does in a run.
+/// Times every convolution of a graph by every algorithm that can compute it, `repeats` times in alternation
+/// on batches of one image, each among its neighbours, so that data lies in the caches as it does in a run.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`].
@@ -105,8 +106,8 @@ pub fn choices(graph: &Graph, options: &Options, repeats: usize) -> Result<Vec<C
     Ok(compare(&models, &mut times))
 }
 
-/// The alternatives of each step, from its `times` in each of the models; the pick is the first model's. The plans differ in
-/// kernels only: a step has the same number in each.
+/// The alternatives of each step, from its `times` in each of the models; the pick is the first model's. The
+/// plans differ in kernels only: a step has the same number in each.
 fn compare(models: &[Compiled], times: &mut [Vec<Vec<Duration>>]) -> Vec<Choice> {
     let steps = &models[0].plan().steps;
     let (mut choices, mut costs, mut rates) = (Vec::new(), Vec::new(), Vec::new());

@@ -46,9 +46,9 @@ impl Aligned {
         }
     }
 
-    /// As [`Aligned::zeros`], for weights. Until [`end_block`], the weights of one thread lie one after the other, so that
-    /// small ones are on huge pages, too. (That made GoogLeNet 1 to 5 %, Xception65 1 to 2 % faster: the hardware
-    /// prefetches within a page.)
+    /// As [`Aligned::zeros`], for weights. Until [`end_block`], the weights of one thread lie one after the
+    /// other, so that small ones are on huge pages, too. (That made GoogLeNet 1 to 5 %, Xception65 1 to 2 %
+    /// faster: the hardware prefetches within a page.)
     pub fn weights(len: usize) -> Self {
         let len = len.max(1).next_multiple_of(LINE);
         let size = len * size_of::<f32>();
@@ -61,7 +61,7 @@ impl Aligned {
                 Some((block, used)) if used + size <= BLOCK => (block, used),
                 _ => (Arc::new(Block(Aligned::allocate(BLOCK / size_of::<f32>()))), 0),
             };
-            // SAFETY: the part lies within the block and is handed out once, initialised.
+            // SAFETY: these floats lie within the block and are handed out once, initialised.
             let start = unsafe {
                 let start = block.0.byte_add(used);
                 start.as_ptr().write_bytes(0, len);
@@ -122,8 +122,8 @@ impl Drop for Aligned {
     }
 }
 
-/// Memory that several arrays of weights share, freed with the last of them. What no array has taken is not initialised
-/// and has no pages yet.
+/// Memory that several arrays of weights share, freed with the last of them. What no array has taken is not
+/// initialised and has no pages yet.
 struct Block(NonNull<f32>);
 
 // SAFETY: as `Aligned`; arrays of one block share no floats.

@@ -41,8 +41,8 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Places buffers, in the order of `lifetimes`: the largest first, each into the lowest gap that fits. The size is within
-    /// a few percent of the lower bound on the networks of this workspace.
+    /// Places buffers, in the order of `lifetimes`: the largest first, each into the lowest gap that fits.
+    /// The size is within a few percent of the lower bound on the networks of this workspace.
     pub fn plan(lifetimes: &[Lifetime]) -> Arena {
         let mut buffers: Vec<Buffer> =
             lifetimes.iter().map(|&lifetime| Buffer { offset: 0, lifetime }).collect();

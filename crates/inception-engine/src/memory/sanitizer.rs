@@ -1,5 +1,5 @@
-//! Under AddressSanitizer (`cargo xtask check --sanitize`), each tensor in the arena looks like an allocation of its own:
-//! [`FENCE`] floats separate it from the next, and it exists from its first level to its last.
+//! Under AddressSanitizer (`cargo xtask check --sanitize`), each tensor in the arena looks like an allocation
+//! of its own: [`FENCE`] floats separate it from the next, and it exists from its first level to its last.
 #![allow(unsafe_code)] // The sanitizer's interface is C.
 
 use super::{Arena, LINE};
@@ -31,8 +31,8 @@ unsafe fn mark(start: *const f32, floats: usize, forbidden: bool) {
     let _ = forbidden;
 }
 
-/// Forbids all of the memory of `arena`, at `start` for a batch of `n`, but what lives at `level`. Without a level,
-/// forbids nothing.
+/// Forbids all of the memory of `arena`, at `start` for a batch of `n`, but what lives at `level`. Without a
+/// level, forbids nothing.
 ///
 /// # Safety
 /// `start` has room for `n` images.

@@ -6,16 +6,18 @@ use crate::kernels::element::Element;
 /// Cache lines between pixels that fall into at most two sets of a first-level cache of 64 sets.
 const CROWDED: usize = 32;
 
-/// Elements from one pixel to the next: `channels` rounded up to whole cache lines, and one line more where the rows of a
-/// tile, which the micro-kernel reads side by side, would otherwise evict each other. (With 1024 channels of `f32` and all
-/// rows of a tile in one set, pointwise convolutions ran at 65 % of the multiply-add limit; with the line, at 90 %.)
+/// Elements from one pixel to the next: `channels` rounded up to whole cache lines, and one line more where
+/// the rows of a tile, which the micro-kernel reads side by side, would otherwise evict each other. (With
+/// 1024 channels of `f32` and all rows of a tile in one set, pointwise convolutions ran at 65 % of the
+/// multiply-add limit; with the line, at 90 %.)
 pub(crate) fn pixel_stride(channels: usize, element: Element) -> usize {
     let line = LINE * element.group();
     let lines = channels.div_ceil(line);
     if lines.is_multiple_of(CROWDED) { (lines + 1) * line } else { lines * line }
 }
 
-/// Where a tensor lies: a range of channels of a buffer in the arena. The images of a batch follow each other.
+/// Where a tensor lies: a range of channels of a buffer in the arena. The images of a batch follow each
+/// other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     /// Start of the buffer in floats for a batch of one; for a batch of n everything is n times as far.
@@ -36,7 +38,8 @@ impl View {
         View { channel: self.channel + channels, ..self }
     }
 
-    /// Bytes from the start of the arena to the first channel of pixel `pixel`, counted through a batch of `n`.
+    /// Bytes from the start of the arena to the first channel of pixel `pixel`, counted through a batch of
+    /// `n`.
     pub fn at(&self, n: usize, pixel: usize) -> usize {
         self.offset * n * size_of::<f32>() + (self.channel + pixel * self.ld) * self.element.size()
     }

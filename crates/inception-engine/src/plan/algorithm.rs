@@ -33,8 +33,8 @@ impl Rule {
         if let Rule::Picked(picks) = self { picks.get(node).copied() } else { None }
     }
 
-    /// The Winograd transform by which `conv`, with an `output` of so many rows and columns, is computed for `node`, and its
-    /// cost; `None` for another algorithm. `direct` is the cost of the direct one.
+    /// The Winograd transform by which `conv`, with an `output` of so many rows and columns, is computed for
+    /// `node`, and its cost; `None` for another algorithm. `direct` is the cost of the direct one.
     pub(super) fn transform(
         &self,
         node: &str,
@@ -54,8 +54,8 @@ impl Rule {
         }
     }
 
-    /// Whether `node`, a convolution of an input stored as `dtype` with an output of so many `pixels`, is multiplied by
-    /// Strassen's algorithm.
+    /// Whether `node`, a convolution of an input stored as `dtype` with an output of so many `pixels`, is
+    /// multiplied by Strassen's algorithm.
     pub(super) fn strassen(&self, node: &str, conv: &Conv, pixels: usize, dtype: Element) -> bool {
         let asked = match (self, self.picked(node).map(KernelName::algorithm)) {
             (Rule::Direct | Rule::Winograd(_), _) => false,
@@ -74,8 +74,8 @@ pub(crate) fn split_phases(graph: &mut Graph, rule: &Rule, dtype: Element) {
     });
 }
 
-/// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with their costs,
-/// cheapest first.
+/// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with
+/// their costs, cheapest first.
 fn transforms(conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
@@ -87,8 +87,8 @@ fn transforms(conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
     transforms
 }
 
-/// Whether Strassen's algorithm can multiply: halves of pixels and channels exist, and the input is `f32`. (Sums of
-/// activations would have to be rounded to be multiplied as another type.)
+/// Whether Strassen's algorithm can multiply: halves of pixels and channels exist, and the input is `f32`.
+/// (Sums of activations would have to be rounded to be multiplied as another type.)
 fn strassen_fits(conv: &Conv, pixels: usize, dtype: Element) -> bool {
     let even = conv.in_channels().is_multiple_of(2) && conv.out_channels.is_multiple_of(2);
     let pointwise = conv.window.is_pointwise() && conv.groups == 1;

@@ -11,8 +11,8 @@ const STRASSEN_SUM_COST: f64 = 4.0;
 /// The cost of a multiply-add of a depthwise convolution, which is bound by loads.
 const DEPTHWISE_COST: f64 = 2.5;
 
-/// A convolution by Winograd's algorithm, with an `output` of so many rows and columns. Its products are `f32` even where
-/// activations are `bf16`: the transforms lose a digit, which `bf16` has not to spare.
+/// A convolution by Winograd's algorithm, with an `output` of so many rows and columns. Its products are
+/// `f32` even where activations are `bf16`: the transforms lose a digit, which `bf16` has not to spare.
 pub(super) fn winograd(conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
@@ -28,8 +28,8 @@ pub(super) fn direct(conv: &Conv, output: [usize; 2], dtype: Element) -> f64 {
     ((output[0] * output[1]) as f64 + WEIGHT) * weights / dtype.group() as f64
 }
 
-/// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and four sums of inputs and two of
-/// products, of a quarter each.
+/// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and four sums of inputs
+/// and two of products, of a quarter each.
 pub(super) fn strassen(conv: &Conv, pixels: usize) -> f64 {
     let (channels, out_channels, pixels) =
         (conv.in_channels() as f64, conv.out_channels as f64, pixels as f64);

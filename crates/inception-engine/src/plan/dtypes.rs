@@ -3,9 +3,10 @@
 use crate::graph::{Graph, NodeId, Op};
 use crate::kernels::element::Element;
 
-/// The type of each node's tensor: activations are stored as `activations`, and the end of the network as `f32`. The end is
-/// what a pool or a convolution reduces to one pixel, and the result, as long as only convolutions read them. (There are
-/// kernels from `f32` and to `f32` for convolutions, and to `f32` for pools.)
+/// The type of each node's tensor: activations are stored as `activations`, and the end of the network as
+/// `f32`. The end is what a pool or a convolution reduces to one pixel, and the result, as long as only
+/// convolutions read them. (There are kernels from `f32` and to `f32` for convolutions, and to `f32` for
+/// pools.)
 pub(super) fn dtypes(graph: &Graph, activations: Element) -> Vec<Element> {
     let consumers = graph.consumers();
     let at_the_end = |id: NodeId| {

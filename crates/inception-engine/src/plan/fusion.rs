@@ -34,8 +34,8 @@ pub(super) fn lowerings(graph: &Graph) -> Vec<Lowering> {
     lowerings
 }
 
-/// The reader that computes the depthwise convolution `id` as its prologue: a maximum pool that is the only reader, or else
-/// the first pointwise convolution, unless it would have to wait for itself.
+/// The reader that computes the depthwise convolution `id` as its prologue: a maximum pool that is the only
+/// reader, or else the first pointwise convolution, unless it would have to wait for itself.
 fn fusing_reader(graph: &Graph, id: NodeId, consumers: &[Vec<NodeId>]) -> Option<NodeId> {
     let readers = &consumers[id];
     if let [reader] = readers[..]
@@ -52,7 +52,8 @@ fn fusing_reader(graph: &Graph, id: NodeId, consumers: &[Vec<NodeId>]) -> Option
     })
 }
 
-/// Fuses pointwise convolutions that read the same tensor, in the same way, into the step of the first of them.
+/// Fuses pointwise convolutions that read the same tensor, in the same way, into the step of the first of
+/// them.
 fn fuse_outputs(graph: &Graph, consumers: &[Vec<NodeId>], lowerings: &mut [Lowering]) {
     let with_prologue: Vec<NodeId> = lowerings
         .iter()

@@ -3,7 +3,8 @@
 use super::fusion::Lowering;
 use crate::graph::Graph;
 
-/// The level at which each node's tensor is complete. A prologue is complete with the step that it belongs to.
+/// The level at which each node's tensor is complete. A prologue is complete with the step that it belongs
+/// to.
 pub(super) fn levels(graph: &Graph, lowerings: &[Lowering]) -> Vec<usize> {
     let mut levels = vec![0; graph.nodes.len()];
     // A prologue's level is that of its reader, which comes later in the order: repeat until nothing moves.

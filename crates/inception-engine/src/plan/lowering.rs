@@ -54,7 +54,8 @@ pub(super) fn steps(graph: &mut Graph, decisions: &Decisions<'_>) -> Result<Vec<
     let mut steps = Vec::new();
     for id in 0..graph.nodes.len() {
         let lowered = Lower { graph, decisions }.node(id)?;
-        // They are packed now, and a second copy of all weights would be most of the memory that compiling takes.
+        // They are packed now, and a second copy of all weights would be most of the memory that compiling
+        // takes.
         for &node in lowered.iter().flat_map(|step| &step.nodes) {
             if let Op::Conv(conv) = &mut graph.nodes[node].op {
                 conv.weight = Vec::new();
@@ -251,8 +252,8 @@ impl Lower<'_> {
         Ok(PlannedStep { step: Box::new(step), nodes, cost, level: levels[id] })
     }
 
-    /// An output of a convolution step whose micro-kernel reads runs of the input: so many, and so many elements each, of type
-    /// `dtype`.
+    /// An output of a convolution step whose micro-kernel reads runs of the input: so many, and so many
+    /// elements each, of type `dtype`.
     fn output(
         &self,
         id: NodeId,

@@ -1,5 +1,5 @@
-//! From graph to plan. Each file is a decision: `algorithm` (with the model of `cost`), `fusion`, `levels`, `dtypes`,
-//! `storage`; then `lowering` makes the steps, and `explain` says what became of each node.
+//! From graph to plan. Each file is a decision: `algorithm` (with the model of `cost`), `fusion`, `levels`,
+//! `dtypes`, `storage`; then `lowering` makes the steps, and `explain` says what became of each node.
 
 mod algorithm;
 mod cost;
@@ -35,8 +35,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. Convolutions get algorithms by
-    /// `rule`, activations are stored as `activations`; the weights are taken out of the graph.
+    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. Convolutions
+    /// get algorithms by `rule`, activations are stored as `activations`; the weights are taken out of the
+    /// graph.
     ///
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.

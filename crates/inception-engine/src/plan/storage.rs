@@ -6,8 +6,8 @@ use crate::kernels::element::Element;
 use crate::memory::sanitizer::FENCE;
 use crate::memory::{Arena, LINE, Lifetime, View, pixel_stride};
 
-/// For each node, the view of its tensor, if it is stored, and the arena that holds them all. `levels` are those at which
-/// tensors are complete, `dtypes` what they are stored as.
+/// For each node, the view of its tensor, if it is stored, and the arena that holds them all. `levels` are
+/// those at which tensors are complete, `dtypes` what they are stored as.
 pub(super) fn lay_out(
     graph: &Graph,
     lowerings: &[Lowering],
@@ -54,8 +54,9 @@ pub(super) fn lay_out(
     (places.iter().map(view).collect(), arena)
 }
 
-/// For each node, the node that owns the buffer of its tensor, and its first channel there; `None` if the tensor is never
-/// stored. The inputs of a concatenation lie in its buffer, where they have no other place already.
+/// For each node, the node that owns the buffer of its tensor, and its first channel there; `None` if the
+/// tensor is never stored. The inputs of a concatenation lie in its buffer, where they have no other place
+/// already.
 fn places(graph: &Graph, lowerings: &[Lowering]) -> Vec<Option<(NodeId, usize)>> {
     let consumers = graph.consumers();
     let mut places: Vec<Option<(NodeId, usize)>> = vec![None; graph.nodes.len()];
@@ -79,8 +80,8 @@ fn places(graph: &Graph, lowerings: &[Lowering]) -> Vec<Option<(NodeId, usize)>>
     places
 }
 
-/// Elements from one pixel of the buffer that `owner` owns to the next. The image stays dense, so that the first convolution
-/// can read a kernel row as one run; everything else is a [`pixel_stride`] apart.
+/// Elements from one pixel of the buffer that `owner` owns to the next. The image stays dense, so that the
+/// first convolution can read a kernel row as one run; everything else is a [`pixel_stride`] apart.
 fn stride(graph: &Graph, owner: NodeId, dtype: Element) -> usize {
     let channels = graph.nodes[owner].shape.channels;
     if owner == 0 && channels < LINE { channels } else { pixel_stride(channels, dtype) }
