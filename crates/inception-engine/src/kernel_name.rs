@@ -72,31 +72,24 @@ pub enum Algorithm {
     Strassen,
 }
 
-/// Kernels without parameters, with their names.
-const PLAIN: [(KernelName, &str); 9] = [
-    (KernelName::PlanesToPixels, "planes to pixels"),
-    (KernelName::PixelsToPlanes, "pixels to planes"),
-    (KernelName::Depthwise, "depthwise"),
-    (KernelName::Pool, "pool"),
-    (KernelName::DepthwisePool, "pool of depthwise"),
-    (KernelName::Add, "add"),
-    (KernelName::Relu, "relu"),
-    (KernelName::Affine, "affine"),
-    (KernelName::Copy, "copy"),
-];
-
-/// Kernels that fuse: how each is made, its first word, and what follows what it fuses.
-const FUSING: [(fn(Fused) -> KernelName, &str, &str); 3] = [
-    (KernelName::Direct, "direct", ""),
-    (KernelName::Pointwise, "pointwise", ""),
-    (KernelName::Strassen, "pointwise", ", strassen"),
-];
-
-/// Prologues, with what they add to a name.
-const PROLOGUES: [(PrologueName, &str); 3] =
-    [(PrologueName::None, ""), (PrologueName::Relu, " of ReLU"), (PrologueName::Depthwise, " of depthwise")];
-
 impl KernelName {
+    /// The kernels without parameters.
+    const PLAIN: [KernelName; 9] = [
+        KernelName::PlanesToPixels,
+        KernelName::PixelsToPlanes,
+        KernelName::Depthwise,
+        KernelName::Pool,
+        KernelName::DepthwisePool,
+        KernelName::Add,
+        KernelName::Relu,
+        KernelName::Affine,
+        KernelName::Copy,
+    ];
+
+    /// The kernels that fuse.
+    const FUSING: [fn(Fused) -> KernelName; 3] =
+        [KernelName::Direct, KernelName::Pointwise, KernelName::Strassen];
+
     /// The algorithm; all that is no convolution is computed as it is written.
     pub fn algorithm(self) -> Algorithm {
         match self {
@@ -106,41 +99,43 @@ impl KernelName {
         }
     }
 
-    /// What the kernel fuses, if it is one that can.
-    fn fused(self) -> Option<Fused> {
-        match self {
-            KernelName::Direct(fused) | KernelName::Pointwise(fused) | KernelName::Strassen(fused) => {
-                Some(fused)
-            }
-            _ => None,
-        }
-    }
-
     fn text(self) -> String {
-        if let Some(fused) = self.fused() {
-            let kinds = FUSING.iter().filter(|(make, ..)| make(fused) == self);
-            return kinds.map(|(_, first, last)| fused.text(first, last)).collect();
-        }
-        if let KernelName::Winograd(transform) = self {
-            let specs = TRANSFORMS.iter().filter(|spec| spec.transform == transform);
-            return specs.map(|spec| spec.name).collect();
-        }
-        PLAIN.iter().filter(|(kernel, _)| *kernel == self).map(|(_, name)| *name).collect()
+        let name = match self {
+            KernelName::PlanesToPixels => "planes to pixels",
+            KernelName::PixelsToPlanes => "pixels to planes",
+            KernelName::Direct(fused) => return fused.text("direct", ""),
+            KernelName::Pointwise(fused) => return fused.text("pointwise", ""),
+            KernelName::Strassen(fused) => return fused.text("pointwise", ", strassen"),
+            KernelName::Winograd(transform) => TRANSFORMS
+                .iter()
+                .find(|spec| spec.transform == transform)
+                .map_or("winograd", |spec| spec.name),
+            KernelName::Depthwise => "depthwise",
+            KernelName::Pool => "pool",
+            KernelName::DepthwisePool => "pool of depthwise",
+            KernelName::Add => "add",
+            KernelName::Relu => "relu",
+            KernelName::Affine => "affine",
+            KernelName::Copy => "copy",
+        };
+        name.to_owned()
     }
 }
 
+impl PrologueName {
+    const ALL: [PrologueName; 3] = [PrologueName::None, PrologueName::Relu, PrologueName::Depthwise];
+}
+
 impl Fused {
-    fn text(self, first: &str, last: &str) -> String {
-        let prologue = PROLOGUES.iter().filter(|(name, _)| *name == self.prologue).map(|(_, text)| *text);
-        let mut text = first.to_owned() + &prologue.collect::<String>();
-        if self.outputs > 1 {
-            text += &format!(", {} heads", self.outputs);
-        }
-        text += last;
-        if self.dtype != Precision::F32 {
-            text += &format!(", {}", self.dtype);
-        }
-        text
+    fn text(self, kind: &str, algorithm: &str) -> String {
+        let prologue = match self.prologue {
+            PrologueName::None => "",
+            PrologueName::Relu => " of ReLU",
+            PrologueName::Depthwise => " of depthwise",
+        };
+        let outputs = if self.outputs > 1 { format!(", {} heads", self.outputs) } else { String::new() };
+        let dtype = if self.dtype == Precision::F32 { String::new() } else { format!(", {}", self.dtype) };
+        format!("{kind}{prologue}{outputs}{algorithm}{dtype}")
     }
 }
 
@@ -159,17 +154,16 @@ impl FromStr for KernelName {
     type Err = UnknownKernel;
 
     fn from_str(text: &str) -> Result<KernelName, UnknownKernel> {
-        let plain = PLAIN.iter().map(|(kernel, _)| *kernel);
         let winograd = TRANSFORMS.iter().map(|spec| KernelName::Winograd(spec.transform));
-        // The number is the only part of a name that no table lists.
-        let outputs =
-            text.split(", ").find_map(|part| part.strip_suffix(" heads")?.parse().ok()).unwrap_or(1);
-        let fusing = FUSING.iter().flat_map(|(make, ..)| {
-            PROLOGUES.iter().flat_map(move |&(prologue, _)| {
-                Precision::ALL.into_iter().map(move |dtype| make(Fused { prologue, outputs, dtype }))
+        // The number is the only part of a name that is not in a list.
+        let number = text.split(", ").find_map(|word| word.strip_suffix(" heads")?.parse().ok());
+        let outputs = number.unwrap_or(1);
+        let fusing = KernelName::FUSING.into_iter().flat_map(|name| {
+            PrologueName::ALL.into_iter().flat_map(move |prologue| {
+                Precision::ALL.into_iter().map(move |dtype| name(Fused { prologue, outputs, dtype }))
             })
         });
-        let mut known = plain.chain(winograd).chain(fusing);
+        let mut known = KernelName::PLAIN.into_iter().chain(winograd).chain(fusing);
         known.find(|kernel| kernel.text() == text).ok_or_else(|| UnknownKernel(text.to_owned()))
     }
 }
