@@ -49,7 +49,7 @@ pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accur
     // The nodes that the plan speaks of.
     let mut fused = graph.clone();
     fuse(&mut fused)?;
-    split_phases(&mut fused, &options.rule(), model.kernels().element);
+    split_phases(&mut fused, &options.rule(), model.kernels(), model.precision().dtype());
     let exact = reference::tensors(&fused, image);
     let mut layers = Vec::new();
     model.watch(image, |level, stored| {

@@ -95,6 +95,7 @@ pub struct LayerTime {
 /// turns.
 pub struct Compiled {
     executor: Executor,
+    precision: Precision,
     input: Shape,
     output: Shape,
     slice: usize,
@@ -141,7 +142,8 @@ fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
     if let Some(reason) = precision.missing(isa) {
         return Err(Error::Precision { precision, isa, reason });
     }
-    Kernels::of(isa, precision).ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
+    Kernels::of(isa, precision.dtype())
+        .ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
 }
 
 #[cfg(feature = "capture")]
@@ -202,9 +204,10 @@ impl Compiled {
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
         fuse(&mut graph)?;
         let output = graph.nodes[graph.output].shape;
-        let plan = Plan::new(&mut graph, image, rule, kernels.element)?;
+        let plan = Plan::new(&mut graph, image, rule, kernels, options.precision.dtype())?;
         let threads = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
         Ok(Compiled {
+            precision: options.precision,
             input: image,
             output,
             slice: match options.slice {
@@ -233,7 +236,7 @@ impl Compiled {
 
     /// The type of activations and weights.
     pub fn precision(&self) -> Precision {
-        Precision::of(self.kernels().element)
+        self.precision
     }
 
     /// The thread pool, to share with other networks through [`Options::pool`].

@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::dtype::{DType, LINE};
 use crate::graph::NodeId;
 use crate::kernels::Kernels;
-use crate::kernels::element::Element;
-use crate::memory::{Aligned, LINE, sanitizer};
+use crate::memory::{Aligned, sanitizer};
 use crate::plan::{Plan, PlannedStep};
 use crate::reference::Tensor;
-use crate::steps::{Context, Setting, part};
+use crate::steps::{Context, RunConfig, chunk};
 use crate::threads::{Threads, Worker};
 
 /// A plan with all that it takes to run it. Runs from several threads at once share the pool in turns.
 pub(crate) struct Executor {
     /// What to run.
     pub plan: Plan,
-    /// The kernels of the instruction set and precision.
+    /// The kernels of the instruction set.
     pub kernels: &'static Kernels,
     /// The pool.
     pub threads: Arc<Threads>,
@@ -95,13 +95,13 @@ impl Executor {
     /// Runs the images of `input`, each through all levels on a thread of its own.
     pub fn run_images(&self, input: &[f32], output: &mut [f32]) {
         let images = self.images(input, output);
-        let setting = Setting { kernels: self.kernels, threads: 1, n: 1 };
+        let config = RunConfig { kernels: self.kernels, threads: 1, batch: 1 };
         let mut memory = self.take_memory(self.threads.count());
         let base = Shared::new(&mut memory, input, output);
         let arena = &self.plan.arena;
         let next = AtomicUsize::new(0);
         self.threads.run(&|worker: &Worker<'_>| {
-            let mut context = base.context(setting, &self.zeros, worker.index);
+            let mut context = base.context(config, &self.zeros, worker.index);
             context.arena = context.arena.wrapping_add(worker.index * arena.floats);
             loop {
                 let image = next.fetch_add(1, Ordering::Relaxed);
@@ -114,11 +114,11 @@ impl Executor {
                     let PlannedStep { step, level, .. } = &self.plan.steps[index];
                     // SAFETY: this thread's share of the arena.
                     unsafe { sanitizer::forbid(context.arena, 1, arena, Some(*level)) };
-                    for task in 0..step.tasks(&setting) {
+                    for task in 0..step.tasks(&config) {
                         // SAFETY: this thread has done all earlier steps. The arena holds an image for each
                         // thread, the scratch memory what the hungriest step asks for, and each image is
                         // taken once.
-                        unsafe { step.run(task, &context) };
+                        unsafe { step.execute_task(task, &context) };
                     }
                 }
                 // SAFETY: as above.
@@ -131,16 +131,16 @@ impl Executor {
     /// Runs `levels` in order.
     fn run_some(&self, memory: &mut Memory, input: &[f32], output: &mut [f32], levels: &[Vec<usize>]) {
         let n = self.images(input, output);
-        let setting = Setting { kernels: self.kernels, threads: self.threads.count(), n };
+        let config = RunConfig { kernels: self.kernels, threads: self.threads.count(), batch: n };
         let base = Shared::new(memory, input, output);
         for counter in memory.claimed.iter_mut().flatten() {
             *counter.get_mut() = 0;
         }
         let claimed = &memory.claimed;
-        let threads = setting.threads;
+        let threads = config.threads;
         let arena = &self.plan.arena;
         self.threads.run(&|worker: &Worker<'_>| {
-            let context = base.context(setting, &self.zeros, worker.index);
+            let context = base.context(config, &self.zeros, worker.index);
             for steps in levels {
                 if cfg!(sanitized) {
                     if let (0, Some(&step)) = (worker.index, steps.first()) {
@@ -155,7 +155,7 @@ impl Executor {
                 for owner in (0..threads).map(|turn| (worker.index + turn) % threads) {
                     for &index in steps {
                         let step = &self.plan.steps[index].step;
-                        let share = part(step.tasks(&setting), owner, threads);
+                        let share = chunk(step.tasks(&config), owner, threads);
                         let claimed = &claimed[owner][index];
                         while claimed.load(Ordering::Relaxed) < share.len() {
                             let task = share.start + claimed.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Executor {
                             // disjoint and the counter hands out each task of one once. The pointers are
                             // those of a run of this plan: the arena, input and output hold `n` images, the
                             // scratch memory what the hungriest step asks for.
-                            unsafe { step.run(task, &context) };
+                            unsafe { step.execute_task(task, &context) };
                         }
                     }
                 }
@@ -204,11 +204,11 @@ impl Executor {
             let floats = memory.arena.as_mut();
             let stored = |node: NodeId| {
                 let (view, channels) = (self.plan.views[node]?, self.plan.rows[node].shape[2]);
-                let at = |i: usize| view.at(1, i / channels) + i % channels * view.element.size();
+                let at = |i: usize| view.at(1, i / channels) + i % channels * view.dtype.size();
                 let half = |byte: usize| floats[byte / 4].to_bits() >> (byte % 4 * 8) << 16;
-                let value = |i: usize| match view.element {
-                    Element::F32 => floats[at(i) / 4],
-                    Element::Bf16 => f32::from_bits(half(at(i))),
+                let value = |i: usize| match view.dtype {
+                    DType::F32 => floats[at(i) / 4],
+                    DType::Bf16 => f32::from_bits(half(at(i))),
                 };
                 Some((0..view.pixels * channels).map(|i| f64::from(value(i))).collect())
             };
@@ -244,9 +244,9 @@ impl Shared {
         }
     }
 
-    fn context(&self, setting: Setting, zeros: &Aligned, thread: usize) -> Context {
+    fn context(&self, config: RunConfig, zeros: &Aligned, thread: usize) -> Context {
         Context {
-            setting,
+            config,
             arena: self.arena,
             zeros: zeros.as_ptr(),
             scratch: self.scratch.wrapping_add(thread * self.scratch_floats),

@@ -90,6 +90,7 @@ mod accuracy;
 #[cfg(feature = "capture")]
 mod capture;
 mod compiled;
+mod dtype;
 mod error;
 mod executor;
 pub mod graph;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::Isa;
-use crate::kernels::element::Element;
+use crate::dtype::DType;
 
 /// The type of activations and weights. Sums are `f32` either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,10 +21,10 @@ impl Precision {
     pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
     /// Its name, and the type in which it stores activations.
-    const fn row(self) -> (&'static str, Element) {
+    const fn row(self) -> (&'static str, DType) {
         match self {
-            Precision::F32 => ("f32", Element::F32),
-            Precision::Bf16 => ("bf16", Element::Bf16),
+            Precision::F32 => ("f32", DType::F32),
+            Precision::Bf16 => ("bf16", DType::Bf16),
         }
     }
 
@@ -36,20 +36,10 @@ impl Precision {
         if isa != Isa::Avx512 && Isa::Avx512.available() {
             return Some("is for AVX-512 only, and another instruction set was asked for");
         }
-        #[cfg(target_arch = "x86_64")]
-        // The byte and word instructions and the short vectors came long before; only a hypervisor could take
-        // them away.
-        for (there, reason) in [
-            (is_x86_feature_detected!("avx512f"), "needs a CPU with AVX-512 (avx512f)"),
-            (is_x86_feature_detected!("avx512bw"), "needs AVX-512's byte and word instructions (avx512bw)"),
-            (is_x86_feature_detected!("avx512vl"), "needs AVX-512 for short vectors (avx512vl)"),
-            (is_x86_feature_detected!("avx512bf16"), "needs AVX-512's bf16 dot products (avx512bf16)"),
-        ] {
-            if !there {
-                return Some(reason);
-            }
+        match Isa::Avx512.kernel_set(self.dtype()) {
+            Some(kernels) => kernels.missing(),
+            None => Some("needs AVX-512's bf16 dot products, which are x86-64's"),
         }
-        (!cfg!(target_arch = "x86_64")).then_some("needs AVX-512's bf16 dot products, which are x86-64's")
     }
 
     /// The name.
@@ -57,9 +47,14 @@ impl Precision {
         self.row().0
     }
 
-    /// The precision that stores activations as `element`.
-    pub(crate) fn of(element: Element) -> Precision {
-        Precision::ALL.into_iter().find(|precision| precision.row().1 == element).unwrap_or_default()
+    /// The type in which it stores activations.
+    pub(crate) fn dtype(self) -> DType {
+        self.row().1
+    }
+
+    /// The precision that stores activations as `dtype`.
+    pub(crate) fn of(dtype: DType) -> Precision {
+        Precision::ALL.into_iter().find(|precision| precision.dtype() == dtype).unwrap_or_default()
     }
 }
 

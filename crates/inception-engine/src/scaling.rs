@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::steps::Setting;
+use crate::steps::RunConfig;
 use crate::timing::{noise, quantiles};
 use crate::{Compiled, Error};
 
@@ -51,8 +51,8 @@ impl Compiled {
 
     /// The estimate for `threads`, from the times of the steps on one thread, in seconds.
     fn scaled(&self, batch: usize, times: &[f64], threads: usize) -> Scaling {
-        let setting = Setting { kernels: self.kernels(), threads, n: batch };
-        let tasks = |step: usize| self.plan().steps[step].step.tasks(&setting).max(1);
+        let config = RunConfig { kernels: self.kernels(), threads, batch };
+        let tasks = |step: usize| self.plan().steps[step].step.tasks(&config).max(1);
         let mut waits = Vec::new();
         let mut time = 0.0;
         for level in &self.plan().levels {

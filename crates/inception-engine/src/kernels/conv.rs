@@ -1,46 +1,48 @@
 //! The convolution micro-kernel: a few rows of pixels by one panel of output channels.
 //!
-//! A convolution in NHWC is, for each output pixel, a sum over kernel taps of a `k`-long dot product between a pixel of
-//! the input and a `k x 32` slab of weights. The kernel takes each tap's pixels as *pointers*. Padding is then a pointer
-//! to zeros, and stride, dilation and concatenation are pointer arithmetic, so one kernel serves every shape without
-//! gathering patches into a matrix.
+//! This is the indirect convolution algorithm (Dukhan 2019, XNNPACK's): a convolution in NHWC is, for each
+//! output pixel, a sum over kernel taps of a `k`-long dot product between a pixel of the input and a `k x
+//! panel` slab of weights. The kernel finds each tap's pixels through an *indirection buffer* of pointers.
+//! Padding is then a pointer to zeros, and stride, dilation and concatenation are pointer arithmetic, so one
+//! kernel serves every shape without im2col.
 //!
-//! It reads `f32` or `bf16` (pairs of channels at a time, see [`Operand`]) and writes either; sums are `f32`.
+//! It reads `f32` or `bf16` (pairs of channels at a time, see [`Operand`]) and writes either; accumulators
+//! are `f32`.
 
-use super::element::{Operand, Stored};
-use super::isa::Simd;
-use crate::memory::LINE;
+use super::simd::{Operand, Simd, Stored};
+use crate::dtype::LINE;
 
-/// Output channels in a full panel of packed weights; the last panel of a convolution may be half as wide.
-pub(crate) const PANEL: usize = 32;
-/// Output channels in a narrow panel.
-pub(crate) const NARROW: usize = 16;
+/// Columns of the widest panel of any instruction set.
+pub(crate) const MAX_PANEL: usize = 32;
+/// Rows of the tallest tile of any instruction set.
+pub(crate) const MAX_TILE_ROWS: usize = 32;
 
-/// One call of the micro-kernel.
+/// One call of the micro-kernel: a tile of the output, rows (pixels) by columns (channels).
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    /// Pointers to the first channel of each input pixel, `[taps][n]`.
-    pub rows: *const *const u8,
-    /// Output pixels, 1 to the instruction set's row count.
-    pub n: usize,
+    /// Indirection buffer: pointers to the first channel of each input pixel, `[taps][rows]`.
+    pub indirection: *const *const u8,
+    /// Output pixels, 1 to the instruction set's `tile_rows`.
+    pub rows: usize,
     /// Kernel taps.
     pub taps: usize,
     /// Elements read at each pointer.
     pub k: usize,
-    /// Packed weights `[taps * k][width]`; of `bf16`, with two channels in the place of a float, `[taps * ceil(k / 2)][width]`.
+    /// Panel of packed weights, `[taps * k][width]`; of `bf16`, with two channels in the place of a float,
+    /// `[taps * ceil(k / 2)][width]`.
     pub weights: *const f32,
-    /// Weights that later tiles will read, or anything else: the cache line at `ahead[i * 16]` is fetched in step i of
-    /// the `taps * k`.
-    pub ahead: *const f32,
-    /// Columns of the panel: `PANEL` or `NARROW`.
+    /// Weights that later tiles will read, or any other address: step `i` of the `taps * k` prefetches the
+    /// cache line at `prefetch[i * 16]`.
+    pub prefetch: *const f32,
+    /// Columns of the panel.
     pub width: usize,
     /// Columns to store; the rest of the panel is padding.
     pub valid: usize,
     /// Added to each column, `width` floats.
     pub bias: *const f32,
     /// Lower bound of each column, `width` floats: 0 is ReLU, -inf is none.
-    pub floor: *const f32,
-    /// Added to each output before the floor, or null; row stride `ld_residual`.
+    pub min: *const f32,
+    /// Added to each output before the lower bound, or null; row stride `ld_residual`.
     pub residual: *const u8,
     /// Elements from one pixel of the residual to the next.
     pub ld_residual: usize,
@@ -50,19 +52,21 @@ pub(crate) struct Tile {
     pub ld_out: usize,
 }
 
-/// `MR` rows by `NZ` vectors, starting at column `col` of the panel.
+/// `MR` rows by `NZ` vectors of accumulators, starting at column `col` of the panel.
 ///
 /// # Safety
-/// The pointers of `t` are valid for what their fields describe, `t.n == MR`, and see [`Simd`].
+/// The pointers of `t` are valid for what their fields describe, `t.rows == MR`, and see [`Simd`].
 #[inline(always)]
 unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ: usize>(
     t: &Tile,
     col: usize,
 ) {
-    // SAFETY: all offsets stay within the extents that the fields of `Tile` promise: rows[tap][r][0..k],
-    // weights[(tap * k + kk)][col..col + NZ * LANES], bias/floor[col..], and `valid` columns of out and residual.
+    // SAFETY: all offsets stay within the extents that the fields of `Tile` promise:
+    // indirection[tap][r][0..k], weights[(tap * k + kk)][col..col + NZ * LANES], bias/min[col..], and `valid`
+    // columns of out and residual.
     unsafe {
-        // Asked for now, what the tile ends with is there by then: a store that misses holds up all stores behind it.
+        // Output and residual are prefetched now and in cache when the epilogue needs them: a store that
+        // misses holds up all stores behind it.
         for r in 0..MR {
             for z in 0..NZ {
                 let column = col + z * S::LANES;
@@ -72,26 +76,28 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
         }
         let mut acc = [[S::splat(0.0); NZ]; MR];
         let mut b = t.weights.add(col);
-        let mut ahead = t.ahead;
+        let mut prefetch = t.prefetch;
         for tap in 0..t.taps {
-            let rows: [*const I; MR] = t.rows.add(tap * MR).cast::<[*const I; MR]>().read();
-            for kk in 0..t.k / I::GROUP {
+            let rows: [*const I; MR] = t.indirection.add(tap * MR).cast::<[*const I; MR]>().read();
+            for kk in 0..t.k / I::PACK {
                 let mut bv = [I::weights(b); NZ];
                 for (z, v) in bv.iter_mut().enumerate() {
                     *v = I::weights(b.add(z * S::LANES));
                 }
                 b = b.add(t.width);
-                S::prefetch(ahead);
-                ahead = ahead.wrapping_add(LINE);
+                if S::PREFETCH_WEIGHTS {
+                    S::prefetch(prefetch);
+                    prefetch = prefetch.wrapping_add(LINE);
+                }
                 for (row, acc) in rows.iter().zip(acc.iter_mut()) {
-                    let a = I::splat(row.add(kk * I::GROUP));
+                    let a = I::splat(row.add(kk * I::PACK));
                     for (acc, b) in acc.iter_mut().zip(bv) {
                         *acc = I::dot(a, b, *acc);
                     }
                 }
             }
-            if !t.k.is_multiple_of(I::GROUP) {
-                // What lies beside the last channel is not ours, and could be NaN.
+            if !t.k.is_multiple_of(I::PACK) {
+                // The tail: what lies beside the last channel belongs to others, and could be NaN.
                 for (row, acc) in rows.iter().zip(acc.iter_mut()) {
                     let a = I::splat_first(row.add(t.k - 1));
                     for (z, acc) in acc.iter_mut().enumerate() {
@@ -101,8 +107,8 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
                 b = b.add(t.width);
             }
         }
-        // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have to live
-        // in memory, where an index can reach them, all through the loop above.
+        // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have
+        // to live in memory, where an index can reach them, all through the loop above.
         for z in 0..NZ {
             let bias = S::load(t.bias.add(col + z * S::LANES));
             for acc in &mut acc {
@@ -111,25 +117,26 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
         }
         let valid = t.valid.saturating_sub(col);
         if valid >= NZ * S::LANES {
-            store::<S, O, MR, NZ, true>(t, col, valid, acc);
+            epilogue::<S, O, MR, NZ, true>(t, col, valid, acc);
         } else {
-            store::<S, O, MR, NZ, false>(t, col, valid, acc);
+            epilogue::<S, O, MR, NZ, false>(t, col, valid, acc);
         }
     }
 }
 
-/// Adds the residual, applies the floor and stores the first `valid` columns; all of them if `FULL`.
+/// The epilogue: adds the residual, applies the lower bound and stores the first `valid` columns; all of them
+/// if `FULL`.
 ///
 /// # Safety
 /// As [`block`].
 #[inline(always)]
-unsafe fn store<S: Simd, O: Stored<S>, const MR: usize, const NZ: usize, const FULL: bool>(
+unsafe fn epilogue<S: Simd, O: Stored<S>, const MR: usize, const NZ: usize, const FULL: bool>(
     t: &Tile,
     col: usize,
     valid: usize,
     mut acc: [[S::V; NZ]; MR],
 ) {
-    // SAFETY: `valid` columns of each row exist in out and residual; the floor is padded to the panel's width.
+    // SAFETY: `valid` columns of each row exist in out and residual; `min` is padded to the panel's width.
     unsafe {
         let lanes = |z: usize| if FULL { S::LANES } else { valid.saturating_sub(z * S::LANES) };
         if !t.residual.is_null() {
@@ -141,10 +148,10 @@ unsafe fn store<S: Simd, O: Stored<S>, const MR: usize, const NZ: usize, const F
             }
         }
         for z in 0..NZ {
-            let floor = S::load(t.floor.add(col + z * S::LANES));
+            let min = S::load(t.min.add(col + z * S::LANES));
             for (r, acc) in acc.iter().enumerate() {
                 let out = t.out.cast::<O>().add(r * t.ld_out + col + z * S::LANES);
-                O::store_n(out, S::max(acc[z], floor), lanes(z));
+                O::store_n(out, S::max(acc[z], min), lanes(z));
             }
         }
     }
@@ -169,13 +176,12 @@ pub(super) unsafe fn panel<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize
     }
 }
 
-/// Expands to the body of a kernel entry: picks the instance whose row count is `t.n`.
+/// Expands to the body of an entry, in an unsafe block: the instance of [`panel`] for the tile's row count.
 macro_rules! by_rows {
-    ($simd:ty, $input:ty, $output:ty, $tile:expr, $($rows:literal)*) => {
-        match $tile.n {
-            // SAFETY: the caller of the entry vouches for the tile, and this arm for its row count.
-            $($rows => unsafe { $crate::kernels::conv::panel::<$simd, $input, $output, $rows>($tile) },)*
-            n => unreachable!("a tile of {n} rows"),
+    ($simd:ty, $input:ty, $output:ty, $tile:expr, [$($rows:literal)*]) => {
+        match $tile.rows {
+            $($rows => $crate::kernels::conv::panel::<$simd, $input, $output, $rows>($tile),)*
+            rows => unreachable!("a tile of {rows} rows"),
         }
     };
 }

@@ -1,7 +1,6 @@
 //! Depthwise convolution, one row segment of output pixels at a time, vectorised over channels.
 
-use super::element::Stored;
-use super::isa::Simd;
+use super::simd::{Simd, Stored};
 
 /// What stays the same for every row of one depthwise convolution.
 #[derive(Clone, Copy)]
@@ -40,8 +39,8 @@ pub(crate) struct Segment {
     /// Added to each channel.
     pub bias: *const f32,
     /// Lower bound of each channel: 0 is ReLU, -inf is none.
-    pub floor: *const f32,
-    /// Added to each output before the floor, or null: the residual at the segment's first pixel.
+    pub min: *const f32,
+    /// Added to each output before the lower bound, or null: the residual at the segment's first pixel.
     pub residual: *const u8,
     /// Elements from one pixel of the residual to the next.
     pub ld_residual: usize,
@@ -55,33 +54,33 @@ pub(crate) struct Segment {
     pub ld_relu: usize,
 }
 
-/// Output pixels that share their input loads in the blocked path.
-pub(super) const GROUP: usize = 4;
+/// Output pixels of a register block: neighbours in a row, which share their input loads.
+pub(super) const PIXELS: usize = 4;
 
-/// Adds the residual, applies the floor and stores `N` pixels' vectors.
+/// The epilogue: adds the residual, applies the lower bound and stores `N` pixels' vectors.
 ///
 /// One small loop for each of them, so that the compiler unrolls all and `acc` stays in registers.
 ///
 /// # Safety
 /// `s` is valid for pixels `i..i + N` of the segment and channels `c..c + n`; see [`Simd`].
 #[inline(always)]
-unsafe fn finish<S: Simd, E: Stored<S>, const N: usize>(
+unsafe fn epilogue<S: Simd, E: Stored<S>, const N: usize>(
     s: &Segment,
     i: usize,
     c: usize,
     n: usize,
     mut acc: [S::V; N],
 ) {
-    // SAFETY: the caller vouches for the pixels and channels; the floor is padded to a whole vector.
+    // SAFETY: the caller vouches for the pixels and channels; `min` is padded to a whole vector.
     unsafe {
         if !s.residual.is_null() {
             for (j, acc) in acc.iter_mut().enumerate() {
                 *acc = S::add(*acc, E::load_n(s.residual.cast::<E>().add((i + j) * s.ld_residual + c), n));
             }
         }
-        let floor = S::load(s.floor.add(c));
+        let min = S::load(s.min.add(c));
         for acc in &mut acc {
-            *acc = S::max(*acc, floor);
+            *acc = S::max(*acc, min);
         }
         if !s.out.is_null() {
             for (j, acc) in acc.iter().enumerate() {
@@ -103,7 +102,8 @@ unsafe fn finish<S: Simd, E: Stored<S>, const N: usize>(
 /// `s` describes memory valid for `d`; `x` is an output column of the segment; see [`Simd`].
 #[inline(always)]
 unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: usize, n: usize) {
-    // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias are padded.
+    // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias
+    // are padded.
     unsafe {
         let mut acc = S::load(s.bias.add(c));
         for ky in 0..d.kernel[0] {
@@ -124,28 +124,29 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
                 acc = S::fma(v, w, acc);
             }
         }
-        finish::<S, E, 1>(s, x - s.x[0], c, n, [acc]);
+        epilogue::<S, E, 1>(s, x - s.x[0], c, n, [acc]);
     }
 }
 
-/// What a group of pixels reads under a kernel of 3x3: where its rows and columns lie, and which of them exist.
+/// What a register block reads under a kernel of 3x3: where its rows and columns lie, and which of them
+/// exist.
 pub(super) struct Footprint {
     /// The kernel rows that lie inside the input.
     pub rows: std::ops::Range<usize>,
-    /// The columns, counted from the leftmost of the group, that lie inside the input.
+    /// The columns, counted from the leftmost of the block, that lie inside the input.
     pub columns: std::ops::Range<usize>,
     /// Element of the image at which the topmost row of the leftmost column would lie; wraps around zero.
     pub start: usize,
     /// Elements from one kernel row to the next.
     pub step: usize,
-    /// As `start`, of the first row that the output row below will be the first to read.
-    pub fresh: usize,
+    /// As `start`, of the topmost input row that no output row up to this one reads, but the next one does.
+    pub next: usize,
     /// How many such rows there are.
-    pub fresh_rows: usize,
+    pub next_rows: usize,
 }
 
 impl Footprint {
-    /// Of the group from column `x` of output row `y`.
+    /// Of the block from column `x` of output row `y`.
     pub fn new(d: &Depthwise, y: usize, x: usize) -> Self {
         let [top, left] = [0, 1].map(|axis| [y, x][axis] * d.stride[axis]);
         let row = |ky: usize| (top + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
@@ -160,39 +161,40 @@ impl Footprint {
             columns: d.pad[1].saturating_sub(left)..(d.input[1] + d.pad[1]).saturating_sub(left),
             start: at(row(0)),
             step: d.dilation[0] * d.input[1] * d.ld_in,
-            fresh: at(below),
-            fresh_rows: d.input[0].saturating_sub(below).min(d.stride[0]),
+            next: at(below),
+            next_rows: d.input[0].saturating_sub(below).min(d.stride[0]),
         }
     }
 
-    /// Asks for what the output row below will be the first to read of `columns` columns, at the channel at which `image`
-    /// begins. From one row of pixels to the next the hardware sees no pattern.
+    /// Prefetches `columns` columns of the rows that the next output row is the first to read, at the channel
+    /// at which `image` begins. The hardware's prefetcher sees no pattern from one row of pixels to the next.
     ///
     /// # Safety
     /// See [`Simd`].
     #[inline(always)]
     pub unsafe fn prefetch<S: Simd, E>(&self, d: &Depthwise, image: *const E, columns: usize) {
-        for row in 0..self.fresh_rows {
-            let fresh = image.wrapping_add(self.fresh).wrapping_add(row * d.input[1] * d.ld_in);
+        for row in 0..self.next_rows {
+            let next = image.wrapping_add(self.next).wrapping_add(row * d.input[1] * d.ld_in);
             for j in 0..columns {
-                // SAFETY: the caller's promise; any address may be asked for.
-                unsafe { S::prefetch(fresh.wrapping_add(j * d.ld_in).cast()) };
+                // SAFETY: the caller's promise; a hint, which faults on no address.
+                unsafe { S::prefetch(next.wrapping_add(j * d.ld_in).cast()) };
             }
         }
     }
 }
 
-/// Channels `c..c + n` of [`GROUP`] pixels from column `x` of a 3x3 kernel, of which the first `pixels` are wanted; all of
-/// them and a whole vector of channels if `FULL`. Input columns outside the input are zeros if `EDGE`, else there are none.
+/// Channels `c..c + n` of [`PIXELS`] pixels from column `x` of a 3x3 kernel, of which the first `pixels` are
+/// wanted; all of them and a whole vector of channels if `FULL`. Input columns outside the input are zeros if
+/// `EDGE`, else there are none.
 ///
-/// The pixels share input columns, so the group loads each once; a lone pixel would load nine vectors for nine
-/// multiply-adds and be bound by the load ports.
+/// The pixels share input columns, so the block loads each once; a lone pixel would load nine vectors for
+/// nine multiply-adds and be bound by the load ports.
 ///
 /// # Safety
-/// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `under` is what lies under the group.
+/// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `footprint` is what lies under the block.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // It is the body of one loop.
-unsafe fn group<
+unsafe fn block<
     S: Simd,
     E: Stored<S>,
     const STRIDE: usize,
@@ -203,28 +205,28 @@ unsafe fn group<
 >(
     d: &Depthwise,
     s: &Segment,
-    under: &Footprint,
+    footprint: &Footprint,
     x: usize,
     pixels: usize,
     c: usize,
     n: usize,
 ) {
     // Then the compiler knows that nothing is to be masked.
-    let (n, pixels) = if FULL { (S::LANES, GROUP) } else { (n, pixels) };
+    let (n, pixels) = if FULL { (S::LANES, PIXELS) } else { (n, pixels) };
     // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
-    let columns = (GROUP - 1) * STRIDE + 2 * DILATION + 1;
-    // SAFETY: rows and, at the edges, columns are checked against the input, channels c..c + n exist, weights and bias are
-    // padded to whole vectors.
+    let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
+    // SAFETY: rows and, at the edges, columns are checked against the input, channels c..c + n exist, weights
+    // and bias are padded to whole vectors.
     unsafe {
         let image = s.image.cast::<E>().wrapping_add(c);
-        under.prefetch::<S, E>(d, image, GROUP * STRIDE);
+        footprint.prefetch::<S, E>(d, image, PIXELS * STRIDE);
         let bias = S::load(s.bias.add(c));
-        let mut acc = [bias; GROUP];
-        for ky in under.rows.clone() {
-            let row = image.wrapping_add(under.start).wrapping_add(ky * under.step);
+        let mut acc = [bias; PIXELS];
+        for ky in footprint.rows.clone() {
+            let row = image.wrapping_add(footprint.start).wrapping_add(ky * footprint.step);
             let mut v = [S::splat(0.0); 9];
             for (j, v) in v.iter_mut().enumerate().take(columns) {
-                if EDGE && !under.columns.contains(&j) {
+                if EDGE && !footprint.columns.contains(&j) {
                     continue;
                 }
                 *v = E::load_n(row.wrapping_add(j * d.ld_in), n);
@@ -240,46 +242,46 @@ unsafe fn group<
             }
         }
         if FULL {
-            return finish::<S, E, GROUP>(s, x - s.x[0], c, n, acc);
+            return epilogue::<S, E, PIXELS>(s, x - s.x[0], c, n, acc);
         }
         for (i, acc) in acc.iter().enumerate() {
             // Not `take(pixels)`: the loop is to be unrolled.
             if i >= pixels {
                 break;
             }
-            finish::<S, E, 1>(s, x - s.x[0] + i, c, n, [*acc]);
+            epilogue::<S, E, 1>(s, x - s.x[0] + i, c, n, [*acc]);
         }
     }
 }
 
-/// The groups of a segment.
+/// The register blocks of a segment.
 ///
 /// # Safety
 /// As [`segment`]; `STRIDE` and `DILATION` are the horizontal ones of `d`.
 #[inline(always)]
-unsafe fn groups<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
+unsafe fn blocks<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
     d: &Depthwise,
     s: &Segment,
 ) {
-    let reach = (GROUP - 1) * STRIDE + 2 * DILATION;
-    for x in (s.x[0]..s.x[1]).step_by(GROUP) {
-        let pixels = (s.x[1] - x).min(GROUP);
-        let under = Footprint::new(d, s.y, x);
-        let edge = !(under.columns.contains(&0) && under.columns.contains(&reach));
+    let reach = (PIXELS - 1) * STRIDE + 2 * DILATION;
+    for x in (s.x[0]..s.x[1]).step_by(PIXELS) {
+        let pixels = (s.x[1] - x).min(PIXELS);
+        let footprint = Footprint::new(d, s.y, x);
+        let edge = !(footprint.columns.contains(&0) && footprint.columns.contains(&reach));
         let mut c = s.c[0];
         while c < s.c[1] {
             let n = (s.c[1] - c).min(S::LANES);
-            // SAFETY: the caller's promise; what is full and what is an edge is as `group` wants it.
+            // SAFETY: the caller's promise; what is full and what is an edge is as `block` wants it.
             unsafe {
-                match (edge, pixels == GROUP && n == S::LANES) {
+                match (edge, pixels == PIXELS && n == S::LANES) {
                     (false, true) => {
-                        group::<S, E, STRIDE, DILATION, RELU, false, true>(d, s, &under, x, pixels, c, n)
+                        block::<S, E, STRIDE, DILATION, RELU, false, true>(d, s, &footprint, x, pixels, c, n)
                     }
                     (true, true) => {
-                        group::<S, E, STRIDE, DILATION, RELU, true, true>(d, s, &under, x, pixels, c, n)
+                        block::<S, E, STRIDE, DILATION, RELU, true, true>(d, s, &footprint, x, pixels, c, n)
                     }
                     (_, false) => {
-                        group::<S, E, STRIDE, DILATION, RELU, true, false>(d, s, &under, x, pixels, c, n)
+                        block::<S, E, STRIDE, DILATION, RELU, true, false>(d, s, &footprint, x, pixels, c, n)
                     }
                 }
             }
@@ -297,12 +299,12 @@ pub(super) unsafe fn segment<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment) 
     // SAFETY: the caller's promise.
     unsafe {
         match (d.kernel, d.stride[1], d.dilation[1], d.input_relu) {
-            ([3, 3], 1, 1, false) => groups::<S, E, 1, 1, false>(d, s),
-            ([3, 3], 1, 1, true) => groups::<S, E, 1, 1, true>(d, s),
-            ([3, 3], 2, 1, false) => groups::<S, E, 2, 1, false>(d, s),
-            ([3, 3], 2, 1, true) => groups::<S, E, 2, 1, true>(d, s),
-            ([3, 3], 1, 2, false) => groups::<S, E, 1, 2, false>(d, s),
-            ([3, 3], 1, 2, true) => groups::<S, E, 1, 2, true>(d, s),
+            ([3, 3], 1, 1, false) => blocks::<S, E, 1, 1, false>(d, s),
+            ([3, 3], 1, 1, true) => blocks::<S, E, 1, 1, true>(d, s),
+            ([3, 3], 2, 1, false) => blocks::<S, E, 2, 1, false>(d, s),
+            ([3, 3], 2, 1, true) => blocks::<S, E, 2, 1, true>(d, s),
+            ([3, 3], 1, 2, false) => blocks::<S, E, 1, 2, false>(d, s),
+            ([3, 3], 1, 2, true) => blocks::<S, E, 1, 2, true>(d, s),
             _ => {
                 for x in s.x[0]..s.x[1] {
                     let mut c = s.c[0];

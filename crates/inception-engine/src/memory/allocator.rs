@@ -6,8 +6,7 @@ use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Floats in a cache line; pixel strides and buffer sizes are multiples of it.
-pub(crate) const LINE: usize = 16;
+use crate::dtype::LINE;
 
 /// A zeroed array of floats that starts on a cache line and is padded to a whole number of them.
 pub(crate) struct Aligned {

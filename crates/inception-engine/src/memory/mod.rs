@@ -5,6 +5,6 @@ mod planner;
 pub(crate) mod sanitizer;
 mod view;
 
-pub(crate) use allocator::{Aligned, LINE, end_block};
+pub(crate) use allocator::{Aligned, end_block};
 pub(crate) use planner::{Arena, Lifetime};
 pub(crate) use view::{View, pixel_stride};

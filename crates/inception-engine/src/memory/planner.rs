@@ -73,8 +73,8 @@ impl Arena {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LINE;
     use super::*;
+    use crate::dtype::LINE;
 
     #[test]
     fn buffers_of_one_level_never_overlap() {

@@ -2,7 +2,8 @@
 //! of its own: [`FENCE`] floats separate it from the next, and it exists from its first level to its last.
 #![allow(unsafe_code)] // The sanitizer's interface is C.
 
-use super::{Arena, LINE};
+use super::Arena;
+use crate::dtype::LINE;
 
 /// Floats after each tensor that nobody may touch.
 pub(crate) const FENCE: usize = if cfg!(sanitized) { LINE } else { 0 };

@@ -1,7 +1,6 @@
 //! Views: where the tensors of a network lie in the arena.
 
-use super::LINE;
-use crate::kernels::element::Element;
+use crate::dtype::{DType, LINE};
 
 /// Cache lines between pixels that fall into at most two sets of a first-level cache of 64 sets.
 const CROWDED: usize = 32;
@@ -10,8 +9,8 @@ const CROWDED: usize = 32;
 /// the rows of a tile, which the micro-kernel reads side by side, would otherwise evict each other. (With
 /// 1024 channels of `f32` and all rows of a tile in one set, pointwise convolutions ran at 65 % of the
 /// multiply-add limit; with the line, at 90 %.)
-pub(crate) fn pixel_stride(channels: usize, element: Element) -> usize {
-    let line = LINE * element.group();
+pub(crate) fn pixel_stride(channels: usize, dtype: DType) -> usize {
+    let line = LINE * dtype.pack();
     let lines = channels.div_ceil(line);
     if lines.is_multiple_of(CROWDED) { (lines + 1) * line } else { lines * line }
 }
@@ -29,7 +28,7 @@ pub(crate) struct View {
     /// Pixels of one image.
     pub pixels: usize,
     /// What the buffer holds.
-    pub element: Element,
+    pub dtype: DType,
 }
 
 impl View {
@@ -41,6 +40,6 @@ impl View {
     /// Bytes from the start of the arena to the first channel of pixel `pixel`, counted through a batch of
     /// `n`.
     pub fn at(&self, n: usize, pixel: usize) -> usize {
-        self.offset * n * size_of::<f32>() + (self.channel + pixel * self.ld) * self.element.size()
+        self.offset * n * size_of::<f32>() + (self.channel + pixel * self.ld) * self.dtype.size()
     }
 }

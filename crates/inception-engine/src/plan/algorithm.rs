@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::cost;
+use crate::dtype::DType;
 use crate::graph::{Conv, Graph, Window};
 use crate::kernel_name::{Algorithm, KernelName};
-use crate::kernels::element::Element;
-use crate::kernels::{TRANSFORMS, TransformSpec};
+use crate::kernels::{CostModel, Kernels, TRANSFORMS, TransformSpec};
 use crate::passes;
-use crate::steps::{STRASSEN_CHANNELS, STRASSEN_PIXELS, winograd_fits};
+use crate::steps::winograd_fits;
 
 /// Kernels by the names of nodes.
 pub type Picks = BTreeMap<String, KernelName>;
@@ -37,12 +37,13 @@ impl Rule {
     /// `node`, and its cost; `None` for another algorithm. `direct` is the cost of the direct one.
     pub(super) fn transform(
         &self,
+        kernels: &Kernels,
         node: &str,
         conv: &Conv,
         output: [usize; 2],
         direct: f64,
     ) -> Option<(TransformSpec, f64)> {
-        let transforms = transforms(conv, output);
+        let transforms = transforms(kernels, conv, output);
         let picked = self.picked(node);
         let found = transforms.iter().find(|(spec, _)| picked == Some(KernelName::Winograd(spec.transform)));
         match (self, picked.map(KernelName::algorithm)) {
@@ -56,41 +57,52 @@ impl Rule {
 
     /// Whether `node`, a convolution of an input stored as `dtype` with an output of so many `pixels`, is
     /// multiplied by Strassen's algorithm.
-    pub(super) fn strassen(&self, node: &str, conv: &Conv, pixels: usize, dtype: Element) -> bool {
+    pub(super) fn strassen(
+        &self,
+        costs: &CostModel,
+        node: &str,
+        conv: &Conv,
+        pixels: usize,
+        dtype: DType,
+    ) -> bool {
         let asked = match (self, self.picked(node).map(KernelName::algorithm)) {
             (Rule::Direct | Rule::Winograd(_), _) => false,
             (Rule::Strassen, _) => true,
             (_, Some(algorithm)) => algorithm == Algorithm::Strassen,
-            _ => conv.in_channels().min(conv.out_channels) >= STRASSEN_CHANNELS,
+            _ => conv.in_channels().min(conv.out_channels) >= costs.strassen_channels,
         };
-        asked && strassen_fits(conv, pixels, dtype)
+        asked && strassen_fits(costs, conv, pixels, dtype)
     }
 }
 
 /// Splits the image into phases where its convolution of stride 2 then becomes cheaper.
-pub(crate) fn split_phases(graph: &mut Graph, rule: &Rule, dtype: Element) {
+pub(crate) fn split_phases(graph: &mut Graph, rule: &Rule, kernels: &Kernels, dtype: DType) {
     passes::split_phases::run(graph, |name, conv, split, output| {
-        rule.transform(name, split, output, cost::direct(conv, output, dtype)).is_some()
+        let direct = cost::direct(&kernels.costs, conv, output, dtype);
+        rule.transform(kernels, name, split, output, direct).is_some()
     });
 }
 
 /// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with
 /// their costs, cheapest first.
-fn transforms(conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
+fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
     let specs = TRANSFORMS.iter().filter(|spec| {
-        plain && [spec.kernel, spec.stride] == [kernel, stride] && winograd_fits(spec, conv.in_channels())
+        plain
+            && [spec.kernel, spec.stride] == [kernel, stride]
+            && winograd_fits(kernels, spec, conv.in_channels())
     });
-    let mut transforms: Vec<_> = specs.map(|spec| (*spec, cost::winograd(conv, output, spec))).collect();
+    let mut transforms: Vec<_> =
+        specs.map(|spec| (*spec, cost::winograd(&kernels.costs, conv, output, spec))).collect();
     transforms.sort_by(|a, b| a.1.total_cmp(&b.1));
     transforms
 }
 
 /// Whether Strassen's algorithm can multiply: halves of pixels and channels exist, and the input is `f32`.
 /// (Sums of activations would have to be rounded to be multiplied as another type.)
-fn strassen_fits(conv: &Conv, pixels: usize, dtype: Element) -> bool {
+fn strassen_fits(costs: &CostModel, conv: &Conv, pixels: usize, dtype: DType) -> bool {
     let even = conv.in_channels().is_multiple_of(2) && conv.out_channels.is_multiple_of(2);
     let pointwise = conv.window.is_pointwise() && conv.groups == 1;
-    dtype == Element::F32 && pointwise && even && pixels >= STRASSEN_PIXELS
+    dtype == DType::F32 && pointwise && even && pixels >= costs.strassen_pixels
 }

@@ -6,13 +6,13 @@ use super::algorithm::Rule;
 use super::cost;
 use super::fusion::Lowering;
 use crate::Error;
+use crate::dtype::{DType, LINE};
 use crate::graph::{Conv, Graph, Node, NodeId, Op, Pool, Shape};
 use crate::kernel_name::KernelName;
-use crate::kernels::TransformSpec;
-use crate::kernels::element::Element;
-use crate::memory::{Aligned, LINE, View, end_block};
+use crate::kernels::{Kernels, TransformSpec};
+use crate::memory::{Aligned, View, end_block};
 use crate::steps::{
-    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, Head, InputStep, OutputStep,
+    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput, InputStep, OutputStep,
     Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
 };
 
@@ -32,16 +32,18 @@ pub(crate) struct PlannedStep {
 pub(super) struct Decisions<'a> {
     /// One image as it arrives.
     pub image: Shape,
+    /// The kernels in use.
+    pub kernels: &'a Kernels,
     /// By what convolutions get their algorithms.
     pub rule: &'a Rule,
     /// The type in which the network stores activations.
-    pub activations: Element,
+    pub activations: DType,
     /// How a node is computed.
     pub lowerings: &'a [Lowering],
     /// When its tensor is complete.
     pub levels: &'a [usize],
     /// What its tensor is stored as.
-    pub dtypes: &'a [Element],
+    pub dtypes: &'a [DType],
     /// Where its tensor lies, if it is stored.
     pub views: &'a [Option<View>],
 }
@@ -118,7 +120,7 @@ impl Lower<'_> {
             &Op::Input { pad, phases, .. } => Box::new(InputStep {
                 image: self.decisions.image,
                 pad,
-                phases,
+                space_to_depth: phases,
                 stored: node.shape,
                 out: self.view(id)?,
             }),
@@ -132,7 +134,14 @@ impl Lower<'_> {
                     cost = expected;
                     let (source, out) = (node.inputs[0], self.view(id)?);
                     let sizes = [self.size(source), self.size(id)];
-                    Box::new(WinogradStep::new(conv, spec, sizes, self.view(source)?, out))
+                    Box::new(WinogradStep::new(
+                        self.decisions.kernels,
+                        conv,
+                        spec,
+                        sizes,
+                        self.view(source)?,
+                        out,
+                    ))
                 }
                 None => return Ok(vec![self.conv(id, conv)?]),
             },
@@ -155,19 +164,27 @@ impl Lower<'_> {
 
     /// The Winograd transform of a convolution, if it is computed by one. It reads and writes activations.
     fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
-        let (node, Decisions { rule, activations, dtypes, .. }) = (&self.graph.nodes[id], self.decisions);
+        let (node, Decisions { kernels, rule, activations, dtypes, .. }) =
+            (&self.graph.nodes[id], self.decisions);
         let stored = [id, node.inputs[0]].map(|node| dtypes[node]);
         if node.inputs.len() > 1 || stored != [*activations; 2] {
             return None;
         }
-        let direct = cost::direct(conv, self.size(id), *activations);
-        rule.transform(&node.name, conv, self.size(id), direct)
+        let direct = cost::direct(&kernels.costs, conv, self.size(id), *activations);
+        rule.transform(kernels, &node.name, conv, self.size(id), direct)
     }
 
     fn depthwise(&self, id: NodeId, conv: &Conv) -> Result<DepthwiseWeights, Error> {
         let input = self.graph.nodes[id].inputs[0];
         let view = self.view(input)?;
-        Ok(DepthwiseWeights::new(conv, self.size(input), self.size(id), &view, self.residual(id)?))
+        Ok(DepthwiseWeights::new(
+            self.decisions.kernels,
+            conv,
+            self.size(input),
+            self.size(id),
+            &view,
+            self.residual(id)?,
+        ))
     }
 
     fn pool(
@@ -209,7 +226,8 @@ impl Lower<'_> {
 
     /// A step of direct or pointwise convolutions: `id` with its prologue and its horizontally fused outputs.
     fn conv(&self, id: NodeId, conv: &Conv) -> Result<PlannedStep, Error> {
-        let Decisions { rule, lowerings, levels, views, .. } = self.decisions;
+        let Decisions { kernels, rule, lowerings, levels, views, .. } = self.decisions;
+        let costs = &kernels.costs;
         let (node, source) = (&self.graph.nodes[id], self.graph.nodes[id].inputs[0]);
         let mut nodes = vec![id];
         let (input, prologue) = match self.prologue(id)? {
@@ -217,38 +235,38 @@ impl Lower<'_> {
                 nodes.push(depthwise);
                 let (weights, stored) = (Box::new(weights), views[depthwise]);
                 let input = self.view(self.graph.nodes[depthwise].inputs[0])?;
-                (input, Prologue::Depthwise { weights, stored, clamp: conv.input_relu })
+                (input, Prologue::Depthwise { weights, stored, relu: conv.input_relu })
             }
             None if conv.input_relu => (self.view(source)?, Prologue::Relu),
             None => (self.view(source)?, Prologue::None),
         };
         let fused = |other: &NodeId| lowerings[*other] == Lowering::FusedOutput(id);
         let fused: Vec<NodeId> = (0..lowerings.len()).filter(fused).collect();
-        let (pixels, dtype) = (node.shape.pixels(), input.element);
-        let strassen = fused.is_empty() && rule.strassen(&node.name, conv, pixels, dtype);
+        let (pixels, dtype) = (node.shape.pixels(), input.dtype);
+        let strassen = fused.is_empty() && rule.strassen(costs, &node.name, conv, pixels, dtype);
         let mut step = ConvStep {
             input,
             input_size: self.size(source),
             output_size: self.size(id),
             channels: self.graph.nodes[source].shape.channels,
             window: conv.window,
-            heads: Vec::new(),
+            outputs: Vec::new(),
             prologue,
         };
         let runs = step.runs();
         for output in std::iter::once(id).chain(fused.iter().copied()) {
             if let Op::Conv(conv) = &self.graph.nodes[output].op {
-                step.heads.push(self.output(output, conv, strassen, dtype, runs)?);
+                step.outputs.push(self.output(output, conv, strassen, dtype, runs)?);
             }
         }
         nodes.extend(fused);
-        let costs = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
-            Op::Conv(conv) if conv.is_depthwise() => Some(cost::depthwise(conv, pixels)),
-            Op::Conv(conv) if strassen => Some(cost::strassen(conv, pixels)),
-            Op::Conv(conv) => Some(cost::direct(conv, self.size(node), dtype)),
+        let cost = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
+            Op::Conv(conv) if conv.is_depthwise() => Some(cost::depthwise(costs, conv, pixels)),
+            Op::Conv(conv) if strassen => Some(cost::strassen(costs, conv, pixels)),
+            Op::Conv(conv) => Some(cost::direct(costs, conv, self.size(node), dtype)),
             _ => None,
         });
-        let cost = costs.sum();
+        let cost = cost.sum();
         Ok(PlannedStep { step: Box::new(step), nodes, cost, level: levels[id] })
     }
 
@@ -259,23 +277,32 @@ impl Lower<'_> {
         id: NodeId,
         conv: &Conv,
         strassen: bool,
-        dtype: Element,
+        dtype: DType,
         runs: [usize; 2],
-    ) -> Result<Head, Error> {
+    ) -> Result<FusedOutput, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let weight = dense(conv);
         let residual = self.residual(id)?;
         let weights = if strassen {
-            Weights::Strassen(Box::new(Strassen::new(&weight, channels, conv.out_channels)))
+            Weights::Strassen(Box::new(Strassen::new(
+                self.decisions.kernels,
+                &weight,
+                channels,
+                conv.out_channels,
+            )))
         } else {
             // The micro-kernel goes over taps, and over channels within a tap.
-            Weights::Direct(Panels::pack_as(dtype, runs, conv.out_channels, |o, kk| {
-                weight[(o * channels + kk % channels) * taps + kk / channels]
-            }))
+            Weights::Direct(Panels::pack_as(
+                self.decisions.kernels,
+                dtype,
+                runs,
+                conv.out_channels,
+                |o, kk| weight[(o * channels + kk % channels) * taps + kk / channels],
+            ))
         };
         // Strassen's algorithm adds the residual last, and a ReLU comes after it.
         let relu = conv.relu && !(strassen && residual.is_some());
-        Ok(Head {
+        Ok(FusedOutput {
             weights,
             epilogue: Epilogue::new(&conv.bias, conv.out_channels, relu),
             relu: conv.relu,

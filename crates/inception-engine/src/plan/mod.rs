@@ -16,8 +16,9 @@ pub use explain::Row;
 pub(crate) use lowering::PlannedStep;
 
 use crate::Error;
+use crate::dtype::DType;
 use crate::graph::{Graph, Shape};
-use crate::kernels::element::Element;
+use crate::kernels::Kernels;
 use crate::memory::{Arena, View};
 
 /// A compiled network, without the machine to run it on.
@@ -41,15 +42,29 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.
-    pub fn new(graph: &mut Graph, image: Shape, rule: &Rule, activations: Element) -> Result<Plan, Error> {
+    pub fn new(
+        graph: &mut Graph,
+        image: Shape,
+        rule: &Rule,
+        kernels: &Kernels,
+        activations: DType,
+    ) -> Result<Plan, Error> {
         let mut rows = explain::describe(graph);
-        split_phases(graph, rule, activations);
+        split_phases(graph, rule, kernels, activations);
         let lowerings = &fusion::lowerings(graph);
         let levels = &levels::levels(graph, lowerings);
         let dtypes = &dtypes::dtypes(graph, activations);
         let (views, arena) = storage::lay_out(graph, lowerings, levels, dtypes);
-        let decisions =
-            lowering::Decisions { image, rule, activations, lowerings, levels, dtypes, views: &views };
+        let decisions = lowering::Decisions {
+            image,
+            rule,
+            kernels,
+            activations,
+            lowerings,
+            levels,
+            dtypes,
+            views: &views,
+        };
         let steps = lowering::steps(graph, &decisions)?;
         explain::complete(&mut rows, graph, lowerings, &steps);
         let levels = by_level(&steps, &rows);

@@ -1,10 +1,10 @@
 //! Storage: where each node's tensor lies. Concatenations are written in place.
 
 use super::fusion::Lowering;
+use crate::dtype::{DType, LINE};
 use crate::graph::{Graph, NodeId, Op};
-use crate::kernels::element::Element;
 use crate::memory::sanitizer::FENCE;
-use crate::memory::{Arena, LINE, Lifetime, View, pixel_stride};
+use crate::memory::{Arena, Lifetime, View, pixel_stride};
 
 /// For each node, the view of its tensor, if it is stored, and the arena that holds them all. `levels` are
 /// those at which tensors are complete, `dtypes` what they are stored as.
@@ -12,7 +12,7 @@ pub(super) fn lay_out(
     graph: &Graph,
     lowerings: &[Lowering],
     levels: &[usize],
-    dtypes: &[Element],
+    dtypes: &[DType],
 ) -> (Vec<Option<View>>, Arena) {
     let places = places(graph, lowerings);
     let mut owners: Vec<NodeId> = places.iter().flatten().map(|&(owner, _)| owner).collect();
@@ -23,7 +23,7 @@ pub(super) fn lay_out(
         .map(|&owner| {
             let dtype = dtypes[owner];
             let count = graph.nodes[owner].shape.pixels() * stride(graph, owner, dtype);
-            let size = count.div_ceil(dtype.group()).next_multiple_of(LINE) + FENCE;
+            let size = count.div_ceil(dtype.pack()).next_multiple_of(LINE) + FENCE;
             Lifetime { size, first: usize::MAX, last: 0 }
         })
         .collect();
@@ -48,8 +48,8 @@ pub(super) fn lay_out(
     let view = |place: &Option<(NodeId, usize)>| {
         let (owner, channel) = (*place)?;
         let offset = arena.buffers[owners.binary_search(&owner).ok()?].offset;
-        let (pixels, element) = (graph.nodes[owner].shape.pixels(), dtypes[owner]);
-        Some(View { offset, channel, ld: stride(graph, owner, element), pixels, element })
+        let (pixels, dtype) = (graph.nodes[owner].shape.pixels(), dtypes[owner]);
+        Some(View { offset, channel, ld: stride(graph, owner, dtype), pixels, dtype })
     };
     (places.iter().map(view).collect(), arena)
 }
@@ -80,9 +80,9 @@ fn places(graph: &Graph, lowerings: &[Lowering]) -> Vec<Option<(NodeId, usize)>>
     places
 }
 
-/// Elements from one pixel of the buffer that `owner` owns to the next. The image stays dense, so that the
+/// DTypes from one pixel of the buffer that `owner` owns to the next. The image stays dense, so that the
 /// first convolution can read a kernel row as one run; everything else is a [`pixel_stride`] apart.
-fn stride(graph: &Graph, owner: NodeId, dtype: Element) -> usize {
+fn stride(graph: &Graph, owner: NodeId, dtype: DType) -> usize {
     let channels = graph.nodes[owner].shape.channels;
     if owner == 0 && channels < LINE { channels } else { pixel_stride(channels, dtype) }
 }

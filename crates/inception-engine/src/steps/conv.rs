@@ -1,132 +1,34 @@
-//! Direct convolution by pointer rows, with an optional prologue that makes the input while it is in cache.
+//! Direct convolution by the indirect algorithm, with an optional prologue that makes the input while it is
+//! in cache.
 
-use half::bf16;
+use std::ops::Range;
 
+use super::depthwise::{DepthwiseWeights, Pixels};
+use super::panels::Panels;
+use super::step::{Context, Epilogue, RunConfig, Step, TASKS_PER_THREAD, chunk, chunks, lower_bound};
 use super::strassen::Strassen;
-use super::{CACHE, Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
 use crate::Precision;
+use crate::dtype::DType;
 use crate::graph::Window;
 use crate::kernel_name::{Fused, KernelName, PrologueName};
 use crate::kernels::Kernels;
-use crate::kernels::conv::{NARROW, PANEL, Tile};
-use crate::kernels::element::Element;
-use crate::kernels::pointwise::Elementwise;
-use crate::memory::{Aligned, LINE, View, pixel_stride};
-use crate::threads::spread;
+use crate::kernels::conv::Tile;
+use crate::kernels::elementwise::Elementwise;
+use crate::memory::{View, pixel_stride};
 
-/// Weights that are worth starting threads to pack.
-const MANY: usize = 1 << 16;
-
-/// Weights packed for the micro-kernel: panels of 32 columns, the last one of 16 where that suffices. A float of a panel
-/// is one weight, or two of `bf16`.
-pub(crate) struct Panels {
-    data: Aligned,
-    /// Rows of a panel: taps times channels, or times pairs of channels.
-    depth: usize,
-    /// Columns that hold weights.
-    pub columns: usize,
-}
-
-/// One panel.
-pub(crate) struct Panel {
-    pub weights: *const f32,
-    pub width: usize,
-    /// First column.
-    pub first: usize,
-    /// Columns that hold weights.
-    pub valid: usize,
-}
-
-impl Panels {
-    /// Floats of a packed matrix of `depth` by `columns`.
-    pub fn packed_len(depth: usize, columns: usize) -> usize {
-        depth * columns.next_multiple_of(NARROW)
-    }
-
-    /// Packs `columns` columns of `depth` weights; `column(o)` yields them in the order in which the kernel reads its rows.
-    pub fn pack<I: Iterator<Item = f32>>(
-        depth: usize,
-        columns: usize,
-        column: impl Fn(usize) -> I + Sync,
-    ) -> Self {
-        let mut data = Aligned::weights(Panels::packed_len(depth, columns));
-        let pack = |(panel, packed): (usize, &mut [f32])| {
-            let first = panel * PANEL;
-            let width = (columns - first).next_multiple_of(NARROW).min(PANEL);
-            for (to, o) in (first..columns.min(first + PANEL)).enumerate() {
-                for (kk, w) in column(o).take(depth).enumerate() {
-                    packed[to + kk * width] = w;
-                }
-            }
-        };
-        let panels =
-            data.as_mut().chunks_mut((PANEL * depth).max(1)).take(columns.div_ceil(PANEL)).enumerate();
-        if depth * columns < MANY {
-            panels.for_each(pack);
-        } else {
-            spread(panels, pack);
-        }
-        Panels { data, depth, columns }
-    }
-
-    /// As [`Panels::pack`], for columns of `taps` times `k` weights, as `element`. The last of an odd number of channels is
-    /// paired with zero.
-    pub fn pack_as(
-        element: Element,
-        [taps, k]: [usize; 2],
-        columns: usize,
-        weight: impl Fn(usize, usize) -> f32 + Sync,
-    ) -> Self {
-        let pairs = k.div_ceil(element.group());
-        let weight = &weight;
-        match element {
-            Element::F32 => Panels::pack(taps * k, columns, |o| (0..taps * k).map(move |kk| weight(o, kk))),
-            Element::Bf16 => Panels::pack(taps * pairs, columns, |o| {
-                (0..taps * pairs).map(move |row| {
-                    let (tap, channel) = (row / pairs, row % pairs * 2);
-                    let bits = |channel: usize| {
-                        let w = if channel < k { weight(o, tap * k + channel) } else { 0.0 };
-                        u32::from(bf16::from_f32(w).to_bits())
-                    };
-                    f32::from_bits(bits(channel) | bits(channel + 1) << 16)
-                })
-            }),
-        }
-    }
-
-    /// What tile number `tile` of a panel fetches ahead of the panel `index` that comes next: the first tiles share it out.
-    /// Without that, the first tile over each panel would wait for memory, and the others leave it idle.
-    pub fn ahead(&self, index: usize, tile: usize) -> *const f32 {
-        let next = self.get(index.min(self.count() - 1));
-        let start = if tile * LINE < next.width { tile * LINE * self.depth } else { 0 };
-        next.weights.wrapping_add(start)
-    }
-
-    /// Number of panels.
-    pub fn count(&self) -> usize {
-        self.columns.div_ceil(PANEL)
-    }
-
-    /// Panel number `index`.
-    pub fn get(&self, index: usize) -> Panel {
-        let first = index * PANEL;
-        let valid = (self.columns - first).min(PANEL);
-        let width = valid.next_multiple_of(NARROW);
-        Panel { weights: self.data.as_ptr().wrapping_add(first * self.depth), width, first, valid }
-    }
-}
-
-/// How a head multiplies.
+/// Packed weights, by the algorithm that multiplies them.
 pub(crate) enum Weights {
     /// Term by term.
     Direct(Panels),
-    /// By seven products of halves; pointwise convolutions without siblings only. A residual is added, and the ReLU
-    /// after it applied, in a pass of its own while the rows are in cache; the epilogue is then the bias alone.
+    /// By seven products of halves, for the only output of a pointwise convolution. A pass of its own, while
+    /// the rows are in cache, adds the residual and applies the ReLU after it; the epilogue is then the bias
+    /// alone.
     Strassen(Box<Strassen>),
 }
 
-/// One convolution of a step; siblings that read the same input share the step, each with a head of its own.
-pub(crate) struct Head {
+/// One of the horizontally fused outputs of a step: convolutions that read the same input, each with its own
+/// weights.
+pub(crate) struct FusedOutput {
     /// Packed weights.
     pub weights: Weights,
     /// Bias and ReLU.
@@ -135,24 +37,26 @@ pub(crate) struct Head {
     pub relu: bool,
     /// Where the output goes.
     pub out: View,
-    /// What is added to it.
+    /// A tensor that is added to the output.
     pub residual: Option<View>,
 }
 
-/// How a task gets the pixels that it multiplies.
+/// The source of the pixels that a task multiplies.
 pub(crate) enum Prologue {
-    /// They lie in the arena.
+    /// The arena.
     None,
-    /// They are copied to scratch memory and clamped at zero on the way.
+    /// A copy in scratch memory, clamped at zero.
     Relu,
-    /// They are the output of a depthwise convolution, computed into scratch memory; `stored` if others read it too.
-    /// `clamp` if the matrix product reads it through a ReLU.
-    Depthwise { weights: Box<DepthwiseWeights>, stored: Option<View>, clamp: bool },
+    /// A depthwise convolution, computed into scratch memory.
+    Depthwise {
+        /// Of the depthwise convolution.
+        weights: Box<DepthwiseWeights>,
+        /// Where its output goes too, if other steps read it.
+        stored: Option<View>,
+        /// Whether the matrix product reads it through a ReLU.
+        relu: bool,
+    },
 }
-
-/// Row tiles of a chunk that Strassen's algorithm halves. (Half of a 19x19 map: on two threads, Xception65 took 126 ms with
-/// 7, and 120 with 13.)
-const STRASSEN_TILES: usize = 13;
 
 /// A direct convolution.
 pub(crate) struct ConvStep {
@@ -166,17 +70,37 @@ pub(crate) struct ConvStep {
     pub channels: usize,
     /// Kernel, stride, padding, dilation.
     pub window: Window,
-    /// Convolutions that read this input.
-    pub heads: Vec<Head>,
-    /// What happens before.
+    /// The convolutions that read this input.
+    pub outputs: Vec<FusedOutput>,
+    /// The source of the matrix product's input.
     pub prologue: Prologue,
 }
 
-/// How a run's work is cut: chunks of row tiles by groups of panels.
+/// How a run is split into tasks: chunks of row tiles by groups of panels.
 struct Split {
     tiles: usize,
     chunks: usize,
     groups: usize,
+}
+
+/// The row tiles of one task: `tiles` of the `count` nearly equal ones into which all `rows` of a batch are
+/// cut.
+struct RowTiles {
+    tiles: Range<usize>,
+    count: usize,
+    rows: usize,
+}
+
+impl RowTiles {
+    /// The rows of tile `tile`.
+    fn rows_of(&self, tile: usize) -> Range<usize> {
+        chunk(self.rows, tile, self.count)
+    }
+
+    /// The rows of all tiles of the task.
+    fn all_rows(&self) -> Range<usize> {
+        self.rows_of(self.tiles.start).start..self.rows_of(self.tiles.end - 1).end
+    }
 }
 
 impl ConvStep {
@@ -199,74 +123,87 @@ impl ConvStep {
         }
     }
 
-    /// Elements from one row that the prologue makes to the next.
-    fn copied_stride(&self) -> usize {
-        pixel_stride(self.channels, self.input.element)
+    /// Whether the prologue makes the matrix product's input in scratch memory.
+    fn copies_input(&self) -> bool {
+        !matches!(self.prologue, Prologue::None)
     }
 
+    /// Elements from one row that the prologue makes to the next.
+    fn copied_stride(&self) -> usize {
+        pixel_stride(self.channels, self.input.dtype)
+    }
+
+    /// Floats of scratch memory for the rows that the prologue makes.
+    fn copied_floats(&self, kernels: &Kernels) -> usize {
+        let rows = self.largest_chunk(kernels) * kernels.tile_rows;
+        if self.copies_input() { rows * self.copied_stride() } else { 0 }
+    }
+
+    /// Panels of all outputs.
     fn panels(&self) -> usize {
-        let count = |head: &Head| match &head.weights {
+        let count = |output: &FusedOutput| match &output.weights {
             Weights::Direct(panels) => panels.count(),
             Weights::Strassen(_) => 1,
         };
-        self.heads.iter().map(count).sum()
+        self.outputs.iter().map(count).sum()
     }
 
-    fn strassen(&self) -> Option<(&Head, &Strassen)> {
-        self.heads.iter().find_map(|head| match &head.weights {
-            Weights::Strassen(strassen) => Some((head, &**strassen)),
+    fn strassen(&self) -> Option<(&FusedOutput, &Strassen)> {
+        self.outputs.iter().find_map(|output| match &output.weights {
+            Weights::Strassen(strassen) => Some((output, &**strassen)),
             Weights::Direct(_) => None,
         })
     }
 
-    /// Row tiles whose input fits the cache: they are gone over once for each panel. Strassen's algorithm goes over a
+    /// Row tiles whose input fits the cache: each panel goes over them once. Strassen's algorithm goes over a
     /// quarter of them at a time, and over all weights for each chunk, so that larger chunks serve it better.
-    fn tiles_in_cache(&self, rows: usize) -> usize {
+    fn tiles_in_cache(&self, kernels: &Kernels) -> usize {
         let [sy, sx] = self.window.stride;
-        let cache = if self.strassen().is_some() { 2 * CACHE } else { CACHE };
-        (cache * self.input.element.group() / (self.channels * sy * sx * rows)).clamp(1, 64)
+        let cache = if self.strassen().is_some() { 2 * kernels.costs.cache } else { kernels.costs.cache };
+        (cache * self.input.dtype.pack() / (self.channels * sy * sx * kernels.tile_rows)).clamp(1, 64)
     }
 
-    fn split(&self, setting: &Setting) -> Split {
-        let rows = setting.n * self.output_size[0] * self.output_size[1];
-        let tiles = rows.div_ceil(setting.kernels.rows);
-        let least = tiles.div_ceil(self.tiles_in_cache(setting.kernels.rows));
+    fn split(&self, config: &RunConfig) -> Split {
+        let &RunConfig { kernels, threads, batch } = config;
+        let rows = batch * self.output_size[0] * self.output_size[1];
+        let tiles = rows.div_ceil(kernels.tile_rows);
+        let least = tiles.div_ceil(self.tiles_in_cache(kernels));
         if self.strassen().is_some() {
             // Large and even: each chunk reads all weights, and its halves should fill row tiles.
-            let chunks = (tiles / STRASSEN_TILES).max(least).next_multiple_of(setting.threads).min(tiles);
+            let wanted = (tiles / kernels.costs.strassen_tiles).max(least);
+            let chunks = wanted.next_multiple_of(threads).min(tiles);
             return Split { tiles, chunks: chunks.max(least), groups: 1 };
         }
         let (units, panels) = match self.prologue {
-            // Panels of one chunk share the prologue's output, so chunks are all there is to split by.
+            // All panels of a chunk share the prologue's output, so the work splits by chunks only.
             Prologue::Depthwise { .. } | Prologue::Relu => (tiles, 1),
             // A few tiles for each load of a panel into the first-level cache.
             Prologue::None => (tiles.div_ceil(4), self.panels()),
         };
-        let chunks = parts(units, least, setting.threads).max(least);
-        let wanted = setting.threads * super::TASKS_PER_THREAD;
-        let groups =
-            if setting.threads == 1 || chunks >= wanted { 1 } else { wanted.div_ceil(chunks).min(panels) };
+        let chunks = chunks(units, least, threads).max(least);
+        let wanted = threads * TASKS_PER_THREAD;
+        let groups = if threads == 1 || chunks >= wanted { 1 } else { wanted.div_ceil(chunks).min(panels) };
         Split { tiles, chunks, groups }
     }
 
     /// Largest number of row tiles in a chunk.
     fn largest_chunk(&self, kernels: &Kernels) -> usize {
-        // `part` rounds, which can add one tile to an even share.
-        self.tiles_in_cache(kernels.rows) + 1
+        // `chunk` rounds, which can add one tile to an even share.
+        self.tiles_in_cache(kernels) + 1
     }
 
-    /// Fills the pointer table for output rows `rows`: `[taps][n]`.
+    /// Fills the indirection buffer of output rows `rows`, `[taps][rows]`.
     ///
     /// # Safety
-    /// `table` holds `taps * n` pointers.
-    unsafe fn point(&self, context: &Context, rows: std::ops::Range<usize>, table: *mut *const u8) {
+    /// `buffer` holds `taps * rows.len()` pointers.
+    unsafe fn fill_indirection(&self, context: &Context, rows: Range<usize>, buffer: *mut *const u8) {
         let n = rows.len();
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.input_size;
         let [taps, _] = self.runs();
-        let wide = taps == self.window.kernel[0] * self.window.kernel[1];
-        let columns = if wide { self.window.kernel[1] } else { 1 };
-        // Counted up, since two divisions for each row would take longer than the rest.
+        let by_pixel = taps == self.window.kernel[0] * self.window.kernel[1];
+        let columns = if by_pixel { self.window.kernel[1] } else { 1 };
+        // Row, column and image are counted up: two divisions for each row would take longer than the rest.
         let (mut image, pixel) = (rows.start / (oh * ow), rows.start % (oh * ow));
         let (mut oy, mut ox) = (pixel / ow, pixel % ow);
         for r in 0..n {
@@ -282,7 +219,7 @@ impl ConvStep {
                         context.zeros.cast()
                     };
                     // SAFETY: tap ky * columns + kx < taps and r < n.
-                    unsafe { *table.add((ky * columns + kx) * n + r) = pointer };
+                    unsafe { *buffer.add((ky * columns + kx) * n + r) = pointer };
                 }
             }
             ox += 1;
@@ -295,17 +232,32 @@ impl ConvStep {
         }
     }
 
-    /// Makes the input rows `rows` in scratch memory, `stride` elements apart.
+    /// As [`ConvStep::fill_indirection`], for rows that the prologue has made in scratch memory from row
+    /// `first` on.
     ///
     /// # Safety
-    /// As [`Step::run`]; `scratch` holds `rows.len() * stride` elements and no other task makes these rows.
-    unsafe fn prepare(
+    /// `buffer` holds `rows.len()` pointers; a copied input has one tap.
+    unsafe fn fill_indirection_to_copy(
         &self,
         context: &Context,
-        rows: std::ops::Range<usize>,
-        scratch: *mut u8,
-        stride: usize,
+        rows: Range<usize>,
+        first: usize,
+        buffer: *mut *const u8,
     ) {
+        let row_bytes = self.copied_stride() * self.input.dtype.size();
+        for (r, row) in rows.enumerate() {
+            let pointer = context.scratch.cast::<u8>().wrapping_add((row - first) * row_bytes);
+            // SAFETY: the caller's promise.
+            unsafe { *buffer.add(r) = pointer };
+        }
+    }
+
+    /// Makes the input rows `rows` at the start of scratch memory, if there is a prologue.
+    ///
+    /// # Safety
+    /// As [`Step::execute_task`]; scratch memory has room for the rows, and no other task makes them.
+    unsafe fn run_prologue(&self, context: &Context, rows: Range<usize>) {
+        let (scratch, stride) = (context.scratch.cast::<u8>(), self.copied_stride());
         match &self.prologue {
             Prologue::None => {}
             Prologue::Relu => {
@@ -317,16 +269,108 @@ impl ConvStep {
                     ld: [self.input.ld, 0, stride],
                     scale: std::ptr::null(),
                     shift: std::ptr::null(),
-                    floor: 0.0,
+                    min: 0.0,
                 };
-                // SAFETY: the rows lie in the input, which is complete, and in scratch.
-                unsafe { (context.setting.kernels.elementwise)(&e, rows.len()) };
+                // SAFETY: the rows lie in the input, which is complete, and in scratch memory.
+                unsafe { context.config.kernels.elementwise(self.input.dtype)(&e, rows.len()) };
             }
-            Prologue::Depthwise { weights, stored, clamp } => {
+            Prologue::Depthwise { weights, stored, relu } => {
+                let copy = Pixels { start: scratch, ld: stride, relu: *relu };
                 // SAFETY: the caller's promise.
-                unsafe {
-                    weights.run(context, &self.input, rows, stored.as_ref(), Some((scratch, stride, *clamp)))
-                };
+                unsafe { weights.compute(context, &self.input, rows, stored.as_ref(), Some(copy)) };
+            }
+        }
+    }
+
+    /// Multiplies the input rows `rows` by Strassen's algorithm, with scratch memory from `scratch` on, and
+    /// adds the residual.
+    ///
+    /// # Safety
+    /// As [`Step::execute_task`]; the rows of the output are this task's, the prologue has made the rows of
+    /// the input, and `scratch` has room for [`Strassen::scratch`].
+    unsafe fn multiply_by_strassen(
+        &self,
+        context: &Context,
+        (output, strassen): (&FusedOutput, &Strassen),
+        rows: Range<usize>,
+        scratch: *mut f32,
+    ) {
+        let kernels = context.config.kernels;
+        let input = if self.copies_input() {
+            (context.scratch.cast_const(), self.copied_stride())
+        } else {
+            (context.pixel(&self.input, rows.start).cast_const().cast(), self.input.ld)
+        };
+        let out = context.pixel(&output.out, rows.start);
+        let to = (out.cast(), output.out.ld);
+        // SAFETY: the caller's promise.
+        unsafe { strassen.multiply(kernels, input, rows.len(), &output.epilogue, to, scratch) };
+        if let Some(view) = &output.residual {
+            let e = Elementwise {
+                channels: strassen.out_channels(),
+                a: out,
+                b: context.pixel(view, rows.start),
+                out,
+                ld: [output.out.ld, view.ld, output.out.ld],
+                scale: std::ptr::null(),
+                shift: std::ptr::null(),
+                min: lower_bound(output.relu),
+            };
+            // SAFETY: the residual is complete, and these rows of the output are this task's.
+            unsafe { kernels.elementwise(DType::F32)(&e, rows.len()) };
+        }
+    }
+
+    /// Multiplies the rows of `tiles` by the panels `wanted`, numbered through all outputs. The indirection
+    /// buffers of the tiles lie at `buffers`, `buffer_len` pointers apart.
+    ///
+    /// # Safety
+    /// As [`Step::execute_task`]; these rows and columns of the outputs are this task's, and the buffers are
+    /// filled.
+    unsafe fn multiply_panels(
+        &self,
+        context: &Context,
+        tiles: &RowTiles,
+        wanted: Range<usize>,
+        (buffers, buffer_len): (*const *const u8, usize),
+    ) {
+        let [taps, k] = self.runs();
+        let mut number = 0;
+        for output in &self.outputs {
+            let Weights::Direct(panels) = &output.weights else { continue };
+            let micro_kernel = context.config.kernels.conv(self.input.dtype, output.out.dtype);
+            for p in 0..panels.count() {
+                number += 1;
+                if !wanted.contains(&(number - 1)) {
+                    continue;
+                }
+                let panel = panels.get(p);
+                let out = output.out.skip_channels(panel.first);
+                let residual = output.residual.map(|view| view.skip_channels(panel.first));
+                for (i, t) in tiles.tiles.clone().enumerate() {
+                    let rows = tiles.rows_of(t);
+                    let tile = Tile {
+                        indirection: buffers.wrapping_add(i * buffer_len),
+                        rows: rows.len(),
+                        taps,
+                        k,
+                        weights: panel.weights,
+                        prefetch: panels.prefetch(p + 1, i),
+                        width: panel.width,
+                        valid: panel.valid,
+                        bias: output.epilogue.bias.as_ptr().wrapping_add(panel.first),
+                        min: output.epilogue.min.as_ptr().wrapping_add(panel.first),
+                        residual: residual
+                            .map_or(std::ptr::null(), |view| context.pixel(&view, rows.start).cast_const()),
+                        ld_residual: residual.map_or(0, |view| view.ld),
+                        out: context.pixel(&out, rows.start),
+                        ld_out: out.ld,
+                    };
+                    // SAFETY: the buffer points into the complete input (or zeros, or scratch memory), the
+                    // panel holds taps * k rows, and these rows and columns of the output belong to this task
+                    // alone.
+                    unsafe { micro_kernel(&tile) };
+                }
             }
         }
     }
@@ -339,8 +383,8 @@ impl Step for ConvStep {
             Prologue::Relu => PrologueName::Relu,
             Prologue::Depthwise { .. } => PrologueName::Depthwise,
         };
-        let dtype = Precision::of(self.input.element);
-        let fused = Fused { prologue, outputs: self.heads.len(), dtype };
+        let dtype = Precision::of(self.input.dtype);
+        let fused = Fused { prologue, outputs: self.outputs.len(), dtype };
         match self.strassen() {
             Some(_) => KernelName::Strassen(fused),
             None if self.window.is_pointwise() => KernelName::Pointwise(fused),
@@ -348,124 +392,50 @@ impl Step for ConvStep {
         }
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        let split = self.split(setting);
+    fn tasks(&self, config: &RunConfig) -> usize {
+        let split = self.split(config);
         split.chunks * split.groups
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
-        let setting = &context.setting;
-        let split = self.split(setting);
-        let [taps, k] = self.runs();
-        let total = setting.n * self.output_size[0] * self.output_size[1];
-        let tiles = part(split.tiles, task / split.groups, split.chunks);
-        let tile_rows = |t: usize| part(total, t, split.tiles);
-        let first_row = tile_rows(tiles.start).start;
-
-        // Scratch: the prologue's rows, then one pointer table for each tile.
-        let stride = self.copied_stride();
-        let copied = !matches!(self.prologue, Prologue::None);
-        let rows_end = tile_rows(tiles.end - 1).end;
-        let table_size = taps * setting.kernels.rows;
-        let copied_rows = self.largest_chunk(setting.kernels) * setting.kernels.rows;
-        let tables =
-            context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 }).cast::<*const u8>();
-        if copied {
-            // SAFETY: the chunk has at most `copied_rows` rows, and only this task makes them (panels are not split).
-            unsafe { self.prepare(context, first_row..rows_end, context.scratch.cast(), stride) };
-        }
-        if let Some((head, strassen)) = self.strassen() {
-            let input = match self.prologue {
-                Prologue::None => (context.pixel(&self.input, first_row).cast_const().cast(), self.input.ld),
-                _ => (context.scratch.cast_const(), stride),
-            };
-            let out = context.pixel(&head.out, first_row);
-            let scratch = context.scratch.wrapping_add(if copied { copied_rows * stride } else { 0 });
-            // SAFETY: the chunk's input is complete, its rows of the output are this task's, and scratch memory behind
-            // the copied rows is what `scratch` asks for.
-            unsafe { strassen.run(setting.kernels, input, rows_end - first_row, head, out.cast(), scratch) };
-            if let Some(view) = &head.residual {
-                let e = Elementwise {
-                    channels: strassen.out_channels(),
-                    a: out,
-                    b: context.pixel(view, first_row),
-                    out,
-                    ld: [head.out.ld, view.ld, head.out.ld],
-                    scale: std::ptr::null(),
-                    shift: std::ptr::null(),
-                    floor: if head.relu { 0.0 } else { f32::NEG_INFINITY },
-                };
-                // SAFETY: the residual is complete, and these rows of the output are this task's.
-                unsafe { (setting.kernels.elementwise)(&e, rows_end - first_row) };
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
+        let config = &context.config;
+        let split = self.split(config);
+        let tiles = RowTiles {
+            tiles: chunk(split.tiles, task / split.groups, split.chunks),
+            count: split.tiles,
+            rows: config.batch * self.output_size[0] * self.output_size[1],
+        };
+        let rows = tiles.all_rows();
+        // SAFETY: `scratch` asks for the rows of the largest chunk, and then for an indirection buffer for
+        // each of its tiles or for what Strassen's algorithm needs. Panels are not split where there is a
+        // prologue, so that only this task makes these rows, and tasks do not share rows and columns of the
+        // output.
+        unsafe {
+            self.run_prologue(context, rows.clone());
+            let scratch = context.scratch.wrapping_add(self.copied_floats(config.kernels));
+            if let Some(strassen) = self.strassen() {
+                return self.multiply_by_strassen(context, strassen, rows, scratch);
             }
-            return;
-        }
-        let (scratch, size) = (context.scratch.cast::<u8>(), self.input.element.size());
-        for (i, t) in tiles.clone().enumerate() {
-            let rows = tile_rows(t);
-            let table = tables.wrapping_add(i * table_size);
-            if copied {
-                for (r, row) in rows.enumerate() {
-                    // SAFETY: a table holds `taps * rows` pointers; a copied input has one tap.
-                    unsafe { *table.add(r) = scratch.wrapping_add((row - first_row) * stride * size) };
-                }
-            } else {
-                // SAFETY: as above.
-                unsafe { self.point(context, rows, table) };
-            }
-        }
-
-        let wanted = part(self.panels(), task % split.groups, split.groups);
-        let mut number = 0;
-        for head in &self.heads {
-            let Weights::Direct(panels) = &head.weights else { continue };
-            let multiply = setting.kernels.conv(self.input.element, head.out.element);
-            for p in 0..panels.count() {
-                number += 1;
-                if !wanted.contains(&(number - 1)) {
-                    continue;
-                }
-                let panel = panels.get(p);
-                let out = head.out.skip_channels(panel.first);
-                let residual = head.residual.map(|view| view.skip_channels(panel.first));
-                for (i, t) in tiles.clone().enumerate() {
-                    let rows = tile_rows(t);
-                    let tile = Tile {
-                        rows: tables.wrapping_add(i * table_size),
-                        n: rows.len(),
-                        taps,
-                        k,
-                        weights: panel.weights,
-                        ahead: panels.ahead(p + 1, i),
-                        width: panel.width,
-                        valid: panel.valid,
-                        bias: head.epilogue.bias.as_ptr().wrapping_add(panel.first),
-                        floor: head.epilogue.floor.as_ptr().wrapping_add(panel.first),
-                        residual: residual
-                            .map_or(std::ptr::null(), |view| context.pixel(&view, rows.start).cast_const()),
-                        ld_residual: residual.map_or(0, |view| view.ld),
-                        out: context.pixel(&out, rows.start),
-                        ld_out: out.ld,
-                    };
-                    // SAFETY: the table points into the complete input (or zeros, or scratch), the panel holds taps * k
-                    // rows, and these rows and columns of the output belong to this task alone.
-                    unsafe { multiply(&tile) };
+            let (buffers, buffer_len) =
+                (scratch.cast::<*const u8>(), self.runs()[0] * config.kernels.tile_rows);
+            for (i, t) in tiles.tiles.clone().enumerate() {
+                let buffer = buffers.wrapping_add(i * buffer_len);
+                if self.copies_input() {
+                    self.fill_indirection_to_copy(context, tiles.rows_of(t), rows.start, buffer);
+                } else {
+                    self.fill_indirection(context, tiles.rows_of(t), buffer);
                 }
             }
+            let panels = chunk(self.panels(), task % split.groups, split.groups);
+            self.multiply_panels(context, &tiles, panels, (buffers.cast_const(), buffer_len));
         }
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        let [taps, _] = self.runs();
-        let tiles = self.largest_chunk(kernels);
-        let copied = if matches!(self.prologue, Prologue::None) {
-            0
-        } else {
-            tiles * kernels.rows * self.copied_stride()
-        };
-        let strassen = self.strassen().map_or(0, |(_, strassen)| strassen.scratch(tiles * kernels.rows));
+        let rows = self.largest_chunk(kernels) * kernels.tile_rows;
+        let strassen = self.strassen().map_or(0, |(_, strassen)| strassen.scratch(rows));
         // A pointer is as large as two floats.
-        copied + (2 * tiles * kernels.rows * taps).max(strassen)
+        self.copied_floats(kernels) + (2 * rows * self.runs()[0]).max(strassen)
     }
 
     fn zeros(&self) -> usize {

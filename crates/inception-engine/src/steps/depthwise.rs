@@ -1,37 +1,50 @@
 //! Depthwise convolution, alone or as the prologue of the pointwise one that reads it.
 
-use super::{Context, Epilogue, Setting, Step, part, parts};
-use crate::KernelName;
-use crate::graph::Conv;
-use crate::kernels::depthwise::{Depthwise, Segment};
-#[cfg(target_arch = "x86_64")]
-use crate::kernels::depthwise_bf16::position;
-use crate::kernels::element::Element;
-use crate::memory::{Aligned, LINE, View};
+use std::ops::Range;
 
-/// Channels that go over all rows before the next ones do, so that their weights and the columns that neighbours share stay in
-/// the first-level cache.
+use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
+use crate::KernelName;
+use crate::dtype::LINE;
+use crate::graph::Conv;
+use crate::kernels::Kernels;
+use crate::kernels::depthwise::{Depthwise, Segment};
+use crate::memory::{Aligned, View};
+
+/// Channels that are computed for all rows before the next ones, so that their weights and the columns that
+/// neighbours share stay in the first-level cache.
 const BLOCK: usize = 256;
 
 /// Channels that are not divided: a register of `bf16`.
-const UNIT: usize = 2 * LINE;
+const CHANNEL_UNIT: usize = 2 * LINE;
 
 /// A depthwise convolution's weights and geometry.
 pub(crate) struct DepthwiseWeights {
     geometry: Depthwise,
     output_size: [usize; 2],
     channels: usize,
-    /// `[taps][channels, padded to whole registers]`; for `bf16` once more, in the order of its kernel.
+    /// `[taps][ld]`; once more in the order of channels of the kernel, if it has one of its own.
     weights: Aligned,
-    /// Padded channels.
+    /// Channels, padded to whole registers.
     ld: usize,
     epilogue: Epilogue,
     residual: Option<View>,
 }
 
+/// A destination of pixels, one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Pixels {
+    /// The first pixel.
+    pub start: *mut u8,
+    /// Elements from one pixel to the next.
+    pub ld: usize,
+    /// Whether to clamp at zero.
+    pub relu: bool,
+}
+
 impl DepthwiseWeights {
     /// Packs `conv`, whose input is `input_size` pixels at `input`.
     pub fn new(
+        kernels: &Kernels,
         conv: &Conv,
         input_size: [usize; 2],
         output_size: [usize; 2],
@@ -39,14 +52,14 @@ impl DepthwiseWeights {
         residual: Option<View>,
     ) -> Self {
         let (channels, taps) = (conv.out_channels, conv.taps());
-        let group = input.element.group();
-        let ld = channels.next_multiple_of(LINE * group);
-        let mut weights = Aligned::weights(group * taps * ld);
+        let ld = channels.next_multiple_of(LINE * input.dtype.pack());
+        let position = kernels.depthwise(input.dtype, input.dtype).position;
+        let copies = if position.is_some() { 2 } else { 1 };
+        let mut weights = Aligned::weights(copies * taps * ld);
         for (c, kernel) in conv.weight.chunks_exact(taps).enumerate() {
             for (t, w) in kernel.iter().enumerate() {
                 weights.as_mut()[t * ld + c] = *w;
-                #[cfg(target_arch = "x86_64")]
-                if input.element == Element::Bf16 {
+                if let Some(position) = position {
                     weights.as_mut()[(taps + t) * ld + position(c)] = *w;
                 }
             }
@@ -64,64 +77,68 @@ impl DepthwiseWeights {
         DepthwiseWeights { geometry, output_size, channels, weights, ld, epilogue, residual }
     }
 
-    /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`: an address for the first
-    /// of them, elements from one to the next, and whether to clamp at zero there.
+    /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`.
     ///
     /// # Safety
-    /// As [`Step::run`]; no other task writes these pixels of `stored`, and `copy` has room for them.
-    pub unsafe fn run(
+    /// As [`Step::execute_task`]; no other task writes these pixels of `stored`, and `copy` has room for
+    /// them.
+    pub unsafe fn compute(
         &self,
         context: &Context,
         input: &View,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         stored: Option<&View>,
-        copy: Option<(*mut u8, usize, bool)>,
+        copy: Option<Pixels>,
     ) {
         let ow = self.output_size[1];
-        let size = input.element.size();
-        let units = self.channels.div_ceil(UNIT);
+        let size = input.dtype.size();
+        let units = self.channels.div_ceil(CHANNEL_UNIT);
         let blocks = self.channels.div_ceil(BLOCK);
         for block in 0..blocks {
-            let range = part(units, block, blocks);
-            let channels = [range.start * UNIT, (range.end * UNIT).min(self.channels)];
+            let range = chunk(units, block, blocks);
+            let channels = [range.start * CHANNEL_UNIT, (range.end * CHANNEL_UNIT).min(self.channels)];
             let mut row = rows.start;
             while row < rows.end {
                 let end = (row + ow - row % ow).min(rows.end);
-                let copy =
-                    copy.map(|(p, ld, clamp)| (p.wrapping_add((row - rows.start) * ld * size), ld, clamp));
+                let copy = copy.map(|copy| Pixels {
+                    start: copy.start.wrapping_add((row - rows.start) * copy.ld * size),
+                    ..copy
+                });
                 // SAFETY: pixels of one output row; the caller's promise for the rest.
-                unsafe { self.run_row(context, input, row..end, channels, stored, copy) };
+                unsafe { self.compute_row(context, input, row..end, channels, stored, copy) };
                 row = end;
             }
         }
     }
 
-    /// As [`DepthwiseWeights::run`], for pixels of one output row and channels from the first to before the second.
+    /// As [`DepthwiseWeights::compute`], for pixels of one output row and channels from the first to before
+    /// the second.
     ///
     /// # Safety
     /// As that function.
-    unsafe fn run_row(
+    unsafe fn compute_row(
         &self,
         context: &Context,
         input: &View,
-        row: std::ops::Range<usize>,
+        row: Range<usize>,
         channels: [usize; 2],
         stored: Option<&View>,
-        copy: Option<(*mut u8, usize, bool)>,
+        copy: Option<Pixels>,
     ) {
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.geometry.input;
-        let size = input.element.size();
+        let size = input.dtype.size();
         let (image, pixel) = (row.start / (oh * ow), row.start % (oh * ow));
         let (y, x) = (pixel / ow, pixel % ow);
         let null = std::ptr::null_mut();
         let stored = stored.map(|view| (context.pixel(view, row.start), view.ld));
-        // An unclamped copy is the plain output; it needs the second slot only if the tensor is stored as well.
+        // The kernel stores the output, and a copy of it that is clamped at zero. A copy that is not clamped
+        // is the output itself; where the tensor is stored as well, it is copied below.
         let (out, relu_out) = match (stored, copy) {
-            (Some(out), Some((p, ld, true))) => (out, (p, ld)),
+            (Some(out), Some(Pixels { start, ld, relu: true })) => (out, (start, ld)),
             (Some(out), _) => (out, (null, 0)),
-            (None, Some((p, ld, true))) => ((null, 0), (p, ld)),
-            (None, Some((p, ld, false))) => ((p, ld), (null, 0)),
+            (None, Some(Pixels { start, ld, relu: true })) => ((null, 0), (start, ld)),
+            (None, Some(Pixels { start, ld, relu: false })) => ((start, ld), (null, 0)),
             (None, None) => ((null, 0), (null, 0)),
         };
         let residual = self.residual.as_ref().map(|view| (context.pixel(view, row.start), view.ld));
@@ -133,7 +150,7 @@ impl DepthwiseWeights {
             weights: self.weights.as_ptr(),
             ld_weights: self.ld,
             bias: self.epilogue.bias.as_ptr(),
-            floor: self.epilogue.floor.as_ptr(),
+            min: self.epilogue.min.as_ptr(),
             residual: residual.map_or(std::ptr::null(), |(p, _)| p.cast_const()),
             ld_residual: residual.map_or(0, |(_, ld)| ld),
             out: out.0,
@@ -141,9 +158,10 @@ impl DepthwiseWeights {
             relu_out: relu_out.0,
             ld_relu: relu_out.1,
         };
+        let kernel = context.config.kernels.depthwise(input.dtype, input.dtype);
         // SAFETY: the segment lies within one output row, the input and residual are complete.
-        unsafe { (context.setting.kernels.depthwise)(&self.geometry, &segment) };
-        if let (Some((from, from_ld)), Some((to, to_ld, false))) = (stored, copy) {
+        unsafe { (kernel.segment)(&self.geometry, &segment) };
+        if let (Some((from, from_ld)), Some(Pixels { start: to, ld: to_ld, relu: false })) = (stored, copy) {
             for i in 0..row.len() {
                 // SAFETY: both hold these channels of this pixel, which were just written to `from`.
                 unsafe {
@@ -179,16 +197,16 @@ impl Step for DepthwiseStep {
         KernelName::Depthwise
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        parts(self.rows(setting.n), 1, setting.threads)
+    fn tasks(&self, config: &RunConfig) -> usize {
+        chunks(self.rows(config.batch), 1, config.threads)
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
-        let rows = part(self.rows(context.setting.n), task, self.tasks(&context.setting));
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
+        let rows = chunk(self.rows(context.config.batch), task, self.tasks(&context.config));
         let width = self.weights.output_size[1];
         // SAFETY: whole output rows, each in one task; the caller's promise for the rest.
         unsafe {
-            self.weights.run(
+            self.weights.compute(
                 context,
                 &self.input,
                 rows.start * width..rows.end * width,

@@ -1,30 +1,32 @@
-//! The two ends: planes to pixels and back.
+//! The two ends of a network: from NCHW (channel planes) to NHWC (pixels) and back.
 
-use super::{Context, Setting, Step, part, parts};
-use crate::KernelName;
 use half::bf16;
 
+use super::step::{Context, RunConfig, Step, chunk, chunks};
+use crate::KernelName;
+use crate::dtype::DType;
 use crate::graph::Shape;
-use crate::kernels::element::Element;
 use crate::memory::View;
 
-/// Copies the images into the arena, from channel planes to pixels, with zeros around.
+/// Copies the images into the arena, from channel planes to pixels, with zeros around, space-to-depth on the
+/// way.
 pub(crate) struct InputStep {
     /// One image as it arrives.
     pub image: Shape,
     /// Rows above and columns to the left that are zero.
     pub pad: [usize; 2],
-    /// Rows, and columns, that become one; their pixels' channels lie side by side.
-    pub phases: usize,
-    /// The image with its padding.
+    /// Block size of space-to-depth: the channels of so many rows by so many columns of pixels lie side by
+    /// side in one pixel; 1 leaves the image as it is.
+    pub space_to_depth: usize,
+    /// The image with its padding, after space-to-depth.
     pub stored: Shape,
     /// Where it goes.
     pub out: View,
 }
 
 impl InputStep {
-    /// Writes one channel of a stored row: every `step`-th float of `plane` from column `first` (which can lie left of it) and
-    /// zeros outside, `ld` elements apart.
+    /// Writes one channel of a stored row: every `step`-th float of `plane` from column `first` on, which can
+    /// lie left of it, and zeros outside.
     ///
     /// # Safety
     /// `out` has room for the row.
@@ -32,7 +34,7 @@ impl InputStep {
     where
         E: Copy,
     {
-        let (step, ld) = (self.phases, self.out.ld);
+        let (step, ld) = (self.space_to_depth, self.out.ld);
         // Stored columns that lie in the image.
         let from = (-first).max(0).cast_unsigned().div_ceil(step).min(self.stored.width);
         let past = (plane.len().cast_signed() - first).max(0).cast_unsigned().div_ceil(step);
@@ -55,30 +57,31 @@ impl Step for InputStep {
         KernelName::PlanesToPixels
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        parts(setting.n * self.stored.height, 1, setting.threads)
+    fn tasks(&self, config: &RunConfig) -> usize {
+        chunks(config.batch * self.stored.height, 1, config.threads)
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
         let Shape { height, width, channels } = self.image;
-        for row in part(context.setting.n * self.stored.height, task, self.tasks(&context.setting)) {
+        let block = self.space_to_depth;
+        for row in chunk(context.config.batch * self.stored.height, task, self.tasks(&context.config)) {
             let (n, stored_y) = (row / self.stored.height, row % self.stored.height);
             let out = context.pixel(&self.out, row * self.stored.width);
             let image = context.input.wrapping_add(n * self.image.len());
             for channel in 0..self.stored.channels {
-                let (phase, c) = (channel / channels, channel % channels);
-                let y = (stored_y * self.phases + phase / self.phases).wrapping_sub(self.pad[0]);
-                let first = (phase % self.phases).cast_signed() - self.pad[1].cast_signed();
-                // SAFETY: row y is checked against the image before it is read; the row of the arena exists and belongs to this
-                // task alone.
+                let (offset, c) = (channel / channels, channel % channels);
+                let y = (stored_y * block + offset / block).wrapping_sub(self.pad[0]);
+                let first = (offset % block).cast_signed() - self.pad[1].cast_signed();
+                // SAFETY: row y is checked against the image before it is read; the row of the arena exists
+                // and belongs to this task alone.
                 unsafe {
                     let plane = match y < height {
                         true => std::slice::from_raw_parts(image.add((c * height + y) * width), width),
                         false => &[],
                     };
-                    match self.out.element {
-                        Element::F32 => self.write(plane, first, out.cast::<f32>().add(channel), 0.0, |x| x),
-                        Element::Bf16 => {
+                    match self.out.dtype {
+                        DType::F32 => self.write(plane, first, out.cast::<f32>().add(channel), 0.0, |x| x),
+                        DType::Bf16 => {
                             let out = out.cast::<bf16>().add(channel);
                             self.write(plane, first, out, bf16::ZERO, bf16::from_f32)
                         }
@@ -102,11 +105,11 @@ impl Step for OutputStep {
         KernelName::PixelsToPlanes
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        setting.n
+    fn tasks(&self, config: &RunConfig) -> usize {
+        config.batch
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
         let (pixels, channels) = (self.shape.pixels(), self.shape.channels);
         let image = context.pixel(&self.input, task * pixels).cast_const();
         let out = context.output.wrapping_add(task * self.shape.len());
@@ -115,9 +118,9 @@ impl Step for OutputStep {
                 // SAFETY: the result is complete, and each image of the output belongs to one task.
                 unsafe {
                     let index = p * self.input.ld + c;
-                    *out.add(c * pixels + p) = match self.input.element {
-                        Element::F32 => *image.cast::<f32>().add(index),
-                        Element::Bf16 => (*image.cast::<bf16>().add(index)).to_f32(),
+                    *out.add(c * pixels + p) = match self.input.dtype {
+                        DType::F32 => *image.cast::<f32>().add(index),
+                        DType::Bf16 => (*image.cast::<bf16>().add(index)).to_f32(),
                     };
                 }
             }

@@ -1,11 +1,12 @@
-//! What could not be fused: ReLU, sums, batch norm on its own, and copies into a concatenation.
+//! Elementwise operations that could not be fused: ReLU, sums, batch norm on its own, and copies into a
+//! concatenation.
 
-use super::{Context, Setting, Step, part, parts};
+use super::step::{Context, RunConfig, Step, chunk, chunks, lower_bound};
 use crate::KernelName;
-use crate::kernels::pointwise::Elementwise;
+use crate::kernels::elementwise::Elementwise;
 use crate::memory::{Aligned, View};
 
-/// `out = max(a * scale + shift [+ b], floor)`, pixel by pixel.
+/// `out = max(a * scale + shift [+ b], 0 or -inf)`, pixel by pixel.
 pub(crate) struct ElementwiseStep {
     /// What it computes.
     pub name: KernelName,
@@ -34,12 +35,12 @@ impl Step for ElementwiseStep {
         self.name
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        parts(self.pixels(setting.n).div_ceil(16), 1, setting.threads)
+    fn tasks(&self, config: &RunConfig) -> usize {
+        chunks(self.pixels(config.batch).div_ceil(16), 1, config.threads)
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
-        let pixels = part(self.pixels(context.setting.n), task, self.tasks(&context.setting));
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
+        let pixels = chunk(self.pixels(context.config.batch), task, self.tasks(&context.config));
         let at = |view: &View| context.pixel(view, pixels.start);
         let e = Elementwise {
             channels: self.channels,
@@ -49,9 +50,9 @@ impl Step for ElementwiseStep {
             ld: [self.a.ld, self.b.map_or(0, |view| view.ld), self.out.ld],
             scale: self.affine.as_ref().map_or(std::ptr::null(), |[scale, _]| scale.as_ptr()),
             shift: self.affine.as_ref().map_or(std::ptr::null(), |[_, shift]| shift.as_ptr()),
-            floor: if self.relu { 0.0 } else { f32::NEG_INFINITY },
+            min: lower_bound(self.relu),
         };
         // SAFETY: the operands are complete; these pixels of the result belong to this task alone.
-        unsafe { (context.setting.kernels.elementwise)(&e, pixels.len()) };
+        unsafe { context.config.kernels.elementwise(self.out.dtype)(&e, pixels.len()) };
     }
 }

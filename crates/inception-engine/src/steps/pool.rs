@@ -1,31 +1,35 @@
 //! Maximum and average pools.
 
-use super::{Context, DepthwiseWeights, Epilogue, Setting, Step, part, parts};
+use std::ops::Range;
+
+use super::depthwise::{DepthwiseWeights, Pixels};
+use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
 use crate::KernelName;
+use crate::dtype::LINE;
 use crate::graph::{Pool, PoolKind};
 use crate::kernels::Kernels;
-use crate::kernels::pointwise::{Reduce, Window};
-use crate::memory::{LINE, View};
+use crate::kernels::pool::{PoolParams, Reduce};
+use crate::memory::View;
 
 /// Channels that one task takes at least: a cache line of `bf16`.
-const RANGE: usize = 2 * LINE;
+const CHANNEL_UNIT: usize = 2 * LINE;
 
 /// A pool.
 pub(crate) struct PoolStep {
-    geometry: Window,
+    params: PoolParams,
     output_size: [usize; 2],
     epilogue: Epilogue,
     /// The depthwise convolution's, with a prologue.
     input: View,
     out: View,
-    /// A depthwise convolution that only this pool reads: its rows are made in scratch memory, as many as a window covers,
-    /// and never stored.
+    /// A depthwise convolution that only this pool reads. Scratch memory holds as many of its rows as a
+    /// window covers; they are never stored.
     prologue: Option<DepthwiseWeights>,
 }
 
 impl PoolStep {
-    /// Prepares `pool` over `channels` channels. With a prologue `input` is that of the depthwise convolution, whose kind of
-    /// pool must be the maximum.
+    /// Prepares `pool` over `channels` channels. With a prologue, `input` is that of the depthwise
+    /// convolution, and the pool must be one of maxima.
     pub fn new(
         pool: &Pool,
         channels: usize,
@@ -34,7 +38,7 @@ impl PoolStep {
         out: View,
         prologue: Option<DepthwiseWeights>,
     ) -> Self {
-        let geometry = Window {
+        let params = PoolParams {
             reduce: match pool.kind {
                 PoolKind::Max => Reduce::Max,
                 PoolKind::Average => Reduce::Mean,
@@ -48,14 +52,14 @@ impl PoolStep {
             channels,
             ld: [
                 match prologue {
-                    Some(_) => channels.next_multiple_of(LINE * input.element.group()),
+                    Some(_) => channels.next_multiple_of(LINE * input.dtype.pack()),
                     None => input.ld,
                 },
                 out.ld,
             ],
         };
         PoolStep {
-            geometry,
+            params,
             output_size,
             epilogue: Epilogue::new(&pool.bias, channels, pool.relu),
             input,
@@ -68,41 +72,36 @@ impl PoolStep {
         n * self.output_size[0]
     }
 
-    /// Into how many ranges of channels the rows are cut: more than one where there are fewer rows than threads, as in a global
-    /// pool.
-    fn ranges(&self, setting: &Setting) -> usize {
+    /// The number of chunks of channels into which rows are cut: more than one where there are fewer rows
+    /// than threads, as in a global pool.
+    fn channel_chunks(&self, config: &RunConfig) -> usize {
         match self.prologue {
             Some(_) => 1,
-            None => {
-                setting.threads.div_ceil(self.rows(setting.n)).min(self.geometry.channels.div_ceil(RANGE))
-            }
+            None => config
+                .threads
+                .div_ceil(self.rows(config.batch))
+                .min(self.params.channels.div_ceil(CHANNEL_UNIT)),
         }
     }
 
-    /// Pools the output rows `rows`, numbered through the batch, of what `depthwise` computes into scratch memory. Rows that
-    /// the next window covers too are moved, not computed again.
+    /// Computes `depthwise` into scratch memory and pools the output rows `rows`, numbered through the batch.
+    /// Rows that the next window covers too are moved, not computed again.
     ///
     /// # Safety
-    /// As [`Step::run`], and no other task pools these rows.
-    unsafe fn pool_depthwise(
-        &self,
-        depthwise: &DepthwiseWeights,
-        rows: std::ops::Range<usize>,
-        context: &Context,
-    ) {
+    /// As [`Step::execute_task`], and no other task pools these rows.
+    unsafe fn pool_depthwise(&self, depthwise: &DepthwiseWeights, rows: Range<usize>, context: &Context) {
         let [oh, ow] = self.output_size;
-        let [ih, iw] = self.geometry.input;
-        let row_bytes = iw * self.geometry.ld[0] * self.input.element.size();
+        let [ih, iw] = self.params.input;
+        let row_bytes = iw * self.params.ld[0] * self.input.dtype.size();
         let scratch = context.scratch.cast::<u8>();
         // Rows of the depthwise result in scratch memory, numbered through the batch.
         let mut held = 0..0;
         for row in rows {
             let (image, y) = (row / oh, row % oh);
-            let top = y * self.geometry.stride[0];
-            let above = self.geometry.pad[0].saturating_sub(top);
-            let first = image * ih + (top + above - self.geometry.pad[0]).min(ih);
-            let last =
-                image * ih + (top + self.geometry.kernel[0]).saturating_sub(self.geometry.pad[0]).min(ih);
+            let top = y * self.params.stride[0];
+            let above = self.params.pad[0].saturating_sub(top);
+            let first = image * ih + (top + above - self.params.pad[0]).min(ih);
+            let last = image * ih + (top + self.params.kernel[0]).saturating_sub(self.params.pad[0]).min(ih);
             let kept = if held.contains(&first) { held.end - first } else { 0 };
             let from = (first + kept) * iw..last * iw;
             let target = scratch.wrapping_add(kept * row_bytes);
@@ -113,17 +112,18 @@ impl PoolStep {
                     scratch,
                     kept * row_bytes,
                 );
-                depthwise.run(context, &self.input, from, None, Some((target, self.geometry.ld[0], false)));
+                let copy = Pixels { start: target, ld: self.params.ld[0], relu: false };
+                depthwise.compute(context, &self.input, from, None, Some(copy));
             }
             held = first..last;
             // The window lies in an image that is cut to the rows it covers.
-            let window =
-                Window { input: [last - first, iw], pad: [above, self.geometry.pad[1]], ..self.geometry };
+            let params =
+                PoolParams { input: [last - first, iw], pad: [above, self.params.pad[1]], ..self.params };
             let out = context.pixel(&self.out, row * ow);
-            let Epilogue { bias, floor } = &self.epilogue;
-            let pool = context.setting.kernels.pool(self.out.element);
+            let Epilogue { bias, min, .. } = &self.epilogue;
+            let pool = context.config.kernels.pool(self.input.dtype, self.out.dtype);
             // SAFETY: the rows are complete; this output row belongs to this task alone.
-            unsafe { pool(&window, scratch, 0, [0, ow], bias.as_ptr(), floor.as_ptr(), out) };
+            unsafe { pool(&params, scratch, 0, [0, ow], bias.as_ptr(), min.as_ptr(), out) };
         }
     }
 }
@@ -133,39 +133,41 @@ impl Step for PoolStep {
         if self.prologue.is_some() { KernelName::DepthwisePool } else { KernelName::Pool }
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        match self.ranges(setting) {
-            1 => parts(self.rows(setting.n), 1, setting.threads),
-            ranges => self.rows(setting.n) * ranges,
+    fn tasks(&self, config: &RunConfig) -> usize {
+        match self.channel_chunks(config) {
+            1 => chunks(self.rows(config.batch), 1, config.threads),
+            channel_chunks => self.rows(config.batch) * channel_chunks,
         }
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
         let [oh, ow] = self.output_size;
-        let [ih, iw] = self.geometry.input;
-        let (setting, ranges) = (&context.setting, self.ranges(&context.setting));
+        let [ih, iw] = self.params.input;
+        let config = &context.config;
+        let channel_chunks = self.channel_chunks(config);
         if let Some(depthwise) = &self.prologue {
-            let rows = part(self.rows(setting.n), task, self.tasks(setting));
+            let rows = chunk(self.rows(config.batch), task, self.tasks(config));
             // SAFETY: the caller's promise; these rows are this task's.
             return unsafe { self.pool_depthwise(depthwise, rows, context) };
         }
-        let units = self.geometry.channels.div_ceil(RANGE);
-        let range = part(units, task % ranges, ranges);
-        let channels = range.start * RANGE..(range.end * RANGE).min(self.geometry.channels);
-        let geometry = Window { channels: channels.len(), ..self.geometry };
-        for row in part(self.rows(setting.n), task / ranges, self.tasks(setting) / ranges) {
+        let units = self.params.channels.div_ceil(CHANNEL_UNIT);
+        let range = chunk(units, task % channel_chunks, channel_chunks);
+        let channels = range.start * CHANNEL_UNIT..(range.end * CHANNEL_UNIT).min(self.params.channels);
+        let params = PoolParams { channels: channels.len(), ..self.params };
+        for row in chunk(self.rows(config.batch), task / channel_chunks, self.tasks(config) / channel_chunks)
+        {
             let image = context.pixel(&self.input.skip_channels(channels.start), row / oh * ih * iw);
             let out = context.pixel(&self.out.skip_channels(channels.start), row * ow);
-            let Epilogue { bias, floor } = &self.epilogue;
+            let Epilogue { bias, min, .. } = &self.epilogue;
             // SAFETY: the input is complete; these channels of this output row belong to this task alone.
             unsafe {
-                (setting.kernels.pool(self.out.element))(
-                    &geometry,
+                config.kernels.pool(self.input.dtype, self.out.dtype)(
+                    &params,
                     image,
                     row % oh,
                     [0, ow],
                     bias.as_ptr().add(channels.start),
-                    floor.as_ptr().add(channels.start),
+                    min.as_ptr().add(channels.start),
                     out,
                 );
             }
@@ -173,7 +175,7 @@ impl Step for PoolStep {
     }
 
     fn scratch(&self, _kernels: &Kernels) -> usize {
-        let row = self.geometry.input[1] * self.geometry.ld[0] * self.input.element.size();
-        if self.prologue.is_some() { (self.geometry.kernel[0] * row).div_ceil(size_of::<f32>()) } else { 0 }
+        let row = self.params.input[1] * self.params.ld[0] * self.input.dtype.size();
+        if self.prologue.is_some() { (self.params.kernel[0] * row).div_ceil(size_of::<f32>()) } else { 0 }
     }
 }

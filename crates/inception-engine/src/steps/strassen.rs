@@ -1,33 +1,35 @@
-//! One level of Strassen's algorithm, in Winograd's form, for large pointwise convolutions: seven products of half the
-//! size along each axis instead of eight.
+//! One level of Strassen's algorithm, in Winograd's form, for large pointwise convolutions: seven products of
+//! half the size along each axis instead of eight.
 //!
-//! The sums of weights are packed ahead. The sums of inputs are made one at a time, and the products are added up where
-//! the micro-kernel stores them, in two temporaries of a quarter of the output each, so that all but the weights stays
-//! in the second-level cache.
+//! The sums of weights are packed ahead. The sums of inputs are made one at a time, and the micro-kernel's
+//! epilogue adds the products up in two temporaries of a quarter of the output each, so that all but the
+//! weights stays in the second-level cache.
 
-use super::conv::{Head, Panels};
+use super::panels::Panels;
+use super::step::{Epilogue, chunk};
+use crate::dtype::{DType, LINE};
 use crate::kernels::Kernels;
-use crate::kernels::conv::Tile;
-use crate::kernels::element::Element;
-use crate::kernels::pointwise::{Elementwise, Sum};
-use crate::memory::LINE;
-use crate::steps::{Epilogue, part};
+use crate::kernels::conv::{MAX_TILE_ROWS, Tile};
+use crate::kernels::elementwise::{Elementwise, Sum};
 
-/// Channels in and out from which the saved eighth of the multiplications outweighs the additions.
-pub(crate) const CHANNELS: usize = 512;
-
-/// Pixels of an image from which a chunk has enough rows to be halved.
-pub(crate) const PIXELS: usize = 96;
-
-/// The weights of a matrix product by seven products.
+/// The weights `b` of a matrix product `c = a b` by seven products. All three are cut in halves along both
+/// axes:
+///
+/// ```text
+/// s1 = a21 + a22    t1 = b12 - b11    p1 = a11 b11    p5 = s1 t1    u2 = p1 + p6    c11 = p1 + p2
+/// s2 = s1 - a11     t2 = b22 - t1     p2 = a12 b21    p6 = s2 t2    u3 = u2 + p7    c12 = u4 + p3
+/// s3 = a11 - a21    t3 = b22 - b12    p3 = s4 b22     p7 = s3 t3    u4 = u2 + p5    c21 = u3 - p4
+/// s4 = a12 - s2     t4 = t2 - b21     p4 = a22 t4                                   c22 = u3 + p5
+/// ```
 pub(crate) struct Strassen {
-    /// B11, B21, T2, T3, -T4, T1, B22: in the order of use.
+    /// `b11`, `b21`, `t2`, `t3`, `-t4`, `t1`, `b22`, in the order of use.
     weights: [Panels; 7],
-    /// Half of the channels in and out; both are even.
+    /// Half of the channels in.
     depth: usize,
+    /// Half of the channels out.
     width: usize,
-    /// Neither bias nor floor, for the temporaries.
-    plain: Epilogue,
+    /// Neither bias nor lower bound, for the temporaries.
+    identity: Epilogue,
 }
 
 /// The matrix that a product reads: a quarter of the input, or a sum of quarters in scratch memory.
@@ -39,7 +41,7 @@ struct Matrix {
 
 impl Strassen {
     /// Packs `weight`, `[out][in]`, both extents even.
-    pub fn new(weight: &[f32], channels: usize, out_channels: usize) -> Self {
+    pub fn new(kernels: &Kernels, weight: &[f32], channels: usize, out_channels: usize) -> Self {
         let (depth, width) = (channels / 2, out_channels / 2);
         let b = |row: usize, column: usize, k: usize, o: usize| {
             f64::from(weight[(column * width + o) * channels + row * depth + k])
@@ -47,7 +49,7 @@ impl Strassen {
         let t1 = |k, o| b(0, 1, k, o) - b(0, 0, k, o);
         let t2 = |k, o| b(1, 1, k, o) - t1(k, o);
         let pack = |f: &(dyn Fn(usize, usize) -> f64 + Sync)| {
-            Panels::pack(depth, width, |o| (0..depth).map(move |k| f(k, o) as f32))
+            Panels::pack(kernels, depth, width, |o| (0..depth).map(move |k| f(k, o) as f32))
         };
         let weights = [
             pack(&|k, o| b(0, 0, k, o)),
@@ -58,7 +60,7 @@ impl Strassen {
             pack(&t1),
             pack(&|k, o| b(1, 1, k, o)),
         ];
-        Strassen { weights, depth, width, plain: Epilogue::new(&[], width, false) }
+        Strassen { weights, depth, width, identity: Epilogue::new(&[], width, false) }
     }
 
     /// Channels out.
@@ -66,142 +68,197 @@ impl Strassen {
         2 * self.width
     }
 
-    /// Floats of scratch memory for `rows` rows: the sum of inputs and two temporaries.
-    pub fn scratch(&self, rows: usize) -> usize {
-        let half = rows.div_ceil(2);
-        half * (self.depth.max(self.width).next_multiple_of(LINE) + 2 * self.width.next_multiple_of(LINE))
+    /// Floats from one row of a sum, and of a temporary, to the next.
+    fn strides(&self) -> [usize; 2] {
+        [self.depth, self.width].map(|columns| columns.next_multiple_of(LINE))
     }
 
-    /// Multiplies `rows` rows at `input` and writes them, with the head's epilogue but not its residual, at `out`.
+    /// Floats of scratch memory for `rows` rows: the sum of inputs and two temporaries.
+    pub fn scratch(&self, rows: usize) -> usize {
+        let [ld_sum, ld_temporary] = self.strides();
+        rows.div_ceil(2) * (ld_sum.max(ld_temporary) + 2 * ld_temporary)
+    }
+
+    /// Multiplies `rows` rows at `input` and writes them with `epilogue` at `out`; each comes with the floats
+    /// from one of its rows to the next.
     ///
     /// # Safety
-    /// `input` holds `rows` rows of twice `depth` floats, `ld` apart; `out` has room for `rows` rows, and no one else
+    /// `input` holds `rows` rows of twice `depth` floats; `out` has room for `rows` rows, and no one else
     /// reads or writes them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least 2.
-    pub unsafe fn run(
+    pub unsafe fn multiply(
         &self,
         kernels: &Kernels,
         (input, ld): (*const f32, usize),
         rows: usize,
-        head: &Head,
-        out: *mut f32,
+        epilogue: &Epilogue,
+        (out, ld_out): (*mut f32, usize),
         scratch: *mut f32,
     ) {
-        // An odd number of rows: the halves overlap by one row, which is computed twice, by the same thread.
+        // The halves of an odd number of rows overlap by one row, which is computed twice, by the same
+        // thread.
         let half = rows.div_ceil(2);
         let (below, right) = ((rows - half) * ld, self.depth);
         let quarter = |offset: usize| Matrix { start: input.wrapping_add(offset), ld };
         let [a11, a12, a21, a22] = [0, right, below, below + right].map(quarter);
-        let lds = self.depth.next_multiple_of(LINE);
-        let ldt = self.width.next_multiple_of(LINE);
-        let sum = Matrix { start: scratch, ld: lds };
-        let x = scratch.wrapping_add(half * lds.max(ldt));
-        let y = x.wrapping_add(half * ldt);
         let [c11, c12, c21, c22] = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(row, column)| {
-            (out.wrapping_add(row * (rows - half) * head.out.ld + column * self.width), column * self.width)
+            (out.wrapping_add(row * (rows - half) * ld_out + column * self.width), column * self.width)
         });
-
-        let add = |terms: [(Matrix, f32); 4]| {
-            let sum = Sum {
-                rows: half,
-                columns: self.depth,
-                terms: terms.map(|(m, factor)| (m.start, factor)),
-                ld,
-                out: scratch,
-                ld_out: lds,
-            };
-            // SAFETY: four quarters of the input and one of scratch memory.
-            unsafe { (kernels.sum)(&sum) };
-        };
-        let multiply = |a: Matrix, index: usize, target: Target| {
-            let (out, ld_out, epilogue, first) = match target.out {
-                Some((out, first)) => (out, head.out.ld, &head.epilogue, first),
-                None => (target.temporary, ldt, &self.plain, 0),
-            };
-            let tiles = half.div_ceil(kernels.rows);
-            let mut pointers = [std::ptr::null::<u8>(); 32];
-            let product = kernels.conv(Element::F32, Element::F32);
-            for p in 0..self.weights[index].count() {
-                let panel = self.weights[index].get(p);
-                let (next, next_panel) = match self.weights.get(index + 1) {
-                    Some(next) if p + 1 == self.weights[index].count() => (next, 0),
-                    _ => (&self.weights[index], p + 1),
-                };
-                for t in 0..tiles {
-                    let rows = part(half, t, tiles);
-                    for (pointer, row) in pointers.iter_mut().zip(rows.clone()) {
-                        *pointer = a.start.wrapping_add(row * a.ld).cast();
-                    }
-                    let at = |p: *mut f32| {
-                        if p.is_null() { p } else { p.wrapping_add(rows.start * ldt + panel.first) }
-                    };
-                    let tile = Tile {
-                        rows: pointers.as_ptr(),
-                        n: rows.len(),
-                        taps: 1,
-                        k: self.depth,
-                        weights: panel.weights,
-                        ahead: next.ahead(next_panel, t),
-                        width: panel.width,
-                        valid: panel.valid,
-                        bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),
-                        floor: epilogue.floor.as_ptr().wrapping_add(first + panel.first),
-                        residual: at(target.plus).cast(),
-                        ld_residual: ldt,
-                        out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
-                        ld_out,
-                    };
-                    // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and columns.
-                    unsafe { product(&tile) };
-                }
-            }
-        };
+        let [ld_sum, ld_temporary] = self.strides();
+        let x = scratch.wrapping_add(half * ld_sum.max(ld_temporary));
+        let y = x.wrapping_add(half * ld_temporary);
         let null = std::ptr::null_mut();
         let temporary = |temporary, plus| Target { out: None, temporary, plus };
         let store = |out, plus| Target { out: Some(out), temporary: null, plus };
-        // The products that two quarters of the output need are added to one of them in a pass of its own.
-        let combine = |out: *mut f32, ld_out: usize, shift: *const f32, floor: f32| {
-            let e = Elementwise {
-                channels: self.width,
-                a: x.cast(),
-                b: y.cast(),
-                out: out.cast(),
-                ld: [ldt, ldt, ld_out],
-                scale: std::ptr::null(),
-                shift,
-                floor,
-            };
-            // SAFETY: both temporaries and the target have `half` rows of `width` floats.
-            unsafe { (kernels.elementwise)(&e, half) };
-        };
-        multiply(a11, 0, temporary(x, null));
-        multiply(a12, 1, store(c11, x));
-        add([(a21, 1.0), (a22, 1.0), (a11, -1.0), (a11, 0.0)]);
-        multiply(sum, 2, temporary(x, x));
-        add([(a11, 1.0), (a21, -1.0), (a11, 0.0), (a11, 0.0)]);
-        multiply(sum, 3, temporary(y, null));
-        combine(scratch, ldt, std::ptr::null(), f32::NEG_INFINITY);
-        multiply(a22, 4, store(c21, scratch));
-        add([(a21, 1.0), (a22, 1.0), (a11, 0.0), (a11, 0.0)]);
-        multiply(sum, 5, temporary(x, x));
-        let shift = head.epilogue.bias.as_ptr().wrapping_add(self.width);
-        combine(
-            c22.0,
-            head.out.ld,
-            shift,
-            if head.relu && head.residual.is_none() { 0.0 } else { f32::NEG_INFINITY },
-        );
-        add([(a12, 1.0), (a11, 1.0), (a21, -1.0), (a22, -1.0)]);
-        multiply(sum, 6, store(c12, x));
+        let products = Products { strassen: self, kernels, half, epilogue, ld_out };
+        // SAFETY: the caller's promise for input and output; the sum, `x` and `y` lie in scratch memory one
+        // after the other, each with room for `half` rows.
+        unsafe {
+            let sum = |terms| products.sum(terms, scratch);
+            // x = p1
+            products.multiply(a11, 0, temporary(x, null));
+            // c11 = p2 + p1
+            products.multiply(a12, 1, store(c11, x));
+            // x = u2: p6 + p1
+            let s2 = sum([(a21, 1.0), (a22, 1.0), (a11, -1.0), (a11, 0.0)]);
+            products.multiply(s2, 2, temporary(x, x));
+            // y = p7
+            let s3 = sum([(a11, 1.0), (a21, -1.0), (a11, 0.0), (a11, 0.0)]);
+            products.multiply(s3, 3, temporary(y, null));
+            // u3 = u2 + p7, where the sums are made, and c21 = u3 - p4
+            products.add(x, y, (scratch, ld_temporary), std::ptr::null(), f32::NEG_INFINITY);
+            products.multiply(a22, 4, store(c21, scratch));
+            // x = u4: p5 + u2
+            let s1 = sum([(a21, 1.0), (a22, 1.0), (a11, 0.0), (a11, 0.0)]);
+            products.multiply(s1, 5, temporary(x, x));
+            // c22 = u4 + p7, which is u3 + p5. Two quarters need p5, so this one gets it in a pass of its
+            // own.
+            let (bias, min) = (epilogue.bias.as_ptr().wrapping_add(c22.1), epilogue.lower_bound());
+            products.add(x, y, (c22.0, ld_out), bias, min);
+            // c12 = p3 + u4
+            let s4 = sum([(a12, 1.0), (a11, 1.0), (a21, -1.0), (a22, -1.0)]);
+            products.multiply(s4, 6, store(c12, x));
+        }
     }
 }
 
-/// Where a product goes.
+/// The destination of a product.
 #[derive(Clone, Copy)]
 struct Target {
-    /// A quarter of the output, and its first column,
+    /// A quarter of the output, and its first column.
     out: Option<(*mut f32, usize)>,
-    /// or else this temporary.
+    /// The temporary that it goes to where it is not a quarter of the output.
     temporary: *mut f32,
     /// A temporary that is added, or null.
     plus: *mut f32,
+}
+
+/// What the products and sums of one multiplication share.
+struct Products<'a> {
+    strassen: &'a Strassen,
+    kernels: &'a Kernels,
+    /// Rows of a quarter.
+    half: usize,
+    /// Of the output.
+    epilogue: &'a Epilogue,
+    /// Floats from one row of the output to the next.
+    ld_out: usize,
+}
+
+impl Products<'_> {
+    /// Writes the sum of `terms`, quarters of the input with their factors, at `out`.
+    ///
+    /// # Safety
+    /// The terms are quarters of one input, and `out` has room for `half` rows of a sum.
+    unsafe fn sum(&self, terms: [(Matrix, f32); 4], out: *mut f32) -> Matrix {
+        let [ld_sum, _] = self.strassen.strides();
+        let sum = Sum {
+            rows: self.half,
+            columns: self.strassen.depth,
+            terms: terms.map(|(term, factor)| (term.start, factor)),
+            ld: terms[0].0.ld,
+            out,
+            ld_out: ld_sum,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.kernels.sum()(&sum) };
+        Matrix { start: out, ld: ld_sum }
+    }
+
+    /// Writes the sum of temporaries `x` and `y`, with `bias` (or null), and not less than `min`, at `out`.
+    ///
+    /// # Safety
+    /// All three have `half` rows of `width` floats, and the bias `width` floats padded to a whole vector.
+    unsafe fn add(
+        &self,
+        x: *const f32,
+        y: *const f32,
+        (out, ld_out): (*mut f32, usize),
+        bias: *const f32,
+        min: f32,
+    ) {
+        let [_, ld_temporary] = self.strassen.strides();
+        let e = Elementwise {
+            channels: self.strassen.width,
+            a: x.cast(),
+            b: y.cast(),
+            out: out.cast(),
+            ld: [ld_temporary, ld_temporary, ld_out],
+            scale: std::ptr::null(),
+            shift: bias,
+            min,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.kernels.elementwise(DType::F32)(&e, self.half) };
+    }
+
+    /// Multiplies `a` by matrix `index` of the weights.
+    ///
+    /// # Safety
+    /// `a` has `half` rows of `depth` floats, and the target room for `half` rows of `width`.
+    unsafe fn multiply(&self, a: Matrix, index: usize, target: Target) {
+        let Strassen { weights, depth, identity, .. } = self.strassen;
+        let [_, ld_temporary] = self.strassen.strides();
+        let (out, ld_out, epilogue, first) = match target.out {
+            Some((out, first)) => (out, self.ld_out, self.epilogue, first),
+            None => (target.temporary, ld_temporary, identity, 0),
+        };
+        let tiles = self.half.div_ceil(self.kernels.tile_rows);
+        let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
+        let micro_kernel = self.kernels.conv(DType::F32, DType::F32);
+        for p in 0..weights[index].count() {
+            let panel = weights[index].get(p);
+            let (next, next_panel) = match weights.get(index + 1) {
+                Some(next) if p + 1 == weights[index].count() => (next, 0),
+                _ => (&weights[index], p + 1),
+            };
+            for t in 0..tiles {
+                let rows = chunk(self.half, t, tiles);
+                for (pointer, row) in indirection.iter_mut().zip(rows.clone()) {
+                    *pointer = a.start.wrapping_add(row * a.ld).cast();
+                }
+                let at = |p: *mut f32| {
+                    if p.is_null() { p } else { p.wrapping_add(rows.start * ld_temporary + panel.first) }
+                };
+                let tile = Tile {
+                    indirection: indirection.as_ptr(),
+                    rows: rows.len(),
+                    taps: 1,
+                    k: *depth,
+                    weights: panel.weights,
+                    prefetch: next.prefetch(next_panel, t),
+                    width: panel.width,
+                    valid: panel.valid,
+                    bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),
+                    min: epilogue.min.as_ptr().wrapping_add(first + panel.first),
+                    residual: at(target.plus).cast(),
+                    ld_residual: ld_temporary,
+                    out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
+                    ld_out,
+                };
+                // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and
+                // columns.
+                unsafe { micro_kernel(&tile) };
+            }
+        }
+    }
 }

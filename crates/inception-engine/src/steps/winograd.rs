@@ -1,37 +1,31 @@
-//! Winograd convolution: transform a block of tiles, one matrix product for each position of a tile, transform back. A
-//! block is small enough that all three stay in the second-level cache, and blocks are what threads share out.
+//! Winograd convolution: transform a block of tiles, one matrix product for each position of a tile,
+//! transform back. A block is small enough that all three stay in the second-level cache. Threads share out
+//! the blocks.
 
-use super::conv::Panels;
-use super::{Context, Epilogue, Setting, Step, part};
+use std::ops::Range;
+
+use super::panels::Panels;
+use super::step::{Context, Epilogue, RunConfig, Step, chunk};
 use crate::KernelName;
+use crate::dtype::{DType, LINE};
 use crate::graph::Conv;
-use crate::kernels::conv::{PANEL, Tile};
-use crate::kernels::element::Element;
-use crate::kernels::winograd::{TileIn, TileOut, weight_transform};
-use crate::kernels::{Kernels, TransformSpec};
-use crate::memory::{LINE, View};
-
-/// Floats of transformed input and output that a block may hold: most of a 1 MiB second level.
-const BLOCK: usize = 160 * 1024;
+use crate::kernels::conv::{MAX_TILE_ROWS, Tile};
+use crate::kernels::winograd::{InputTile, OutputTile};
+use crate::kernels::{CostModel, Kernels, TransformSpec};
+use crate::memory::View;
 
 /// Panels of output channels that go through the products and the transform back together.
 const PASS: usize = 2;
 
-/// A block may be larger by one part in this many if it is the only one.
+/// The only block of a layer may be larger by a share of one in this many.
 const SLACK: usize = 4;
 
-/// What it costs to move a float through a transform, in multiply-adds: a few vector operations and, mostly, the way to
-/// the second-level cache and back.
-pub(crate) const TOUCH: f64 = 10.0;
-
-/// What it costs to read a weight from the third-level cache, in multiply-adds.
-pub(crate) const WEIGHT: f64 = 13.0;
-
-/// Whether the transforms of a row tile of the micro-kernel, the largest there is, stay in cache: or else every few tiles would
-/// read all weights.
-pub(crate) fn fits(spec: &TransformSpec, channels: usize) -> bool {
-    const ROWS: usize = 14;
-    ROWS * spec.points[0] * spec.points[1] * (channels + PASS * PANEL) <= BLOCK + BLOCK / SLACK
+/// Whether the block that Winograd's algorithm needs at least stays in cache. With fewer tiles in a block,
+/// every few tiles would read all weights.
+pub(crate) fn fits(kernels: &Kernels, spec: &TransformSpec, channels: usize) -> bool {
+    let &CostModel { winograd_tiles, winograd_block, .. } = &kernels.costs;
+    let floats = winograd_tiles * spec.points[0] * spec.points[1] * (channels + PASS * kernels.panel);
+    floats <= winograd_block + winograd_block / SLACK
 }
 
 /// A Winograd convolution.
@@ -47,13 +41,14 @@ pub(crate) struct WinogradStep {
     /// One packed matrix for each position of a tile.
     weights: Vec<Panels>,
     epilogue: Epilogue,
-    /// What the matrix products use: neither bias nor floor.
-    plain: Epilogue,
+    /// Neither bias nor lower bound, for the matrix products.
+    identity: Epilogue,
 }
 
 impl WinogradStep {
     /// Transforms and packs the weights of `conv`.
     pub fn new(
+        kernels: &Kernels,
         conv: &Conv,
         spec: TransformSpec,
         [input_size, output_size]: [[usize; 2]; 2],
@@ -63,16 +58,13 @@ impl WinogradStep {
         let (channels, out_channels) = (conv.in_channels(), conv.out_channels);
         let [kh, kw] = spec.kernel;
         let taps = kh * kw;
-        let kernels = &conv.weight;
-        let g = [0, 1].map(|axis| {
-            weight_transform(spec.pairs[axis], spec.kernel[axis], [spec.stride[axis], spec.outputs[axis]])
-        });
+        let g = [0, 1].map(|axis| spec.weight_transform(axis));
         let position = |py: usize, px: usize| {
             // The weight of position (py, px) is sum G[py][ky] g[ky][kx] G[px][kx]: one factor for each tap.
             let factor: Vec<f64> = (0..taps).map(|t| g[0][py][t / kw] * g[1][px][t % kw]).collect();
-            Panels::pack(channels, out_channels, move |o| {
+            Panels::pack(kernels, channels, out_channels, move |o| {
                 let factor = factor.clone();
-                kernels[o * channels * taps..(o + 1) * channels * taps]
+                conv.weight[o * channels * taps..(o + 1) * channels * taps]
                     .chunks_exact(taps)
                     .map(move |g| g.iter().zip(&factor).map(|(g, f)| f64::from(*g) * f).sum::<f64>() as f32)
             })
@@ -90,7 +82,7 @@ impl WinogradStep {
             out_channels,
             weights,
             epilogue: Epilogue::new(&conv.bias, out_channels, conv.relu),
-            plain: Epilogue::new(&[], out_channels, false),
+            identity: Epilogue::new(&[], out_channels, false),
         }
     }
 
@@ -99,9 +91,14 @@ impl WinogradStep {
         [0, 1].map(|axis| self.output_size[axis].div_ceil(self.spec.outputs[axis]))
     }
 
+    /// Columns of the output that go through the products and the transform back together.
+    fn pass_columns(&self) -> usize {
+        PASS * self.weights[0].width
+    }
+
     /// Floats of one position of a tile: of the input, and of the output channels of one pass.
     fn position_floats(&self) -> [usize; 2] {
-        let pass = self.out_channels.min(PASS * PANEL);
+        let pass = self.out_channels.min(self.pass_columns());
         [self.channels, pass].map(|c| c.next_multiple_of(LINE))
     }
 
@@ -110,36 +107,174 @@ impl WinogradStep {
         self.position_floats().iter().sum::<usize>() * self.weights.len()
     }
 
-    /// Tiles of a block that stays in cache: all of `total` if they just fit, so that weights are read once, or else whole
-    /// row tiles of the micro-kernel.
-    fn block(&self, rows: usize, total: usize) -> usize {
-        let fit = BLOCK / self.tile_floats();
+    /// Tiles of a block that stays in cache: all of `total` if they just fit, so that weights are read once,
+    /// or else whole row tiles of the micro-kernel.
+    fn block_tiles(&self, kernels: &Kernels, total: usize) -> usize {
+        let (fit, rows) = (kernels.costs.winograd_block / self.tile_floats(), kernels.tile_rows);
         if total <= (fit + fit / SLACK).min(8 * rows) { total } else { (fit / rows).clamp(1, 8) * rows }
     }
 
-    /// How a run is cut: blocks of tiles by groups of output panels. Groups repeat the input transform, blocks repeat the
-    /// reading of weights; which is dearer depends on the layer.
-    fn split(&self, setting: &Setting) -> [usize; 2] {
-        let total = self.total(setting.n);
+    /// How a run is split into tasks: blocks of tiles by groups of output panels. Groups repeat the input
+    /// transform, blocks repeat the reading of weights; which costs more depends on the layer.
+    fn split(&self, config: &RunConfig) -> [usize; 2] {
+        let total = self.total(config.batch);
         let panels = self.weights[0].count();
+        let &CostModel { transform_cost, weight_load_cost, .. } = &config.kernels.costs;
         let candidate = |groups: usize| {
-            let least = total.div_ceil(self.block(setting.kernels.rows, total));
-            let blocks = if groups == 1 { least.next_multiple_of(setting.threads).min(total) } else { least };
+            let least = total.div_ceil(self.block_tiles(config.kernels, total));
+            let blocks = if groups == 1 { least.next_multiple_of(config.threads).min(total) } else { least };
             let positions = self.weights.len() as f64;
             let (depth, width) = (self.channels as f64, self.out_channels as f64 / groups as f64);
             let tiles = (total as f64 / blocks as f64).ceil();
-            let task =
-                positions * (tiles * (depth * width + TOUCH * (depth + width)) + WEIGHT * depth * width);
-            ((blocks * groups).div_ceil(setting.threads) as f64 * task, [blocks, groups])
+            let task = positions
+                * (tiles * (depth * width + transform_cost * (depth + width))
+                    + weight_load_cost * depth * width);
+            ((blocks * groups).div_ceil(config.threads) as f64 * task, [blocks, groups])
         };
-        let (whole, parts) = (candidate(1), candidate(setting.threads.min(panels)));
-        if parts.0 < whole.0 { parts.1 } else { whole.1 }
+        let (whole, grouped) = (candidate(1), candidate(config.threads.min(panels)));
+        if grouped.0 < whole.0 { grouped.1 } else { whole.1 }
     }
 
+    /// Tiles of `n` images.
     fn total(&self, n: usize) -> usize {
         let [down, across] = self.grid();
         n * down * across
     }
+
+    /// Image, row and column of tile number `tile` of the batch.
+    fn place(&self, tile: usize) -> [usize; 3] {
+        let [down, across] = self.grid();
+        [tile / (down * across), tile / across % down, tile % across]
+    }
+
+    /// The block of `tiles`, in this thread's scratch memory.
+    fn block(&self, tiles: Range<usize>, scratch: *mut f32) -> Block {
+        let [v_tile, m_tile] = self.position_floats();
+        // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache
+        // sets.
+        let [v_position, m_position] = [v_tile, m_tile].map(|tile| tiles.len() * tile + LINE);
+        let m = scratch.wrapping_add(self.weights.len() * v_position);
+        Block { tiles, v: scratch, v_tile, v_position, m, m_tile, m_position }
+    }
+
+    /// Transforms the tiles of the input into `V`.
+    ///
+    /// # Safety
+    /// The input is complete, and the block lies in this thread's scratch memory.
+    unsafe fn transform_input(&self, context: &Context, block: &Block) {
+        let [ih, iw] = self.input_size;
+        let transform = context.config.kernels.winograd_input(self.input.dtype);
+        for (i, t) in block.tiles.clone().enumerate() {
+            let [image, ty, tx] = self.place(t);
+            let corner = |t: usize, axis: usize| {
+                (t * self.spec.outputs[axis] * self.spec.stride[axis]) as isize - self.pad[axis] as isize
+            };
+            let tile = InputTile {
+                image: context.pixel(&self.input, image * ih * iw),
+                input: self.input_size,
+                ld: self.input.ld,
+                origin: [corner(ty, 0), corner(tx, 1)],
+                channels: self.channels,
+                v: block.v.wrapping_add(i * block.v_tile),
+                ld_position: block.v_position,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { transform(self.spec.transform, &tile) };
+        }
+    }
+
+    /// Multiplies `V` by the panels of `pass` of the weights of each position into `M`.
+    ///
+    /// # Safety
+    /// The block lies in this thread's scratch memory, and `V` is complete.
+    unsafe fn multiply(&self, kernels: &Kernels, block: &Block, pass: &Range<usize>) {
+        let count = block.tiles.len();
+        let row_tiles = count.div_ceil(kernels.tile_rows);
+        let micro_kernel = kernels.conv(DType::F32, DType::F32);
+        let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
+        for (p, weights) in self.weights.iter().enumerate() {
+            for index in pass.clone() {
+                let panel = weights.get(index);
+                let (next, next_panel) = match self.weights.get(p + 1) {
+                    _ if index + 1 < pass.end => (weights, index + 1),
+                    Some(next) => (next, pass.start),
+                    None => (&self.weights[0], pass.end),
+                };
+                for r in 0..row_tiles {
+                    let rows = chunk(count, r, row_tiles);
+                    for (pointer, i) in indirection.iter_mut().zip(rows.clone()) {
+                        *pointer = block.v.wrapping_add(p * block.v_position + i * block.v_tile).cast();
+                    }
+                    let column = (index - pass.start) * weights.width;
+                    let tile = Tile {
+                        indirection: indirection.as_ptr(),
+                        rows: rows.len(),
+                        taps: 1,
+                        k: self.channels,
+                        weights: panel.weights,
+                        prefetch: next.prefetch(next_panel, r),
+                        width: panel.width,
+                        valid: panel.valid,
+                        bias: self.identity.bias.as_ptr(),
+                        min: self.identity.min.as_ptr(),
+                        residual: std::ptr::null(),
+                        ld_residual: 0,
+                        out: block
+                            .m
+                            .wrapping_add(p * block.m_position + rows.start * block.m_tile + column)
+                            .cast(),
+                        ld_out: block.m_tile,
+                    };
+                    // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
+                    unsafe { micro_kernel(&tile) };
+                }
+            }
+        }
+    }
+
+    /// Transforms `M`, the output channels of the panels of `pass`, back into the tiles of the output.
+    ///
+    /// # Safety
+    /// As [`Step::execute_task`]; `M` is complete.
+    unsafe fn transform_output(&self, context: &Context, block: &Block, pass: &Range<usize>) {
+        let [oh, ow] = self.output_size;
+        let [first, end] = [pass.start, pass.end].map(|panel| panel * self.weights[0].width);
+        let transform = context.config.kernels.winograd_output(self.out.dtype);
+        for (i, t) in block.tiles.clone().enumerate() {
+            let [image, ty, tx] = self.place(t);
+            let [y, x] = [ty * self.spec.outputs[0], tx * self.spec.outputs[1]];
+            let pixel = (image * oh + y) * ow + x;
+            let tile = OutputTile {
+                m: block.m.wrapping_add(i * block.m_tile),
+                ld_position: block.m_position,
+                channels: end.min(self.out_channels) - first,
+                bias: self.epilogue.bias.as_ptr().wrapping_add(first),
+                min: self.epilogue.min.as_ptr().wrapping_add(first),
+                out: context.pixel(&self.out.skip_channels(first), pixel),
+                ld: [self.out.ld, self.out.ld * ow],
+                valid: [oh - y, ow - x],
+            };
+            // SAFETY: output tiles do not overlap, and each belongs to one task.
+            unsafe { transform(self.spec.transform, &tile) };
+        }
+    }
+}
+
+/// A block of tiles between the transforms: `V`, the transformed input, `[positions][tiles][channels]`, and
+/// `M`, the products, `[positions][tiles][output channels of a pass]`.
+struct Block {
+    /// Tiles, numbered through the batch.
+    tiles: Range<usize>,
+    v: *mut f32,
+    /// Floats from one tile of `V` to the next.
+    v_tile: usize,
+    /// Floats from one position of `V` to the next.
+    v_position: usize,
+    m: *mut f32,
+    /// Floats from one tile of `M` to the next.
+    m_tile: usize,
+    /// Floats from one position of `M` to the next.
+    m_position: usize,
 }
 
 impl Step for WinogradStep {
@@ -147,110 +282,33 @@ impl Step for WinogradStep {
         KernelName::Winograd(self.spec.transform)
     }
 
-    fn tasks(&self, setting: &Setting) -> usize {
-        let [blocks, groups] = self.split(setting);
+    fn tasks(&self, config: &RunConfig) -> usize {
+        let [blocks, groups] = self.split(config);
         blocks * groups
     }
 
-    unsafe fn run(&self, task: usize, context: &Context) {
-        let setting = &context.setting;
-        let kernels = setting.kernels;
-        let [blocks, groups] = self.split(setting);
-        let tiles = part(self.total(setting.n), task / groups, blocks);
-        let panels = part(self.weights[0].count(), task % groups, groups);
-        let count = tiles.len();
-        let [down, across] = self.grid();
-        let [lv, lm] = self.position_floats();
-        let positions = self.weights.len();
-        let v = context.scratch;
-        // A line between positions: tiles of a power-of-two size would otherwise fall into the same cache sets.
-        let [pv, pm] = [count * lv + LINE, count * lm + LINE];
-        let m = v.wrapping_add(positions * pv);
-        let place = |t: usize| (t / (down * across), t / across % down, t % across);
-        let [ih, iw] = self.input_size;
-        let [oh, ow] = self.output_size;
-
-        for (i, t) in tiles.clone().enumerate() {
-            let (image, ty, tx) = place(t);
-            let corner = |t: usize, axis: usize| {
-                (t * self.spec.outputs[axis] * self.spec.stride[axis]) as isize - self.pad[axis] as isize
-            };
-            let tile = TileIn {
-                image: context.pixel(&self.input, image * ih * iw),
-                input: self.input_size,
-                ld: self.input.ld,
-                origin: [corner(ty, 0), corner(tx, 1)],
-                channels: self.channels,
-                v: v.wrapping_add(i * lv),
-                position: pv,
-            };
-            // SAFETY: the input is complete, and scratch has room for the block (see `scratch`).
-            unsafe { (kernels.winograd_input)(self.spec.transform, &tile) };
-        }
-
-        let row_tiles = count.div_ceil(kernels.rows);
-        let multiply = kernels.conv(Element::F32, Element::F32);
-        let mut rows = [std::ptr::null::<u8>(); 32];
-        for start in panels.clone().step_by(PASS) {
-            let pass = start..(start + PASS).min(panels.end);
-            let first = start * PANEL;
-            for (p, weights) in self.weights.iter().enumerate() {
-                for index in pass.clone() {
-                    let panel = weights.get(index);
-                    let (next, next_panel) = match self.weights.get(p + 1) {
-                        _ if index + 1 < pass.end => (weights, index + 1),
-                        Some(next) => (next, start),
-                        None => (&self.weights[0], pass.end),
-                    };
-                    for r in 0..row_tiles {
-                        let range = part(count, r, row_tiles);
-                        for (pointer, i) in rows.iter_mut().zip(range.clone()) {
-                            *pointer = v.wrapping_add(p * pv + i * lv).cast();
-                        }
-                        let tile = Tile {
-                            rows: rows.as_ptr(),
-                            n: range.len(),
-                            taps: 1,
-                            k: self.channels,
-                            weights: panel.weights,
-                            ahead: next.ahead(next_panel, r),
-                            width: panel.width,
-                            valid: panel.valid,
-                            bias: self.plain.bias.as_ptr(),
-                            floor: self.plain.floor.as_ptr(),
-                            residual: std::ptr::null(),
-                            ld_residual: 0,
-                            out: m.wrapping_add(p * pm + range.start * lm + panel.first - first).cast(),
-                            ld_out: lm,
-                        };
-                        // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
-                        unsafe { multiply(&tile) };
-                    }
-                }
-            }
-            for (i, t) in tiles.clone().enumerate() {
-                let (image, ty, tx) = place(t);
-                let [y, x] = [ty * self.spec.outputs[0], tx * self.spec.outputs[1]];
-                let pixel = (image * oh + y) * ow + x;
-                let tile = TileOut {
-                    m: m.wrapping_add(i * lm),
-                    position: pm,
-                    channels: (pass.end * PANEL).min(self.out_channels) - first,
-                    bias: self.epilogue.bias.as_ptr().wrapping_add(first),
-                    floor: self.epilogue.floor.as_ptr().wrapping_add(first),
-                    out: context.pixel(&self.out.skip_channels(first), pixel),
-                    ld: [self.out.ld, self.out.ld * ow],
-                    valid: [oh - y, ow - x],
-                };
-                // SAFETY: output tiles do not overlap, and each belongs to one task.
-                unsafe { (kernels.winograd_output)(self.spec.transform, &tile) };
+    unsafe fn execute_task(&self, task: usize, context: &Context) {
+        let config = &context.config;
+        let [blocks, groups] = self.split(config);
+        let tiles = chunk(self.total(config.batch), task / groups, blocks);
+        let panels = chunk(self.weights[0].count(), task % groups, groups);
+        let block = self.block(tiles, context.scratch);
+        // SAFETY: the input is complete, scratch memory has room for the block (see `scratch`), and no other
+        // task has both these tiles and these panels.
+        unsafe {
+            self.transform_input(context, &block);
+            for start in panels.clone().step_by(PASS) {
+                let pass = start..(start + PASS).min(panels.end);
+                self.multiply(config.kernels, &block, &pass);
+                self.transform_output(context, &block, &pass);
             }
         }
     }
 
     fn scratch(&self, kernels: &Kernels) -> usize {
-        // A block of at most BLOCK floats and the slack, or one row tile; rounding can add a tile to a block.
-        let tile = self.tile_floats();
-        (BLOCK + BLOCK / SLACK).max(tile * kernels.rows) + tile + 2 * LINE * self.weights.len()
+        // A block of at most `winograd_block` floats and the slack, or one row tile; rounding can add a tile
+        // to a block.
+        let (block, tile) = (kernels.costs.winograd_block, self.tile_floats());
+        (block + block / SLACK).max(tile * kernels.tile_rows) + tile + 2 * LINE * self.weights.len()
     }
 }

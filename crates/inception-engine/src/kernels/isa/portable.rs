@@ -1,0 +1,87 @@
+//! No intrinsics: arrays that the compiler vectorises for the baseline of the target.
+
+use super::Isa;
+use crate::kernels::depthwise;
+use crate::kernels::simd::Simd;
+use crate::kernels::table::{CostModel, Kernels, kernel_set};
+
+/// Arrays of eight floats.
+pub(crate) struct Portable;
+
+// SAFETY: plain Rust, runs anywhere; the loads and stores touch exactly the floats that the trait allows.
+unsafe impl Simd for Portable {
+    type V = [f32; 8];
+    const LANES: usize = 8;
+    const PREFETCH_WEIGHTS: bool = false;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for eight floats; an unaligned read needs no more.
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::V {
+        let mut v = [0.0; 8];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: i < n, and the caller vouches for n floats.
+            *x = unsafe { *p.add(i) };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_n(p: *mut f32, v: Self::V, n: usize) {
+        for (i, x) in v.iter().enumerate().take(n) {
+            // SAFETY: i < n, and the caller vouches for n floats.
+            unsafe { *p.add(i) = *x };
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Two roundings: `f32::mul_add` would call a library function where the baseline lacks FMA.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+}
+
+/// The kernels; every CPU runs them.
+pub(in crate::kernels) static KERNELS: Kernels = Kernels {
+    isa: Isa::Portable,
+    tile_rows: 2,
+    panel: 32,
+    narrow_panel: 16,
+    costs: CostModel::L2_OF_1_MIB,
+    sets: &[kernel_set! {
+        simd: Portable,
+        target: [],
+        tile_rows: [1 2],
+        activations: F32,
+        features: [],
+        conv: [f32 => f32],
+        pool: [f32 => f32],
+        depthwise: [f32: depthwise::segment::<Portable, f32>, None],
+        winograd: [f32],
+        elementwise: [f32],
+        sum: [f32],
+    }],
+};

@@ -1,0 +1,192 @@
+//! Maximum and average pools, vectorised over channels.
+
+use super::depthwise::PIXELS;
+use super::simd::{Simd, Stored};
+
+/// What a pooling window does with the pixels that it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reduce {
+    /// The greatest; padding does not take part.
+    Max,
+    /// The mean over the pixels inside the input.
+    Mean,
+    /// The sum over the pixels inside the input divided by the window's area within the padded input.
+    MeanWithPadding,
+}
+
+/// What stays the same for every pixel of one pooling.
+#[derive(Clone, Copy)]
+pub(crate) struct PoolParams {
+    /// How pixels are combined.
+    pub reduce: Reduce,
+    /// Input height and width.
+    pub input: [usize; 2],
+    /// Window height and width.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [usize; 2],
+    /// Top and left padding.
+    pub pad: [usize; 2],
+    /// Bottom and right padding: what a window beyond them covers counts for nothing.
+    pub pad_end: [usize; 2],
+    /// Channels.
+    pub channels: usize,
+    /// Elements from one input pixel to the next, and from one output pixel to the next.
+    pub ld: [usize; 2],
+}
+
+/// Pools output pixels `x[0]..x[1]` of row `y`, then adds `bias` and applies `min` (each padded to a whole
+/// vector).
+///
+/// # Safety
+/// `image` is the first pixel of an input and `out` the row's pixel `x[0]`, both valid for the geometry
+/// `params`; see [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
+    params: &PoolParams,
+    image: *const u8,
+    y: usize,
+    x: [usize; 2],
+    bias: *const f32,
+    min: *const f32,
+    out: *mut u8,
+) {
+    // The range of a window along one axis inside the input, and its extent within the padded input.
+    let span = |o: usize, axis: usize| {
+        let start = o * params.stride[axis];
+        let end = start + params.kernel[axis];
+        let padded = end.min(params.pad[axis] + params.input[axis] + params.pad_end[axis]) - start;
+        let from = start.max(params.pad[axis]) - params.pad[axis];
+        let to = (end.max(params.pad[axis]) - params.pad[axis]).min(params.input[axis]);
+        (from.min(to), to, padded)
+    };
+    let (y0, y1, height) = span(y, 0);
+    // The factor of a window with so many columns inside the input, and inside the padded input.
+    let scale = |columns: usize, padded: usize| {
+        let area = match params.reduce {
+            Reduce::Max => 1,
+            Reduce::Mean => ((y1 - y0) * columns).max(1),
+            Reduce::MeanWithPadding => height * padded,
+        };
+        1.0 / area as f32
+    };
+    // Output columns whose windows lie inside the input.
+    let from = params.pad[1].div_ceil(params.stride[1]).clamp(x[0], x[1]);
+    let last = (params.input[1] + params.pad[1])
+        .checked_sub(params.kernel[1])
+        .map_or(0, |x| x / params.stride[1] + 1);
+    let to = last.clamp(from, x[1]);
+    let mut done = [from, from];
+    if params.kernel == [3, 3] && to - from >= PIXELS && y0 < y1 {
+        let block = Block { params, rows: [y0, y1], scale: scale(3, 3), image, bias, min };
+        let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * params.ld[1]);
+        // SAFETY: the caller's promise, and the columns are interior.
+        done = unsafe {
+            match (params.reduce == Reduce::Max, params.stride[1]) {
+                (true, 1) => blocks(from, to, |x| pool_block::<S, I, O, true, 1>(&block, x, out_at(x))),
+                (true, 2) => blocks(from, to, |x| pool_block::<S, I, O, true, 2>(&block, x, out_at(x))),
+                (false, 1) => blocks(from, to, |x| pool_block::<S, I, O, false, 1>(&block, x, out_at(x))),
+                _ => done,
+            }
+        };
+    }
+    // A loop, since a closure would not carry the instruction set.
+    for x_out in (x[0]..done[0]).chain(done[1]..x[1]) {
+        let (x0, x1, width) = span(x_out, 1);
+        let scale = scale(x1 - x0, width);
+        let mut c = 0;
+        while c < params.channels {
+            let n = (params.channels - c).min(S::LANES);
+            // SAFETY: the window is clipped to the input; channels c..c + n exist.
+            unsafe {
+                let max = params.reduce == Reduce::Max;
+                let mut acc = S::splat(if max { f32::NEG_INFINITY } else { 0.0 });
+                for iy in y0..y1 {
+                    let row = image.cast::<I>().add(iy * params.input[1] * params.ld[0] + c);
+                    for ix in x0..x1 {
+                        let v = I::load_n(row.add(ix * params.ld[0]), n);
+                        acc = if max { S::max(acc, v) } else { S::add(acc, v) };
+                    }
+                }
+                let v = S::fma(acc, S::splat(scale), S::load(bias.add(c)));
+                let v = S::max(v, S::load(min.add(c)));
+                O::store_n(out.cast::<O>().add((x_out - x[0]) * params.ld[1] + c), v, n);
+            }
+            c += S::LANES;
+        }
+    }
+}
+
+/// Covers columns `from..to` with blocks. The last one may overlap its neighbour and compute a few pixels
+/// twice.
+#[inline(always)]
+fn blocks(from: usize, to: usize, mut block: impl FnMut(usize)) -> [usize; 2] {
+    let mut x = from;
+    while x < to {
+        block(x.min(to - PIXELS));
+        x += PIXELS;
+    }
+    [from, to]
+}
+
+/// The greater of each pair, or the sum.
+///
+/// # Safety
+/// See [`Simd`].
+#[inline(always)]
+unsafe fn join<S: Simd, const MAX: bool>(a: S::V, b: S::V) -> S::V {
+    // SAFETY: as the caller's.
+    unsafe { if MAX { S::max(a, b) } else { S::add(a, b) } }
+}
+
+/// What the register blocks of an output row share.
+struct Block<'a> {
+    params: &'a PoolParams,
+    /// The input rows under the window.
+    rows: [usize; 2],
+    scale: f32,
+    image: *const u8,
+    bias: *const f32,
+    min: *const f32,
+}
+
+/// `PIXELS` pixels from column `x` of a pool of 3x3: each input column is reduced once for all windows that
+/// cover it.
+///
+/// # Safety
+/// As [`pool`], `out` is the first of the pixels, and their windows lie inside the input horizontally.
+#[inline(always)]
+unsafe fn pool_block<S: Simd, I: Stored<S>, O: Stored<S>, const MAX: bool, const STRIDE: usize>(
+    b: &Block<'_>,
+    x: usize,
+    out: *mut O,
+) {
+    let params = b.params;
+    let corner = (b.rows[0] * params.input[1] + x * STRIDE - params.pad[1]) * params.ld[0];
+    let mut c = 0;
+    while c < params.channels {
+        let n = (params.channels - c).min(S::LANES);
+        // SAFETY: the rows are clipped to the input, the columns interior by the caller's promise, channels
+        // c..c + n exist; bias and min are padded to whole vectors.
+        unsafe {
+            // At most 9 columns: (PIXELS - 1) * STRIDE + 3.
+            let mut columns = [S::splat(0.0); (PIXELS - 1) * 2 + 3];
+            for (j, column) in columns.iter_mut().enumerate().take((PIXELS - 1) * STRIDE + 3) {
+                let top = b.image.cast::<I>().add(corner + j * params.ld[0] + c);
+                *column = I::load_n(top, n);
+                for row in 1..b.rows[1] - b.rows[0] {
+                    *column =
+                        join::<S, MAX>(*column, I::load_n(top.add(row * params.input[1] * params.ld[0]), n));
+                }
+            }
+            let (scale, bias, min) = (S::splat(b.scale), S::load(b.bias.add(c)), S::load(b.min.add(c)));
+            for i in 0..PIXELS {
+                let left = join::<S, MAX>(columns[i * STRIDE], columns[i * STRIDE + 1]);
+                let all = join::<S, MAX>(left, columns[i * STRIDE + 2]);
+                let v = S::max(S::fma(all, scale, bias), min);
+                O::store_n(out.add(i * params.ld[1] + c), v, n);
+            }
+        }
+        c += S::LANES;
+    }
+}

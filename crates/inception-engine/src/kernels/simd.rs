@@ -1,0 +1,150 @@
+//! The traits that kernels are written over: a vector of floats, and the element types that it is loaded
+//! from.
+//!
+//! Each kernel is written once, generic over [`Simd`], and compiled for each instruction set inside a
+//! function that carries its `#[target_feature]` (see `kernels::table`). All methods are `#[inline(always)]`:
+//! they only become vector instructions once they are inlined into such a function.
+//!
+//! Kernels compute in `f32` whatever they read and write. The one exception is the convolution micro-kernel
+//! on `bf16`, where one instruction multiplies two pairs and adds both products to an `f32`; see [`Operand`].
+
+use crate::dtype::DType;
+
+/// A vector of `LANES` floats and the few operations that the kernels need.
+///
+/// # Safety
+/// Every method may only be called (after inlining) from code compiled with the instruction set's target
+/// features, on a CPU that has them. `load` needs `LANES` readable floats, the `_n` forms need `min(n,
+/// LANES)`.
+pub(crate) unsafe trait Simd {
+    /// The register.
+    type V: Copy;
+    /// Floats in a register.
+    const LANES: usize;
+    /// Whether the micro-kernel prefetches a cache line of later weights in each step of its inner loop.
+    const PREFETCH_WEIGHTS: bool;
+
+    /// `LANES` copies of `x`.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// The `LANES` floats at `p`, of any alignment.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// The first `n` floats at `p`, zeros in the other lanes.
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::V;
+    /// Writes the first `n` lanes.
+    unsafe fn store_n(p: *mut f32, v: Self::V, n: usize);
+    /// `a + b`
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the hardware can
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The greater of each pair.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// Prefetches the cache line at `p`, which may be any address, into the second-level cache.
+    unsafe fn prefetch(p: *const f32);
+}
+
+/// Implements [`Simd`] with one expression, an intrinsic, for each method.
+macro_rules! implement_simd {
+    (
+        $simd:ty: $lanes:literal lanes of $v:ty, prefetch_weights: $prefetch_weights:literal;
+        $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
+    ) => {
+        // SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not
+        // accessed, and a prefetch is a hint, which faults on no address.
+        unsafe impl $crate::kernels::simd::Simd for $simd {
+            type V = $v;
+            const LANES: usize = $lanes;
+            const PREFETCH_WEIGHTS: bool = $prefetch_weights;
+            $(
+                #[inline(always)]
+                unsafe fn $method($($argument: $type),*) $(-> $out)? {
+                    // SAFETY: the caller's function has the instruction set (see the trait).
+                    unsafe { $body }
+                }
+            )*
+        }
+    };
+}
+#[allow(unused_imports)] // By architectures without intrinsics.
+pub(super) use implement_simd;
+
+/// An element type that the vectors of `S` can be loaded from and stored to.
+///
+/// # Safety
+/// As [`Simd`]: to be called where the instruction set is enabled, with `min(n, LANES)` elements at `p`.
+pub(crate) unsafe trait Stored<S: Simd>: Copy {
+    /// The same type as a value: the key of the kernel table.
+    const DTYPE: DType;
+
+    /// The first `n` elements at `p`, zeros in the other lanes.
+    unsafe fn load_n(p: *const Self, n: usize) -> S::V;
+    /// Writes the first `n` lanes, rounded to the nearest.
+    unsafe fn store_n(p: *mut Self, v: S::V, n: usize);
+}
+
+// SAFETY: `Simd`'s own loads and stores.
+unsafe impl<S: Simd> Stored<S> for f32 {
+    const DTYPE: DType = DType::F32;
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_n(p, n) }
+    }
+    #[inline(always)]
+    unsafe fn store_n(p: *mut f32, v: S::V, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { S::store_n(p, v, n) }
+    }
+}
+
+/// An element type that the micro-kernel can multiply: one step takes the [`DType::pack`] channels in four
+/// bytes of a pixel, and as many weights from each four bytes of a row of a panel.
+///
+/// # Safety
+/// As [`Simd`]: to be called where the instruction set is enabled.
+pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
+    /// A vector with `PACK` channels in each lane.
+    type Packed: Copy;
+    /// Channels in a lane: [`DType::pack`].
+    const PACK: usize;
+
+    /// `PACK` weights for each lane.
+    unsafe fn weights(p: *const f32) -> Self::Packed;
+    /// The `PACK` channels of a pixel at `p`, in every lane.
+    unsafe fn splat(p: *const Self) -> Self::Packed;
+    /// As `splat`, where only the first of the channels exists; the others are zero.
+    unsafe fn splat_first(p: *const Self) -> Self::Packed;
+    /// `acc + a * b`, summed over the channels of each lane.
+    unsafe fn dot(a: Self::Packed, b: Self::Packed, acc: S::V) -> S::V;
+}
+
+// SAFETY: `Simd`'s own operations.
+unsafe impl<S: Simd> Operand<S> for f32 {
+    type Packed = S::V;
+    const PACK: usize = 1;
+
+    #[inline(always)]
+    unsafe fn weights(p: *const f32) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::splat(*p) }
+    }
+    #[inline(always)]
+    unsafe fn splat_first(p: *const f32) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::splat(*p) }
+    }
+    #[inline(always)]
+    unsafe fn dot(a: S::V, b: S::V, acc: S::V) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::fma(a, b, acc) }
+    }
+}

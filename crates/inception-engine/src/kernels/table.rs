@@ -1,0 +1,274 @@
+//! The table of kernels of an instruction set: data that each file of `isa` fills in.
+//!
+//! Kernels are keyed by the types that they read and write. A new element type is a [`KernelSet`] more in the
+//! files of the instruction sets that have kernels for it.
+
+use super::conv::Tile;
+use super::depthwise::{Depthwise, Segment};
+use super::elementwise::{Elementwise, Sum};
+use super::isa::Isa;
+use super::pool::PoolParams;
+use super::winograd::{InputTile, OutputTile, Transform};
+use crate::dtype::DType;
+
+/// See [`super::conv::panel`].
+pub(crate) type ConvKernel = unsafe fn(&Tile);
+/// See [`super::pool::pool`].
+pub(crate) type PoolKernel =
+    unsafe fn(&PoolParams, *const u8, usize, [usize; 2], *const f32, *const f32, *mut u8);
+/// See [`super::winograd::input`].
+pub(crate) type WinogradInputKernel = unsafe fn(Transform, &InputTile);
+/// See [`super::winograd::output`].
+pub(crate) type WinogradOutputKernel = unsafe fn(Transform, &OutputTile);
+/// See [`super::elementwise::elementwise`].
+pub(crate) type ElementwiseKernel = unsafe fn(&Elementwise, usize);
+/// See [`super::elementwise::sum`].
+pub(crate) type SumKernel = unsafe fn(&Sum);
+
+/// A kernel of depthwise convolutions.
+#[derive(Clone, Copy)]
+pub(crate) struct DepthwiseKernel {
+    /// See [`super::depthwise::segment`].
+    pub segment: unsafe fn(&Depthwise, &Segment),
+    /// Where the kernel reads a channel's weights in a second copy of them, which follows the first; `None`
+    /// if it reads one copy in the order of channels.
+    pub position: Option<fn(usize) -> usize>,
+}
+
+/// A kernel with its key.
+pub(crate) struct Row<K> {
+    /// The type that it reads.
+    pub input: DType,
+    /// The type that it writes.
+    pub output: DType,
+    /// The kernel.
+    pub kernel: K,
+}
+
+/// A feature of a CPU.
+pub(crate) struct Feature {
+    /// Whether this CPU has it.
+    pub detected: fn() -> bool,
+    /// What to say where it has not, as the rest of a sentence.
+    pub missing: &'static str,
+}
+
+/// The kernels that one element type of activations needs beside those for `f32`, compiled for the same CPU
+/// features.
+///
+/// The safety contract of each entry is that of the generic function behind it, plus: the CPU has the
+/// features, which is so whenever [`Kernels::of`] gave the table for `activations`.
+pub(crate) struct KernelSet {
+    /// The type in which activations are stored.
+    pub activations: DType,
+    /// CPU features that the kernels need.
+    pub features: &'static [Feature],
+    pub conv: &'static [Row<ConvKernel>],
+    pub pool: &'static [Row<PoolKernel>],
+    pub depthwise: &'static [Row<DepthwiseKernel>],
+    /// To `f32`.
+    pub winograd_input: &'static [Row<WinogradInputKernel>],
+    /// From `f32`.
+    pub winograd_output: &'static [Row<WinogradOutputKernel>],
+    pub elementwise: &'static [Row<ElementwiseKernel>],
+    pub sum: &'static [Row<SumKernel>],
+}
+
+impl KernelSet {
+    /// What this CPU lacks to run these kernels, as the rest of a sentence, or `None` if it has everything.
+    pub fn missing(&self) -> Option<&'static str> {
+        self.features.iter().find(|feature| !(feature.detected)()).map(|feature| feature.missing)
+    }
+}
+
+/// What the planner assumes of a CPU. Costs are in multiply-adds of `f32` by the micro-kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CostModel {
+    /// Floats of the second-level cache that a task may count on for data that it goes over again and again.
+    pub cache: usize,
+    /// Floats of transformed input and output that a block of Winograd tiles may hold: most of the
+    /// second-level cache.
+    pub winograd_block: usize,
+    /// Winograd tiles that a block must have room for; with fewer, every few tiles would read all weights.
+    pub winograd_tiles: usize,
+    /// To move a float through a Winograd transform: a few vector operations and, mostly, the way to the
+    /// second-level cache and back.
+    pub transform_cost: f64,
+    /// To load a weight from the third-level cache.
+    pub weight_load_cost: f64,
+    /// A multiply-add of a depthwise convolution.
+    pub depthwise_cost: f64,
+    /// To read or write a float of a matrix that Strassen's algorithm adds.
+    pub strassen_add_cost: f64,
+    /// Channels in and out from which Strassen's algorithm saves more multiplications than its additions
+    /// cost.
+    pub strassen_channels: usize,
+    /// Pixels of an image from which a chunk of Strassen's algorithm has enough rows to be halved.
+    pub strassen_pixels: usize,
+    /// Row tiles of a chunk that Strassen's algorithm halves.
+    pub strassen_tiles: usize,
+}
+
+impl CostModel {
+    /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask
+    /// explain --measure`.
+    pub const L2_OF_1_MIB: CostModel = CostModel {
+        cache: 128 * 1024,
+        winograd_block: 160 * 1024,
+        winograd_tiles: 14,
+        transform_cost: 10.0,
+        weight_load_cost: 13.0,
+        depthwise_cost: 2.5,
+        strassen_add_cost: 4.0,
+        strassen_channels: 512,
+        strassen_pixels: 96,
+        // Half of a 19x19 map: on two threads, Xception65 took 126 ms with 7, and 120 with 13.
+        strassen_tiles: 13,
+    };
+}
+
+/// All that there is for one instruction set.
+pub(crate) struct Kernels {
+    /// The instruction set.
+    pub isa: Isa,
+    /// Rows (output pixels) of a full tile of the micro-kernel.
+    pub tile_rows: usize,
+    /// Columns (output channels) of a panel of packed weights.
+    pub panel: usize,
+    /// Columns of the last panel of a convolution where they suffice.
+    pub narrow_panel: usize,
+    /// What the planner assumes of the CPU.
+    pub costs: CostModel,
+    /// The kernels, by the type of activations that they are for; those for `f32` come first.
+    pub sets: &'static [KernelSet],
+}
+
+impl Kernels {
+    /// The kernel from `input` to `output` among `rows` of each set. [`super::TABLES`] have one for all that
+    /// plans ask for.
+    fn find<K: Copy + 'static>(
+        &self,
+        rows: impl Fn(&KernelSet) -> &'static [Row<K>],
+        input: DType,
+        output: DType,
+    ) -> K {
+        let mut rows = self.sets.iter().flat_map(rows);
+        match rows.find(|row| (row.input, row.output) == (input, output)) {
+            Some(row) => row.kernel,
+            None => unreachable!("{} has no kernel from {input:?} to {output:?}", self.isa),
+        }
+    }
+
+    /// The convolution micro-kernel that reads `input` and writes `output`.
+    pub fn conv(&self, input: DType, output: DType) -> ConvKernel {
+        self.find(|set| set.conv, input, output)
+    }
+
+    /// The pool that reads `input` and writes `output`.
+    pub fn pool(&self, input: DType, output: DType) -> PoolKernel {
+        self.find(|set| set.pool, input, output)
+    }
+
+    /// The depthwise convolution that reads `input` and writes `output`.
+    pub fn depthwise(&self, input: DType, output: DType) -> DepthwiseKernel {
+        self.find(|set| set.depthwise, input, output)
+    }
+
+    /// The transforms of Winograd's algorithm from activations of `input` to `f32`.
+    pub fn winograd_input(&self, input: DType) -> WinogradInputKernel {
+        self.find(|set| set.winograd_input, input, DType::F32)
+    }
+
+    /// The transforms of Winograd's algorithm from `f32` back to activations of `output`.
+    pub fn winograd_output(&self, output: DType) -> WinogradOutputKernel {
+        self.find(|set| set.winograd_output, DType::F32, output)
+    }
+
+    /// The elementwise kernel on activations of `dtype`.
+    pub fn elementwise(&self, dtype: DType) -> ElementwiseKernel {
+        self.find(|set| set.elementwise, dtype, dtype)
+    }
+
+    /// The weighted sum of matrices of `f32`.
+    pub fn sum(&self) -> SumKernel {
+        self.find(|set| set.sum, DType::F32, DType::F32)
+    }
+}
+
+/// A function that carries target features around a call of a generic kernel.
+macro_rules! entry {
+    ([$(#[$features:meta])*], ($($argument:ident: $type:ty),*) $call:expr) => {{
+        $(#[$features])*
+        unsafe fn entry($($argument: $type),*) {
+            // SAFETY: the caller's promise, unchanged.
+            unsafe { $call }
+        }
+        entry
+    }};
+}
+pub(super) use entry;
+
+/// A row of a table.
+macro_rules! row {
+    ($simd:ty, $input:ty => $output:ty, $kernel:expr) => {
+        $crate::kernels::table::Row {
+            input: <$input as $crate::kernels::simd::Stored<$simd>>::DTYPE,
+            output: <$output as $crate::kernels::simd::Stored<$simd>>::DTYPE,
+            kernel: $kernel,
+        }
+    };
+}
+pub(super) use row;
+
+/// Compiles the kernels of a [`KernelSet`] in functions that carry the attribute `target`.
+macro_rules! kernel_set {
+    (
+        simd: $simd:ty,
+        target: $target:tt,
+        tile_rows: $tile_rows:tt,
+        activations: $activations:ident,
+        features: [$($detected:expr => $missing:literal),* $(,)?],
+        conv: [$($conv_in:ty => $conv_out:ty),*],
+        pool: [$($pool_in:ty => $pool_out:ty),*],
+        depthwise: [$($depthwise:ty: $segment:expr, $position:expr),*],
+        winograd: [$($winograd:ty),*],
+        elementwise: [$($elementwise:ty),*],
+        sum: [$($sum:ty),*] $(,)?
+    ) => {{
+        use $crate::kernels::table::{DepthwiseKernel, KernelSet, entry, row};
+        use $crate::kernels::{conv, elementwise, pool, winograd};
+        KernelSet {
+            activations: $crate::dtype::DType::$activations,
+            features: &[$($crate::kernels::table::Feature { detected: || $detected, missing: $missing }),*],
+            conv: &[$(row!($simd, $conv_in => $conv_out, entry!($target, (t: &conv::Tile)
+                conv::by_rows!($simd, $conv_in, $conv_out, t, $tile_rows)))),*],
+            pool: &[$(row!($simd, $pool_in => $pool_out, entry!($target, (
+                    params: &pool::PoolParams,
+                    image: *const u8,
+                    y: usize,
+                    x: [usize; 2],
+                    bias: *const f32,
+                    min: *const f32,
+                    out: *mut u8
+                ) pool::pool::<$simd, $pool_in, $pool_out>(params, image, y, x, bias, min, out)))),*],
+            depthwise: &[$(row!($simd, $depthwise => $depthwise, DepthwiseKernel {
+                segment: entry!($target,
+                    (d: &$crate::kernels::depthwise::Depthwise, s: &$crate::kernels::depthwise::Segment)
+                    $segment(d, s)),
+                position: $position,
+            })),*],
+            winograd_input: &[$(row!($simd, $winograd => f32,
+                entry!($target, (transform: winograd::Transform, t: &winograd::InputTile)
+                    winograd::input::<$simd, $winograd>(transform, t)))),*],
+            winograd_output: &[$(row!($simd, f32 => $winograd,
+                entry!($target, (transform: winograd::Transform, t: &winograd::OutputTile)
+                    winograd::output::<$simd, $winograd>(transform, t)))),*],
+            elementwise: &[$(row!($simd, $elementwise => $elementwise,
+                entry!($target, (e: &elementwise::Elementwise, pixels: usize)
+                    elementwise::elementwise::<$simd, $elementwise>(e, pixels)))),*],
+            sum: &[$(row!($simd, $sum => $sum,
+                entry!($target, (s: &elementwise::Sum) elementwise::sum::<$simd>(s)))),*],
+        }
+    }};
+}
+pub(super) use kernel_set;

@@ -1,0 +1,118 @@
+//! Weights packed for the micro-kernel.
+
+use half::bf16;
+
+use crate::dtype::{DType, LINE};
+use crate::kernels::Kernels;
+use crate::memory::Aligned;
+use crate::threads::spread;
+
+/// Weights from which packing is worth starting threads.
+const PARALLEL_PACKING: usize = 1 << 16;
+
+/// A matrix of weights in panels of as many columns as the instruction set's micro-kernel takes; the last
+/// panel is narrow where that suffices. A float of a panel is one weight, or two of `bf16`.
+pub(crate) struct Panels {
+    data: Aligned,
+    /// Rows of a panel: taps times channels, or times pairs of channels.
+    depth: usize,
+    /// Columns that hold weights.
+    columns: usize,
+    /// Columns of a full panel.
+    pub width: usize,
+    /// Columns of a narrow panel.
+    narrow: usize,
+}
+
+/// One panel.
+pub(crate) struct Panel {
+    /// `[depth][width]`
+    pub weights: *const f32,
+    /// Columns, those of padding included.
+    pub width: usize,
+    /// First column.
+    pub first: usize,
+    /// Columns that hold weights.
+    pub valid: usize,
+}
+
+impl Panels {
+    /// Packs `columns` columns of `depth` weights; `column(o)` yields them in the order in which the kernel
+    /// reads its rows.
+    pub fn pack<I: Iterator<Item = f32>>(
+        kernels: &Kernels,
+        depth: usize,
+        columns: usize,
+        column: impl Fn(usize) -> I + Sync,
+    ) -> Self {
+        let &Kernels { panel: width, narrow_panel: narrow, .. } = kernels;
+        let mut data = Aligned::weights(depth * columns.next_multiple_of(narrow));
+        let pack = |(panel, packed): (usize, &mut [f32])| {
+            let first = panel * width;
+            let width = (columns - first).next_multiple_of(narrow).min(width);
+            for (to, o) in (first..columns.min(first + width)).enumerate() {
+                for (kk, w) in column(o).take(depth).enumerate() {
+                    packed[to + kk * width] = w;
+                }
+            }
+        };
+        let panels =
+            data.as_mut().chunks_mut((width * depth).max(1)).take(columns.div_ceil(width)).enumerate();
+        if depth * columns < PARALLEL_PACKING {
+            panels.for_each(pack);
+        } else {
+            spread(panels, pack);
+        }
+        Panels { data, depth, columns, width, narrow }
+    }
+
+    /// As [`Panels::pack`], for columns of `taps` times `k` weights, as `dtype`. The last of an odd number of
+    /// channels is paired with zero.
+    pub fn pack_as(
+        kernels: &Kernels,
+        dtype: DType,
+        [taps, k]: [usize; 2],
+        columns: usize,
+        weight: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let packed = k.div_ceil(dtype.pack());
+        let weight = &weight;
+        match dtype {
+            DType::F32 => {
+                Panels::pack(kernels, taps * k, columns, |o| (0..taps * k).map(move |kk| weight(o, kk)))
+            }
+            DType::Bf16 => Panels::pack(kernels, taps * packed, columns, |o| {
+                (0..taps * packed).map(move |row| {
+                    let (tap, channel) = (row / packed, row % packed * 2);
+                    let bits = |channel: usize| {
+                        let w = if channel < k { weight(o, tap * k + channel) } else { 0.0 };
+                        u32::from(bf16::from_f32(w).to_bits())
+                    };
+                    f32::from_bits(bits(channel) | bits(channel + 1) << 16)
+                })
+            }),
+        }
+    }
+
+    /// The address that row tile number `tile` of a panel prefetches from panel `next`, which comes after it:
+    /// the first tiles share it out. Otherwise the first tile over each panel would wait for memory, and the
+    /// others leave it idle.
+    pub fn prefetch(&self, next: usize, tile: usize) -> *const f32 {
+        let next = self.get(next.min(self.count() - 1));
+        let start = if tile * LINE < next.width { tile * LINE * self.depth } else { 0 };
+        next.weights.wrapping_add(start)
+    }
+
+    /// Number of panels.
+    pub fn count(&self) -> usize {
+        self.columns.div_ceil(self.width)
+    }
+
+    /// Panel number `index`.
+    pub fn get(&self, index: usize) -> Panel {
+        let first = index * self.width;
+        let valid = (self.columns - first).min(self.width);
+        let width = valid.next_multiple_of(self.narrow);
+        Panel { weights: self.data.as_ptr().wrapping_add(first * self.depth), width, first, valid }
+    }
+}
