@@ -15,8 +15,9 @@ const PEAKS: [(&str, u64, u64); 2] = [
 ];
 
 fn runner(name: &str, device: DeviceKind) -> Runner {
-    let spec = inception_nn::model(name).unwrap();
-    let options = RunOptions { device, threads: 1, ..RunOptions::default() };
+    let spec = inception::model(name).unwrap();
+    let mut options = RunOptions::default();
+    (options.device, options.threads) = (device, 1);
     let network = spec.config().init(&options.open().unwrap()).unwrap();
     Runner::new(network, [spec.input_size; 2], &options).unwrap()
 }
