@@ -28,7 +28,7 @@
 
 /// The longest transform: F(4, 7) has ten points.
 pub(super) const MAX_POINTS: usize = 10;
-/// Its pairs.
+/// Pairs of points of the longest transform.
 pub(super) const MAX_PAIRS: usize = MAX_POINTS / 2 - 1;
 
 /// A one-dimensional algorithm F(M, R): `M` outputs of an `R`-tap filter from `POINTS = M + R - 1`
@@ -49,7 +49,7 @@ pub(super) trait Scheme {
     const CORE: usize = Self::M + Self::R.div_ceil(Self::STRIDE) - 1;
     /// Inputs of a tile, and multiplications.
     const POINTS: usize = (Self::M - 1) * Self::STRIDE + Self::R;
-    /// What the transforms multiply by.
+    /// The factors of the transforms.
     const COEFFICIENTS: Coefficients = Coefficients::of(Self::PAIRS);
 }
 
@@ -97,7 +97,7 @@ schemes! {
     F47: F(4, 7) by 1 on [1.0, 2.0, 0.5, 0.75];
 }
 
-/// What the transforms of a scheme multiply by.
+/// The factors of the transforms of a scheme.
 pub(super) struct Coefficients {
     /// Coefficients of `q` at the even powers.
     pub q: [f32; MAX_PAIRS + 1],

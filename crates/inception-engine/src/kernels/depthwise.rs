@@ -2,7 +2,7 @@
 
 use super::simd::{Simd, Stored};
 
-/// What stays the same for every row of one depthwise convolution.
+/// Parameters of a depthwise convolution, the same for all its rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Depthwise {
     /// Input height and width in pixels.
@@ -48,7 +48,7 @@ pub(crate) struct Segment {
     pub out: *mut u8,
     /// Elements from one output pixel to the next.
     pub ld_out: usize,
-    /// Second copy of the output clamped at zero (what a ReLU would make of it), or null.
+    /// Second copy of the output, after a ReLU, or null.
     pub relu_out: *mut u8,
     /// Elements from one pixel of the second copy to the next.
     pub ld_relu: usize,
@@ -128,7 +128,7 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
     }
 }
 
-/// What a register block reads under a kernel of 3x3: where its rows and columns lie, and which of them
+/// The input under a register block and a kernel of 3x3: where its rows and columns lie, and which of them
 /// exist.
 pub(super) struct Footprint {
     /// The kernel rows that lie inside the input.
@@ -146,7 +146,7 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// Of the block from column `x` of output row `y`.
+    /// The footprint of the block from column `x` of output row `y`.
     pub fn new(d: &Depthwise, y: usize, x: usize) -> Self {
         let [top, left] = [0, 1].map(|axis| [y, x][axis] * d.stride[axis]);
         let row = |ky: usize| (top + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
@@ -191,7 +191,7 @@ impl Footprint {
 /// nine multiply-adds and be bound by the load ports.
 ///
 /// # Safety
-/// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `footprint` is what lies under the block.
+/// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `footprint` that of the block.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // It is the body of one loop.
 unsafe fn block<
@@ -271,7 +271,7 @@ unsafe fn blocks<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usi
         let mut c = s.c[0];
         while c < s.c[1] {
             let n = (s.c[1] - c).min(S::LANES);
-            // SAFETY: the caller's promise; what is full and what is an edge is as `block` wants it.
+            // SAFETY: the caller's promise; `EDGE` and `FULL` are as `block` defines them.
             unsafe {
                 match (edge, pixels == PIXELS && n == S::LANES) {
                     (false, true) => {

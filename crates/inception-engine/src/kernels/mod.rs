@@ -64,7 +64,7 @@ impl Kernels {
 mod tests {
     use super::*;
 
-    /// What plans ask for: see `plan::dtypes` for the ends of a network, which are `f32`.
+    /// The keys that plans ask for; see `plan::dtypes` for the ends of a network, which are `f32`.
     #[test]
     fn tables_have_a_kernel_for_all_that_plans_ask_for() {
         for kernels in TABLES {

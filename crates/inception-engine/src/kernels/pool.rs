@@ -3,7 +3,7 @@
 use super::depthwise::PIXELS;
 use super::simd::{Simd, Stored};
 
-/// What a pooling window does with the pixels that it covers.
+/// The reduction of the pixels under a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reduce {
     /// The greatest; padding does not take part.
@@ -14,7 +14,7 @@ pub(crate) enum Reduce {
     MeanWithPadding,
 }
 
-/// What stays the same for every pixel of one pooling.
+/// Parameters of a pool, the same for all its pixels.
 #[derive(Clone, Copy)]
 pub(crate) struct PoolParams {
     /// How pixels are combined.
@@ -27,7 +27,7 @@ pub(crate) struct PoolParams {
     pub stride: [usize; 2],
     /// Top and left padding.
     pub pad: [usize; 2],
-    /// Bottom and right padding: what a window beyond them covers counts for nothing.
+    /// Bottom and right padding; a window may reach beyond them, over pixels that do not count.
     pub pad_end: [usize; 2],
     /// Channels.
     pub channels: usize,
@@ -139,7 +139,7 @@ unsafe fn join<S: Simd, const MAX: bool>(a: S::V, b: S::V) -> S::V {
     unsafe { if MAX { S::max(a, b) } else { S::add(a, b) } }
 }
 
-/// What the register blocks of an output row share.
+/// Parameters of the register blocks of an output row.
 struct Block<'a> {
     params: &'a PoolParams,
     /// The input rows under the window.

@@ -49,7 +49,7 @@ pub(crate) struct Row<K> {
 pub(crate) struct Feature {
     /// Whether this CPU has it.
     pub detected: fn() -> bool,
-    /// What to say where it has not, as the rest of a sentence.
+    /// The message for its absence, as the rest of a sentence.
     pub missing: &'static str,
 }
 
@@ -63,25 +63,30 @@ pub(crate) struct KernelSet {
     pub activations: DType,
     /// CPU features that the kernels need.
     pub features: &'static [Feature],
+    /// Convolution micro-kernels.
     pub conv: &'static [Row<ConvKernel>],
+    /// Pools.
     pub pool: &'static [Row<PoolKernel>],
+    /// Depthwise convolutions.
     pub depthwise: &'static [Row<DepthwiseKernel>],
-    /// To `f32`.
+    /// Winograd's input transforms, to `f32`.
     pub winograd_input: &'static [Row<WinogradInputKernel>],
-    /// From `f32`.
+    /// Winograd's output transforms, from `f32`.
     pub winograd_output: &'static [Row<WinogradOutputKernel>],
+    /// Elementwise kernels.
     pub elementwise: &'static [Row<ElementwiseKernel>],
+    /// Weighted sums of matrices.
     pub sum: &'static [Row<SumKernel>],
 }
 
 impl KernelSet {
-    /// What this CPU lacks to run these kernels, as the rest of a sentence, or `None` if it has everything.
+    /// The message for the first feature that this CPU lacks, or `None` if it has all.
     pub fn missing(&self) -> Option<&'static str> {
         self.features.iter().find(|feature| !(feature.detected)()).map(|feature| feature.missing)
     }
 }
 
-/// What the planner assumes of a CPU. Costs are in multiply-adds of `f32` by the micro-kernel.
+/// The planner's model of a CPU. Costs are in multiply-adds of `f32` by the micro-kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CostModel {
     /// Floats of the second-level cache that a task may count on for data that it goes over again and again.
@@ -137,7 +142,7 @@ pub(crate) struct Kernels {
     pub panel: usize,
     /// Columns of the last panel of a convolution where they suffice.
     pub narrow_panel: usize,
-    /// What the planner assumes of the CPU.
+    /// The planner's model of the CPU.
     pub costs: CostModel,
     /// The kernels, by the type of activations that they are for; those for `f32` come first.
     pub sets: &'static [KernelSet],

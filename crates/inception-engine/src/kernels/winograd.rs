@@ -371,14 +371,14 @@ transforms! {
     F47xOne: F47, One, "winograd F(4,7) along columns", 0.9;
 }
 
-/// What the planner needs to know of a transform.
+/// A transform as the planner sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct TransformSpec {
     /// Which one.
     pub transform: Transform,
     /// Name for `explain`.
     pub name: &'static str,
-    /// The time that it takes over what the cost model expects of it, as `cargo xtask explain --measure`
+    /// Measured time over the time that the cost model expects, as `cargo xtask explain --measure`
     /// finds.
     pub time_scale: f64,
     /// Outputs of a tile.

@@ -49,7 +49,7 @@ pub(crate) enum Prologue {
     Relu,
     /// A depthwise convolution, computed into scratch memory.
     Depthwise {
-        /// Of the depthwise convolution.
+        /// Weights of the depthwise convolution.
         weights: Box<DepthwiseWeights>,
         /// Where its output goes too, if other steps read it.
         stored: Option<View>,

@@ -8,7 +8,7 @@ use crate::memory::{Aligned, View};
 /// Tasks that a step tries to offer each thread, so that a late thread costs a fraction of a step.
 pub(crate) const TASKS_PER_THREAD: usize = 4;
 
-/// What a step needs to know of a run to split its work.
+/// The parameters of a run by which steps split their work.
 #[derive(Clone, Copy)]
 pub(crate) struct RunConfig {
     /// Kernels of the instruction set.
@@ -26,7 +26,7 @@ pub(crate) struct Context {
     pub config: RunConfig,
     /// The arena: the plan's size times the batch.
     pub arena: *mut f32,
-    /// Zeros, as many as the plan asks for: what convolutions read outside their input.
+    /// Zeros, as many as the plan asks for, which convolutions read outside their input.
     pub zeros: *const f32,
     /// This thread's scratch memory, of the plan's size.
     pub scratch: *mut f32,

@@ -152,13 +152,13 @@ struct Target {
     plus: *mut f32,
 }
 
-/// What the products and sums of one multiplication share.
+/// The parameters of the products and sums of one multiplication.
 struct Products<'a> {
     strassen: &'a Strassen,
     kernels: &'a Kernels,
     /// Rows of a quarter.
     half: usize,
-    /// Of the output.
+    /// The epilogue of the output.
     epilogue: &'a Epilogue,
     /// Floats from one row of the output to the next.
     ld_out: usize,
