@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use inception::data::{Arithmetic, Dataset, DatasetOptions, Preprocessing, Resampler, ScanStats};
 use inception::{
     Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, Tally, cores,
     dataset_hash, evaluate, merge,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::de::DeserializeOwned;
 
 use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
 
@@ -125,6 +126,11 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A value by the name that it has in a report.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
 fn three(text: &str) -> Result<[f32; 3], String> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
     let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
@@ -135,12 +141,12 @@ fn three(text: &str) -> Result<[f32; 3], String> {
 #[derive(Args)]
 #[command(next_help_heading = "Other preprocessing than the weights ask for")]
 struct Overrides {
-    /// How to resize
-    #[arg(long, value_enum)]
-    resampler: Option<ResamplerName>,
-    /// Whose rounding of sizes, of the crop's place and of pixels
-    #[arg(long, value_enum)]
-    arithmetic: Option<ArithmeticName>,
+    /// How to resize: cv2-bilinear, pil-bilinear or pil-bicubic
+    #[arg(long, value_name = "NAME", value_parser = named::<Resampler>)]
+    resampler: Option<Resampler>,
+    /// Whose rounding of sizes, of the crop's place and of pixels: paddleclas or torchvision
+    #[arg(long, value_name = "NAME", value_parser = named::<Arithmetic>)]
+    arithmetic: Option<Arithmetic>,
     /// Short side after resizing
     #[arg(long, value_name = "PIXELS")]
     resize_short: Option<u32>,
@@ -155,35 +161,11 @@ struct Overrides {
     std: Option<[f32; 3]>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ResamplerName {
-    Cv2Bilinear,
-    PilBilinear,
-    PilBicubic,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum ArithmeticName {
-    Paddleclas,
-    Torchvision,
-}
-
 impl Overrides {
     fn apply(&self, preprocessing: &Preprocessing) -> Preprocessing {
         let mut changed = *preprocessing;
-        if let Some(resampler) = self.resampler {
-            changed.resampler = match resampler {
-                ResamplerName::Cv2Bilinear => Resampler::Cv2Bilinear,
-                ResamplerName::PilBilinear => Resampler::PilBilinear,
-                ResamplerName::PilBicubic => Resampler::PilBicubic,
-            };
-        }
-        if let Some(arithmetic) = self.arithmetic {
-            changed.arithmetic = match arithmetic {
-                ArithmeticName::Paddleclas => Arithmetic::Paddleclas,
-                ArithmeticName::Torchvision => Arithmetic::Torchvision,
-            };
-        }
+        changed.resampler = self.resampler.unwrap_or(changed.resampler);
+        changed.arithmetic = self.arithmetic.unwrap_or(changed.arithmetic);
         changed.resize_short = self.resize_short.unwrap_or(changed.resize_short);
         changed.crop = self.crop.unwrap_or(changed.crop);
         changed.mean = self.mean.unwrap_or(changed.mean);

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, StateProblem};
 use crate::eval::settings::{EvalSettings, Shard};
-use crate::eval::tally::{Outcome, Record, Skipped};
+use crate::eval::tally::Record;
 
 /// Changes with the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -24,45 +24,6 @@ struct Header {
     inception_eval: u32,
     shard: Shard,
     settings: EvalSettings,
-}
-
-/// A record as it is written.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    batch: usize,
-    seconds: f64,
-    /// Label, guess, rank, loss.
-    outcomes: Vec<(u32, u32, u32, Option<u64>)>,
-    skipped: Vec<(usize, String, String)>,
-}
-
-impl From<&Record> for Line {
-    fn from(record: &Record) -> Self {
-        let outcomes = record.outcomes.iter().map(|o| (o.label, o.guess, o.rank, o.loss));
-        let skipped = record.skipped.iter();
-        Self {
-            batch: record.batch,
-            seconds: record.seconds,
-            outcomes: outcomes.collect(),
-            skipped: skipped.map(|(index, s)| (*index, s.image.clone(), s.reason.clone())).collect(),
-        }
-    }
-}
-
-impl From<Line> for Record {
-    fn from(line: Line) -> Self {
-        let outcomes = line.outcomes.into_iter();
-        let skipped = line.skipped.into_iter();
-        Self {
-            batch: line.batch,
-            seconds: line.seconds,
-            outcomes: outcomes
-                .map(|(label, guess, rank, loss)| Outcome { label, guess, rank, loss })
-                .collect(),
-            skipped: skipped.map(|(index, image, reason)| (index, Skipped { image, reason })).collect(),
-        }
-    }
 }
 
 /// An evaluation's state on disk, locked against a second process.
@@ -91,12 +52,16 @@ fn parse(bytes: &[u8]) -> Option<(Header, Vec<Record>, u64)> {
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').map_while(|line| line.strip_suffix(b"\n"));
     let first = lines.next()?;
     let header: Header = serde_json::from_str(json(first)?).ok()?;
+    if header.inception_eval != VERSION {
+        return None;
+    }
     let mut len = first.len() as u64 + 1;
     let mut records = Vec::new();
     for line in lines {
         // What a crash of the machine may leave after the last whole line is of no use, nor is what follows.
-        let Some(record) = json(line).and_then(|json| serde_json::from_str::<Line>(json).ok()) else { break };
-        let record = Record::from(record);
+        let Some(record) = json(line).and_then(|json| serde_json::from_str::<Record>(json).ok()) else {
+            break;
+        };
         if !fits(&record, &header) {
             break;
         }
@@ -176,7 +141,7 @@ impl StateFile {
     }
 
     pub(crate) fn append(&mut self, record: &Record) -> Result<(), Error> {
-        let text = serde_json::to_string(&Line::from(record)).map_err(|source| Error::State {
+        let text = serde_json::to_string(record).map_err(|source| Error::State {
             path: self.path.clone(),
             problem: StateProblem::Io { source: source.into() },
         })?;
@@ -207,5 +172,5 @@ impl StateFile {
 /// Reads a state without locking or changing it; `None` if it is none.
 pub(crate) fn read(bytes: &[u8]) -> Option<(EvalSettings, Shard, Vec<Record>)> {
     let (header, records, _) = parse(bytes)?;
-    (header.inception_eval == VERSION).then_some((header.settings, header.shard, records))
+    Some((header.settings, header.shard, records))
 }

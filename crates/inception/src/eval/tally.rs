@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 /// depend on the order.
 const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
 
-/// What became of one picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The result of one picture, which is written as a row of four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Row", into = "Row")]
 #[non_exhaustive]
 pub struct Outcome {
     /// Its class.
@@ -20,6 +21,21 @@ pub struct Outcome {
     pub rank: u32,
     /// Cross entropy in units of 2^-40, or `None` if it is no finite number.
     pub loss: Option<u64>,
+}
+
+/// Label, guess, rank and loss.
+type Row = (u32, u32, u32, Option<u64>);
+
+impl From<Row> for Outcome {
+    fn from((label, guess, rank, loss): Row) -> Self {
+        Self { label, guess, rank, loss }
+    }
+}
+
+impl From<Outcome> for Row {
+    fn from(Outcome { label, guess, rank, loss }: Outcome) -> Self {
+        (label, guess, rank, loss)
+    }
 }
 
 impl Outcome {
@@ -62,8 +78,9 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// What came out of a batch.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The results of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     pub batch: usize,
     /// Time that the batch took.
