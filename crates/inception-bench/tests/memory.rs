@@ -1,34 +1,53 @@
-//! What a batch is said to need beside what it takes. Alone in its process, because the peak is the
-//! process's.
+//! What [`Subject::memory`] promises: an estimate of the activations of a batch at their peak, which depends on the
+//! network and the batch alone. Alone in its process, because the peak is the process's.
 
-#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use inception::{DeviceKind, RunOptions, Runner};
 use inception_bench::{peak_memory_mb, reset_peak_memory};
 
-/// On flex 1.0 to 1.6 times as much is taken as must be there (ndarray: up to 1.5), for copies in its own
-/// layout. The larger network comes last, so that nothing that the first one left is used again.
+/// Networks with the floats of an image and of its maps at their peak, computed by hand.
+const PEAKS: [(&str, u64, u64); 2] = [
+    // The first convolution's 64 maps, and the pool's.
+    ("GoogLeNet", 3 * 224 * 224, 64 * 112 * 112 + 64 * 55 * 55),
+    // In the first block: its input, kept for the shortcut, and 128 maps before and after a separable convolution.
+    ("Xception41", 3 * 299 * 299, (64 + 128 + 128) * 150 * 150),
+];
+
+fn runner(name: &str, device: DeviceKind) -> Runner {
+    let spec = inception_nn::model(name).unwrap();
+    let options = RunOptions { device, threads: 1, ..RunOptions::default() };
+    let network = spec.config().init(&options.open().unwrap()).unwrap();
+    Runner::new(network, [spec.input_size; 2], &options).unwrap()
+}
+
+/// Allocators keep and reuse memory in their own ways, and flex copies into its own layouts: the estimate bounds what is
+/// taken to within a factor, not from below.
 #[test]
-fn what_a_batch_needs_is_what_it_takes() {
+fn a_batch_takes_what_was_estimated_to_within_a_factor() {
     const BATCH: usize = 8;
-    let device = DeviceKind::Flex;
-    for (name, said_mb) in [("GoogLeNet", 37.0), ("Xception41", 239.0)] {
-        let spec = inception::model(name).unwrap();
-        let network = spec.config().init(&device.open().unwrap()).unwrap();
-        let options = RunOptions::on(device);
-        let runner = Runner::new(network, [spec.input_size; 2], &options).unwrap();
-        let images = vec![0.5; BATCH * runner.image_len()];
-        // Weights take their values, and threads their stacks.
-        runner.run(&images[..runner.image_len()], 1).unwrap();
-        reset_peak_memory();
-        let images_mb = (images.len() * size_of::<f32>()) as f64 / 1e6;
-        let before = peak_memory_mb().unwrap() - images_mb;
-        runner.run(&images, BATCH).unwrap();
-        let taken = peak_memory_mb().unwrap() - before;
-        let said = runner.memory(BATCH).unwrap() as f64 / 1e6;
-        assert!((said - said_mb).abs() < 1.0, "{name}: {said:.1} MB said");
-        let ratio = taken / said;
-        assert!((0.9..2.0).contains(&ratio), "{name}: {said:.0} MB said, {taken:.0} MB taken");
+    const FACTOR: f64 = 4.0;
+    for (name, image, maps) in PEAKS {
+        let [eager, engine] = [DeviceKind::Flex, DeviceKind::Engine].map(|device| runner(name, device));
+        let arena = engine.compiled().unwrap().arena_bytes() as u64;
+        for batch in [1, 2, BATCH, 64] {
+            let images = 4 * image * batch as u64;
+            assert_eq!(eager.memory(batch), Some(images + 4 * maps * batch as u64), "{name}, batch {batch}");
+            // One thread of the engine computes one image at a time, whatever the batch.
+            assert_eq!(engine.memory(batch), Some(images + arena), "{name}, batch {batch}");
+        }
+        let images = vec![0.5; BATCH * eager.image_len()];
+        for runner in [eager, engine] {
+            // Weights take their values, and threads their stacks.
+            runner.run(&images[..runner.image_len()], 1).unwrap();
+            reset_peak_memory();
+            let before = peak_memory_mb();
+            runner.run(&images, BATCH).unwrap();
+            // Only Linux says what a process takes.
+            if let (Some(before), Some(after)) = (before, peak_memory_mb()) {
+                let (taken, estimate) = (after - before, runner.memory(BATCH).unwrap() as f64 / 1e6);
+                assert!(taken < FACTOR * estimate, "{name}: {taken:.0} MB taken, {estimate:.0} MB estimated");
+            }
+        }
     }
 }

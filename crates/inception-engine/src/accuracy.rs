@@ -4,7 +4,7 @@ use crate::compiled::fuse;
 use crate::graph::reference::{self, Tensor};
 use crate::graph::{Graph, NodeId};
 use crate::plan::space_to_depth;
-use crate::{Compiled, Error, Options};
+use crate::{Compiled, Error, KernelName, Options};
 
 /// A layer's error: the largest difference from `f64`, over the largest value of the layer.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct LayerError {
     /// The nodes that one step computes, the stored one first.
     pub nodes: Vec<String>,
     /// The kernel.
-    pub kernel: String,
+    pub kernel: KernelName,
     /// Of this layer alone: against `f64` from the very inputs that the engine gave it.
     pub own: f64,
     /// With all that came before it: against `f64` from the image on.

@@ -1,46 +1,45 @@
-//! A compiled network and the machine that runs it.
-#![allow(unsafe_code)] // Hands raw pointers to steps, under the plan's promise that they do not collide.
+//! A compiled network.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::dtype::DType;
+use crate::executor::Executor;
 use crate::graph::reference::Tensor;
-use crate::graph::{Graph, NodeId, Shape};
+use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
-use crate::memory::{Aligned, LINE, sanitizer};
-use crate::plan::{Picks, Plan, Planned, Row, Rule, plan};
-use crate::steps::{Context, RunConfig, chunk};
-use crate::threads::{Threads, Worker};
-use crate::{Error, Isa, Precision, graph};
+use crate::plan::{Picks, Plan, Row, Rule};
+use crate::threads::Threads;
+use crate::{Error, Isa, KernelName, Precision, graph};
 
-/// Bytes of activations that images which go through the layers together, on all threads, may have, unless asked otherwise: more
-/// images share the reading of weights, but their activations must stay in the third-level cache. That is for fewer images than
-/// threads; others go through alone, on one thread each. (At batch 8 on two Zen 4 cores 1, 2 and 4 images a thread took GoogLeNet
-/// 61, 64 and 69 ms and Inception V3 250, 262 and 259; all threads on one slice of 4 images 72 and 263.)
+/// Bytes of activations of the images of a slice, which go through the layers together, on all threads. More
+/// images share the reading of weights, but their activations must stay in the third-level cache. Slices are
+/// for fewer images than threads; of more, each goes through on one thread. (At batch 8 on two Zen 4 cores 1,
+/// 2 and 4 images a thread took GoogLeNet 61, 64 and 69 ms and Inception V3 250, 262 and 259; all threads on
+/// one slice of 4 images 72 and 263.)
 const SLICE_BYTES: usize = 16 << 20;
 
 /// How to compile a network.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given. (Compiling packs weights on all cores.)
+    /// Threads, the caller's included; 0 is one for each core. Ignored if `pool` is given. (Compiling packs
+    /// weights on all cores.)
     pub threads: usize,
     /// Threads to share with other compiled networks.
     pub pool: Option<Arc<Threads>>,
     /// Keep to algorithms that add and multiply as the network is written: no Winograd, no Strassen.
     pub exact: bool,
-    /// Kernels to use in place of those that the cost model picks, as [`picks`](crate::picks) finds them; ignored with `exact`.
+    /// Kernels to use in place of those that the cost model picks, as [`picks`](crate::picks) finds them;
+    /// ignored with `exact`.
     pub picks: Picks,
     /// Largest batch that `run` accepts.
     pub max_batch: usize,
-    /// Instruction set; `None` takes the one that the environment variable `INCEPTION_ISA` names (`avx512`, `avx2`,
-    /// `portable`), or else the best of this CPU.
+    /// Instruction set; `None` is the one that the environment variable `INCEPTION_ISA` names (`avx512`,
+    /// `avx2`, `portable`), or else the best of this CPU.
     pub isa: Option<Isa>,
-    /// What to compute in.
+    /// The type of activations and weights.
     pub precision: Precision,
-    /// Images that go through the layers together, each layer on all threads, where there are fewer images than threads; 0 takes
-    /// as many as suit the cache.
+    /// Images that go through the layers together, each layer on all threads, where there are fewer images
+    /// than threads; 0 is as many as suit the cache.
     pub slice: usize,
 }
 
@@ -71,21 +70,12 @@ impl Options {
 }
 
 /// Images of a batch that are computed in one way.
-struct Part {
+struct Chunk {
     images: usize,
     /// Each thread computes images of its own; else all threads share each layer.
-    apart: bool,
+    image_parallel: bool,
     /// Images in memory at the same time, of all threads.
     at_once: usize,
-}
-
-/// Memory of one run; kept for the next one.
-struct Memory {
-    arena: Aligned,
-    /// That of all threads, one after the other.
-    scratch: Aligned,
-    /// For each thread and step, how many tasks of the thread's share were claimed.
-    claimed: Vec<Vec<AtomicUsize>>,
 }
 
 /// Time of one step of a run.
@@ -94,26 +84,22 @@ pub struct LayerTime {
     /// The nodes that the step computes; empty for copies and the output.
     pub nodes: Vec<String>,
     /// The kernel.
-    pub kernel: String,
+    pub kernel: KernelName,
     /// Multiply-adds for the batch, by the direct method.
     pub macs: u64,
     /// Median time.
     pub time: Duration,
 }
 
-/// A network, compiled for this CPU. It can run from several threads at once (runs that share a pool take turns).
+/// A network, compiled for this CPU. It can run from several threads at once; runs that share a pool take
+/// turns.
 pub struct Compiled {
-    plan: Plan,
-    kernels: &'static Kernels,
+    executor: Executor,
     precision: Precision,
-    threads: Arc<Threads>,
     input: Shape,
     output: Shape,
-    zeros: Aligned,
-    scratch: usize,
     slice: usize,
     max_batch: usize,
-    memories: Mutex<Vec<Memory>>,
 }
 
 impl std::fmt::Debug for Compiled {
@@ -121,9 +107,9 @@ impl std::fmt::Debug for Compiled {
         f.debug_struct("Compiled")
             .field("input", &self.input)
             .field("output", &self.output)
-            .field("isa", &self.kernels.isa)
+            .field("isa", &self.isa())
             .field("precision", &self.precision())
-            .field("threads", &self.threads.count())
+            .field("threads", &self.threads().count())
             .finish_non_exhaustive()
     }
 }
@@ -131,14 +117,14 @@ impl std::fmt::Debug for Compiled {
 /// Rewrites a graph into the one that is planned.
 pub(crate) fn fuse(graph: &mut Graph) -> Result<(), Error> {
     graph.verify()?;
-    // A flattened result has the very order of floats in which results leave the engine.
-    while matches!(graph.nodes[graph.output].op, graph::Op::Flatten) {
+    // The floats of a flattened result are in the order in which results leave the engine anyway.
+    while matches!(graph.nodes[graph.output].op, Op::Flatten) {
         graph.output = graph.nodes[graph.output].inputs[0];
     }
     Ok(graph::passes::run(graph::passes::PASSES, graph)?)
 }
 
-/// The kernels to use, of the instruction set that is asked for, forced by the environment, or the best.
+/// The kernels of the instruction set that the options or the environment ask for, or else of the best.
 fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
     let unusable = |name: String, reason| {
         let available =
@@ -162,12 +148,12 @@ fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
 
 #[cfg(feature = "capture")]
 impl Compiled {
-    /// Captures `forward(module, images)` for images of `input`, `[channels, height, width]`, and compiles it. The module
-    /// is not needed afterwards: the weights are kept in packed form.
+    /// Captures `forward(module, images)` for images of `input`, `[channels, height, width]`, and compiles
+    /// it. The module is not needed afterwards: the weights are kept in packed form.
     ///
     /// # Errors
-    /// [`Error::Capture`] or [`Error::Unsupported`] if the module cannot be captured or holds an operation that the
-    /// engine does not have; otherwise as [`Compiled::from_graph`].
+    /// [`Error::Capture`] or [`Error::Unsupported`] if the module cannot be captured or holds an operation
+    /// that the engine does not have; otherwise as [`Compiled::from_graph`].
     pub fn new<M: burn::module::Module, const D: usize>(
         module: &M,
         forward: impl FnOnce(&M, burn::tensor::Tensor<4>) -> burn::tensor::Tensor<D>,
@@ -177,8 +163,8 @@ impl Compiled {
         Compiled::from_graph(crate::capture(module.clone(), forward, input)?, options)
     }
 
-    /// Runs a batch of images on whatever device, and puts the results there: `[batch, channels]` for `D` = 2,
-    /// `[batch, channels, height, width]` for `D` = 4.
+    /// Runs a batch of images on whatever device, and puts the results there: `[batch, channels]` for `D` =
+    /// 2, `[batch, channels, height, width]` for `D` = 4.
     ///
     /// # Errors
     /// As [`Compiled::run`]; [`Error::Capture`] if the device does not hand out its data as `f32`.
@@ -218,25 +204,19 @@ impl Compiled {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
         fuse(&mut graph)?;
-        let plan = plan(&mut graph, image, rule, kernels, options.precision.dtype())?;
-        let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
-        let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
+        let output = graph.nodes[graph.output].shape;
+        let plan = Plan::new(&mut graph, image, rule, kernels, options.precision.dtype())?;
+        let threads = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
         Ok(Compiled {
-            kernels,
             precision: options.precision,
-            threads: options.pool.clone().unwrap_or_else(|| Threads::new(options.threads)),
             input: image,
-            output: graph.nodes[graph.output].shape,
-            zeros: Aligned::zeros(zeros),
-            // Whole lines, so that each thread's begins on one.
-            scratch: scratch.max(1).next_multiple_of(LINE),
+            output,
             slice: match options.slice {
-                0 => (SLICE_BYTES / (plan.arena * size_of::<f32>()).max(1)).clamp(1, 8),
+                0 => (SLICE_BYTES / (plan.arena.floats * size_of::<f32>()).max(1)).clamp(1, 8),
                 slice => slice,
             },
             max_batch: options.max_batch.max(1),
-            memories: Mutex::new(Vec::new()),
-            plan,
+            executor: Executor::new(plan, kernels, threads, [image.len(), output.len()]),
         })
     }
 
@@ -252,58 +232,60 @@ impl Compiled {
 
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
-        self.kernels.isa
+        self.kernels().isa
     }
 
-    /// What the network computes in.
+    /// The type of activations and weights.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
     /// The thread pool, to share with other networks through [`Options::pool`].
     pub fn threads(&self) -> &Arc<Threads> {
-        &self.threads
+        &self.executor.threads
     }
 
     /// Bytes of activations for one image: the arena, without weights.
     pub fn arena_bytes(&self) -> usize {
-        self.plan.arena * size_of::<f32>()
+        self.plan().arena.floats * size_of::<f32>()
     }
 
     /// Images of a batch whose activations are in memory at the same time.
     pub fn at_once(&self, batch: usize) -> usize {
-        self.parts(batch).map(|part| part.at_once).max().unwrap_or(0)
+        self.chunks(batch).map(|chunk| chunk.at_once).max().unwrap_or(0)
     }
 
-    /// How `batch` images are computed, one part after the other. Threads with images of their own never wait for each other, and
-    /// each finds its data in its own cache; what is left over they compute together.
-    fn parts(&self, batch: usize) -> impl Iterator<Item = Part> {
-        let threads = self.threads.count();
-        let apart = batch / threads * threads;
-        let alone = (apart > 0).then_some(Part { images: apart, apart: true, at_once: threads });
-        let mut left = batch - apart;
+    /// How `batch` images are computed, one chunk after the other. Threads with images of their own never
+    /// wait for each other, and each finds its data in its own cache; the images that are left over they
+    /// compute together.
+    fn chunks(&self, batch: usize) -> impl Iterator<Item = Chunk> {
+        let threads = self.threads().count();
+        let images = batch / threads * threads;
+        let apart = (images > 0).then_some(Chunk { images, image_parallel: true, at_once: threads });
+        let mut left = batch - images;
         let together = std::iter::from_fn(move || {
             let images = self.slice.min(left);
             left -= images;
-            (images > 0).then_some(Part { images, apart: false, at_once: images })
+            (images > 0).then_some(Chunk { images, image_parallel: false, at_once: images })
         });
-        alone.into_iter().chain(together)
+        apart.into_iter().chain(together)
     }
 
-    /// Per node, what became of it and which kernel computes it.
+    /// For each node, what became of it and which kernel computes it.
     pub fn explain(&self) -> &[Row] {
-        &self.plan.rows
+        &self.plan().rows
     }
 
-    /// Waves of the plan: the number of times that all threads meet in a run.
-    pub fn waves(&self) -> usize {
-        self.plan.waves.len()
+    /// Barriers of all threads in a run of fewer images than threads: one after each level of the plan.
+    pub fn barriers(&self) -> usize {
+        self.plan().levels.len()
     }
 
     /// Runs `batch` images, `[batch][channels][height][width]`, and returns the results in the same layout.
     ///
     /// # Errors
-    /// [`Error::Batch`] or [`Error::Length`] if the batch is empty or too large, or `input` is not that many images.
+    /// [`Error::Batch`] or [`Error::Length`] if the batch is empty or too large, or `input` is not that many
+    /// images.
     pub fn run(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, Error> {
         self.check_batch(batch)?;
         let mut output = vec![0.0; batch * self.output.len()];
@@ -318,17 +300,14 @@ impl Compiled {
     pub fn run_into(&self, input: &[f32], batch: usize, output: &mut [f32]) -> Result<(), Error> {
         self.check_lengths(input, batch, output)?;
         let mut done = 0;
-        for part in self.parts(batch) {
-            let end = done + part.images;
+        for chunk in self.chunks(batch) {
+            let end = done + chunk.images;
             let images = &input[done * self.input.len()..end * self.input.len()];
             let results = &mut output[done * self.output.len()..end * self.output.len()];
-            let mut memory = self.take_memory(part.at_once);
-            if part.apart {
-                self.run_apart(&mut memory, images, results);
-            } else {
-                self.run_waves(&mut memory, images, part.images, results, &self.plan.waves);
+            match chunk.image_parallel {
+                true => self.executor.run_images(images, results),
+                false => self.executor.run_levels(images, results),
             }
-            self.give_memory(memory);
             done = end;
         }
         Ok(())
@@ -341,17 +320,18 @@ impl Compiled {
     pub fn profile(&self, input: &[f32], batch: usize, repeats: usize) -> Result<Vec<LayerTime>, Error> {
         let mut times = self.sample_steps(input, batch, repeats)?;
         let layer = |&step: &usize| {
-            let planned = &self.plan.steps[step];
+            let planned = &self.plan().steps[step];
             let times = &mut times[step];
             times.sort_unstable();
             LayerTime {
                 nodes: self.nodes_of(step),
                 kernel: planned.step.kernel(),
-                macs: batch as u64 * planned.nodes.iter().map(|&node| self.plan.rows[node].macs).sum::<u64>(),
+                macs: batch as u64
+                    * planned.nodes.iter().map(|&node| self.plan().rows[node].macs).sum::<u64>(),
                 time: times[times.len() / 2],
             }
         };
-        Ok(self.plan.waves.iter().flatten().map(layer).collect())
+        Ok(self.plan().levels.iter().flatten().map(layer).collect())
     }
 
     /// Times of each step of the plan in `repeats` runs, at least one.
@@ -361,7 +341,7 @@ impl Compiled {
         batch: usize,
         repeats: usize,
     ) -> Result<Vec<Vec<Duration>>, Error> {
-        let mut times = vec![Vec::with_capacity(repeats); self.plan.steps.len()];
+        let mut times = vec![Vec::with_capacity(repeats); self.plan().steps.len()];
         for _ in 0..repeats.max(1) {
             for (times, time) in times.iter_mut().zip(self.time_steps(input, batch)?) {
                 times.push(time);
@@ -374,61 +354,35 @@ impl Compiled {
     pub(crate) fn time_steps(&self, input: &[f32], batch: usize) -> Result<Vec<Duration>, Error> {
         let mut output = vec![0.0; batch * self.output.len()];
         self.check_lengths(input, batch, &output)?;
-        let mut memory = self.take_memory(batch);
-        let mut times = vec![Duration::ZERO; self.plan.steps.len()];
-        for &step in self.plan.waves.iter().flatten() {
-            let start = Instant::now();
-            self.run_waves(&mut memory, input, batch, &mut output, &[vec![step]]);
-            times[step] = start.elapsed();
-        }
-        self.give_memory(memory);
-        Ok(times)
+        Ok(self.executor.time_steps(input, &mut output))
     }
 
-    /// Runs one image wave by wave; `look` gets the level of each wave when it is done, and can ask for what its nodes and those
-    /// that they read hold then, if they are stored.
+    /// As [`Executor::watch`], for an image of any length.
     pub(crate) fn watch(
         &self,
         image: &[f32],
-        mut look: impl FnMut(usize, &dyn Fn(NodeId) -> Option<Tensor>),
+        look: impl FnMut(usize, &dyn Fn(NodeId) -> Option<Tensor>),
     ) -> Result<(), Error> {
         let mut output = vec![0.0; self.output.len()];
         self.check_lengths(image, 1, &output)?;
-        let mut memory = self.take_memory(1);
-        for wave in &self.plan.waves {
-            self.run_waves(&mut memory, image, 1, &mut output, std::slice::from_ref(wave));
-            let floats = memory.arena.as_mut();
-            let stored = |node: NodeId| {
-                let (view, channels) = (self.plan.views[node]?, self.plan.rows[node].shape[2]);
-                let at = |i: usize| view.at(1, i / channels) + i % channels * view.dtype.size();
-                let half = |byte: usize| floats[byte / 4].to_bits() >> (byte % 4 * 8) << 16;
-                let value = |i: usize| match view.dtype {
-                    DType::F32 => floats[at(i) / 4],
-                    DType::Bf16 => f32::from_bits(half(at(i))),
-                };
-                Some((0..view.pixels * channels).map(|i| f64::from(value(i))).collect())
-            };
-            if let Some(&step) = wave.first() {
-                look(self.plan.steps[step].level, &stored);
-            }
-        }
-        self.give_memory(memory);
+        self.executor.watch(image, &mut output, look);
         Ok(())
     }
 
     /// The names of the nodes that a step of the plan computes.
     pub(crate) fn nodes_of(&self, step: usize) -> Vec<String> {
-        self.plan.steps[step].nodes.iter().map(|&node| self.plan.rows[node].node.clone()).collect()
+        let plan = self.plan();
+        plan.steps[step].nodes.iter().map(|&node| plan.rows[node].node.clone()).collect()
     }
 
     /// The plan.
     pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
+        &self.executor.plan
     }
 
     /// The kernels in use.
     pub(crate) fn kernels(&self) -> &'static Kernels {
-        self.kernels
+        self.executor.kernels
     }
 
     fn check_batch(&self, batch: usize) -> Result<(), Error> {
@@ -450,159 +404,16 @@ impl Compiled {
         }
         Ok(())
     }
-
-    /// Memory for `n` images: what an earlier run left, if it is large enough.
-    fn take_memory(&self, n: usize) -> Memory {
-        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        let arena = self.plan.arena * n;
-        let kept = memories.pop().filter(|memory| memory.arena.len() >= arena);
-        drop(memories);
-        kept.unwrap_or_else(|| Memory {
-            arena: Aligned::zeros(arena),
-            scratch: Aligned::zeros(self.scratch * self.threads.count()),
-            claimed: (0..self.threads.count())
-                .map(|_| self.plan.steps.iter().map(|_| AtomicUsize::new(0)).collect())
-                .collect(),
-        })
-    }
-
-    fn give_memory(&self, memory: Memory) {
-        self.memories.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
-    }
-
-    /// Runs all of `input`, an image at a time on each thread. The caller has checked the lengths of `input` and `output`.
-    fn run_apart(&self, memory: &mut Memory, input: &[f32], output: &mut [f32]) {
-        let config = RunConfig { kernels: self.kernels, threads: 1, batch: 1 };
-        let base = Shared::new(memory, input, output);
-        let images = input.len() / self.input.len();
-        let next = AtomicUsize::new(0);
-        self.threads.run(&|worker: &Worker<'_>| {
-            let mut context = base.context(config, &self.zeros, worker.index);
-            let Plan { arena: floats, buffers, .. } = &self.plan;
-            context.arena = context.arena.wrapping_add(worker.index * floats);
-            loop {
-                let image = next.fetch_add(1, Ordering::Relaxed);
-                if image >= images {
-                    break;
-                }
-                context.input = base.input.wrapping_add(image * self.input.len());
-                context.output = base.output.wrapping_add(image * self.output.len());
-                for &index in self.plan.waves.iter().flatten() {
-                    let Planned { step, level, .. } = &self.plan.steps[index];
-                    // SAFETY: this thread's part of the arena.
-                    unsafe { sanitizer::forbid(context.arena, [*floats, 1], buffers, Some(*level)) };
-                    for task in 0..step.tasks(&config) {
-                        // SAFETY: this thread has done all earlier steps; the arena holds `plan.arena` floats for each thread, the
-                        // scratch memory what the hungriest step asks for, and each image is taken once.
-                        unsafe { step.execute_task(task, &context) };
-                    }
-                }
-                // SAFETY: as above.
-                unsafe { sanitizer::forbid(context.arena, [*floats, 1], buffers, None) };
-            }
-        });
-    }
-
-    /// Runs `waves` in order. The caller has checked the lengths of `input` and `output`.
-    fn run_waves(
-        &self,
-        memory: &mut Memory,
-        input: &[f32],
-        n: usize,
-        output: &mut [f32],
-        waves: &[Vec<usize>],
-    ) {
-        let config = RunConfig { kernels: self.kernels, threads: self.threads.count(), batch: n };
-        let base = Shared::new(memory, input, output);
-        for counter in memory.claimed.iter_mut().flatten() {
-            *counter.get_mut() = 0;
-        }
-        let claimed = &memory.claimed;
-        let threads = config.threads;
-        self.threads.run(&|worker: &Worker<'_>| {
-            let context = base.context(config, &self.zeros, worker.index);
-            let Plan { arena: floats, buffers, .. } = &self.plan;
-            for wave in waves {
-                if cfg!(sanitized) {
-                    if let (0, Some(&step)) = (worker.index, wave.first()) {
-                        let level = Some(self.plan.steps[step].level);
-                        // SAFETY: the arena of this run.
-                        unsafe { sanitizer::forbid(base.arena, [*floats, n], buffers, level) };
-                    }
-                    worker.barrier();
-                }
-                // A thread's share of a step lies next to its shares of the steps before, whose results are in this
-                // core's cache. Only then does it look what others have left.
-                for owner in (0..threads).map(|turn| (worker.index + turn) % threads) {
-                    for &index in wave {
-                        let step = &self.plan.steps[index].step;
-                        let share = chunk(step.tasks(&config), owner, threads);
-                        let claimed = &claimed[owner][index];
-                        while claimed.load(Ordering::Relaxed) < share.len() {
-                            let task = share.start + claimed.fetch_add(1, Ordering::Relaxed);
-                            if task >= share.end {
-                                break;
-                            }
-                            // SAFETY: earlier waves are complete (the barrier below), the shares are disjoint and the counter
-                            // hands out each task of one once, and the pointers are those of a run of this plan: the arena
-                            // holds `plan.arena * n` floats, the scratch memory what the hungriest step asks for, input
-                            // and output `n` images.
-                            unsafe { step.execute_task(task, &context) };
-                        }
-                    }
-                }
-                worker.barrier();
-            }
-        });
-        // SAFETY: the arena of this run.
-        unsafe { sanitizer::forbid(base.arena, [self.plan.arena, n], &self.plan.buffers, None) };
-    }
-}
-
-/// The pointers of a run, shared by its threads.
-struct Shared {
-    arena: *mut f32,
-    scratch: *mut f32,
-    /// Of each thread.
-    scratch_floats: usize,
-    input: *const f32,
-    output: *mut f32,
-}
-
-// SAFETY: the pointers outlive the run, and steps write disjoint parts of what they point to; see `Step::execute_task`.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn new(memory: &mut Memory, input: &[f32], output: &mut [f32]) -> Self {
-        Shared {
-            arena: memory.arena.as_mut_ptr(),
-            scratch: memory.scratch.as_mut_ptr(),
-            scratch_floats: memory.scratch.len() / memory.claimed.len(),
-            input: input.as_ptr(),
-            output: output.as_mut_ptr(),
-        }
-    }
-
-    fn context(&self, config: RunConfig, zeros: &Aligned, thread: usize) -> Context {
-        Context {
-            config,
-            arena: self.arena,
-            zeros: zeros.as_ptr(),
-            scratch: self.scratch.wrapping_add(thread * self.scratch_floats),
-            input: self.input,
-            output: self.output,
-        }
-    }
 }
 
 #[cfg(all(test, sanitized))]
 #[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
-    use crate::graph::{Conv, Op, Window};
+    use crate::graph::{Conv, Window};
 
-    /// A process that runs the kernels of a plan whose record of one tensor has been falsified must die of it, or the sanitizer
-    /// sees nothing of what the kernels do.
+    /// A process that runs the kernels of a plan whose record of one tensor has been falsified must die of
+    /// it, or the sanitizer sees nothing of what the kernels do.
     #[test]
     fn the_sanitizer_sees_what_kernels_touch() {
         const CHILD: &str = "INCEPTION_FALSIFIED";
@@ -627,9 +438,10 @@ mod tests {
             model.run(&images, 1).unwrap();
             eprintln!("the plan as it is ran");
             // The tensor between the two convolutions ends a pixel early.
-            let between = model.plan.steps[1].level;
-            let tensor = model.plan.buffers.iter_mut().find(|(_, buffer)| buffer.first == between).unwrap();
-            tensor.1.size -= 16;
+            let plan = &mut model.executor.plan;
+            let between = plan.steps[1].level;
+            let mut buffers = plan.arena.buffers.iter_mut();
+            buffers.find(|buffer| buffer.lifetime.first == between).unwrap().lifetime.size -= 16;
             model.run(&images, 1).unwrap();
             return;
         }

@@ -29,7 +29,8 @@ pub enum Error {
         /// `Options::max_batch`.
         max: usize,
     },
-    /// `INCEPTION_ISA` or [`crate::Options::isa`] names an instruction set that does not exist or that this CPU lacks.
+    /// `INCEPTION_ISA` or [`crate::Options::isa`] names an instruction set that does not exist or that this
+    /// CPU lacks.
     #[error("instruction set {name:?} {reason}; this CPU runs {available}")]
     Isa {
         /// The name.

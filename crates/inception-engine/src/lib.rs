@@ -1,7 +1,8 @@
 //! Compiles convolutional Burn modules for the CPU.
 //!
-//! A module's `forward` is captured as a graph, rewritten by a short list of passes, planned, and run by kernels for the
-//! CPU at hand. There is no C and no BLAS underneath: one micro-kernel in Rust intrinsics does nearly all the work.
+//! A module's `forward` is captured as a graph, rewritten by a short list of passes, planned, and run by kernels for
+//! the CPU at hand. There is no C and no BLAS underneath: one micro-kernel in Rust intrinsics does nearly all the
+//! work.
 //!
 #![cfg_attr(feature = "capture", doc = "```")]
 #![cfg_attr(not(feature = "capture"), doc = "```ignore")]
@@ -31,57 +32,74 @@
 //!
 //! | stage | module | what happens |
 //! |---|---|---|
-//! | capture | [`graph`] | `burn-capture` records `forward`; each operation becomes a node of a graph, an unknown one an error that names it |
-//! | passes | [`graph::passes`] | batch norm is folded, ReLU, sums and biases move into their producers, average pools swap with 1x1 convolutions; the graph is verified after each pass |
-//! | plan | `plan` | siblings share a step, depthwise convolutions move into the pointwise ones that read them, concatenations are written in place, each convolution gets an algorithm (for one of stride 2 on the image, the image is parted into its phases), tensors get places in one arena |
-//! | run | `compiled`, `threads` | a run is a list of waves; threads take tasks of a wave until none is left, meet, and go on; of a batch of at least as many images as threads, each thread computes images of its own and meets nobody |
-//! | steps | `steps` | how a layer splits into tasks and calls kernels |
+//! | capture | [`graph`] | records `forward` with `burn-capture`, as a graph; an unknown operation is an error that names it |
+//! | passes | [`graph::passes`] | rewrite the graph: fold batch norms, fuse ReLUs and sums, swap average pools with 1x1 convolutions |
+//! | plan | `plan` | chooses algorithms, fuses steps, and places tensors in one arena (`memory`) |
+//! | run | `executor`, `threads` | runs the plan level by level, or each image of a batch on a thread of its own |
+//! | steps | `steps` | split a layer into tasks and call kernels |
 //! | kernels | `kernels` | written once over a vector type, compiled for AVX-512, AVX2 with FMA, and any CPU |
+//!
+//! The steps of a level run at the same time: threads take its tasks until none is left, then wait at a
+//! barrier. A batch of at least as many images as threads needs no barriers, since each thread computes
+//! images of its own.
 //!
 //! # Results
 //!
-//! An output element is summed in the same order whatever thread computes it, so results are equal from run to run for a
-//! given instruction set, thread count and batch. With [`Options::exact`] they do not depend on thread count and batch either;
-//! without, Strassen's algorithm pairs rows that depend on how the work is cut, and Winograd's reassociates sums. Both
-//! stay within a few units of 1e-6 of the largest logit on the networks of this workspace.
+//! An output element is summed in the same order whatever thread computes it, so results are equal from run
+//! to run for a given instruction set, thread count and batch. With [`Options::exact`] they do not depend on
+//! thread count and batch either. Without it, Winograd's algorithm reassociates sums, and Strassen's pairs
+//! rows that depend on how the work is cut. Results with and without it stay within a few units of 1e-6 of
+//! the largest logit on the networks of this workspace.
 //!
 //! # bf16
 //!
-//! [`Precision::Bf16`] keeps activations and weights as `bf16`, the upper half of an `f32`. The micro-kernel then takes
-//! two channels of a pixel at a time, with AVX-512's dot product of pairs: twice the multiply-adds a second, half the
-//! memory. Sums, biases, residuals and ReLU are `f32` until a result is stored, rounded to the nearest; so are depthwise
-//! convolutions, pools and Winograd's transforms and products. From the last pool on the classifier is
-//! `f32` throughout. There is no Strassen, which would round sums of activations before it multiplies them.
+//! [`Precision::Bf16`] keeps activations and weights as `bf16`, the upper half of an `f32`. The micro-kernel
+//! then takes two channels of a pixel at a time, with AVX-512's dot product of pairs: twice the multiply-adds
+//! a second, half the memory. Sums, biases, residuals and ReLU are `f32` until a result is stored, rounded to
+//! the nearest; so are depthwise convolutions, pools and Winograd's transforms and products. From the last
+//! pool on the classifier is `f32` throughout. There is no Strassen, which would round sums of activations
+//! before it multiplies them.
 //!
-//! The CPU must have `avx512bf16`; elsewhere compiling fails with [`Error::Precision`], which says what is missing.
-//! Against PaddleClas's logits on three images made by formula and a photograph (`tests/parity.rs`), the worst error as
-//! a share of the largest logit is 5.7e-3 on GoogLeNet, 3.9e-3 on Xception41 and 3.5e-3 on its deeplab form, 3.8e-3 and 4.8e-3
-//! on Xception65 and its, 5.0e-3 on Xception71, 5.3e-3 on Inception V3, 4.4e-3 on V4; the first class is the same on each.
+//! The CPU must have `avx512bf16`; elsewhere compiling fails with [`Error::Precision`], which says what is
+//! missing. Against PaddleClas's logits on three images made by formula and a photograph (`tests/parity.rs`),
+//! the worst error as a share of the largest logit is 5.7e-3 on GoogLeNet, 3.9e-3 on Xception41 and 3.5e-3 on
+//! its deeplab form, 3.8e-3 and 4.8e-3 on Xception65 and its, 5.0e-3 on Xception71, 5.3e-3 on Inception V3,
+//! 4.4e-3 on V4; the first class is the same on each.
 //!
-//! Winograd's products stay `f32` for accuracy: on 192 channels of rectified noise the error of one layer by products in
-//! `bf16`, relative to the result's root mean square, would be 1.6e-2 for F(4x4, 3x3) and 3.4e-2 for F(4, 7), where the direct
-//! algorithm has 1.2e-3 from rounded weights and storing the result adds 1.7e-3. (F(2x2, 3x3) has 2.6e-3, but no fewer
-//! multiplications than F(4x4, 3x3) at half the speed.) So the direct algorithm in `bf16` competes with
-//! Winograd's in `f32`, and [`choices`] shows that the cost model takes the faster one.
+//! Winograd's products stay `f32` for accuracy: on 192 channels of rectified noise the error of one layer by
+//! products in `bf16`, relative to the result's root mean square, would be 1.6e-2 for F(4x4, 3x3) and 3.4e-2
+//! for F(4, 7), where the direct algorithm has 1.2e-3 from rounded weights and storing the result adds
+//! 1.7e-3. (F(2x2, 3x3) has 2.6e-3, but no fewer multiplications than F(4x4, 3x3) at half the speed.) So the
+//! direct algorithm in `bf16` competes with Winograd's in `f32`, and [`choices`] shows that the cost model
+//! takes the faster one.
 //!
-//! `docs/latency.md` of the workspace has timings beside OpenVINO in bf16 (`cargo xtask rivals --precision bf16`).
+//! `docs/latency.md` of the workspace has timings beside OpenVINO in bf16 (`cargo xtask rivals --precision
+//! bf16`).
 //!
 //! # The plan against the clock
 //!
-//! [`choices`] times every layer by each algorithm that can compute it, beside the cost model's prediction (`cargo xtask
-//! explain --measure`), and [`picks`] makes of that what [`Options::picks`] takes (`--tune`); [`accuracy`] holds every layer against [`graph::reference`](mod@graph::reference), the same graph in `f64` (`explain --errors`);
-//! [`Compiled::profile`] says where the time goes (`explain --profile`); [`Compiled::scaling`] computes from the plan what more threads would make of a run.
+//! | function | `cargo xtask explain` | what it says |
+//! |---|---|---|
+//! | [`choices`] | `--measure` | the time of every layer by each algorithm, beside the cost model's prediction |
+//! | [`picks`] | `--tune` | the faster algorithms of that, for [`Options::picks`] |
+//! | [`accuracy()`] | `--errors` | the error of every layer against [`graph::reference`](mod@graph::reference), the same graph in `f64` |
+//! | [`Compiled::profile`] | `--profile` | where the time goes |
+//! | [`Compiled::scaling`] | `--scaling` | an estimate of a run on more threads |
 
 mod accuracy;
 mod compiled;
 mod dtype;
 mod error;
+mod executor;
+mod kernel_name;
 mod kernels;
 mod memory;
 mod plan;
 mod precision;
+mod scaling;
 mod steps;
 mod threads;
+mod timing;
 mod tuning;
 
 pub use accuracy::{Accuracy, LayerError, accuracy};
@@ -91,8 +109,12 @@ pub use inception_graph as graph;
 pub use inception_graph::Shape;
 #[cfg(feature = "capture")]
 pub use inception_graph::capture;
+pub use kernel_name::{Algorithm, Fused, KernelName, PrologueName, UnknownKernel};
+pub use kernels::Transform;
 pub use kernels::isa::Isa;
 pub use plan::{Picks, Row};
 pub use precision::Precision;
+pub use scaling::{Scaling, Wait};
 pub use threads::Threads;
-pub use tuning::{Alternative, Choice, Scaling, Wait, choices, noise, picks, picks_pay};
+pub use timing::noise;
+pub use tuning::{Alternative, Choice, choices, picks, picks_pay};

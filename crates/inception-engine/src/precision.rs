@@ -1,26 +1,34 @@
-//! The numbers that a compiled model computes in.
+//! The precision of a compiled model: the data type of its activations and weights.
 
 use std::fmt;
 
 use crate::Isa;
 use crate::dtype::DType;
 
-/// What activations and weights are kept as. Sums are `f32` either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The type of activations and weights. Sums are `f32` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// `f32` throughout.
     #[default]
     F32,
-    /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the multiply-adds a
-    /// second. The classifier stays in `f32`.
+    /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the
+    /// multiply-adds a second. The classifier stays in `f32`.
     Bf16,
 }
 
 impl Precision {
-    /// Both.
+    /// All of them.
     pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-    /// What of the CPU or of `isa` stands against it, or `None` where it can be used.
+    /// Its name, and the type in which it stores activations.
+    const fn row(self) -> (&'static str, DType) {
+        match self {
+            Precision::F32 => ("f32", DType::F32),
+            Precision::Bf16 => ("bf16", DType::Bf16),
+        }
+    }
+
+    /// Why the precision cannot be used on this CPU with `isa`, or `None` where it can.
     pub fn missing(self, isa: Isa) -> Option<&'static str> {
         if self == Precision::F32 {
             return None;
@@ -34,20 +42,19 @@ impl Precision {
         }
     }
 
-    /// The type in which activations are stored.
-    pub(crate) fn dtype(self) -> DType {
-        match self {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::Bf16,
-        }
+    /// The name.
+    pub fn name(self) -> &'static str {
+        self.row().0
     }
 
-    /// The name that `--precision` takes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        }
+    /// The type in which it stores activations.
+    pub(crate) fn dtype(self) -> DType {
+        self.row().1
+    }
+
+    /// The precision that stores activations as `dtype`.
+    pub(crate) fn of(dtype: DType) -> Precision {
+        Precision::ALL.into_iter().find(|precision| precision.dtype() == dtype).unwrap_or_default()
     }
 }
 

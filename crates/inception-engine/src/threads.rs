@@ -1,16 +1,16 @@
 //! A thread pool whose dispatch costs microseconds: workers spin for a while before they sleep.
 //!
-//! One inference is one job: all threads run the same closure and meet at barriers between the waves of the plan, which is
-//! an order of magnitude cheaper than handing each layer to the pool.
-#![allow(unsafe_code)] // The job is borrowed for the time that `run` blocks, which the type system cannot express.
+//! One inference is one job: all threads run the same closure, with a barrier after each level of the plan.
+//! That is an order of magnitude cheaper than handing each layer to the pool.
+#![allow(unsafe_code)] // A job is borrowed while `run` blocks, which the type system cannot express.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Turns of the wait loop before a worker gives up its core (about 50 microseconds), and before a thread at a barrier
-/// starts to yield.
+/// Turns of the wait loop before a worker gives up its core (about 50 microseconds), and before a thread at a
+/// barrier starts to yield.
 const SPINS: usize = 20_000;
 
 type Job = dyn Fn(&Worker<'_>) + Sync;
@@ -19,7 +19,8 @@ type Job = dyn Fn(&Worker<'_>) + Sync;
 #[derive(Clone, Copy)]
 struct JobPointer(*const Job);
 
-// SAFETY: the closure behind the pointer is `Sync`, and `Threads::run` keeps it alive until every worker is done with it.
+// SAFETY: the closure behind the pointer is `Sync`, and `Threads::run` keeps it alive until every worker is
+// done with it.
 unsafe impl Send for JobPointer {}
 
 #[derive(Default)]
@@ -51,7 +52,7 @@ pub(crate) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Waits until every thread of the job has come here. What they wrote before is visible after.
+    /// Waits until every thread of the job has come here. What they wrote before is visible afterwards.
     pub fn barrier(&self) {
         if self.threads == 1 {
             return;
@@ -107,8 +108,8 @@ impl Threads {
         Threads::starting(count, |_| {})
     }
 
-    /// As [`Threads::new`]; each worker calls `start` with its place, from 1, before anything else: to pin itself to a core,
-    /// say. Place 0 is the caller's, who sees to itself.
+    /// As [`Threads::new`], with a call of `start` by each worker before anything else, for example to pin
+    /// itself to a core. `start` gets the worker's number, from 1; 0 is the caller, which does not call it.
     pub fn starting(count: usize, start: impl Fn(usize) + Clone + Send + 'static) -> Arc<Threads> {
         let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let count = if count == 0 { cores() } else { count };
@@ -143,9 +144,9 @@ impl Threads {
         if threads == 1 {
             return job(&me);
         }
-        // The lifetime is erased here. The pointer is dead after this function, which does not return (or unwind) before
-        // `busy` is zero, that is, before every worker has left the job.
-        // SAFETY: a fat pointer to a fat pointer; only the lifetime bound of the trait object changes.
+        // The lifetime is erased here. The pointer is dead after this function, which does not return (or
+        // unwind) before `busy` is zero, that is, before every worker has left the job. SAFETY: a fat pointer
+        // to a fat pointer; only the lifetime bound of the trait object changes.
         let pointer = JobPointer(unsafe {
             std::mem::transmute::<*const (dyn Fn(&Worker<'_>) + Sync + '_), *const Job>(job)
         });

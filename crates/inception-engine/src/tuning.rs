@@ -1,18 +1,18 @@
-//! Is the plan a good one? Its choices of algorithms against the clock, and what more threads would make of it.
+//! Tuning: every layer timed by each algorithm that can compute it, and picks made of that.
 
 use std::time::{Duration, Instant};
 
 use crate::graph::Graph;
 use crate::plan::{Picks, Rule};
-use crate::steps::RunConfig;
-use crate::{Compiled, Error, Options, Threads};
+use crate::timing::{noise, quantiles};
+use crate::{Compiled, Error, KernelName, Options, Threads};
 
 /// One way to compute a layer.
 #[derive(Clone, Debug)]
 pub struct Alternative {
     /// The kernel.
-    pub kernel: String,
-    /// What the cost model expects: its multiply-adds at the rate at which the picked kernels did theirs (the median over
+    pub kernel: KernelName,
+    /// The cost model's prediction: its multiply-adds at the rate of the picked kernels (the median over
     /// layers).
     pub predicted: Duration,
     /// Median time.
@@ -31,8 +31,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The best alternative, if it is faster than the pick by more than the noise: a tenth of the pick's runs, at the most, were
-    /// as fast as nine tenths of the other's.
+    /// The best alternative, if it is faster than the pick by more than the noise: a tenth of the pick's
+    /// runs, at the most, were as fast as nine tenths of the other's.
     fn better(&self) -> Option<&Alternative> {
         let [pick, others @ ..] = &self.alternatives[..] else { return None };
         let better = others.iter().filter(|other| other.deciles[1] < pick.deciles[0]);
@@ -48,13 +48,13 @@ impl Choice {
 
 /// The kernels that were faster than the plan's picks by more than the noise, for [`Options::picks`].
 pub fn picks(choices: &[Choice]) -> Picks {
-    let pick = |choice: &Choice| Some((choice.nodes.first()?.clone(), choice.better()?.kernel.clone()));
+    let pick = |choice: &Choice| Some((choice.nodes.first()?.clone(), choice.better()?.kernel));
     choices.iter().filter_map(pick).collect()
 }
 
-/// Whether a whole run is faster with `picks` than with those of `options`, by the medians of `repeats` runs of each in
-/// alternation on one image. Layers that were faster one by one need not be so together: each was timed among
-/// neighbours that may have changed, and of a hundred comparisons some are won by noise.
+/// Whether a whole run is faster with `picks` than with those of `options`, by the medians of `repeats` runs
+/// of each in alternation on one image. Layers that were faster one by one need not be so together: each was
+/// timed among neighbours that may have changed, and noise wins some of a hundred comparisons.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`].
@@ -79,21 +79,8 @@ pub fn picks_pay(graph: &Graph, options: &Options, picks: &Picks, repeats: usize
     Ok(then < now)
 }
 
-/// What networks are timed on: fixed values, spread over what normalised images hold, without structure.
-pub fn noise(len: usize) -> Vec<f32> {
-    let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xffff) as f32 / 16384.0 - 2.0;
-    (0..len).map(value).collect()
-}
-
-/// Median, and first and last decile.
-fn quantiles(times: &mut [Duration]) -> (Duration, [Duration; 2]) {
-    times.sort_unstable();
-    let at = |tenths: usize| times[(times.len() - 1) * tenths / 10];
-    (at(5), [at(1), at(9)])
-}
-
-/// Times every convolution of a graph by every algorithm that can compute it, `repeats` times in alternation on batches of
-/// one image, each among its neighbours, so that data lies in the caches as it does in a run.
+/// Times every convolution of a graph by every algorithm that can compute it, `repeats` times in alternation
+/// on batches of one image, each among its neighbours, so that data lies in the caches as it does in a run.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`].
@@ -116,122 +103,50 @@ pub fn choices(graph: &Graph, options: &Options, repeats: usize) -> Result<Vec<C
             }
         }
     }
-    // The plans differ in kernels only: a step has the same number in each.
-    let steps = (0..models[0].plan().steps.len()).filter(|&step| models[0].plan().steps[step].cost > 0.0);
-    let mut choices = Vec::new();
-    let mut rates = Vec::new();
-    for step in steps {
-        let mut alternatives: Vec<(f64, Alternative)> = Vec::new();
-        for (model, times) in models.iter().zip(&mut times) {
+    Ok(compare(&models, &mut times))
+}
+
+/// The alternatives of each step, from its `times` in each of the models; the pick is the first model's. The
+/// plans differ in kernels only: a step has the same number in each.
+fn compare(models: &[Compiled], times: &mut [Vec<Vec<Duration>>]) -> Vec<Choice> {
+    let steps = &models[0].plan().steps;
+    let (mut choices, mut costs, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    for step in (0..steps.len()).filter(|&step| steps[step].cost > 0.0) {
+        let (mut alternatives, mut expected) = (Vec::<Alternative>::new(), Vec::new());
+        for (model, times) in models.iter().zip(&mut *times) {
             let planned = &model.plan().steps[step];
             let kernel = planned.step.kernel();
-            if alternatives.iter().any(|(_, known)| known.kernel == kernel) {
+            if alternatives.iter().any(|known| known.kernel == kernel) {
                 continue;
             }
             let (median, deciles) = quantiles(&mut times[step]);
-            let alternative = Alternative { kernel, predicted: Duration::ZERO, median, deciles };
-            alternatives.push((planned.cost, alternative));
+            alternatives.push(Alternative { kernel, predicted: Duration::ZERO, median, deciles });
+            expected.push(planned.cost);
         }
-        let (cost, pick) = &alternatives[0];
-        rates.push(pick.median.as_secs_f64() / cost);
-        choices.push((models[0].nodes_of(step), alternatives));
+        rates.push(alternatives[0].median.as_secs_f64() / expected[0]);
+        choices.push(Choice { nodes: models[0].nodes_of(step), alternatives });
+        costs.push(expected);
     }
     rates.sort_unstable_by(f64::total_cmp);
-    let second_per_mac = rates.get(rates.len() / 2).copied().unwrap_or(0.0);
-    let predict = |(cost, alternative): (f64, Alternative)| Alternative {
-        predicted: Duration::from_secs_f64(cost * second_per_mac),
-        ..alternative
-    };
-    let choice = |(nodes, alternatives): (Vec<String>, Vec<_>)| Choice {
-        nodes,
-        alternatives: alternatives.into_iter().map(predict).collect(),
-    };
-    Ok(choices.into_iter().map(choice).collect())
-}
-
-/// What a number of threads would make of a plan.
-#[derive(Clone, Debug)]
-pub struct Scaling {
-    /// Threads.
-    pub threads: usize,
-    /// Expected time of a run: of each wave, that of the thread that has most to do.
-    pub time: Duration,
-    /// The time of one thread over `threads` times `time`: one if every thread were busy all the time.
-    pub share_of_ideal: f64,
-    /// The waves, those in which most time is lost first.
-    pub waits: Vec<Wait>,
-}
-
-/// A wave between two meetings of the threads.
-#[derive(Clone, Debug)]
-pub struct Wait {
-    /// The nodes that it computes.
-    pub nodes: Vec<String>,
-    /// The tasks that it splits into.
-    pub tasks: usize,
-    /// Its work, in time of one thread.
-    pub work: Duration,
-    /// How much longer it takes than if its work were spread evenly.
-    pub lost: Duration,
-}
-
-impl Compiled {
-    /// What each number of threads in `counts` would make of a run of `batch` images: an analysis of the plan from the time
-    /// that each step takes one thread now (the model must have been compiled for one), not a measurement. A step's
-    /// time is spread over its tasks evenly, the thread with the least to do takes the next task (in a run a thread that has
-    /// done its share takes what others have left), and they meet after each wave. Meetings themselves (some tenths of a microsecond each, [`Compiled::waves`] of them) and what threads take
-    /// from each other in caches and memory are not counted.
-    ///
-    /// # Errors
-    /// As [`Compiled::run`].
-    pub fn scaling(&self, batch: usize, repeats: usize, counts: &[usize]) -> Result<Vec<Scaling>, Error> {
-        let input = noise(batch * self.input_shape().len());
-        let mut samples = self.sample_steps(&input, batch, repeats)?;
-        let times: Vec<f64> = samples.iter_mut().map(|s| quantiles(s).0.as_secs_f64()).collect();
-        let alone: f64 = times.iter().sum();
-        let at = |threads: usize| {
-            let config = RunConfig { kernels: self.kernels(), threads, batch };
-            let mut waits = Vec::new();
-            let mut time = 0.0;
-            for wave in &self.plan().waves {
-                let work: f64 = wave.iter().map(|&step| times[step]).sum();
-                let tasks = |step: usize| self.plan().steps[step].step.tasks(&config).max(1);
-                let mut busy = vec![0.0f64; threads.max(1)];
-                for &step in wave {
-                    for _ in 0..tasks(step) {
-                        let first = busy.iter_mut().min_by(|a, b| a.total_cmp(b));
-                        first.into_iter().for_each(|busy| *busy += times[step] / tasks(step) as f64);
-                    }
-                }
-                let longest = busy.into_iter().fold(0.0, f64::max);
-                time += longest;
-                let lost = Duration::from_secs_f64((longest - work / threads as f64).max(0.0));
-                let nodes = wave.iter().flat_map(|&step| self.nodes_of(step)).collect();
-                let tasks = wave.iter().map(|&step| tasks(step)).sum();
-                waits.push(Wait { nodes, tasks, work: Duration::from_secs_f64(work), lost });
-            }
-            waits.sort_by_key(|wait| std::cmp::Reverse(wait.lost));
-            Scaling {
-                threads,
-                time: Duration::from_secs_f64(time),
-                share_of_ideal: alone / (time * threads as f64),
-                waits,
-            }
-        };
-        Ok(counts.iter().map(|&threads| at(threads)).collect())
+    let seconds_per_mac = rates.get(rates.len() / 2).copied().unwrap_or(0.0);
+    for (choice, costs) in choices.iter_mut().zip(costs) {
+        for (alternative, cost) in choice.alternatives.iter_mut().zip(costs) {
+            alternative.predicted = Duration::from_secs_f64(cost * seconds_per_mac);
+        }
     }
+    choices
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
-    use crate::Shape;
     use crate::graph::{Conv, Op, Window};
+    use crate::{Algorithm, Shape};
 
     fn alternative([low, median, high]: [u64; 3]) -> Alternative {
         let [low, median, high] = [low, median, high].map(Duration::from_micros);
-        Alternative { kernel: String::new(), predicted: median, median, deciles: [low, high] }
+        Alternative { kernel: KernelName::Copy, predicted: median, median, deciles: [low, high] }
     }
 
     #[test]
@@ -273,14 +188,14 @@ mod tests {
         let model = Compiled::from_graph(graph(), &options).unwrap();
         assert_eq!(choices.len(), 3);
         for (choice, (other, count)) in
-            choices.iter().zip([("winograd", 3), ("winograd", 3), ("strassen", 2)])
+            choices.iter().zip([(Algorithm::Winograd, 3), (Algorithm::Winograd, 3), (Algorithm::Strassen, 2)])
         {
             let [node] = &choice.nodes[..] else { panic!("{choice:?}") };
             let row = model.explain().iter().find(|row| row.node == *node).unwrap();
-            assert_eq!(choice.alternatives[0].kernel, row.kernel);
-            let kernels: Vec<&str> = choice.alternatives.iter().map(|a| &a.kernel[..]).collect();
+            assert_eq!(Some(choice.alternatives[0].kernel), row.kernel);
+            let kernels: Vec<KernelName> = choice.alternatives.iter().map(|a| a.kernel).collect();
             assert!(
-                kernels.len() == count && kernels.iter().any(|kernel| kernel.contains(other)),
+                kernels.len() == count && kernels.iter().any(|kernel| kernel.algorithm() == other),
                 "{kernels:?}"
             );
             for alternative in &choice.alternatives {
@@ -298,7 +213,7 @@ mod tests {
             alternatives: [[90, 100, 110], [60, 70, 80]]
                 .into_iter()
                 .zip(kernels)
-                .map(|(times, kernel)| Alternative { kernel: kernel.to_owned(), ..alternative(times) })
+                .map(|(times, kernel)| Alternative { kernel: kernel.parse().unwrap(), ..alternative(times) })
                 .collect(),
         };
         let found = picks(&[
@@ -308,12 +223,14 @@ mod tests {
         ]);
         let kernels = |options: &Options| {
             let model = Compiled::from_graph(graph(), options).unwrap();
-            model.explain()[1..].iter().map(|row| row.kernel.clone()).collect::<Vec<_>>()
+            model.explain()[1..].iter().map(|row| row.lowering.clone()).collect::<Vec<_>>()
         };
         let options = Options { picks: found, ..Options::default() };
         assert_eq!(kernels(&options), ["winograd F(2x2,3x3)", "direct", "pointwise"]);
-        let unchanged = Options { picks: Picks::from([("a".into(), "winograd of old".into())]), ..options };
-        assert_eq!(kernels(&unchanged), kernels(&Options::default()), "an unknown kernel, and no others");
+        // A transform of another kernel size: the cost model decides, as for the layers that have no pick.
+        let other = "winograd F(4x4,5x5)".parse().unwrap();
+        let unchanged = Options { picks: Picks::from([("a".into(), other)]), ..options };
+        assert_eq!(kernels(&unchanged), kernels(&Options::default()));
     }
 
     #[test]
@@ -332,23 +249,10 @@ mod tests {
             graph.add(name, Op::Conv(Box::new(conv)), &[graph.output]).unwrap();
         }
         // Winograd's, which the cost model picks, takes less than half as long.
-        let direct: Picks = ["a", "b"].map(|name| (name.to_owned(), "direct".to_owned())).into();
+        let direct: Picks = ["a", "b"].map(|name| (name.to_owned(), "direct".parse().unwrap())).into();
         let options = Options { threads: 1, ..Options::default() };
         assert!(!picks_pay(&graph, &options, &direct, 9).unwrap());
         let options = Options { picks: direct, ..options };
         assert!(picks_pay(&graph, &options, &Picks::new(), 9).unwrap());
-    }
-
-    #[test]
-    fn scaling_is_ideal_for_one_thread_and_never_more() {
-        let model = Compiled::from_graph(graph(), &Options { threads: 1, ..Options::default() }).unwrap();
-        let scaling = model.scaling(2, 3, &[1, 2, 16]).unwrap();
-        assert!((scaling[0].share_of_ideal - 1.0).abs() < 1e-6, "{:?}", scaling[0]);
-        assert!(scaling.windows(2).all(|pair| pair[1].time <= pair[0].time), "{scaling:?}");
-        for Scaling { share_of_ideal, waits, .. } in &scaling {
-            assert!((0.0..1.0 + 1e-6).contains(share_of_ideal));
-            assert_eq!(waits.len(), model.waves());
-            assert!(waits.windows(2).all(|pair| pair[0].lost >= pair[1].lost), "most is lost first");
-        }
     }
 }

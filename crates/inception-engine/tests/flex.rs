@@ -1,5 +1,6 @@
-//! Random small networks, written as Burn tensor functions, captured and compiled, against the same functions on Burn's eager
-//! backend: over instruction sets, 1 to 4 threads, with and without the algorithms that reassociate.
+//! Random small networks, written as Burn tensor functions, captured and compiled, against the same functions
+//! on Burn's eager backend: over instruction sets, 1 to 4 threads, with and without the algorithms that
+//! reassociate.
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
 #[allow(dead_code)] // Its convolutions are the engine's own.
@@ -12,8 +13,8 @@ use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use inception_engine::{Compiled, Isa, Options};
-use numbers::Numbers;
+use inception_engine::{Compiled, Options};
+use numbers::{Numbers, tiers};
 
 /// One layer; tensors are numbered in the order in which they are made, from the image, 0.
 #[derive(Module, Debug)]
@@ -111,8 +112,8 @@ fn convolution(
     Layer::Conv(conv)
 }
 
-/// A random layer that reads a tensor of `shape` (`[channels, height, width]`), number `read` of `shapes`, and the shape that it
-/// makes; `None` where it does not fit.
+/// A random layer that reads a tensor of `shape` (`[channels, height, width]`), number `read` of `shapes`,
+/// and the shape that it makes; `None` where it does not fit.
 fn layer(
     numbers: &mut Numbers,
     shapes: &[[usize; 3]],
@@ -226,7 +227,7 @@ fn random_networks_equal_burns_eager_backend() {
         let wanted: Vec<f32> = wanted.into_data().try_into_vec().unwrap();
         let largest = wanted.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
         (networks, layers) = (networks + 1, layers + net.layers.len());
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for isa in tiers() {
             for exact in [true, false] {
                 let mut first: Option<Vec<f32>> = None;
                 for threads in 1..=4 {

@@ -5,8 +5,8 @@ mod numbers;
 
 use inception_engine::graph::reference::evaluate;
 use inception_engine::graph::{Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
-use inception_engine::{Compiled, Isa, Options, Precision};
-use numbers::{Numbers, conv};
+use inception_engine::{Compiled, Isa, KernelName, Options, Precision};
+use numbers::{Numbers, conv, tiers};
 
 /// Largest difference, relative to the largest output.
 fn error(found: &[f32], wanted: &[f64]) -> f64 {
@@ -20,15 +20,9 @@ fn error(found: &[f32], wanted: &[f64]) -> f64 {
     found.iter().zip(wanted).map(|(f, w)| (f64::from(*f) - w).abs()).fold(0.0, f64::max) / largest
 }
 
-/// Rounding of f32 over some hundred terms; a wrong tap, channel or border is off by a thousand times as much.
+/// Rounding of f32 over some hundred terms; a wrong tap, channel or border is off by a thousand times as
+/// much.
 const TOLERANCE: f64 = 2e-5;
-
-/// The tiers of this CPU; says which ones it lacks, since those are not tested.
-fn tiers() -> Vec<Isa> {
-    let (run, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|isa| isa.available());
-    lack.iter().for_each(|isa| eprintln!("SKIPPED: this CPU lacks {isa}"));
-    run
-}
 
 /// Compiles for some thread counts, and compares with what the reference computed, within `tolerance`.
 fn compare(
@@ -88,8 +82,8 @@ const BF16_ROUNDING: f64 = 4e-3;
 /// Some ten layers of such rounding, of weights too.
 const BF16_TOLERANCE: f64 = 5e-2;
 
-/// As `check`, in bf16: one operation on numbers that bf16 has, between pools that copy, since both ends of a network are
-/// f32.
+/// As `check`, in bf16: one operation on numbers that bf16 has, between pools that copy, since both ends of a
+/// network are f32.
 fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
     check_chain_bf16(what, shape, vec![op], numbers);
 }
@@ -165,7 +159,7 @@ fn convolutions_of_all_shapes() {
 #[test]
 fn convolutions_of_stride_2_by_winograd() {
     let mut numbers = Numbers::new(13);
-    for (kernel, pad, [cin, cout], [height, width], kernel_name) in [
+    for (kernel, pad, [cin, cout], [height, width], name) in [
         (3, 0, [128, 128], [61, 62], "winograd F(3x3,3x3) by 2"),
         (3, 1, [120, 129], [71, 72], "winograd F(3x3,3x3) by 2"),
         (7, 3, [3, 64], [45, 62], "winograd F(5x5,4x4)"),
@@ -176,7 +170,7 @@ fn convolutions_of_stride_2_by_winograd() {
         let what = format!("conv {kernel} {pad} {cin}->{cout} on {height}x{width}");
         let graph = single(shape, op.clone());
         let model = Compiled::from_graph(graph.clone(), &Options::default()).unwrap();
-        assert_eq!(model.explain()[1].kernel, kernel_name, "{what}");
+        assert_eq!(model.explain()[1].lowering, name, "{what}");
         assert_eq!(model.explain()[1].macs, graph.nodes[1].macs(), "{what}");
         check(&what, &graph, 2, &mut numbers);
         check_bf16(&what, shape, op, &mut numbers);
@@ -233,7 +227,7 @@ fn maximum_pools_of_depthwise_convolutions() {
                 graph.add("node", op.clone(), &[id]).unwrap();
             }
             let model = Compiled::from_graph(graph.clone(), &Options::default()).unwrap();
-            assert!(model.explain().iter().any(|row| row.kernel == "pool of depthwise"));
+            assert!(model.explain().iter().any(|row| row.kernel == Some(KernelName::DepthwisePool)));
             check(&what, &graph, 3, &mut numbers);
             check_chain_bf16(&what, shape, ops, &mut numbers);
         }
@@ -373,11 +367,15 @@ fn batches_larger_than_a_slice_equal_single_images() {
         .add("a", Op::Conv(Box::new(conv(&mut numbers, 3, 20, 1, Window::square(3, 1, 1)))), &[0])
         .unwrap();
     graph.add("b", Op::Conv(Box::new(conv(&mut numbers, 20, 20, 1, Window::square(3, 1, 1)))), &[a]).unwrap();
-    let model = Compiled::from_graph(graph, &Options { threads: 2, slice: 3, ..Options::default() }).unwrap();
     let images = numbers.floats(8 * 9 * 9 * 3, 1.0);
-    let together = model.run(&images, 8).unwrap();
-    let alone: Vec<f32> = images.chunks(9 * 9 * 3).flat_map(|image| model.run(image, 1).unwrap()).collect();
-    assert_eq!(together, alone);
+    for isa in tiers() {
+        let options = Options { threads: 2, slice: 3, isa: Some(isa), ..Options::default() };
+        let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+        let together = model.run(&images, 8).unwrap();
+        let alone: Vec<f32> =
+            images.chunks(9 * 9 * 3).flat_map(|image| model.run(image, 1).unwrap()).collect();
+        assert_eq!(together, alone, "{isa}");
+    }
 }
 
 #[test]
@@ -385,16 +383,19 @@ fn models_share_threads_and_run_from_several_at_once() {
     let mut numbers = Numbers::new(6);
     let mut graph = Graph::new(Shape::new(12, 12, 3));
     graph.add("a", Op::Conv(Box::new(conv(&mut numbers, 3, 40, 1, Window::square(3, 1, 1)))), &[0]).unwrap();
-    let first = Compiled::from_graph(graph.clone(), &Options { threads: 2, ..Options::default() }).unwrap();
-    let options = Options { pool: Some(first.threads().clone()), ..Options::default() };
-    let second = Compiled::from_graph(graph, &options).unwrap();
     let images = numbers.floats(12 * 12 * 3, 1.0);
-    let wanted = first.run(&images, 1).unwrap();
-    std::thread::scope(|scope| {
-        for model in [&first, &second, &first, &second] {
-            scope.spawn(|| (0..50).for_each(|_| assert_eq!(model.run(&images, 1).unwrap(), wanted)));
-        }
-    });
+    for isa in tiers() {
+        let options = Options { threads: 2, isa: Some(isa), ..Options::default() };
+        let first = Compiled::from_graph(graph.clone(), &options).unwrap();
+        let options = Options { pool: Some(first.threads().clone()), ..options };
+        let second = Compiled::from_graph(graph.clone(), &options).unwrap();
+        let wanted = first.run(&images, 1).unwrap();
+        std::thread::scope(|scope| {
+            for model in [&first, &second, &first, &second] {
+                scope.spawn(|| (0..50).for_each(|_| assert_eq!(model.run(&images, 1).unwrap(), wanted)));
+            }
+        });
+    }
 }
 
 #[test]
@@ -446,7 +447,9 @@ fn large_pointwise_convolutions_by_strassen() {
             for threads in [1, 2, 3] {
                 let options = Options { threads, isa: Some(isa), ..Options::default() };
                 let model = Compiled::from_graph(graph.clone(), &options).unwrap();
-                assert!(model.explain().iter().any(|row| row.kernel.contains("strassen")));
+                assert!(
+                    model.explain().iter().any(|row| matches!(row.kernel, Some(KernelName::Strassen(_))))
+                );
                 let found = model.run(&images, 2).unwrap();
                 let error = error(&found, &wanted);
                 assert!(error < TOLERANCE, "{isa}, {threads} threads: error {error:.1e}");

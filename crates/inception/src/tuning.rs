@@ -1,5 +1,6 @@
 //! Measured choices of kernels, kept on disk.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -59,7 +60,21 @@ impl TuningKey {
 #[derive(Serialize, Deserialize)]
 struct Tuning {
     key: TuningKey,
-    picks: Picks,
+    /// Names of kernels by names of nodes.
+    picks: BTreeMap<String, String>,
+}
+
+impl Tuning {
+    fn new(key: TuningKey, picks: &Picks) -> Self {
+        let picks = picks.iter().map(|(node, kernel)| (node.clone(), kernel.to_string())).collect();
+        Self { key, picks }
+    }
+
+    /// The picks. A kernel that this version does not have is left to the cost model.
+    fn picks(&self) -> Picks {
+        let known = |(node, kernel): (&String, &String)| Some((node.clone(), kernel.parse().ok()?));
+        self.picks.iter().filter_map(known).collect()
+    }
 }
 
 /// The kernels that are fastest here for the layers of `graph`, where they are not those that the cost model
@@ -74,15 +89,15 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
     // What cannot be read, or is of something else, is measured again.
     let kept = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Tuning>(&bytes).ok());
     if let Some(kept) = kept.filter(|kept| kept.key == key) {
-        return Ok(kept.picks);
+        return Ok(kept.picks());
     }
     let failed = |source: io::Error| Error::Tuning { path: path.clone(), source };
     fs::create_dir_all(folder).map_err(failed)?;
     let file = NamedTempFile::new_in(folder).map_err(failed)?;
-    let tuning = Tuning { key, picks: measured(graph, options)? };
-    serde_json::to_writer_pretty(&file, &tuning).map_err(|error| failed(error.into()))?;
+    let picks = measured(graph, options)?;
+    serde_json::to_writer_pretty(&file, &Tuning::new(key, &picks)).map_err(|error| failed(error.into()))?;
     file.persist(&path).map_err(|error| failed(error.error))?;
-    Ok(tuning.picks)
+    Ok(picks)
 }
 
 /// The faster kernels, or none if the network is no faster for them.
@@ -99,6 +114,7 @@ mod tests {
     use crate::options::RunOptions;
     use crate::runner::Runner;
     use burn::tensor::Device;
+    use inception_engine::{Algorithm, KernelName};
 
     #[test]
     fn a_measurement_is_kept_and_used() {
@@ -111,13 +127,15 @@ mod tests {
         let kernels = || {
             let runner = Runner::new(network.clone(), [96, 96], &options).unwrap();
             let compiled = runner.compiled().unwrap();
-            compiled.explain().iter().map(|row| (row.node.clone(), row.kernel.clone())).collect::<Vec<_>>()
+            compiled.explain().iter().map(|row| (row.node.clone(), row.kernel)).collect::<Vec<_>>()
         };
         let measured = kernels();
         let files: Vec<_> =
             fs::read_dir(&tuning_folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         let [file] = &files[..] else { panic!("{files:?}") };
-        let by_winograd = |(_, kernel): &&(String, String)| kernel.starts_with("winograd");
+        let by_winograd = |(_, kernel): &&(String, Option<KernelName>)| {
+            kernel.is_some_and(|kernel| kernel.algorithm() == Algorithm::Winograd)
+        };
         let (node, _) = measured.iter().find(by_winograd).expect("a layer by Winograd's algorithm");
 
         // The file is what the second start goes by.
@@ -125,7 +143,14 @@ mod tests {
         assert_eq!(tuning.key.threads, 1);
         tuning.picks.insert(node.clone(), "direct".to_owned());
         fs::write(file, serde_json::to_vec(&tuning).unwrap()).unwrap();
-        assert!(kernels().contains(&(node.clone(), "direct".to_owned())));
+        assert!(kernels().contains(&(node.clone(), Some("direct".parse().unwrap()))));
+
+        // A kernel that only another version has is left to the cost model.
+        tuning.picks = [(node.clone(), "winograd F(8x8,3x3)".to_owned())].into();
+        fs::write(file, serde_json::to_vec(&tuning).unwrap()).unwrap();
+        let chosen = kernels();
+        let (_, kernel) = chosen.iter().find(|(name, _)| name == node).unwrap();
+        assert_eq!(kernel.unwrap().algorithm(), Algorithm::Winograd);
 
         // One of another machine, or a damaged one, is not.
         tuning.key.cpu = "another".to_owned();

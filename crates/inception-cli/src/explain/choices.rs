@@ -29,7 +29,7 @@ pub fn timings(model: &'static str, choice: &Choice) -> Vec<Timing> {
     let timing = |(i, alternative): (usize, &Alternative)| Timing {
         model,
         nodes: choice.nodes.clone(),
-        kernel: alternative.kernel.clone(),
+        kernel: alternative.kernel.to_string(),
         picked: i == 0,
         predicted_us: us(alternative.predicted),
         median_us: us(alternative.median),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use inception::engine::{LayerError, noise};
+use inception::engine::{Algorithm, LayerError, noise};
 use inception::nn::Network;
 use inception::{ModelSpec, RunOptions, Runner};
 use inception_bench::{accuracy, median};
@@ -54,13 +54,13 @@ pub fn print(
 
 /// Each layer, then each kernel's worst.
 fn print_layers(out: &mut impl Write, layers: &[LayerError]) -> io::Result<()> {
-    let mut kernels: BTreeMap<&str, Vec<&LayerError>> = BTreeMap::new();
+    let mut kernels: BTreeMap<String, Vec<&LayerError>> = BTreeMap::new();
     writeln!(out, "  {:<44} {:<40} {:>8} {:>8}", "layer", "kernel", "own", "total")?;
     for layer in layers {
         let LayerError { nodes, kernel, own, total } = layer;
         let nodes: String = nodes.join(" ").chars().take(44).collect();
         writeln!(out, "  {nodes:<44} {kernel:<40} {own:8.1e} {total:8.1e}")?;
-        kernels.entry(kernel).or_default().push(layer);
+        kernels.entry(kernel.to_string()).or_default().push(layer);
     }
     for (kernel, layers) in kernels {
         let worst = layers.iter().map(|layer| layer.own).fold(0.0, f64::max);
@@ -84,16 +84,9 @@ fn alternate(runners: &[Runner; 2], image: &[f32], repeats: usize) -> Result<[f6
 
 /// The worst own error of the layers by the direct method, by Winograd's algorithm and by Strassen's.
 fn worst_by_algorithm(layers: &[LayerError]) -> [String; 3] {
-    let mut worst = [0.0; 3];
-    for layer in layers {
-        for (worst, is_of) in worst.iter_mut().zip(algorithms(&layer.kernel)) {
-            *worst = if is_of { f64::max(*worst, layer.own) } else { *worst };
-        }
-    }
-    worst.map(|worst| if worst > 0.0 { format!("{worst:.1e}") } else { "-".to_owned() })
-}
-
-fn algorithms(kernel: &str) -> [bool; 3] {
-    let [winograd, strassen] = ["winograd", "strassen"].map(|name| kernel.contains(name));
-    [!winograd && !strassen, winograd, strassen]
+    [Algorithm::Direct, Algorithm::Winograd, Algorithm::Strassen].map(|algorithm| {
+        let own = layers.iter().filter(|layer| layer.kernel.algorithm() == algorithm).map(|layer| layer.own);
+        let worst = own.fold(0.0, f64::max);
+        if worst > 0.0 { format!("{worst:.1e}") } else { "-".to_owned() }
+    })
 }

@@ -94,7 +94,7 @@ impl Explain {
                 profile::print(&mut out, spec.name, &options, batch, layers, self.summary)?;
             } else if self.scaling {
                 let scaling = compiled.scaling(batch, repeats, &[1, 2, 4, 8, 16])?;
-                scaling::print(&mut out, spec.name, batch, compiled.waves(), &scaling)?;
+                scaling::print(&mut out, spec.name, batch, compiled.barriers(), &scaling)?;
             } else if self.json {
                 nodes.extend(plan::nodes(spec.name, compiled));
             } else {

@@ -18,13 +18,14 @@ pub struct Node {
 }
 
 pub fn nodes(model: &'static str, compiled: &Compiled) -> Vec<Node> {
-    let node = |Row { node, op, kernel, shape, macs }| Node { model, node, op, kernel, shape, macs };
+    let node =
+        |Row { node, op, lowering, shape, macs, .. }| Node { model, node, op, kernel: lowering, shape, macs };
     compiled.explain().iter().cloned().map(node).collect()
 }
 
 pub fn print(out: &mut impl Write, model: &str, precision: Precision, compiled: &Compiled) -> io::Result<()> {
     let (isa, arena) = (compiled.isa().name(), compiled.arena_bytes() as f64 / 1e6);
-    let barriers = compiled.waves();
+    let barriers = compiled.barriers();
     writeln!(
         out,
         "{model}: {isa}, {precision}, activations of one image {arena:.1} MB, {barriers} barriers"
@@ -33,7 +34,7 @@ pub fn print(out: &mut impl Write, model: &str, precision: Precision, compiled: 
         let [height, width, channels] = row.shape;
         let shape = format!("{height}x{width}x{channels}");
         let macs = row.macs as f64 / 1e6;
-        writeln!(out, "  {:<28} {:<34} {shape:<13} {macs:8.1} M  {}", row.node, row.op, row.kernel)?;
+        writeln!(out, "  {:<28} {:<34} {shape:<13} {macs:8.1} M  {}", row.node, row.op, row.lowering)?;
     }
     Ok(())
 }

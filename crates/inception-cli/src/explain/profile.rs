@@ -51,16 +51,16 @@ pub fn print(
         })
         .collect();
     layers.sort_by(|(_, a), (_, b)| b.lost.total_cmp(&a.lost));
-    let (mut total, mut kernels) = (Figures::default(), BTreeMap::<&str, Figures>::new());
+    let (mut total, mut kernels) = (Figures::default(), BTreeMap::<String, Figures>::new());
     for (layer, figures) in &layers {
         total.add(*figures);
-        kernels.entry(&layer.kernel).or_default().add(*figures);
+        kernels.entry(layer.kernel.to_string()).or_default().add(*figures);
     }
     let mut kernels: Vec<_> = kernels.into_iter().collect();
     kernels.sort_by(|(_, a), (_, b)| b.lost.total_cmp(&a.lost));
     let (taken, limit) = (total.seconds * 1e3, (total.seconds - total.lost) * 1e3);
     if summary {
-        let part = |(kernel, figures): (&str, Figures)| {
+        let part = |(kernel, figures): (String, Figures)| {
             let (lost, ms, share) =
                 (figures.lost * 1e3, figures.seconds * 1e3, 100.0 * figures.gflops() / peak);
             format!("{kernel} {lost:+.1} ms ({ms:.1} ms, {share:.0} %)")
@@ -87,7 +87,7 @@ pub fn print(
     };
     for (layer, figures) in &layers {
         let nodes: String = layer.nodes.join(" ").chars().take(44).collect();
-        row(&nodes, &layer.kernel, *figures)?;
+        row(&nodes, &layer.kernel.to_string(), *figures)?;
     }
-    kernels.into_iter().try_for_each(|(kernel, figures)| row("", kernel, figures))
+    kernels.into_iter().try_for_each(|(kernel, figures)| row("", &kernel, figures))
 }

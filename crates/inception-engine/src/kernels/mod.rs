@@ -16,6 +16,7 @@ mod table;
 pub(crate) mod winograd;
 
 pub(crate) use table::{CostModel, KernelSet, Kernels};
+pub use winograd::Transform;
 pub(crate) use winograd::{TRANSFORMS, TransformSpec};
 
 use crate::dtype::DType;

@@ -314,8 +314,9 @@ unsafe fn output_channels<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme, const FUL
 macro_rules! transforms {
     ($($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal, $time_scale:literal;)*) => {
         /// A pair of one-dimensional Winograd schemes, vertical and horizontal.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Transform {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Transform {
             $($(#[$doc])* $variant,)*
         }
 

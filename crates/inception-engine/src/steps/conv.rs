@@ -7,8 +7,10 @@ use super::depthwise::{DepthwiseWeights, Pixels};
 use super::panels::Panels;
 use super::step::{Context, Epilogue, RunConfig, Step, TASKS_PER_THREAD, chunk, chunks, lower_bound};
 use super::strassen::Strassen;
+use crate::Precision;
 use crate::dtype::DType;
 use crate::graph::Window;
+use crate::kernel_name::{Fused, KernelName, PrologueName};
 use crate::kernels::Kernels;
 use crate::kernels::conv::Tile;
 use crate::kernels::elementwise::Elementwise;
@@ -375,18 +377,19 @@ impl ConvStep {
 }
 
 impl Step for ConvStep {
-    fn kernel(&self) -> String {
-        let kind = if self.window.is_pointwise() { "pointwise" } else { "direct" };
+    fn kernel(&self) -> KernelName {
         let prologue = match &self.prologue {
-            Prologue::None => "",
-            Prologue::Relu => " of ReLU",
-            Prologue::Depthwise { .. } => " of depthwise",
+            Prologue::None => PrologueName::None,
+            Prologue::Relu => PrologueName::Relu,
+            Prologue::Depthwise { .. } => PrologueName::Depthwise,
         };
-        let fused =
-            if self.outputs.len() > 1 { format!(", {} heads", self.outputs.len()) } else { String::new() };
-        let strassen = if self.strassen().is_some() { ", strassen" } else { "" };
-        let dtype = if self.input.dtype == DType::Bf16 { ", bf16" } else { "" };
-        format!("{kind}{prologue}{fused}{strassen}{dtype}")
+        let dtype = Precision::of(self.input.dtype);
+        let fused = Fused { prologue, outputs: self.outputs.len(), dtype };
+        match self.strassen() {
+            Some(_) => KernelName::Strassen(fused),
+            None if self.window.is_pointwise() => KernelName::Pointwise(fused),
+            None => KernelName::Direct(fused),
+        }
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

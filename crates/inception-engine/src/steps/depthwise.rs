@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
+use crate::KernelName;
 use crate::dtype::LINE;
 use crate::graph::Conv;
 use crate::kernels::Kernels;
@@ -192,8 +193,8 @@ impl DepthwiseStep {
 }
 
 impl Step for DepthwiseStep {
-    fn kernel(&self) -> String {
-        "depthwise".into()
+    fn kernel(&self) -> KernelName {
+        KernelName::Depthwise
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

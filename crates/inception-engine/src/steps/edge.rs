@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::step::{Context, RunConfig, Step, chunk, chunks};
+use crate::KernelName;
 use crate::dtype::DType;
 use crate::graph::Shape;
 use crate::memory::View;
@@ -52,8 +53,8 @@ impl InputStep {
 }
 
 impl Step for InputStep {
-    fn kernel(&self) -> String {
-        "planes to pixels".into()
+    fn kernel(&self) -> KernelName {
+        KernelName::PlanesToPixels
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {
@@ -100,8 +101,8 @@ pub(crate) struct OutputStep {
 }
 
 impl Step for OutputStep {
-    fn kernel(&self) -> String {
-        "pixels to planes".into()
+    fn kernel(&self) -> KernelName {
+        KernelName::PixelsToPlanes
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

@@ -2,13 +2,14 @@
 //! concatenation.
 
 use super::step::{Context, RunConfig, Step, chunk, chunks, lower_bound};
+use crate::KernelName;
 use crate::kernels::elementwise::Elementwise;
 use crate::memory::{Aligned, View};
 
 /// `out = max(a * scale + shift [+ b], 0 or -inf)`, pixel by pixel.
 pub(crate) struct ElementwiseStep {
-    /// Name for `explain`.
-    pub name: &'static str,
+    /// What it computes.
+    pub name: KernelName,
     /// Channels.
     pub channels: usize,
     /// First operand.
@@ -30,8 +31,8 @@ impl ElementwiseStep {
 }
 
 impl Step for ElementwiseStep {
-    fn kernel(&self) -> String {
-        self.name.into()
+    fn kernel(&self) -> KernelName {
+        self.name
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

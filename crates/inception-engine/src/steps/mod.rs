@@ -1,7 +1,7 @@
 //! Steps: what the plan consists of. A step owns its packed weights, knows where its tensors lie, and can
 //! split its work into tasks that different threads do in any order.
 //!
-//! A task writes elements that no other task of its wave reads or writes, and computes each by the same
+//! A task writes elements that no other task of its level reads or writes, and computes each by the same
 //! sequence of operations whoever does it. Results therefore do not depend on which thread does which task.
 // Tasks of one step write disjoint ranges of one arena, which only raw pointers can express.
 #![allow(unsafe_code)]

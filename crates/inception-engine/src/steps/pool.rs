@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::depthwise::{DepthwiseWeights, Pixels};
 use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
+use crate::KernelName;
 use crate::dtype::LINE;
 use crate::graph::{Pool, PoolKind};
 use crate::kernels::Kernels;
@@ -128,8 +129,8 @@ impl PoolStep {
 }
 
 impl Step for PoolStep {
-    fn kernel(&self) -> String {
-        if self.prologue.is_some() { "pool of depthwise".into() } else { "pool".into() }
+    fn kernel(&self) -> KernelName {
+        if self.prologue.is_some() { KernelName::DepthwisePool } else { KernelName::Pool }
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

@@ -1,5 +1,6 @@
 //! What all steps have in common.
 
+use crate::KernelName;
 use crate::kernels::Kernels;
 use crate::kernels::conv::MAX_PANEL;
 use crate::memory::{Aligned, View};
@@ -44,8 +45,8 @@ impl Context {
 
 /// One step of a plan.
 pub(crate) trait Step: Send + Sync {
-    /// The kernel, for `explain`.
-    fn kernel(&self) -> String;
+    /// The kernel.
+    fn kernel(&self) -> KernelName;
 
     /// The number of tasks into which the step splits.
     fn tasks(&self, config: &RunConfig) -> usize;

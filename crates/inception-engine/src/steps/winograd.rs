@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::panels::Panels;
 use super::step::{Context, Epilogue, RunConfig, Step, chunk};
+use crate::KernelName;
 use crate::dtype::{DType, LINE};
 use crate::graph::Conv;
 use crate::kernels::conv::{MAX_TILE_ROWS, Tile};
@@ -277,8 +278,8 @@ struct Block {
 }
 
 impl Step for WinogradStep {
-    fn kernel(&self) -> String {
-        self.spec.name.into()
+    fn kernel(&self) -> KernelName {
+        KernelName::Winograd(self.spec.transform)
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

@@ -1,6 +1,14 @@
-//! Numbers and convolutions for random graphs.
+//! Random values and convolutions for graphs, and the instruction sets to run them on.
 
+use inception_engine::Isa;
 use inception_engine::graph::{Conv, Window};
+
+/// The tiers of this CPU; says which ones it lacks, since those are not tested.
+pub fn tiers() -> Vec<Isa> {
+    let (run, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|isa| isa.available());
+    lack.iter().for_each(|isa| eprintln!("SKIPPED: this CPU lacks {isa}"));
+    run
+}
 
 /// A generator of numbers that are the same on every machine.
 pub struct Numbers(u64);

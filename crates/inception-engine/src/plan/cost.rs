@@ -1,0 +1,39 @@
+//! The cost model: how long each algorithm takes for one image, in multiply-adds of `f32`.
+
+use crate::dtype::DType;
+use crate::graph::Conv;
+use crate::kernels::{CostModel, TransformSpec};
+
+/// A convolution by Winograd's algorithm, with an `output` of so many rows and columns. Its products are
+/// `f32` even where activations are `bf16`: the transforms lose a digit, which `bf16` has not to spare.
+pub(super) fn winograd(costs: &CostModel, conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
+    let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
+    let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
+    let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
+    let &CostModel { transform_cost, weight_load_cost, .. } = costs;
+    spec.time_scale
+        * positions
+        * ((tiles + weight_load_cost) * channels * out_channels
+            + tiles * transform_cost * (channels + out_channels))
+}
+
+/// A convolution by the direct algorithm, from an input stored as `dtype`.
+pub(super) fn direct(costs: &CostModel, conv: &Conv, output: [usize; 2], dtype: DType) -> f64 {
+    let weights = (conv.taps() * conv.in_channels() * conv.out_channels) as f64;
+    ((output[0] * output[1]) as f64 + costs.weight_load_cost) * weights / dtype.pack() as f64
+}
+
+/// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and four sums of inputs
+/// and two of products, of a quarter each.
+pub(super) fn strassen(costs: &CostModel, conv: &Conv, pixels: usize) -> f64 {
+    let (channels, out_channels, pixels) =
+        (conv.in_channels() as f64, conv.out_channels as f64, pixels as f64);
+    let summed = pixels / 4.0 * (14.0 * channels + 6.0 * out_channels);
+    let &CostModel { weight_load_cost, strassen_add_cost, .. } = costs;
+    0.875 * (pixels + 2.0 * weight_load_cost) * channels * out_channels + strassen_add_cost * summed
+}
+
+/// A depthwise convolution.
+pub(super) fn depthwise(costs: &CostModel, conv: &Conv, pixels: usize) -> f64 {
+    costs.depthwise_cost * (conv.taps() * conv.out_channels * pixels) as f64
+}

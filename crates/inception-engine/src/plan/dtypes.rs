@@ -1,0 +1,28 @@
+//! Data types: what each node's tensor is stored as.
+
+use crate::dtype::DType;
+use crate::graph::{Graph, NodeId, Op};
+
+/// The type of each node's tensor: activations are stored as `activations`, and the end of the network as
+/// `f32`. The end is what a pool or a convolution reduces to one pixel, and the result, as long as only
+/// convolutions read them. (There are kernels from `f32` and to `f32` for convolutions, and to `f32` for
+/// pools.)
+pub(super) fn dtypes(graph: &Graph, activations: DType) -> Vec<DType> {
+    let consumers = graph.consumers();
+    let at_the_end = |id: NodeId| {
+        let node = &graph.nodes[id];
+        let written = match &node.op {
+            Op::Pool(_) => true,
+            Op::Conv(conv) => !conv.is_depthwise() && node.inputs.len() == 1,
+            _ => false,
+        };
+        let read = consumers[id].iter().all(|&reader| match &graph.nodes[reader].op {
+            Op::Conv(conv) => {
+                !conv.is_depthwise() && !conv.input_relu && graph.nodes[reader].inputs.get(1) != Some(&id)
+            }
+            _ => false,
+        });
+        written && read && (id == graph.output || node.shape.pixels() == 1)
+    };
+    (0..graph.nodes.len()).map(|id| if at_the_end(id) { DType::F32 } else { activations }).collect()
+}

@@ -1,0 +1,352 @@
+//! Lowering: from nodes to steps, which own packed weights.
+
+use std::borrow::Cow;
+
+use super::algorithm::Rule;
+use super::cost;
+use super::fusion::Lowering;
+use crate::Error;
+use crate::dtype::{DType, LINE};
+use crate::graph::{self, Conv, Graph, Node, NodeId, Op, Pool, Shape};
+use crate::kernel_name::KernelName;
+use crate::kernels::{Kernels, TransformSpec};
+use crate::memory::{Aligned, View, end_block};
+use crate::steps::{
+    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput, InputStep, OutputStep,
+    Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
+};
+
+/// A step with its place in the plan.
+pub(crate) struct PlannedStep {
+    /// What to run.
+    pub step: Box<dyn Step>,
+    /// The nodes that it computes.
+    pub nodes: Vec<NodeId>,
+    /// The cost model's estimate for one image, in multiply-adds of `f32`; zero where it has none.
+    pub cost: f64,
+    /// Steps of one level run at the same time.
+    pub level: usize,
+}
+
+/// What is decided of a graph; slices have an item for each node.
+pub(super) struct Decisions<'a> {
+    /// One image as it arrives.
+    pub image: Shape,
+    /// The kernels in use.
+    pub kernels: &'a Kernels,
+    /// By what convolutions get their algorithms.
+    pub rule: &'a Rule,
+    /// The type in which the network stores activations.
+    pub activations: DType,
+    /// How a node is computed.
+    pub lowerings: &'a [Lowering],
+    /// When its tensor is complete.
+    pub levels: &'a [usize],
+    /// What its tensor is stored as.
+    pub dtypes: &'a [DType],
+    /// Where its tensor lies, if it is stored.
+    pub views: &'a [Option<View>],
+}
+
+/// The steps of a graph, in topological order. Takes the weights out of the graph.
+///
+/// # Errors
+/// [`Error::Graph`] for a node that no step can compute.
+pub(super) fn steps(graph: &mut Graph, decisions: &Decisions<'_>) -> Result<Vec<PlannedStep>, Error> {
+    let mut steps = Vec::new();
+    for id in 0..graph.nodes.len() {
+        let lowered = Lower { graph, decisions }.node(id)?;
+        // They are packed now, and a second copy of all weights would be most of the memory that compiling
+        // takes.
+        for &node in lowered.iter().flat_map(|step| &step.nodes) {
+            if let Op::Conv(conv) = &mut graph.nodes[node].op {
+                conv.weight = Vec::new();
+            }
+        }
+        steps.extend(lowered);
+    }
+    end_block();
+    let input = Lower { graph, decisions }.view(graph.output)?;
+    let step = Box::new(OutputStep { shape: graph.nodes[graph.output].shape, input });
+    let level = decisions.levels.iter().max().copied().unwrap_or(0) + 1;
+    steps.push(PlannedStep { step, nodes: vec![], cost: 0.0, level });
+    Ok(steps)
+}
+
+/// Lowers one node.
+struct Lower<'a> {
+    graph: &'a Graph,
+    decisions: &'a Decisions<'a>,
+}
+
+impl Lower<'_> {
+    fn error(&self, id: NodeId, reason: &str) -> Error {
+        let node = &self.graph.nodes[id];
+        let (node, op, reason) = (node.name.clone(), node.op.name(), reason.into());
+        graph::Error::Graph { node, op, reason }.into()
+    }
+
+    fn view(&self, id: NodeId) -> Result<View, Error> {
+        self.decisions.views[id].ok_or_else(|| self.error(id, "is read but not stored"))
+    }
+
+    fn size(&self, id: NodeId) -> [usize; 2] {
+        let shape = self.graph.nodes[id].shape;
+        [shape.height, shape.width]
+    }
+
+    fn residual(&self, id: NodeId) -> Result<Option<View>, Error> {
+        self.graph.nodes[id].inputs.get(1).map(|&residual| self.view(residual)).transpose()
+    }
+
+    /// The depthwise convolution that is the prologue of `id`, if it has one.
+    fn prologue(&self, id: NodeId) -> Result<Option<(NodeId, DepthwiseWeights)>, Error> {
+        let source = self.graph.nodes[id].inputs[0];
+        match &self.graph.nodes[source].op {
+            Op::Conv(conv) if self.decisions.lowerings[source] == Lowering::Prologue(id) => {
+                Ok(Some((source, self.depthwise(source, conv)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The steps of a node: none if it is computed with another.
+    fn node(&self, id: NodeId) -> Result<Vec<PlannedStep>, Error> {
+        if matches!(self.decisions.lowerings[id], Lowering::FusedOutput(_) | Lowering::Prologue(_)) {
+            return Ok(vec![]);
+        }
+        let node = &self.graph.nodes[id];
+        let (mut nodes, mut cost) = (vec![id], 0.0);
+        let step: Box<dyn Step> = match &node.op {
+            &Op::Input { pad, block, .. } => Box::new(InputStep {
+                image: self.decisions.image,
+                pad,
+                space_to_depth: block,
+                stored: node.shape,
+                out: self.view(id)?,
+            }),
+            Op::Conv(conv) if conv.is_depthwise() => Box::new(DepthwiseStep {
+                weights: self.depthwise(id, conv)?,
+                input: self.view(node.inputs[0])?,
+                out: self.view(id)?,
+            }),
+            Op::Conv(conv) => match self.transform(id, conv) {
+                Some((spec, expected)) => {
+                    cost = expected;
+                    let (source, out) = (node.inputs[0], self.view(id)?);
+                    let sizes = [self.size(source), self.size(id)];
+                    Box::new(WinogradStep::new(
+                        self.decisions.kernels,
+                        conv,
+                        spec,
+                        sizes,
+                        self.view(source)?,
+                        out,
+                    ))
+                }
+                None => return Ok(vec![self.conv(id, conv)?]),
+            },
+            Op::Pool(pool) => {
+                let prologue = self.prologue(id)?;
+                nodes.extend(prologue.iter().map(|(source, _)| *source));
+                Box::new(self.pool(id, pool, prologue)?)
+            }
+            Op::Add { .. } | Op::Relu | Op::Affine { .. } => Box::new(self.elementwise(id, node)?),
+            Op::Concat => return self.concat(id),
+            Op::Linear(_) | Op::BatchNorm(_) | Op::Bias(_) | Op::Scale { .. } | Op::GlobalAveragePool => {
+                return Err(self.error(id, "is left by the passes"));
+            }
+            Op::Flatten => {
+                return Err(self.error(
+                    id,
+                    "a flattened map is only supported before a fully connected layer or the output",
+                ));
+            }
+        };
+        Ok(vec![PlannedStep { step, nodes, cost, level: self.decisions.levels[id] }])
+    }
+
+    /// The Winograd transform of a convolution, if it is computed by one. It reads and writes activations.
+    fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
+        let (node, Decisions { kernels, rule, activations, dtypes, .. }) =
+            (&self.graph.nodes[id], self.decisions);
+        let stored = [id, node.inputs[0]].map(|node| dtypes[node]);
+        if node.inputs.len() > 1 || stored != [*activations; 2] {
+            return None;
+        }
+        let direct = cost::direct(&kernels.costs, conv, self.size(id), *activations);
+        rule.transform(kernels, &node.name, conv, self.size(id), direct)
+    }
+
+    fn depthwise(&self, id: NodeId, conv: &Conv) -> Result<DepthwiseWeights, Error> {
+        let input = self.graph.nodes[id].inputs[0];
+        let view = self.view(input)?;
+        Ok(DepthwiseWeights::new(
+            self.decisions.kernels,
+            conv,
+            self.size(input),
+            self.size(id),
+            &view,
+            self.residual(id)?,
+        ))
+    }
+
+    fn pool(
+        &self,
+        id: NodeId,
+        pool: &Pool,
+        prologue: Option<(NodeId, DepthwiseWeights)>,
+    ) -> Result<PoolStep, Error> {
+        let source = self.graph.nodes[id].inputs[0];
+        let input = match &prologue {
+            Some((depthwise, _)) => self.graph.nodes[*depthwise].inputs[0],
+            None => source,
+        };
+        let (channels, sizes) = (self.graph.nodes[id].shape.channels, [self.size(source), self.size(id)]);
+        let prologue = prologue.map(|(_, weights)| weights);
+        Ok(PoolStep::new(pool, channels, sizes, self.view(input)?, self.view(id)?, prologue))
+    }
+
+    fn elementwise(&self, id: NodeId, node: &Node) -> Result<ElementwiseStep, Error> {
+        let padded = |values: &[f64]| {
+            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            Aligned::padded(&values, values.len() + LINE, 0.0)
+        };
+        let (name, relu, affine) = match &node.op {
+            Op::Add { relu } => (KernelName::Add, *relu, None),
+            Op::Affine { scale, shift } => (KernelName::Affine, false, Some([padded(scale), padded(shift)])),
+            _ => (KernelName::Relu, true, None),
+        };
+        Ok(ElementwiseStep {
+            name,
+            channels: node.shape.channels,
+            a: self.view(node.inputs[0])?,
+            b: self.residual(id)?,
+            out: self.view(id)?,
+            affine,
+            relu,
+        })
+    }
+
+    /// A step of direct or pointwise convolutions: `id` with its prologue and its horizontally fused outputs.
+    fn conv(&self, id: NodeId, conv: &Conv) -> Result<PlannedStep, Error> {
+        let Decisions { kernels, rule, lowerings, levels, views, .. } = self.decisions;
+        let costs = &kernels.costs;
+        let (node, source) = (&self.graph.nodes[id], self.graph.nodes[id].inputs[0]);
+        let mut nodes = vec![id];
+        let (input, prologue) = match self.prologue(id)? {
+            Some((depthwise, weights)) => {
+                nodes.push(depthwise);
+                let (weights, stored) = (Box::new(weights), views[depthwise]);
+                let input = self.view(self.graph.nodes[depthwise].inputs[0])?;
+                (input, Prologue::Depthwise { weights, stored, relu: conv.input_relu })
+            }
+            None if conv.input_relu => (self.view(source)?, Prologue::Relu),
+            None => (self.view(source)?, Prologue::None),
+        };
+        let fused = |other: &NodeId| lowerings[*other] == Lowering::FusedOutput(id);
+        let fused: Vec<NodeId> = (0..lowerings.len()).filter(fused).collect();
+        let (pixels, dtype) = (node.shape.pixels(), input.dtype);
+        let strassen = fused.is_empty() && rule.strassen(costs, &node.name, conv, pixels, dtype);
+        let mut step = ConvStep {
+            input,
+            input_size: self.size(source),
+            output_size: self.size(id),
+            channels: self.graph.nodes[source].shape.channels,
+            window: conv.window,
+            outputs: Vec::new(),
+            prologue,
+        };
+        let runs = step.runs();
+        for output in std::iter::once(id).chain(fused.iter().copied()) {
+            if let Op::Conv(conv) = &self.graph.nodes[output].op {
+                step.outputs.push(self.output(output, conv, strassen, dtype, runs)?);
+            }
+        }
+        nodes.extend(fused);
+        let cost = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
+            Op::Conv(conv) if conv.is_depthwise() => Some(cost::depthwise(costs, conv, pixels)),
+            Op::Conv(conv) if strassen => Some(cost::strassen(costs, conv, pixels)),
+            Op::Conv(conv) => Some(cost::direct(costs, conv, self.size(node), dtype)),
+            _ => None,
+        });
+        let cost = cost.sum();
+        Ok(PlannedStep { step: Box::new(step), nodes, cost, level: levels[id] })
+    }
+
+    /// An output of a convolution step whose micro-kernel reads runs of the input: so many, and so many
+    /// elements each, of type `dtype`.
+    fn output(
+        &self,
+        id: NodeId,
+        conv: &Conv,
+        strassen: bool,
+        dtype: DType,
+        runs: [usize; 2],
+    ) -> Result<FusedOutput, Error> {
+        let (channels, taps) = (conv.in_channels(), conv.taps());
+        let weight = dense(conv);
+        let residual = self.residual(id)?;
+        let weights = if strassen {
+            Weights::Strassen(Box::new(Strassen::new(
+                self.decisions.kernels,
+                &weight,
+                channels,
+                conv.out_channels,
+            )))
+        } else {
+            // The micro-kernel goes over taps, and over channels within a tap.
+            Weights::Direct(Panels::pack_as(
+                self.decisions.kernels,
+                dtype,
+                runs,
+                conv.out_channels,
+                |o, kk| weight[(o * channels + kk % channels) * taps + kk / channels],
+            ))
+        };
+        // Strassen's algorithm adds the residual last, and a ReLU comes after it.
+        let relu = conv.relu && !(strassen && residual.is_some());
+        Ok(FusedOutput {
+            weights,
+            epilogue: Epilogue::new(conv.bias.as_deref().unwrap_or_default(), conv.out_channels, relu),
+            relu: conv.relu,
+            out: self.view(id)?,
+            residual,
+        })
+    }
+
+    /// Copies of the inputs of a concatenation that could not be written in place.
+    fn concat(&self, id: NodeId) -> Result<Vec<PlannedStep>, Error> {
+        let out = self.view(id)?;
+        let mut channel = out.channel;
+        let mut copies = Vec::new();
+        for &input in &self.graph.nodes[id].inputs {
+            let (a, target) = (self.view(input)?, View { channel, ..out });
+            let channels = self.graph.nodes[input].shape.channels;
+            channel += channels;
+            if a != target {
+                let name = KernelName::Copy;
+                let (b, affine, relu) = (None, None, false);
+                let step = Box::new(ElementwiseStep { name, channels, a, b, out: target, affine, relu });
+                copies.push(PlannedStep { step, nodes: vec![], cost: 0.0, level: self.decisions.levels[id] });
+            }
+        }
+        Ok(copies)
+    }
+}
+
+/// A convolution's weights `[out][in][taps]`, with zeros between channels of different groups.
+fn dense(conv: &Conv) -> Cow<'_, [f32]> {
+    if conv.groups == 1 {
+        return Cow::Borrowed(&conv.weight);
+    }
+    let (channels, taps) = (conv.in_channels(), conv.taps());
+    let (group_in, group_out) = (channels / conv.groups, conv.out_channels / conv.groups);
+    let mut weight = vec![0.0; conv.out_channels * channels * taps];
+    for o in 0..conv.out_channels {
+        let row = group_in * taps;
+        let start = (o * channels + o / group_out * group_in) * taps;
+        weight[start..start + row].copy_from_slice(&conv.weight[o * row..(o + 1) * row]);
+    }
+    Cow::Owned(weight)
+}

@@ -1,0 +1,88 @@
+//! From graph to plan. Each file is a decision: `algorithm` (with the model of `cost`), `fusion`, `levels`,
+//! `dtypes`, `storage`; then `lowering` makes the steps, and `explain` says what became of each node.
+
+mod algorithm;
+mod cost;
+mod dtypes;
+mod explain;
+mod fusion;
+mod levels;
+mod lowering;
+mod storage;
+
+pub use algorithm::Picks;
+pub(crate) use algorithm::{Rule, space_to_depth};
+pub use explain::Row;
+pub(crate) use lowering::PlannedStep;
+
+use crate::Error;
+use crate::dtype::DType;
+use crate::graph::{Graph, Shape};
+use crate::kernels::Kernels;
+use crate::memory::{Arena, View};
+
+/// A compiled network, without the machine to run it on.
+pub(crate) struct Plan {
+    /// All steps; a step reads only what steps of earlier levels wrote.
+    pub steps: Vec<PlannedStep>,
+    /// The steps of each level, which run at the same time, largest first.
+    pub levels: Vec<Vec<usize>>,
+    /// The memory of activations.
+    pub arena: Arena,
+    /// For each node, where its tensor lies, if it is stored.
+    pub views: Vec<Option<View>>,
+    /// For each node, what became of it.
+    pub rows: Vec<Row>,
+}
+
+impl Plan {
+    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. Convolutions
+    /// get algorithms by `rule`, activations are stored as `activations`; the weights are taken out of the
+    /// graph.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] for a node that no step can compute.
+    pub fn new(
+        graph: &mut Graph,
+        image: Shape,
+        rule: &Rule,
+        kernels: &Kernels,
+        activations: DType,
+    ) -> Result<Plan, Error> {
+        let mut rows = explain::describe(graph);
+        space_to_depth(graph, rule, kernels, activations);
+        let lowerings = &fusion::lowerings(graph);
+        let levels = &levels::levels(graph, lowerings);
+        let dtypes = &dtypes::dtypes(graph, activations);
+        let (views, arena) = storage::lay_out(graph, lowerings, levels, dtypes);
+        let decisions = lowering::Decisions {
+            image,
+            rule,
+            kernels,
+            activations,
+            lowerings,
+            levels,
+            dtypes,
+            views: &views,
+        };
+        let steps = lowering::steps(graph, &decisions)?;
+        explain::complete(&mut rows, graph, lowerings, &steps);
+        let levels = by_level(&steps, &rows);
+        Ok(Plan { steps, levels, arena, views, rows })
+    }
+}
+
+/// The numbers of the steps of each level that has any, largest first.
+fn by_level(steps: &[PlannedStep], rows: &[Row]) -> Vec<Vec<usize>> {
+    let count = steps.iter().map(|step| step.level + 1).max().unwrap_or(0);
+    let mut levels = vec![Vec::new(); count];
+    for (index, step) in steps.iter().enumerate() {
+        levels[step.level].push(index);
+    }
+    levels.retain(|level| !level.is_empty());
+    let macs = |&step: &usize| steps[step].nodes.iter().map(|&node| rows[node].macs).sum::<u64>();
+    for level in &mut levels {
+        level.sort_by_key(|step| std::cmp::Reverse(macs(step)));
+    }
+    levels
+}
