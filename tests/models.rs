@@ -1,11 +1,11 @@
-//! The table of models: counts, names, sizes, and the README's copy of it.
+//! The table of models: counts, names, sizes, and the copies of it in the README and in docs/models.md.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::HashSet;
 
 use burn::tensor::{Device, Tensor};
-use inception::{model_rows, models_markdown, preprocessing};
+use inception::{counts_markdown, model_rows, models_markdown, preprocessing};
 use inception_nn::{Error, MODELS, Origin, OutputStride, model};
 use inception_tests::golden::read;
 
@@ -116,11 +116,16 @@ fn output_strides() {
 
 #[test]
 fn readme_has_the_table() {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let table = models_markdown(&model_rows().unwrap());
-    assert!(
-        readme.contains(&table),
-        "README.md's table is stale: replace it by what `cargo xtask models` prints"
-    );
+    let rows = model_rows().unwrap();
+    for (file, command, table) in [
+        ("README.md", "models", models_markdown(&rows)),
+        ("docs/models.md", "models --counts", counts_markdown(&rows)),
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(
+            text.contains(&table),
+            "{file}'s table is stale: replace it by what `cargo xtask {command}` prints"
+        );
+    }
 }

@@ -30,7 +30,7 @@ pub enum Command {
     Eval(eval::Eval),
     /// List the devices of this build and of this machine, with what each GPU can do
     Devices(devices::Devices),
-    /// List the models with their exact parameters and multiply-adds beside the published figures
+    /// List the models with their parameters, multiply-adds and published accuracy
     Models(models::Models),
     /// Show what the engine makes of a network: the kernel of each node, or what it was fused into
     Explain(explain::Explain),

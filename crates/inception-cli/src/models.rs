@@ -3,10 +3,13 @@
 use std::io::{Write, stdout};
 
 use clap::Args;
-use inception::{model_rows, models_markdown};
+use inception::{counts_markdown, model_rows, models_markdown};
 
 #[derive(Args)]
 pub struct Models {
+    /// Print exact counts beside the published ones, and why they differ
+    #[arg(long, conflicts_with = "json")]
+    counts: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -15,9 +18,10 @@ pub struct Models {
 impl Models {
     pub fn run(&self) -> anyhow::Result<()> {
         let rows = model_rows()?;
-        let text = match self.json {
-            true => serde_json::to_string_pretty(&rows)? + "\n",
-            false => models_markdown(&rows),
+        let text = match (self.json, self.counts) {
+            (true, _) => serde_json::to_string_pretty(&rows)? + "\n",
+            (false, true) => counts_markdown(&rows),
+            (false, false) => models_markdown(&rows),
         };
         Ok(stdout().write_all(text.as_bytes())?)
     }

@@ -57,4 +57,4 @@ pub use name::UnknownName;
 pub use options::RunOptions;
 pub use precision::Precision;
 pub use runner::{Pending, Runner};
-pub use table::{ModelRow, Published, model_rows, models_markdown};
+pub use table::{ModelRow, Published, counts_markdown, model_rows, models_markdown};

@@ -65,19 +65,31 @@ fn model_row(spec: &ModelSpec) -> Result<ModelRow, inception_nn::Error> {
     })
 }
 
-/// The table as the README has it.
+/// The table of models: input in pixels, rounded counts, published accuracy.
 pub fn models_markdown(rows: &[ModelRow]) -> String {
     let mut text = String::from(
-        "| model | input | parameters | published, M | MACs | published FLOPs, G | top-1 | top-5 | counts differ because |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| model | input | parameters | MACs | top-1 / top-5, published |\n|---|---|---|---|---|\n",
+    );
+    for ModelRow { name, input_size, parameters, macs, reference: Published { top1, top5, .. }, .. } in rows {
+        let (millions, billions) = (*parameters as f64 / 1e6, *macs as f64 / 1e9);
+        let line =
+            format!("| {name} | {input_size} | {millions:.2} M | {billions:.2} G | {top1:.3} / {top5:.3} |");
+        writeln!(text, "{line}").expect("a string takes everything");
+    }
+    text
+}
+
+/// The table of counts: exact parameters and multiply-adds beside those published, and why they differ.
+pub fn counts_markdown(rows: &[ModelRow]) -> String {
+    let mut text = String::from(
+        "| model | parameters | published, M | MACs | published FLOPs, G | counts differ because |\n\
+         |---|---|---|---|---|---|\n",
     );
     for row in rows {
-        let Published { top1, top5, flops_g, params_m } = row.reference;
-        let (name, size, note) = (row.name, row.input_size, row.note);
+        let Published { flops_g, params_m, .. } = row.reference;
         let (parameters, macs) = (grouped(row.parameters as u64), grouped(row.macs));
-        let line = format!(
-            "| {name} | {size} | {parameters} | {params_m:.2} | {macs} | {flops_g:.2} | {top1:.3} | {top5:.3} | {note} |"
-        );
+        let (name, note) = (row.name, row.note);
+        let line = format!("| {name} | {parameters} | {params_m:.2} | {macs} | {flops_g:.2} | {note} |");
         writeln!(text, "{line}").expect("a string takes everything");
     }
     text
