@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 /// Crates that still have cycles.
-const ALLOWED: &[&str] = &["inception-data", "inception-engine", "inception-nn", "inception-weights"];
+const ALLOWED: &[&str] = &[];
 
 /// A path of a `use` or an expression, without `crate`.
 type Segments = Vec<String>;

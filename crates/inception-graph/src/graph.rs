@@ -117,71 +117,39 @@ impl<W: Weight> Graph<W> {
             return Err(node.error(format!("reads node {bad}, which does not come before it")));
         }
         let shapes: Vec<Shape> = node.inputs.iter().map(|&i| self.nodes[i].shape).collect();
-        let wanted: RangeInclusive<usize> = match &node.op {
-            Op::Input { .. } => 0..=0,
-            Op::Conv(_) => 1..=2,
-            Op::Add { .. } => 2..=2,
-            Op::Concat if shapes.is_empty() => return Err(node.error("concatenates nothing")),
-            Op::Concat => 1..=usize::MAX,
-            _ => 1..=1,
-        };
-        if !wanted.contains(&shapes.len()) {
-            return Err(node.error(format!("has {} inputs, wants {wanted:?}", shapes.len())));
-        }
-        let per_channel = |what: &str, len: usize, channels: usize| match len == channels {
-            true => Ok(()),
-            false => Err(node.error(format!("{len} {what} for {channels} channels"))),
-        };
-        let bias = |bias: &Option<W>, channels| match bias {
-            Some(bias) => per_channel("biases", bias.len(), channels),
-            None => Ok(()),
-        };
+        check_inputs(node, &shapes)?;
+        check_channels(node, &shapes)?;
         match &node.op {
             Op::Input { .. } => Ok(node.shape),
-            Op::Conv(c) => {
-                bias(&c.bias, c.out_channels)?;
-                conv_shape(node, c, &shapes)
-            }
+            Op::Conv(c) => conv_shape(node, c, &shapes),
             Op::Linear(l) => {
                 let inputs = shapes[0];
                 if inputs.pixels() != 1 || l.weight.len() != inputs.channels * l.out_features {
                     let (len, out) = (l.weight.len(), l.out_features);
                     return Err(node.error(format!("{len} weights do not fit {inputs} in, {out} out")));
                 }
-                bias(&l.bias, l.out_features)?;
                 Ok(Shape::new(1, 1, l.out_features))
             }
-            Op::Pool(p) => {
-                bias(&p.bias, shapes[0].channels)?;
-                if p.window.dilation != [1; 2] {
-                    return Err(node.error("dilated pools are not supported"));
-                }
-                slide(node, &p.window, shapes[0], shapes[0].channels)
-            }
+            Op::Pool(p) if p.window.dilation != [1; 2] => Err(node.error("dilated pools are not supported")),
+            Op::Pool(p) => slide(node, &p.window, shapes[0], shapes[0].channels),
             Op::GlobalAveragePool => Ok(Shape::new(1, 1, shapes[0].channels)),
             Op::Concat => {
                 let first = shapes[0];
-                if let Some(other) = shapes.iter().find(|s| s.size() != first.size()) {
-                    return Err(node.error(format!("concatenates {first} and {other}")));
+                match shapes.iter().find(|s| s.size() != first.size()) {
+                    Some(other) => Err(node.error(format!("concatenates {first} and {other}"))),
+                    None => Ok(Shape { channels: shapes.iter().map(|s| s.channels).sum(), ..first }),
                 }
-                Ok(Shape { channels: shapes.iter().map(|s| s.channels).sum(), ..first })
             }
             Op::Add { .. } if shapes[0] != shapes[1] => {
                 Err(node.error(format!("adds {} and {}", shapes[0], shapes[1])))
             }
-            Op::BatchNorm(n) => {
-                let parts = [&n.gamma, &n.beta, &n.mean, &n.variance];
-                parts.iter().try_for_each(|w| per_channel("scales", w.len(), shapes[0].channels))?;
-                Ok(shapes[0])
-            }
-            Op::Bias(b) => per_channel("biases", b.len(), shapes[0].channels).map(|()| shapes[0]),
-            Op::Affine { scale, shift } => {
-                per_channel("scales", scale.len(), shapes[0].channels)?;
-                per_channel("shifts", shift.len(), shapes[0].channels)?;
-                Ok(shapes[0])
-            }
-            Op::Add { .. } | Op::Relu | Op::Scale { .. } => Ok(shapes[0]),
             Op::Flatten => Ok(Shape::new(1, 1, shapes[0].len())),
+            Op::Add { .. }
+            | Op::Relu
+            | Op::Scale { .. }
+            | Op::BatchNorm(_)
+            | Op::Bias(_)
+            | Op::Affine { .. } => Ok(shapes[0]),
         }
     }
 
@@ -282,6 +250,49 @@ impl<W: Weight> Graph<W> {
             Ok(Node { name, op: op.map_weights(&mut map)?, inputs, shape })
         });
         Ok(Graph { nodes: nodes.collect::<Result<_, E>>()?, output: self.output })
+    }
+}
+
+/// That a node reads as many tensors as its operation does.
+fn check_inputs<W: Weight>(node: &Node<W>, inputs: &[Shape]) -> Result<(), Error> {
+    let wanted: RangeInclusive<usize> = match &node.op {
+        Op::Input { .. } => 0..=0,
+        Op::Conv(_) => 1..=2,
+        Op::Add { .. } => 2..=2,
+        Op::Concat if inputs.is_empty() => return Err(node.error("concatenates nothing")),
+        Op::Concat => 1..=usize::MAX,
+        _ => 1..=1,
+    };
+    match wanted.contains(&inputs.len()) {
+        true => Ok(()),
+        false => Err(node.error(format!("has {} inputs, wants {wanted:?}", inputs.len()))),
+    }
+}
+
+/// That there is one value for each channel wherever there has to be.
+fn check_channels<W: Weight>(node: &Node<W>, inputs: &[Shape]) -> Result<(), Error> {
+    let channels = inputs.first().map_or(0, |shape| shape.channels);
+    let check = |what: &str, len: usize, channels: usize| match len == channels {
+        true => Ok(()),
+        false => Err(node.error(format!("{len} {what} for {channels} channels"))),
+    };
+    let bias = |bias: &Option<W>, channels| match bias {
+        Some(bias) => check("biases", bias.len(), channels),
+        None => Ok(()),
+    };
+    match &node.op {
+        Op::Conv(c) => bias(&c.bias, c.out_channels),
+        Op::Linear(l) => bias(&l.bias, l.out_features),
+        Op::Pool(p) => bias(&p.bias, channels),
+        Op::Bias(b) => check("biases", b.len(), channels),
+        Op::BatchNorm(n) => {
+            let mut values = [&n.gamma, &n.beta, &n.mean, &n.variance].into_iter();
+            values.try_for_each(|values| check("scales", values.len(), channels))
+        }
+        Op::Affine { scale, shift } => {
+            check("scales", scale.len(), channels).and_then(|()| check("shifts", shift.len(), channels))
+        }
+        _ => Ok(()),
     }
 }
 

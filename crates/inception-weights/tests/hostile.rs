@@ -4,9 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inception_weights::{Checkpoint, Dtype, Error};
 
@@ -16,22 +15,24 @@ mod fuzz;
 /// Counts what is allocated.
 struct Counting;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// The count is the process's, so that tests that look at it run one at a time.
-static ONE: Mutex<()> = Mutex::new(());
+thread_local! {
+    // Of the thread, so that no test sees what another one takes. What one thread takes and another gives back counts for both.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
 
 // SAFETY: every call goes to the system's allocator unchanged; the counters do not touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(live, Ordering::Relaxed);
+        let live = LIVE.get().wrapping_add(layout.size());
+        LIVE.set(live);
+        PEAK.set(PEAK.get().max(live));
         // SAFETY: the caller's promises are `System`'s.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        LIVE.set(LIVE.get().saturating_sub(layout.size()));
         // SAFETY: the caller's promises are `System`'s.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -42,10 +43,10 @@ static ALLOCATOR: Counting = Counting;
 
 /// What `f` gives; also the most memory that it took beyond what there was.
 fn measured<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = LIVE.get();
+    PEAK.set(before);
     let result = f();
-    (result, PEAK.load(Ordering::Relaxed) - before)
+    (result, PEAK.get() - before)
 }
 
 /// Keys and values of everything in a checkpoint.
@@ -115,7 +116,6 @@ const LITTLE: usize = 4 << 20;
 
 #[test]
 fn every_truncation_is_an_error() {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     for file in files() {
         let whole = std::fs::read(&file).unwrap();
         for cut in 0..whole.len() {
@@ -133,7 +133,6 @@ fn every_truncation_is_an_error() {
 /// has everything, or whatever reads it notices.
 #[test]
 fn truncated_graphs_have_everything_or_are_errors() {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     for (name, files, open) in graphs() {
         let whole = values(open(&files)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let mut errors = 0;
@@ -156,7 +155,6 @@ fn truncated_graphs_have_everything_or_are_errors() {
 
 #[test]
 fn every_changed_byte_of_a_graph_is_survived() {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     for (name, files, open) in graphs() {
         for file in 0..files.len() {
             for at in 0..files[file].len() {
@@ -174,7 +172,6 @@ fn every_changed_byte_of_a_graph_is_survived() {
 /// What the fuzz targets have found, and start from.
 #[test]
 fn the_corpus_is_survived() {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     for &(target, format) in fuzz::TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
         let mut taken = 0;
@@ -192,7 +189,6 @@ fn the_corpus_is_survived() {
 /// Every byte changed, in three ways: no panic, and no more memory than a small file deserves.
 #[test]
 fn every_changed_byte_is_survived() {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     for file in files() {
         let whole = std::fs::read(&file).unwrap();
         for at in 0..whole.len() {
@@ -207,7 +203,6 @@ fn every_changed_byte_is_survived() {
 }
 
 fn error(bytes: Vec<u8>) -> String {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let size = bytes.len();
     let (result, peak) = read(bytes);
     assert!(peak < LITTLE + 100 * size, "{peak} bytes for a file of {size}");
@@ -277,13 +272,11 @@ fn shapes_beyond_the_file_are_refused() {
 /// A hundred thousand levels, in each way that a pickle can nest.
 #[test]
 fn deep_nesting_does_not_recurse() {
-    let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let levels = 100_000;
     let dicts = [b"}N".repeat(levels), b"N".to_vec(), b"s".repeat(levels), b".".to_vec()].concat();
     let (result, peak) = read(pickle(&dicts));
     assert_eq!(result, Ok(())); // No tensor in it.
     assert!(peak < 50 << 20, "{peak} bytes");
-    drop(one);
     for (open, close) in [(&b"]"[..], &b"a"[..]), (b"(", b"t"), (b")", b"\x85")] {
         let body = [open.repeat(levels), b"N".to_vec(), close.repeat(levels), b".".to_vec()].concat();
         let error = error(pickle(&body));
@@ -305,7 +298,6 @@ fn too_many_objects_are_refused() {
 #[test]
 fn cycles_are_harmless() {
     assert!(error(pickle(b"]\x94h\x00a.")).contains("not a dictionary"));
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let (result, _) = read(pickle(b"}\x94\x8c\nstate_dicth\x00s."));
     assert_eq!(result, Ok(())); // No tensor in it, which loading then says.
 }
@@ -374,7 +366,6 @@ fn zip_bombs_are_not_unpacked() {
     assert!(message.contains("ends beyond"), "{message}");
     let message = error(zip("a/b", 0, 2, 2, b"}."));
     assert!(message.contains("without a `data.pkl`"), "{message}");
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let (result, _) = read(zip("a/data.pkl", 0, 4, 4, b"\x80\x02}."));
     assert_eq!(result, Ok(()));
 }
@@ -461,7 +452,6 @@ fn onnx_tensor(name: &str, shape: &[u64], data: &[u8]) -> Vec<u8> {
 #[test]
 fn onnx_tensors_are_checked() {
     {
-        let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
         let (result, _) = read(onnx(&[onnx_tensor("a", &[2], &[0; 8])]));
         assert_eq!(result, Ok(()));
     }
@@ -496,7 +486,6 @@ fn deep_messages_do_not_recurse() {
 }
 
 fn pair_error(program: &[u8], values: &[u8]) -> String {
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let size = program.len() + values.len();
     let open = || Checkpoint::from_pair("hostile", program.to_vec(), values.to_vec());
     let (result, peak) = measured(|| open().map(drop).map_err(|e| e.to_string()));
@@ -555,7 +544,6 @@ fn burnpack_descriptions_are_checked() {
         bytes
     };
     {
-        let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
         let good = tensors(&[("a", &[2], (0, 8)), ("b", &[1], (8, 12))]);
         assert_eq!(read(bpk_of(&good, 12)).0, Ok(()));
     }

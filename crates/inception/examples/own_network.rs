@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = capture(small, |small, images| small.forward(images), [3, 32, 32])?;
     let compiled = Compiled::from_graph(graph, &Options::default())?;
     for row in compiled.explain() {
-        println!("{}: {}, {}", row.node, row.op, row.kernel);
+        println!("{}: {}, {}", row.node, row.op, row.lowering);
     }
     println!("{:?}", compiled.run(&noise(3 * 32 * 32), 1)?);
     Ok(())

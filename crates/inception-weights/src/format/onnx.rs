@@ -231,32 +231,10 @@ impl Reader<'_> {
             }
             "GlobalAveragePool" => builder.node(output, Op::GlobalAveragePool, &[first()?]),
             "ReduceMean" => {
-                let axes = node.ints.get("axes").map(|axes| axes.iter().map(|&a| a as i64 as f64).collect());
-                let axes = axes.or_else(|| self.small.get(node.inputs.get(1)?).cloned()).unwrap_or_default();
-                match &axes[..] {
-                    [2.0, 3.0] | [-1.0, -2.0] | [-2.0, -1.0] | [3.0, 2.0] => {
-                        builder.node(output, Op::GlobalAveragePool, &[first()?])
-                    }
-                    axes => Err(format!("{} over {axes:?}", what())),
-                }
+                self.global_mean(node)?;
+                builder.node(output, Op::GlobalAveragePool, &[first()?])
             }
-            "Mul" | "Add" => {
-                let [a, b] = &node.inputs[..] else { return Err(format!("{} has not two inputs", what())) };
-                let (value, other) = if builder.get(a).is_ok() { (a, b) } else { (b, a) };
-                if node.op == "Mul" {
-                    return match self.small.get(other).map(Vec::as_slice) {
-                        Some(&[factor]) => builder.node(output, scale(factor), &[value]),
-                        _ => Err(format!("{} by something else than a number", what())),
-                    };
-                }
-                let Some(key) = self.initializers.get(other) else {
-                    return builder.node(output, Op::Add { relu: false }, &[a, b]);
-                };
-                match builder.add_bias(value, key)? {
-                    true => builder.pass(output, value),
-                    false => Err(format!("{} adds `{key}` to no fully connected layer", what())),
-                }
-            }
+            "Mul" | "Add" => self.arithmetic(builder, node, output),
             "MatMul" => {
                 let op = builder.linear(weight(1)?, None, false);
                 builder.node(output, op, &[first()?])
@@ -287,6 +265,36 @@ impl Reader<'_> {
             // What works out the shape that a reshape is given.
             "Shape" | "Slice" | "Concat" | "Gather" | "Unsqueeze" | "Cast" => Ok(()),
             _ => Err(format!("{}: no network of the family has such an operation", what())),
+        }
+    }
+
+    /// Whether a mean is one over height and width; otherwise what it is over.
+    fn global_mean(&self, node: &Raw) -> Result<(), String> {
+        let axes = node.ints.get("axes").map(|axes| axes.iter().map(|&a| a as i64 as f64).collect());
+        let axes = axes.or_else(|| self.small.get(node.inputs.get(1)?).cloned()).unwrap_or_default();
+        match &axes[..] {
+            [2.0, 3.0] | [-1.0, -2.0] | [-2.0, -1.0] | [3.0, 2.0] => Ok(()),
+            axes => Err(format!("{} `{}` over {axes:?}", node.op, node.outputs[0])),
+        }
+    }
+
+    /// A product with a number, a sum, or the bias of a fully connected layer.
+    fn arithmetic(&self, builder: &mut Builder, node: &Raw, output: &str) -> Result<(), String> {
+        let what = || format!("{} `{output}`", node.op);
+        let [a, b] = &node.inputs[..] else { return Err(format!("{} has not two inputs", what())) };
+        let (value, other) = if builder.get(a).is_ok() { (a, b) } else { (b, a) };
+        if node.op == "Mul" {
+            return match self.small.get(other).map(Vec::as_slice) {
+                Some(&[factor]) => builder.node(output, scale(factor), &[value]),
+                _ => Err(format!("{} by something else than a number", what())),
+            };
+        }
+        let Some(key) = self.initializers.get(other) else {
+            return builder.node(output, Op::Add { relu: false }, &[a, b]);
+        };
+        match builder.add_bias(value, key)? {
+            true => builder.pass(output, value),
+            false => Err(format!("{} adds `{key}` to no fully connected layer", what())),
         }
     }
 }

@@ -49,8 +49,14 @@ pub(crate) fn open(program: &Input, input: &Input) -> Result<Contents, Fault> {
     parameters.sort_unstable();
     parameters.dedup();
     let entries = values(input, &parameters)?;
-    let graph = Operations { parameters: &parameters, numbers: HashMap::new(), lists: HashMap::new() };
-    let graph = graph.build(&entries, &operations).map_err(Fault::Damaged)?;
+    let graph = Operations {
+        builder: Builder::new(&entries),
+        parameters: &parameters,
+        numbers: HashMap::new(),
+        lists: HashMap::new(),
+        combined: HashMap::new(),
+    };
+    let graph = graph.build(&operations).map_err(Fault::Damaged)?;
     Ok(Contents { entries, graph: Some(graph), ..Contents::default() })
 }
 
@@ -241,161 +247,204 @@ fn operation(mut message: Message) -> Result<Raw, Fault> {
     Ok(raw)
 }
 
+impl Raw {
+    /// As messages call it.
+    fn what(&self) -> String {
+        format!("{} `{}`", self.op, self.outputs.first().map_or("", String::as_str))
+    }
+
+    /// The name of an input: by position in JSON, by name in protocol buffers.
+    fn input(&self, position: &str, name: &str) -> Result<&str, String> {
+        let value = self.inputs.get(position).or_else(|| self.inputs.get(name)).and_then(|v| v.first());
+        value.map(String::as_str).ok_or_else(|| format!("{} lacks its input {name}", self.what()))
+    }
+
+    fn x(&self) -> Result<&str, String> {
+        self.input("0", "X")
+    }
+
+    fn output(&self) -> Result<&str, String> {
+        let output = self.outputs.first().map(String::as_str);
+        output.ok_or_else(|| format!("{} makes nothing", self.what()))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.ints.get(name).is_some_and(|v| v[..] == [1])
+    }
+
+    fn ints(&self, name: &str) -> &[i64] {
+        self.ints.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn pair(&self, name: &str) -> Result<[u64; 2], String> {
+        pair(self.ints(name)).ok_or_else(|| self.what())
+    }
+
+    fn pads(&self) -> Result<[u64; 4], String> {
+        pads(self.ints("paddings")).ok_or_else(|| self.what())
+    }
+
+    /// The inputs of a list, in order.
+    fn combined(&self) -> Vec<&str> {
+        let inputs = self.inputs.iter();
+        let mut inputs: Vec<_> =
+            inputs.filter_map(|(i, v)| Some((i.parse::<usize>().ok()?, v.first()?.as_str()))).collect();
+        inputs.sort_unstable();
+        inputs.into_iter().map(|(_, name)| name).collect()
+    }
+}
+
 struct Operations<'a> {
+    builder: Builder<'a>,
     /// Names of the variables with values, sorted.
     parameters: &'a [String],
     /// Constants by the values that they are.
     numbers: HashMap<String, f64>,
     lists: HashMap<String, Vec<i64>>,
+    /// Lists of values.
+    combined: HashMap<&'a str, Vec<&'a str>>,
 }
 
-impl Operations<'_> {
+impl<'a> Operations<'a> {
     fn is_parameter(&self, name: &str) -> bool {
         self.parameters.binary_search_by(|parameter| parameter.as_str().cmp(name)).is_ok()
     }
 
-    fn build(mut self, entries: &[Entry], operations: &[Raw]) -> Result<Graph<Parameter>, String> {
-        let mut builder = Builder::new(entries);
-        let mut combined: HashMap<&str, Vec<&str>> = HashMap::new();
+    /// The key of a parameter that an operation reads.
+    fn parameter(&self, raw: &Raw, position: &str, name: &str) -> Result<String, String> {
+        let value = raw.input(position, name)?;
+        match self.is_parameter(value) {
+            true => Ok(value.to_owned()),
+            false => Err(format!("{}: `{value}` is no parameter", raw.what())),
+        }
+    }
+
+    fn build(mut self, operations: &'a [Raw]) -> Result<Graph<Parameter>, String> {
         for raw in operations {
-            let what = || format!("{} `{}`", raw.op, raw.outputs.first().map_or("", String::as_str));
-            // By position in JSON, by name in protocol buffers.
-            let read = |position: &str, name: &str| -> Result<&str, String> {
-                let value = raw.inputs.get(position).or_else(|| raw.inputs.get(name)).and_then(|v| v.first());
-                value.map(String::as_str).ok_or_else(|| format!("{} lacks its input {name}", what()))
-            };
-            let parameter = |position: &str, name: &str| -> Result<String, String> {
-                let value = read(position, name)?;
-                match self.is_parameter(value) {
-                    true => Ok(value.to_owned()),
-                    false => Err(format!("{}: `{value}` is no parameter", what())),
-                }
-            };
-            let flag = |name: &str| raw.ints.get(name).is_some_and(|v| v[..] == [1]);
-            let ints = |name: &str| raw.ints.get(name).map(Vec::as_slice).unwrap_or_default();
-            let output = raw.outputs.first().map(String::as_str);
-            let made = || output.ok_or_else(|| format!("{} makes nothing", what()));
-            match raw.op.as_str() {
-                "data" | "feed" => builder.input(made()?)?,
-                "full" => {
-                    let value = raw.float.get("value").copied();
-                    self.numbers.extend(value.map(|v| (made().unwrap_or_default().to_owned(), v)));
-                }
-                "full_int_array" => {
-                    self.lists.insert(made()?.to_owned(), ints("value").to_vec());
-                }
-                "conv2d" | "depthwise_conv2d" => {
-                    let explicit = raw.text.get("padding_algorithm").is_none_or(|a| a == "EXPLICIT");
-                    if !explicit
-                        || raw.text.get("data_format").is_some_and(|f| f != "NCHW" && f != "AnyLayout")
-                    {
-                        return Err(format!("{} pads by itself or has channels last", what()));
-                    }
-                    let stride = pair(ints("strides")).ok_or_else(what)?;
-                    let pads = pads(ints("paddings")).ok_or_else(what)?;
-                    let dilation = pair(ints("dilations")).ok_or_else(what)?;
-                    let groups = ints("groups").first().map_or(1, |&g| g as u64);
-                    let window = window([1; 2], stride, pads, dilation, false);
-                    let op = builder.conv(parameter("1", "Filter")?, None, window, groups);
-                    builder.node(made()?, op, &[read("0", "Input")?])?;
-                }
-                "batch_norm" | "batch_norm_" => {
-                    let norm = BatchNorm {
-                        gamma: builder.weight(parameter("3", "Scale")?),
-                        beta: builder.weight(parameter("4", "Bias")?),
-                        mean: builder.weight(parameter("1", "Mean")?),
-                        variance: builder.weight(parameter("2", "Variance")?),
-                        epsilon: raw.float.get("epsilon").copied().unwrap_or(1e-5),
-                    };
-                    builder.node(made()?, Op::BatchNorm(Box::new(norm)), &[read("0", "X")?])?;
-                }
-                "relu" | "relu_" => builder.node(made()?, Op::Relu, &[read("0", "X")?])?,
-                "pool2d" => {
-                    let kernel = match raw.inputs.get("1").and_then(|v| self.lists.get(v.first()?)) {
-                        Some(list) => list.as_slice(),
-                        None => ints("ksize"),
-                    };
-                    let is_max = raw.text.get("pooling_type").is_some_and(|t| t == "max");
-                    let op = if flag("adaptive") || flag("global_pooling") {
-                        if is_max || (flag("adaptive") && kernel != [1, 1]) {
-                            return Err(format!("{} pools into {kernel:?}", what()));
-                        }
-                        Op::GlobalAveragePool
-                    } else {
-                        let kernel = pair(kernel).ok_or_else(what)?;
-                        let stride = pair(ints("strides")).ok_or_else(what)?;
-                        let pads = pads(ints("paddings")).ok_or_else(what)?;
-                        let kind = match (is_max, flag("exclusive")) {
-                            (true, _) => PoolKind::Max,
-                            (false, true) => PoolKind::Average,
-                            (false, false) => PoolKind::AverageWithPadding,
-                        };
-                        pool(kind, window(kernel, stride, pads, [1; 2], flag("ceil_mode")))
-                    };
-                    builder.node(made()?, op, &[read("0", "X")?])?;
-                }
-                "combine" => {
-                    let mut inputs: Vec<_> = raw
-                        .inputs
-                        .iter()
-                        .filter_map(|(i, v)| Some((i.parse::<usize>().ok()?, v.first()?.as_str())))
-                        .collect();
-                    inputs.sort_unstable();
-                    combined.insert(made()?, inputs.into_iter().map(|(_, name)| name).collect());
-                }
-                "concat" => {
-                    let inputs = match raw.inputs.get("X") {
-                        Some(inputs) => inputs.iter().map(String::as_str).collect(),
-                        None => combined.get(read("0", "X")?).cloned().unwrap_or_default(),
-                    };
-                    builder.node(made()?, Op::Concat, &inputs)?;
-                }
-                "add" | "elementwise_add" => {
-                    let (a, b) = (read("0", "X")?, read("1", "Y")?);
-                    if self.is_parameter(b) {
-                        if !builder.add_bias(a, b)? {
-                            return Err(format!("{} adds `{b}` to no fully connected layer", what()));
-                        }
-                        builder.pass(made()?, a)?;
-                    } else {
-                        builder.node(made()?, Op::Add { relu: false }, &[a, b])?;
-                    }
-                }
-                "matmul" | "matmul_v2" | "mul" => {
-                    let transposed = flag("transpose_y") || flag("trans_y");
-                    let op = builder.linear(parameter("1", "Y")?, None, transposed);
-                    builder.node(made()?, op, &[read("0", "X")?])?;
-                }
-                "dropout" => {
-                    let x = read("0", "X")?;
-                    let share = raw.inputs.get("2").and_then(|v| self.numbers.get(v.first()?));
-                    let share = share.or_else(|| raw.float.get("dropout_prob")).copied().unwrap_or(0.0);
-                    match raw.text.get("mode").or_else(|| raw.text.get("dropout_implementation")) {
-                        Some(mode) if mode == "downgrade_in_infer" => {
-                            builder.node(made()?, scale(1.0 - share), &[x])?;
-                        }
-                        _ => builder.pass(made()?, x)?,
-                    }
-                }
-                "flatten"
-                | "flatten_contiguous_range"
-                | "flatten2"
-                | "reshape"
-                | "reshape2"
-                | "squeeze"
-                | "squeeze2" => builder.pass(made()?, read("0", "X")?)?,
-                "fetch" => return builder.finish(read("0", "X")?),
-                "scale" => {
-                    let factor = raw.float.get("scale").copied();
-                    let factor = factor.or_else(|| self.numbers.get(raw.inputs.get("1")?.first()?).copied());
-                    let shift = raw.float.get("bias").copied().unwrap_or(0.0);
-                    let op = Op::Scale { scale: factor.unwrap_or(1.0), shift };
-                    builder.node(made()?, op, &[read("0", "X")?])?;
-                }
-                _ => return Err(format!("{}: no network of the family has such an operation", what())),
+            if raw.op == "fetch" {
+                return self.builder.finish(raw.x()?);
             }
+            self.operation(raw)?;
         }
         Err("the program gives nothing back".to_owned())
+    }
+
+    fn operation(&mut self, raw: &'a Raw) -> Result<(), String> {
+        let op = match raw.op.as_str() {
+            "data" | "feed" => return self.builder.input(raw.output()?),
+            "full" => {
+                let value = raw.float.get("value").copied();
+                let name = raw.output().unwrap_or_default();
+                self.numbers.extend(value.map(|v| (name.to_owned(), v)));
+                return Ok(());
+            }
+            "full_int_array" => {
+                self.lists.insert(raw.output()?.to_owned(), raw.ints("value").to_vec());
+                return Ok(());
+            }
+            "combine" => {
+                self.combined.insert(raw.output()?, raw.combined());
+                return Ok(());
+            }
+            "concat" => {
+                let inputs = match raw.inputs.get("X") {
+                    Some(inputs) => inputs.iter().map(String::as_str).collect(),
+                    None => self.combined.get(raw.x()?).cloned().unwrap_or_default(),
+                };
+                return self.builder.node(raw.output()?, Op::Concat, &inputs);
+            }
+            "add" | "elementwise_add" => return self.add(raw),
+            "flatten"
+            | "flatten_contiguous_range"
+            | "flatten2"
+            | "reshape"
+            | "reshape2"
+            | "squeeze"
+            | "squeeze2" => return self.builder.pass(raw.output()?, raw.x()?),
+            "dropout" => match self.dropout(raw) {
+                Some(op) => op,
+                None => return self.builder.pass(raw.output()?, raw.x()?),
+            },
+            "conv2d" | "depthwise_conv2d" => {
+                let op = self.conv(raw)?;
+                return self.builder.node(raw.output()?, op, &[raw.input("0", "Input")?]);
+            }
+            "batch_norm" | "batch_norm_" => {
+                let weight = |position, name| Ok(self.builder.weight(self.parameter(raw, position, name)?));
+                Op::BatchNorm(Box::new(BatchNorm {
+                    gamma: weight("3", "Scale")?,
+                    beta: weight("4", "Bias")?,
+                    mean: weight("1", "Mean")?,
+                    variance: weight("2", "Variance")?,
+                    epsilon: raw.float.get("epsilon").copied().unwrap_or(1e-5),
+                }))
+            }
+            "relu" | "relu_" => Op::Relu,
+            "pool2d" => self.pool(raw)?,
+            "matmul" | "matmul_v2" | "mul" => {
+                let transposed = raw.flag("transpose_y") || raw.flag("trans_y");
+                self.builder.linear(self.parameter(raw, "1", "Y")?, None, transposed)
+            }
+            "scale" => {
+                let factor = raw.float.get("scale").copied();
+                let factor = factor.or_else(|| self.numbers.get(raw.inputs.get("1")?.first()?).copied());
+                let shift = raw.float.get("bias").copied().unwrap_or(0.0);
+                Op::Scale { scale: factor.unwrap_or(1.0), shift }
+            }
+            _ => return Err(format!("{}: no network of the family has such an operation", raw.what())),
+        };
+        self.builder.node(raw.output()?, op, &[raw.x()?])
+    }
+
+    fn conv(&self, raw: &Raw) -> Result<Op<Parameter>, String> {
+        let explicit = raw.text.get("padding_algorithm").is_none_or(|a| a == "EXPLICIT");
+        if !explicit || raw.text.get("data_format").is_some_and(|f| f != "NCHW" && f != "AnyLayout") {
+            return Err(format!("{} pads by itself or has channels last", raw.what()));
+        }
+        let window = window([1; 2], raw.pair("strides")?, raw.pads()?, raw.pair("dilations")?, false);
+        let groups = raw.ints("groups").first().map_or(1, |&g| g as u64);
+        Ok(self.builder.conv(self.parameter(raw, "1", "Filter")?, None, window, groups))
+    }
+
+    fn pool(&self, raw: &Raw) -> Result<Op<Parameter>, String> {
+        let kernel = match raw.inputs.get("1").and_then(|v| self.lists.get(v.first()?)) {
+            Some(list) => list.as_slice(),
+            None => raw.ints("ksize"),
+        };
+        let is_max = raw.text.get("pooling_type").is_some_and(|t| t == "max");
+        if raw.flag("adaptive") || raw.flag("global_pooling") {
+            return match is_max || (raw.flag("adaptive") && kernel != [1, 1]) {
+                true => Err(format!("{} pools into {kernel:?}", raw.what())),
+                false => Ok(Op::GlobalAveragePool),
+            };
+        }
+        let kernel = pair(kernel).ok_or_else(|| raw.what())?;
+        let kind = match (is_max, raw.flag("exclusive")) {
+            (true, _) => PoolKind::Max,
+            (false, true) => PoolKind::Average,
+            (false, false) => PoolKind::AverageWithPadding,
+        };
+        let ceil = raw.flag("ceil_mode");
+        Ok(pool(kind, window(kernel, raw.pair("strides")?, raw.pads()?, [1; 2], ceil)))
+    }
+
+    fn add(&mut self, raw: &Raw) -> Result<(), String> {
+        let (a, b) = (raw.x()?, raw.input("1", "Y")?);
+        if !self.is_parameter(b) {
+            return self.builder.node(raw.output()?, Op::Add { relu: false }, &[a, b]);
+        }
+        match self.builder.add_bias(a, b)? {
+            true => self.builder.pass(raw.output()?, a),
+            false => Err(format!("{} adds `{b}` to no fully connected layer", raw.what())),
+        }
+    }
+
+    /// The factor of a dropout that scales at inference.
+    fn dropout(&self, raw: &Raw) -> Option<Op<Parameter>> {
+        let mode = raw.text.get("mode").or_else(|| raw.text.get("dropout_implementation"))?;
+        let share = raw.inputs.get("2").and_then(|v| self.numbers.get(v.first()?));
+        let share = share.or_else(|| raw.float.get("dropout_prob")).copied().unwrap_or(0.0);
+        (mode == "downgrade_in_infer").then(|| scale(1.0 - share))
     }
 }
 
