@@ -98,6 +98,7 @@ folded! {
     xception71: "Xception71", 0,
     inception_v3: "InceptionV3", 0,
     inception_v4: "InceptionV4", 0,
+    inception_resnet_v2: "timm-inception_resnet_v2", 0,
 }
 
 #[test]

@@ -67,6 +67,7 @@ macro_rules! parity {
 parity! {
     timm_inception_v3: "timm-inception_v3",
     timm_inception_v4: "timm-inception_v4",
+    timm_inception_resnet_v2: "timm-inception_resnet_v2",
     timm_xception41: "timm-xception41",
     timm_xception65: "timm-xception65",
     timm_xception71: "timm-xception71",
@@ -228,7 +229,13 @@ fn tensors_of(network: &Network) -> Vec<(String, Vec<f32>)> {
 }
 
 /// One network of each kind of layer and of stage.
-const ROUND_TRIPS: &[&str] = &["GoogLeNet", "InceptionV3", "Xception41_deeplab", "timm-xception41"];
+const ROUND_TRIPS: &[&str] = &[
+    "GoogLeNet",
+    "InceptionV3",
+    "Xception41_deeplab",
+    "timm-inception_resnet_v2",
+    "timm-xception41",
+];
 
 /// Through every format that we write and back: the same bits, and what the file says about itself.
 #[test]

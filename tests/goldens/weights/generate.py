@@ -58,8 +58,8 @@ def torch_model(name, **kwargs):
     return getattr(torchvision.models, name)(init_weights=False, **kwargs)
 
 
-TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-xception41", "timm-xception65", "timm-xception71",
-         "torchvision-inception_v3", "torchvision-googlenet"]
+TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-inception_resnet_v2", "timm-xception41", "timm-xception65",
+         "timm-xception71", "torchvision-inception_v3", "torchvision-googlenet"]
 
 
 def torch_goldens(names):
@@ -139,7 +139,7 @@ def timm_pixels():
 
     rows, logits = {}, {}
     names = ("inception_v3", "inception_v3.tf_in1k", "inception_v3.tf_adv_in1k", "inception_v3.gluon_in1k", "inception_v4",
-             "xception41", "xception65", "xception71")
+             "inception_resnet_v2", "inception_resnet_v2.tf_ens_adv_in1k", "xception41", "xception65", "xception71")
     for name in names:
         model = timm.create_model(name).eval()
         config = model.pretrained_cfg
