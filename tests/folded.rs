@@ -99,6 +99,7 @@ folded! {
     inception_v3: "InceptionV3", 0,
     inception_v4: "InceptionV4", 0,
     inception_resnet_v2: "timm-inception_resnet_v2", 0,
+    legacy_xception: "timm-legacy_xception", 0,
 }
 
 #[test]

@@ -71,6 +71,7 @@ parity! {
     timm_xception41: "timm-xception41",
     timm_xception65: "timm-xception65",
     timm_xception71: "timm-xception71",
+    timm_legacy_xception: "timm-legacy_xception",
     torchvision_inception_v3: "torchvision-inception_v3",
     torchvision_googlenet: "torchvision-googlenet",
 }
@@ -235,6 +236,7 @@ const ROUND_TRIPS: &[&str] = &[
     "Xception41_deeplab",
     "timm-inception_resnet_v2",
     "timm-xception41",
+    "timm-legacy_xception",
 ];
 
 /// Through every format that we write and back: the same bits, and what the file says about itself.

@@ -331,6 +331,15 @@ pub static MODELS: &[ModelSpec] = &[
         )
     },
     ModelSpec {
+        aliases: &["timm-legacy_xception.tf_in1k", "timm-xception"],
+        resize_short: 333,
+        ..ModelSpec::timm(
+            "timm-legacy_xception",
+            Architecture::TimmLegacyXception,
+            reference(0.79040, 0.94382, 8.40, 22.86),
+        )
+    },
+    ModelSpec {
         resize_short: 342,
         ..ModelSpec::torchvision(
             "torchvision-inception_v3",

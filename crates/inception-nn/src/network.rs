@@ -33,6 +33,7 @@ pub enum Architecture {
     TimmXception41,
     TimmXception65,
     TimmXception71,
+    TimmLegacyXception,
 }
 
 /// What to build; [`init`](NetworkConfig::init) builds it.
@@ -101,6 +102,7 @@ impl NetworkConfig {
             A::TimmXception41 => xception(Variant::Timm41),
             A::TimmXception65 => xception(Variant::Timm65),
             A::TimmXception71 => xception(Variant::Timm71),
+            A::TimmLegacyXception => xception(Variant::TimmLegacy),
         };
         Ok(seed_parameters(network, self.seed))
     }

@@ -59,7 +59,7 @@ def torch_model(name, **kwargs):
 
 
 TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-inception_resnet_v2", "timm-xception41", "timm-xception65",
-         "timm-xception71", "torchvision-inception_v3", "torchvision-googlenet"]
+         "timm-xception71", "timm-legacy_xception", "torchvision-inception_v3", "torchvision-googlenet"]
 
 
 def torch_goldens(names):
@@ -139,7 +139,8 @@ def timm_pixels():
 
     rows, logits = {}, {}
     names = ("inception_v3", "inception_v3.tf_in1k", "inception_v3.tf_adv_in1k", "inception_v3.gluon_in1k", "inception_v4",
-             "inception_resnet_v2", "inception_resnet_v2.tf_ens_adv_in1k", "xception41", "xception65", "xception71")
+             "inception_resnet_v2", "inception_resnet_v2.tf_ens_adv_in1k", "xception41", "xception65", "xception71",
+             "legacy_xception")
     for name in names:
         model = timm.create_model(name).eval()
         config = model.pretrained_cfg

@@ -129,6 +129,7 @@ pub(super) const TABLES: &[KeyTable] = &[
     KeyTable::new(A::TimmXception41, || xception(3, 8)),
     KeyTable::new(A::TimmXception65, || xception(3, 16)),
     KeyTable::new(A::TimmXception71, || xception(5, 16)),
+    KeyTable::new(A::TimmLegacyXception, legacy_xception),
 ];
 
 /// `times` residual modules, each closed by a convolution without norm.
@@ -173,5 +174,28 @@ fn xception(entry: usize, middle: usize) -> Vec<String> {
         }
     }
     layers.push("head.fc".to_owned());
+    layers
+}
+
+/// A block's layers are numbered in one sequence of ReLU, separable convolution and norm.
+fn legacy_xception() -> Vec<String> {
+    let mut layers: Vec<_> = ["conv1", "bn1", "conv2", "bn2"].map(str::to_owned).into();
+    let separable =
+        |conv: &str, norm: &str| [format!("{conv}.conv1"), format!("{conv}.pointwise"), norm.to_owned()];
+    for block in 1..=12 {
+        let projects = !(4..=11).contains(&block);
+        for i in 0..if projects { 2 } else { 3 } {
+            // The first block starts without a ReLU.
+            let at = 3 * i + usize::from(block > 1);
+            let [conv, norm] = [at, at + 1].map(|at| format!("block{block}.rep.{at}"));
+            layers.extend(separable(&conv, &norm));
+        }
+        if projects {
+            layers.extend(["skip", "skipbn"].map(|layer| format!("block{block}.{layer}")));
+        }
+    }
+    layers.extend(separable("conv3", "bn3"));
+    layers.extend(separable("conv4", "bn4"));
+    layers.push("fc".to_owned());
     layers
 }
