@@ -11,11 +11,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
-use inception_nn::{
-    MODELS, ModelSpec, Network, NetworkConfig, Origin, VARIANTS, load_tensors, trainable_parameters,
-};
-use inception_tests::formula;
+use inception_nn::{MODELS, ModelSpec, Network, Origin, VARIANTS, load_tensors, trainable_parameters};
 use inception_tests::golden::{top, worst_difference};
+use inception_tests::{formula, formula_network};
 use inception_weights::{
     Checkpoint, Dtype, Error, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
     load, load_with, save, save_as, save_burnpack, save_onnx,
@@ -24,17 +22,6 @@ use serde::Deserialize;
 
 /// As in `parity.rs`: ten times under what the project promises.
 const TOLERANCE: f32 = 1e-5;
-
-/// The network with the formula's values under PyTorch's names; `formula.rs` gives them in our own order.
-fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
-    let network = config.init(device).unwrap();
-    let mut rows = key_table(&network, spec.architecture, KeyScheme::PyTorch).into_iter();
-    load_tensors(network, |info| {
-        let row = rows.next().unwrap();
-        Ok::<_, std::convert::Infallible>(Some(formula::tensor(&row.key, info)))
-    })
-    .unwrap()
-}
 
 /// A file of `goldens/weights`; `generate.py` there says what its fields are.
 #[derive(Deserialize)]
@@ -80,9 +67,11 @@ macro_rules! parity {
 parity! {
     timm_inception_v3: "timm-inception_v3",
     timm_inception_v4: "timm-inception_v4",
+    timm_inception_resnet_v2: "timm-inception_resnet_v2",
     timm_xception41: "timm-xception41",
     timm_xception65: "timm-xception65",
     timm_xception71: "timm-xception71",
+    timm_legacy_xception: "timm-legacy_xception",
     torchvision_inception_v3: "torchvision-inception_v3",
     torchvision_googlenet: "torchvision-googlenet",
 }
@@ -240,12 +229,22 @@ fn tensors_of(network: &Network) -> Vec<(String, Vec<f32>)> {
     tensors
 }
 
+/// One network of each kind of layer and of stage.
+const ROUND_TRIPS: &[&str] = &[
+    "GoogLeNet",
+    "InceptionV3",
+    "Xception41_deeplab",
+    "timm-inception_resnet_v2",
+    "timm-xception41",
+    "timm-legacy_xception",
+];
+
 /// Through every format that we write and back: the same bits, and what the file says about itself.
 #[test]
 fn round_trips_are_exact() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::flex();
-    for name in ["GoogLeNet", "InceptionV3", "Xception41_deeplab", "timm-xception41"] {
+    for &name in ROUND_TRIPS {
         let spec = inception_nn::model(name).unwrap();
         let network = spec.config().with_num_classes(7).with_seed(3).init(&device).unwrap();
         let metadata = Metadata::of(spec).with("labels", "[\"a\"]");

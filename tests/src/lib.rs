@@ -26,10 +26,11 @@ pub fn photograph_input(spec: &ModelSpec) -> Vec<f32> {
     input
 }
 
-/// The network of `config` with the formula's weights under PaddleClas's names.
+/// The network of `config` with the formula's weights under the names of the library that it is from.
 pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
     let network = config.init(device).unwrap();
-    let mut rows = key_table(&network, spec.architecture, KeyScheme::PaddleClas).into_iter();
+    let [_, scheme] = KeyScheme::of(spec);
+    let mut rows = key_table(&network, spec.architecture, scheme).into_iter();
     load_tensors(network, |info| {
         let row = rows.next().unwrap();
         assert_eq!(row.tensor, *info);

@@ -25,8 +25,8 @@ pub enum Binding<'a> {
 /// For each of the weights of `ours`, by its name, where it is in `theirs`; or the first difference, from the output
 /// back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
 ///
-/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, and nested concatenations may
-/// be as one.
+/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, nested concatenations may
+/// be as one, and a factor of 1 may be missing.
 ///
 /// # Errors
 ///
@@ -70,8 +70,8 @@ struct Walk<'o, 't> {
 impl<'t> Walk<'_, 't> {
     /// Compares two nodes and binds their weights; gives the pairs that have to be compared next.
     fn pair(&mut self, Pair { our, their, folded }: Pair) -> Result<Vec<Pair>, String> {
-        let their = skip_flatten(self.theirs, their);
-        let our = skip_flatten(self.ours, our);
+        let their = skip_identities(self.theirs, their);
+        let our = skip_identities(self.ours, our);
         let (Some(a), Some(b)) = (self.ours.get(our), self.theirs.get(their)) else {
             return Err("an operation reads what does not exist".to_owned());
         };
@@ -200,9 +200,15 @@ fn differ(ours: &Node<Parameter>, theirs: &Node<Parameter>, why: &str) -> String
     format!("the network has {a} where the file has {b} (`{name}`){colon}{why}")
 }
 
-/// The node behind any flattenings, which change no value.
-fn skip_flatten(nodes: &[Node<Parameter>], mut id: NodeId) -> NodeId {
-    while let Some(Node { op: Op::Flatten, inputs, .. }) = nodes.get(id)
+/// Whether an operation changes no value. An optimiser leaves out a factor of 1.
+fn is_identity(op: &Op<Parameter>) -> bool {
+    matches!(op, Op::Flatten | Op::Scale { scale: 1.0, shift: 0.0 })
+}
+
+/// The node behind any that change no value.
+fn skip_identities(nodes: &[Node<Parameter>], mut id: NodeId) -> NodeId {
+    while let Some(Node { op, inputs, .. }) = nodes.get(id)
+        && is_identity(op)
         && let [input] = inputs[..]
         && input < id
     {
@@ -230,17 +236,18 @@ fn kind(op: &Op<Parameter>) -> (u8, bool, usize) {
     }
 }
 
-/// A hash of everything below each node. Norms and a ReLU of a ReLU do not count, as they may have been folded away.
+/// A hash of everything below each node. Norms, a ReLU of a ReLU and what changes no value do not count, as they may
+/// have been left out.
 fn hashes(graph: &Graph<Parameter>) -> Vec<u64> {
     let mut hashes: Vec<u64> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let below = node.inputs.iter().map(|&i| hashes.get(i).copied().unwrap_or(0));
         let mut below: Vec<u64> = below.collect();
         let is_relu = |&i: &NodeId| graph.nodes.get(i).is_some_and(|n| matches!(n.op, Op::Relu));
-        let vanishes = match node.op {
-            Op::BatchNorm(_) | Op::Flatten => true,
+        let vanishes = match &node.op {
+            Op::BatchNorm(_) => true,
             Op::Relu => node.inputs.first().is_some_and(is_relu),
-            _ => false,
+            op => is_identity(op),
         };
         if let ([only], true) = (&below[..], vanishes) {
             hashes.push(*only);
@@ -312,5 +319,58 @@ fn describe(op: &Op<Parameter>) -> String {
         Op::Bias(bias) => format!("a bias (`{}`)", bias.name),
         Op::Affine { .. } => "a scale and a shift for each channel".to_owned(),
         Op::Flatten => "a flattening".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+    use crate::{Conv, Shape, Window};
+
+    /// `relu(image) + factor * conv(relu(image))`, the sum's inputs in either order; no factor if it is `None`.
+    fn residual(prefix: &str, factor: Option<f64>, shortcut_first: bool) -> Graph<Parameter> {
+        let weight =
+            |name: &str, shape: &[usize]| Parameter { name: format!("{prefix}.{name}"), shape: shape.into() };
+        let bias = Some(weight("bias", &[4]));
+        let conv = Conv::new(weight("weight", &[4, 4, 1, 1]), Window::square(1, 1, 0));
+        let mut graph = Graph::new(Shape::new(5, 5, 4));
+        let shortcut = graph.add("relu", Op::Relu, &[0]).unwrap();
+        let conv = Op::Conv(Box::new(Conv { bias, out_channels: 4, ..conv }));
+        let mut branch = graph.add("conv", conv, &[shortcut]).unwrap();
+        if let Some(scale) = factor {
+            branch = graph.add("factor", Op::Scale { scale, shift: 0.0 }, &[branch]).unwrap();
+        }
+        let inputs = if shortcut_first { [shortcut, branch] } else { [branch, shortcut] };
+        graph.add("sum", Op::Add { relu: false }, &inputs).unwrap();
+        graph
+    }
+
+    #[test]
+    fn a_convolutions_own_bias_is_found_beyond_a_factor() {
+        let ours = residual("ours", Some(0.5), true);
+        let theirs = residual("theirs", Some(0.5), false);
+        let bindings = match_weights(&ours, &theirs).unwrap();
+        for field in ["weight", "bias"] {
+            match &bindings[&format!("ours.{field}")] {
+                Binding::Weight { parameter, transposed: false } => {
+                    assert_eq!(parameter.name, format!("theirs.{field}"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let error = match_weights(&ours, &residual("theirs", Some(0.25), false)).unwrap_err();
+        assert!(error.contains("a factor 0.5") && error.contains("a factor 0.25"), "{error}");
+    }
+
+    #[test]
+    fn a_factor_of_one_may_be_missing() {
+        let factors = [Some(1.0), None];
+        for (ours, theirs) in factors.into_iter().flat_map(|a| factors.map(|b| (a, b))) {
+            let (ours, theirs) = (residual("ours", ours, true), residual("theirs", theirs, false));
+            assert_eq!(match_weights(&ours, &theirs).unwrap().len(), 2);
+        }
+        let (ours, theirs) = (residual("ours", Some(0.5), true), residual("theirs", None, true));
+        assert!(match_weights(&ours, &theirs).is_err());
     }
 }

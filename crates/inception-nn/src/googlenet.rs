@@ -202,9 +202,10 @@ pub(crate) fn forward_stages(
     images: Tensor<4>,
     observe: Observer,
 ) -> Tensor<4> {
-    stages.iter().zip(rows).fold(images, |x, (stage, row)| {
+    let names = rows.iter().flat_map(StageRow::names);
+    stages.iter().zip(names).fold(images, |x, (stage, name)| {
         let x = stage.forward(x);
-        observe(row.name, &x);
+        observe(&name, &x);
         x
     })
 }

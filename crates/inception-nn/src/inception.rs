@@ -19,7 +19,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::Observer;
 use crate::googlenet::forward_stages;
-use crate::layers::{Classifier, ConvNorm, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
+use crate::inception_resnet;
+use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 use crate::torch;
 
@@ -231,6 +232,7 @@ pub(crate) enum Version {
     V4,
     TorchV3,
     TimmV4,
+    TimmResNetV2,
     TorchvisionGoogLeNet,
 }
 
@@ -240,6 +242,7 @@ impl Version {
             Self::V3 | Self::TorchV3 => V3,
             Self::V4 => V4,
             Self::TimmV4 => torch::V4,
+            Self::TimmResNetV2 => inception_resnet::V2,
             Self::TorchvisionGoogLeNet => torch::GOOGLENET,
         }
     }
@@ -247,12 +250,15 @@ impl Version {
     const fn style(self) -> (StageStyle, DropoutSpec) {
         match self {
             Self::V3 | Self::V4 => (STYLE, DropoutSpec::AfterPool(0.2)),
-            Self::TorchV3 | Self::TimmV4 | Self::TorchvisionGoogLeNet => (torch::STYLE, DropoutSpec::None),
+            Self::TorchV3 | Self::TimmV4 | Self::TimmResNetV2 | Self::TorchvisionGoogLeNet => {
+                (torch::STYLE, DropoutSpec::None)
+            }
         }
     }
 }
 
-/// Inception V3 or V4, PaddleClas's or PyTorch's; or torchvision's GoogLeNet, which is built as these are.
+/// Inception V3 or V4, PaddleClas's or PyTorch's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
+/// which are built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {
     stages: Vec<Stage>,
@@ -273,7 +279,7 @@ impl Inception {
     }
 
     pub(crate) fn fold(&mut self) {
-        self.stages.iter_mut().flat_map(Stage::convs_mut).for_each(ConvNorm::fold);
+        self.stages.iter_mut().for_each(Stage::fold);
     }
 
     pub(crate) fn for_gpu(&mut self) {

@@ -28,6 +28,7 @@ pub(crate) struct ConvRow {
     pub dilation: usize,
     pub same: bool,
     pub depthwise: bool,
+    pub bias: bool,
 }
 
 /// A square, size-keeping convolution to `channels` channels.
@@ -37,7 +38,7 @@ pub(crate) const fn conv(channels: usize, kernel: usize) -> ConvRow {
 
 /// As [`conv`], with a `[height, width]` kernel.
 pub(crate) const fn conv_hw(channels: usize, kernel: [usize; 2]) -> ConvRow {
-    ConvRow { channels, kernel, stride: 1, dilation: 1, same: true, depthwise: false }
+    ConvRow { channels, kernel, stride: 1, dilation: 1, same: true, depthwise: false, bias: false }
 }
 
 impl ConvRow {
@@ -63,6 +64,12 @@ impl ConvRow {
         self
     }
 
+    /// With a bias, which none has that a norm follows.
+    pub const fn biased(mut self) -> Self {
+        self.bias = true;
+        self
+    }
+
     fn padding(&self) -> [usize; 2] {
         match self.same {
             true => self.kernel.map(|k| (k - 1) / 2 * self.dilation),
@@ -71,8 +78,8 @@ impl ConvRow {
     }
 }
 
-/// A convolution without bias, the batch norm that follows it in every network but GoogLeNet, and a
-/// ReLU where the network has one there. Folded, a convolution with a bias and no norm.
+/// A convolution, the batch norm that follows it in every network but GoogLeNet, and a ReLU where the network
+/// has one there. Folded, a convolution with a bias and no norm, as the one that closes a residual stage is.
 #[derive(Module, Debug)]
 pub struct ConvNorm {
     conv: Conv2d,
@@ -97,7 +104,7 @@ impl ConvNorm {
                 .with_dilation([row.dilation, row.dilation])
                 .with_groups(if row.depthwise { channels_in } else { 1 })
                 .with_padding(PaddingConfig2d::Explicit(pad_h, pad_w, pad_h, pad_w))
-                .with_bias(false)
+                .with_bias(row.bias)
                 .init(device),
             norm: norm.map(|norm| {
                 BatchNormConfig::new(row.channels)

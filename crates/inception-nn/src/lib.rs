@@ -1,5 +1,5 @@
-//! GoogLeNet, the Xceptions and Inception V3 and V4 as [Burn](burn) modules that compute what
-//! [PaddleClas](https://github.com/PaddlePaddle/PaddleClas) 2.6 computes.
+//! GoogLeNet, the Xceptions, Inception V3 and V4 and Inception-ResNet-v2 as [Burn](burn) modules that compute
+//! what [PaddleClas](https://github.com/PaddlePaddle/PaddleClas) 2.6, timm and torchvision compute.
 //!
 //! [`MODELS`] is the table of what there is; a row builds a [`Network`] on any Burn device:
 //!
@@ -26,6 +26,7 @@
 mod error;
 mod googlenet;
 mod inception;
+mod inception_resnet;
 mod layers;
 mod models;
 mod network;
@@ -43,6 +44,6 @@ pub use models::{
     StateDict, VARIANTS, model, nearest,
 };
 pub use network::{Architecture, Network, NetworkConfig, Observer};
-pub use stage::{Branch, Stage};
+pub use stage::{Branch, Residual, Stage};
 pub use tensors::{TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters};
 pub use xception::{Block, OutputStride, SeparableConv, Xception};

@@ -202,6 +202,16 @@ const TIMM_INCEPTION_V3: ModelSpec = ModelSpec {
     )
 };
 
+const TIMM_INCEPTION_RESNET_V2: ModelSpec = ModelSpec {
+    aliases: &["timm-inception_resnet_v2.tf_in1k"],
+    resize_short: 333,
+    ..ModelSpec::timm(
+        "timm-inception_resnet_v2",
+        Architecture::TimmInceptionResNetV2,
+        reference(0.80462, 0.95308, 13.18, 55.84),
+    )
+};
+
 /// Every model: PaddleClas's in the order of the reference's table, then those of other origins.
 pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
@@ -295,6 +305,7 @@ pub static MODELS: &[ModelSpec] = &[
             reference(0.80156, 0.94968, 12.28, 42.68),
         )
     },
+    TIMM_INCEPTION_RESNET_V2,
     ModelSpec {
         resize_short: 331,
         ..ModelSpec::timm(
@@ -317,6 +328,15 @@ pub static MODELS: &[ModelSpec] = &[
             "timm-xception71",
             Architecture::TimmXception71,
             reference(0.79872, 0.94928, 18.09, 42.34),
+        )
+    },
+    ModelSpec {
+        aliases: &["timm-legacy_xception.tf_in1k", "timm-xception"],
+        resize_short: 333,
+        ..ModelSpec::timm(
+            "timm-legacy_xception",
+            Architecture::TimmLegacyXception,
+            reference(0.79040, 0.94382, 8.40, 22.86),
         )
     },
     ModelSpec {
@@ -363,6 +383,12 @@ pub static VARIANTS: &[ModelSpec] = &[
         normalisation: Normalisation::ImageNet,
         reference: reference(0.78806, 0.94374, 5.73, 23.83),
         ..TIMM_INCEPTION_V3
+    },
+    ModelSpec {
+        name: "timm-inception_resnet_v2.tf_ens_adv_in1k",
+        aliases: &["timm-ens_adv_inception_resnet_v2"],
+        reference: reference(0.79978, 0.94946, 13.18, 55.84),
+        ..TIMM_INCEPTION_RESNET_V2
     },
 ];
 

@@ -28,10 +28,12 @@ pub enum Architecture {
     Xception65Deeplab,
     TorchInceptionV3,
     TimmInceptionV4,
+    TimmInceptionResNetV2,
     TorchvisionGoogLeNet,
     TimmXception41,
     TimmXception65,
     TimmXception71,
+    TimmLegacyXception,
 }
 
 /// What to build; [`init`](NetworkConfig::init) builds it.
@@ -95,10 +97,12 @@ impl NetworkConfig {
             A::Xception71 => xception(Variant::Xception71),
             A::TorchInceptionV3 => inception(Version::TorchV3),
             A::TimmInceptionV4 => inception(Version::TimmV4),
+            A::TimmInceptionResNetV2 => inception(Version::TimmResNetV2),
             A::TorchvisionGoogLeNet => inception(Version::TorchvisionGoogLeNet),
             A::TimmXception41 => xception(Variant::Timm41),
             A::TimmXception65 => xception(Variant::Timm65),
             A::TimmXception71 => xception(Variant::Timm71),
+            A::TimmLegacyXception => xception(Variant::TimmLegacy),
         };
         Ok(seed_parameters(network, self.seed))
     }

@@ -1,9 +1,9 @@
-//! Stages of parallel branches: what GoogLeNet, Inception V3 and Inception V4 are tables of.
+//! Stages of parallel branches: what GoogLeNet, Inception V3 and V4 and Inception-ResNet-v2 are tables of.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
-use crate::layers::{ConvNorm, ConvRow, NormSpec, Pool, PoolRow, per_channel};
+use crate::layers::{ConvNorm, ConvRow, NormSpec, Pool, PoolRow, conv, per_channel};
 
 /// A chain of layers: a pooling or none, then convolutions, then perhaps convolutions side by side
 /// that all read the last of the chain.
@@ -31,10 +31,46 @@ pub(crate) const fn pooled(pool: PoolRow, convs: &'static [ConvRow]) -> BranchRo
 pub(crate) struct StageRow {
     pub name: &'static str,
     pub branches: &'static [BranchRow],
+    /// What a residual stage's branches are scaled by before the sum.
+    pub residual: Option<f64>,
+    /// Whether a ReLU follows a residual stage's sum.
+    pub relu: bool,
+    /// How many of this stage follow one another.
+    pub times: usize,
 }
 
 pub(crate) const fn stage(name: &'static str, branches: &'static [BranchRow]) -> StageRow {
-    StageRow { name, branches }
+    StageRow { name, branches, residual: None, relu: false, times: 1 }
+}
+
+impl StageRow {
+    /// A 1x1 convolution brings the concatenation back to the input's channels; its output, scaled, is added to
+    /// the input, and a ReLU follows.
+    pub const fn residual(mut self, scale: f64) -> Self {
+        self.residual = Some(scale);
+        self.relu = true;
+        self
+    }
+
+    /// No ReLU after the sum.
+    pub const fn without_relu(mut self) -> Self {
+        self.relu = false;
+        self
+    }
+
+    /// That many of this stage, named by its name and a number from 1.
+    pub const fn times(mut self, times: usize) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// The names of its stages.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        (1..=self.times).map(move |i| match self.times {
+            1 => self.name.to_owned(),
+            _ => format!("{}{i}", self.name),
+        })
+    }
 }
 
 /// What follows the convolutions of a network of stages.
@@ -109,10 +145,31 @@ impl Branch {
     }
 }
 
-/// Parallel branches over one map, concatenated over channels.
+/// What a residual stage does with its concatenated branches.
+#[derive(Module, Debug)]
+pub struct Residual {
+    projection: ConvNorm,
+    scale: f64,
+    relu: bool,
+}
+
+impl Residual {
+    /// The stage's input and its branches' maps, both `[batch, channels, height, width]`, to their sum in the
+    /// input's shape.
+    pub fn forward(&self, input: Tensor<4>, branches: Tensor<4>) -> Tensor<4> {
+        let x = input + self.projection.forward(branches).mul_scalar(self.scale);
+        match self.relu {
+            true => relu(x),
+            false => x,
+        }
+    }
+}
+
+/// Parallel branches over one map, concatenated over channels; in a residual stage, then added to that map.
 #[derive(Module, Debug)]
 pub struct Stage {
     branches: Vec<Branch>,
+    residual: Option<Residual>,
     /// What is added after the concatenation, `[1, channels, 1, 1]`: the last convolutions' biases in the form for a GPU.
     shift: Option<Param<Tensor<4>>>,
     relu: bool,
@@ -133,17 +190,21 @@ impl Stage {
             Some(shift) => x + shift.val(),
             None => x,
         };
-        match self.relu {
+        let x = match self.relu {
             true => relu(x),
             false => x,
+        };
+        match &self.residual {
+            Some(residual) => residual.forward(input, x),
+            None => x,
         }
     }
 }
 
 impl Stage {
-    /// Its convolutions, in any order.
-    pub(crate) fn convs_mut(&mut self) -> impl Iterator<Item = &mut ConvNorm> {
-        self.branches.iter_mut().flat_map(Branch::convs_mut)
+    /// Takes norms into the convolutions before them. (A residual stage's projection has none.)
+    pub(crate) fn fold(&mut self) {
+        self.branches.iter_mut().flat_map(Branch::convs_mut).for_each(ConvNorm::fold);
     }
 
     /// Readies a folded stage for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says: where each branch
@@ -165,14 +226,16 @@ impl Stage {
             self.shift = Some(Param::from_tensor(per_channel(Tensor::cat(shifts.collect(), 0))));
             self.relu = true;
         }
-        self.convs_mut().for_each(|conv| conv.for_gpu(false));
+        self.branches.iter_mut().flat_map(Branch::convs_mut).for_each(|conv| conv.for_gpu(false));
+        self.residual.iter_mut().for_each(|residual| residual.projection.for_gpu(true));
     }
 }
 
 /// Builds a table's stages from an image of three channels on; also the channels of the last map.
 pub(crate) fn build_stages(rows: &[StageRow], style: StageStyle, device: &Device) -> (Vec<Stage>, usize) {
     let mut channels = 3;
-    let stages = rows.iter().map(|row| {
+    let rows = rows.iter().flat_map(|row| std::iter::repeat_n(row, row.times));
+    let stages = rows.map(|row| {
         let channels_in = std::mem::take(&mut channels);
         let branches = row.branches.iter().map(|&branch| {
             let (branch, channels_out) = Branch::new(branch, channels_in, style, device);
@@ -180,7 +243,12 @@ pub(crate) fn build_stages(rows: &[StageRow], style: StageStyle, device: &Device
             branch
         });
         let branches: Vec<_> = branches.collect();
-        Stage { relu: style.relu_after_concat && branches.len() > 1, shift: None, branches }
+        let residual = row.residual.map(|scale| {
+            let concatenated = std::mem::replace(&mut channels, channels_in);
+            let projection = ConvNorm::new(concatenated, conv(channels_in, 1).biased(), None, false, device);
+            Residual { projection, scale, relu: row.relu }
+        });
+        Stage { relu: style.relu_after_concat && branches.len() > 1, residual, shift: None, branches }
     });
     (stages.collect(), channels)
 }

@@ -14,8 +14,8 @@ pub enum TensorRole {
     ConvWeight,
     /// A fully connected layer's weight, `[inputs, outputs]`.
     LinearWeight,
-    /// The bias of a fully connected layer, or of a convolution into which a norm was folded, `[outputs]`; in the form for a
-    /// GPU one that is added by itself, `[1, channels, 1, 1]`.
+    /// The bias of a fully connected layer, or of a convolution that no norm follows, `[outputs]`; in the form for a GPU
+    /// one that is added by itself, `[1, channels, 1, 1]`.
     Bias,
     /// A batch norm's scale (gamma), `[channels]`.
     NormScale,

@@ -19,13 +19,18 @@
 //!   block, the last strided, norm on the shortcut, and a last block with dilation 2 and a ReLU after *each* norm.
 //!   DeepLab itself gives that block dilation 1 at output stride 32; Paddle keeps 2, and so do its weights.
 //! - The deeplab pair drops out before the global pool, half of the values; the plain ones not at all.
+//!
+//! timm's `legacy_xception` is Chollet's own network, pinned by `tests/goldens/weights/timm-legacy_xception.json`.
+//! It has Xception41's blocks, but convolves depthwise first, with one norm after both convolutions, has a norm on
+//! the shortcut, and does not pad its stem. Its epsilon is PyTorch's 1e-5; Keras, where its weights come from, has
+//! 1e-3.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::Observer;
 use crate::layers::{
-    Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
+    Classifier, ConvNorm, ConvRow, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
 };
 use crate::torch::TENSORFLOW_NORM;
 
@@ -76,39 +81,50 @@ enum Downsampling {
     LastDepthwise,
 }
 
-/// What one of the two kinds of Xception does everywhere.
+/// What one of the kinds of Xception does everywhere.
 #[derive(Clone, Copy, Debug)]
 struct Style {
+    stem: [ConvRow; 2],
     order: SeparableOrder,
     norm: NormSpec,
+    /// A norm between the two convolutions of a separable one, besides that after them.
+    norm_between: bool,
     shortcut_norm: bool,
     downsampling: Downsampling,
     dropout: DropoutSpec,
 }
 
 const PLAIN: Style = Style {
+    stem: [conv(32, 3).stride(2), conv(64, 3)],
     order: SeparableOrder::PointwiseFirst,
     norm: PADDLE_NORM,
+    norm_between: true,
     shortcut_norm: false,
     downsampling: Downsampling::MaxPool,
     dropout: DropoutSpec::None,
 };
 
 const DEEPLAB: Style = Style {
+    stem: PLAIN.stem,
     order: SeparableOrder::DepthwiseFirst,
     norm: NormSpec { epsilon: 1e-3, momentum: 0.01 },
+    norm_between: true,
     shortcut_norm: true,
     downsampling: Downsampling::LastDepthwise,
     dropout: DropoutSpec::BeforePool(0.5),
 };
 
 /// timm's, which are converted from DeepLab's.
-const TIMM: Style = Style {
+const TIMM: Style = Style { norm: TENSORFLOW_NORM, dropout: DropoutSpec::None, ..DEEPLAB };
+
+/// Chollet's own, as timm's `legacy_xception` has it. The norm is the plain networks', since PyTorch's default
+/// epsilon is Paddle's.
+const LEGACY: Style = Style {
+    stem: [conv(32, 3).stride(2).valid(), conv(64, 3).valid()],
     order: SeparableOrder::DepthwiseFirst,
-    norm: TENSORFLOW_NORM,
+    norm_between: false,
     shortcut_norm: true,
-    downsampling: Downsampling::LastDepthwise,
-    dropout: DropoutSpec::None,
+    ..PLAIN
 };
 
 const fn row(
@@ -197,7 +213,7 @@ impl OutputStride {
     }
 }
 
-/// Depthwise and pointwise convolution, each with its norm, in either order.
+/// Depthwise and pointwise convolution in either order, each with its norm, or one norm after both.
 #[derive(Module, Debug)]
 pub struct SeparableConv {
     depthwise: ConvNorm,
@@ -218,17 +234,14 @@ impl SeparableConv {
         let pointwise_first = style.order == SeparableOrder::PointwiseFirst;
         let depthwise_channels = if pointwise_first { channels_out } else { channels_in };
         let depthwise = conv(depthwise_channels, 3).stride(stride).dilation(dilation).depthwise();
-        let relu = |is_last: bool| relus == Inside || (relus == After && is_last);
-        let norm = Some(style.norm);
+        let layer = |channels_in, row, is_last: bool| {
+            let norm = (is_last || style.norm_between).then_some(style.norm);
+            let relu = relus == Inside || (relus == After && is_last);
+            ConvNorm::new(channels_in, row, norm, relu, device)
+        };
         Self {
-            depthwise: ConvNorm::new(depthwise_channels, depthwise, norm, relu(pointwise_first), device),
-            pointwise: ConvNorm::new(
-                channels_in,
-                conv(channels_out, 1),
-                norm,
-                relu(!pointwise_first),
-                device,
-            ),
+            depthwise: layer(depthwise_channels, depthwise, pointwise_first),
+            pointwise: layer(channels_in, conv(channels_out, 1), !pointwise_first),
             pointwise_first,
         }
     }
@@ -369,6 +382,7 @@ pub(crate) enum Variant {
     Timm41,
     Timm65,
     Timm71,
+    TimmLegacy,
 }
 
 impl Variant {
@@ -377,12 +391,13 @@ impl Variant {
             Self::Xception41 | Self::Xception65 | Self::Xception71 => &PLAIN,
             Self::Xception41Deeplab(_) | Self::Xception65Deeplab(_) => &DEEPLAB,
             Self::Timm41 | Self::Timm65 | Self::Timm71 => &TIMM,
+            Self::TimmLegacy => &LEGACY,
         }
     }
 
     fn rows(self) -> Vec<BlockRow> {
         let (entry, middle, exit) = match self {
-            Self::Xception41 => (ENTRY, 8, EXIT),
+            Self::Xception41 | Self::TimmLegacy => (ENTRY, 8, EXIT),
             Self::Xception65 => (ENTRY, 16, EXIT),
             Self::Xception71 => (ENTRY_71, 16, EXIT),
             Self::Xception41Deeplab(_) => (ENTRY_DEEPLAB, 8, EXIT_DEEPLAB),
@@ -400,7 +415,7 @@ impl Variant {
     }
 }
 
-/// One of PaddleClas's five Xceptions or of timm's three.
+/// One of PaddleClas's five Xceptions or of timm's four.
 #[derive(Module, Debug)]
 pub struct Xception {
     stem: Vec<ConvNorm>,
@@ -414,7 +429,7 @@ impl Xception {
     pub(crate) fn new(variant: Variant, num_classes: usize, device: &Device) -> Self {
         let style = variant.style();
         let mut channels = 3;
-        let stem = [conv(32, 3).stride(2), conv(64, 3)].map(|row| {
+        let stem = style.stem.map(|row| {
             let channels_in = std::mem::replace(&mut channels, row.channels);
             ConvNorm::new(channels_in, row, Some(style.norm), true, device)
         });

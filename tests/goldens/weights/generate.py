@@ -1,6 +1,7 @@
 """Writes the goldens of this folder with the real libraries, from the integer formula of ../generate.py.
 
 usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, torchvision, timm, safetensors)
+       RIVALS/bin/python tests/goldens/weights/generate.py torch MODEL...    only timm-pixels.json and these MODEL.json
        PADDLE/bin/python tests/goldens/weights/generate.py paddle    (paddlepaddle)
        P2O/bin/python tests/goldens/weights/generate.py p2o          (paddle2onnx, after paddle)
 where `environments.sh` makes the environments.
@@ -57,17 +58,17 @@ def torch_model(name, **kwargs):
     return getattr(torchvision.models, name)(init_weights=False, **kwargs)
 
 
-TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-xception41", "timm-xception65", "timm-xception71",
-         "torchvision-inception_v3", "torchvision-googlenet"]
+TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-inception_resnet_v2", "timm-xception41", "timm-xception65",
+         "timm-xception71", "timm-legacy_xception", "torchvision-inception_v3", "torchvision-googlenet"]
 
 
-def torch_goldens():
+def torch_goldens(names):
     import timm
     import torch
     import torchvision
 
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
-    for name in TORCH:
+    for name in names:
         model = torch_model(name).eval()
         state = model.state_dict()
         keys = [(k, list(v.shape)) for k, v in state.items()]
@@ -136,22 +137,24 @@ def timm_pixels():
     import timm
     import torch
 
-    rows, logits = {}, None
-    for name in ("inception_v3", "inception_v3.tf_in1k", "inception_v3.tf_adv_in1k", "inception_v3.gluon_in1k",
-                 "inception_v4", "xception41", "xception65", "xception71"):
+    rows, logits = {}, {}
+    names = ("inception_v3", "inception_v3.tf_in1k", "inception_v3.tf_adv_in1k", "inception_v3.gluon_in1k", "inception_v4",
+             "inception_resnet_v2", "inception_resnet_v2.tf_ens_adv_in1k", "xception41", "xception65", "xception71",
+             "legacy_xception")
+    for name in names:
         model = timm.create_model(name).eval()
         config = model.pretrained_cfg
         rows["timm-" + name] = {
             "mean": config["mean"], "std": config["std"], "interpolation": config["interpolation"],
             "crop": config["input_size"][1], "resize_short": int(config["input_size"][1] / config["crop_pct"]),
             "epsilons": sorted({layer.eps for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)})}
-        if name.startswith("inception_v3"):
+        network = name.split(".")[0]
+        if any(other.startswith(network + ".") for other in names):
             keys = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
             model.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(tensor(k, s))) if "num_batches" not in k else torch.tensor(0) for k, s in keys})
             with torch.no_grad():
                 found = model(torch.from_numpy(formula.images(1, 299)))
-            assert logits is None or torch.equal(logits, found), name
-            logits = found
+            assert torch.equal(logits.setdefault(network, found), found), name
     with open(os.path.join(HERE, "timm-pixels.json"), "w") as file:
         file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in rows.items()) + "\n}\n")
     print(rows)
@@ -268,10 +271,11 @@ def paddle_files():
 
 if __name__ == "__main__":
     if sys.argv[1] == "torch":
-        torch_files()
-        torch_graphs()
+        if not sys.argv[2:]:
+            torch_files()
+            torch_graphs()
         timm_pixels()
-        torch_goldens()
+        torch_goldens(sys.argv[2:] or TORCH)
     elif sys.argv[1] == "paddle-graph":
         paddle_graph(sys.argv[2])
     elif sys.argv[1] == "p2o":

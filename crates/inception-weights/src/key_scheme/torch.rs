@@ -124,11 +124,39 @@ const V4: &[Stage] = &[
 pub(super) const TABLES: &[KeyTable] = &[
     KeyTable::new(A::TorchInceptionV3, || stages(V3, &PAIR, &["fc"])).unused(&["AuxLogits."]),
     KeyTable::new(A::TimmInceptionV4, || stages(V4, &PAIR, &["last_linear"])),
+    KeyTable::new(A::TimmInceptionResNetV2, inception_resnet_v2),
     KeyTable::new(A::TorchvisionGoogLeNet, || stages(GOOGLENET, &PAIR, &["fc"])).unused(&["aux1.", "aux2."]),
     KeyTable::new(A::TimmXception41, || xception(3, 8)),
     KeyTable::new(A::TimmXception65, || xception(3, 16)),
     KeyTable::new(A::TimmXception71, || xception(5, 16)),
+    KeyTable::new(A::TimmLegacyXception, legacy_xception),
 ];
+
+/// `times` residual modules, each closed by a convolution without norm.
+fn residual(list: &str, times: usize, convs: &'static [&'static str]) -> Vec<String> {
+    let module = stages(&[("", convs)], &PAIR, &["conv2d"]);
+    let modules = (0..times).flat_map(|i| module.iter().map(move |layer| format!("{list}.{i}.{layer}")));
+    modules.collect()
+}
+
+fn inception_resnet_v2() -> Vec<String> {
+    const A: &[&str] = &["branch0", "branch1.0", "branch1.1", "branch2.0", "branch2.1", "branch2.2"];
+    const B: &[&str] = &["branch0", "branch1.0", "branch1.1", "branch1.2"];
+    const REDUCTION_B: &[&str] =
+        &["branch0.0", "branch0.1", "branch1.0", "branch1.1", "branch2.0", "branch2.1", "branch2.2"];
+    const STEM: &[&str] = &["conv2d_1a", "conv2d_2a", "conv2d_2b", "conv2d_3b", "conv2d_4a"];
+    [
+        stages(&[("", STEM), ("mixed_5b.", V4_A)], &PAIR, &[]),
+        residual("repeat", 10, A),
+        stages(&[("mixed_6a.", B)], &PAIR, &[]),
+        residual("repeat_1", 20, B),
+        stages(&[("mixed_7a.", REDUCTION_B)], &PAIR, &[]),
+        residual("repeat_2", 9, B),
+        stages(&[("block8.", B)], &PAIR, &["block8.conv2d"]),
+        stages(&[("", &["conv2d_7b"])], &PAIR, &["classif"]),
+    ]
+    .concat()
+}
 
 /// Blocks with a shortcut convolution are the entry flow's and the first of the exit flow.
 fn xception(entry: usize, middle: usize) -> Vec<String> {
@@ -146,5 +174,28 @@ fn xception(entry: usize, middle: usize) -> Vec<String> {
         }
     }
     layers.push("head.fc".to_owned());
+    layers
+}
+
+/// A block's layers are numbered in one sequence of ReLU, separable convolution and norm.
+fn legacy_xception() -> Vec<String> {
+    let mut layers: Vec<_> = ["conv1", "bn1", "conv2", "bn2"].map(str::to_owned).into();
+    let separable =
+        |conv: &str, norm: &str| [format!("{conv}.conv1"), format!("{conv}.pointwise"), norm.to_owned()];
+    for block in 1..=12 {
+        let projects = !(4..=11).contains(&block);
+        for i in 0..if projects { 2 } else { 3 } {
+            // The first block starts without a ReLU.
+            let at = 3 * i + usize::from(block > 1);
+            let [conv, norm] = [at, at + 1].map(|at| format!("block{block}.rep.{at}"));
+            layers.extend(separable(&conv, &norm));
+        }
+        if projects {
+            layers.extend(["skip", "skipbn"].map(|layer| format!("block{block}.{layer}")));
+        }
+    }
+    layers.extend(separable("conv3", "bn3"));
+    layers.extend(separable("conv4", "bn4"));
+    layers.push("fc".to_owned());
     layers
 }
