@@ -370,7 +370,9 @@ impl<'a> Operations<'a> {
                 return self.builder.node(raw.output()?, op, &[raw.input("0", "Input")?]);
             }
             "batch_norm" | "batch_norm_" => {
-                let weight = |position, name| Ok(self.builder.weight(self.parameter(raw, position, name)?));
+                let weight = |position, name| {
+                    Ok::<_, String>(self.builder.weight(self.parameter(raw, position, name)?))
+                };
                 Op::BatchNorm(Box::new(BatchNorm {
                     gamma: weight("3", "Scale")?,
                     beta: weight("4", "Bias")?,
