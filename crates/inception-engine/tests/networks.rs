@@ -18,7 +18,9 @@ fn every_network_equals_burns_eager_backend() {
         let wanted = network.forward(images.clone());
         let largest: f32 = wanted.clone().abs().max().into_scalar();
         let graph = capture(network, |network, x| network.forward(x), [3, size, size]).unwrap();
-        for (isa, exact) in tiers.iter().flat_map(|&isa| [(isa, true), (isa, false)]) {
+        // The oracle tests have every algorithm on every tier; here the exact ones of the best tier suffice.
+        let exact = tiers.last().map(|&best| (best, true));
+        for (isa, exact) in tiers.iter().map(|&isa| (isa, false)).chain(exact) {
             let options = Options { threads: 2, exact, isa: Some(isa), ..Options::default() };
             let model = Compiled::from_graph(graph.clone(), &options).unwrap();
             let found: Tensor<2> = model.run_tensor(images.clone()).unwrap();
