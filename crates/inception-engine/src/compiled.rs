@@ -152,7 +152,7 @@ impl Compiled {
     /// it. The module is not needed afterwards: the weights are kept in packed form.
     ///
     /// # Errors
-    /// [`graph::Error::Capture`](graph::Error::Capture) or [`graph::Error::Unsupported`](graph::Error::Unsupported) if the module cannot be captured or holds an operation
+    /// [`Error::Graph`] if the module cannot be captured or holds an operation
     /// that the engine does not have; otherwise as [`Compiled::from_graph`].
     pub fn new<M: burn::module::Module, const D: usize>(
         module: &M,
@@ -167,7 +167,7 @@ impl Compiled {
     /// 2, `[batch, channels, height, width]` for `D` = 4.
     ///
     /// # Errors
-    /// As [`Compiled::run`]; [`graph::Error::Capture`](graph::Error::Capture) if the device does not hand out its data as `f32`.
+    /// As [`Compiled::run`]; [`Error::Graph`] if the device does not hand out its data as `f32`.
     pub fn run_tensor<const D: usize>(
         &self,
         images: burn::tensor::Tensor<4>,
