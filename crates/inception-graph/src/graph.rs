@@ -217,6 +217,11 @@ impl<W: Weight> Graph<W> {
         }
     }
 
+    /// The operation of a node that nothing reads any more, to be used elsewhere.
+    pub(crate) fn take(&mut self, id: NodeId) -> Op<W> {
+        std::mem::replace(&mut self.nodes[id].op, Op::Relu)
+    }
+
     /// Removes the nodes that the output does not depend on (the input stays) and renumbers the rest.
     pub fn prune(&mut self) {
         let mut live = vec![false; self.nodes.len()];

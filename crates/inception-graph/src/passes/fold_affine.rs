@@ -33,11 +33,13 @@ pub fn fold_affine(graph: &mut Graph) {
         let alone = consumers[source].len() == 1 && graph.output != source;
         match &graph.nodes[source].op {
             Op::Conv(conv) if alone && graph.nodes[source].inputs.len() == 1 && !conv.relu => {
-                let folded = after(conv, &scale, &shift);
+                // Taken, not copied: all weights twice would be most of the memory that compiling takes.
+                if let Op::Conv(conv) = graph.take(source) {
+                    graph.nodes[id].op = Op::Conv(Box::new(after(*conv, &scale, &shift)));
+                }
                 graph.nodes[id].inputs = graph.nodes[source].inputs.clone();
                 // The convolution's name says more than its batch norm's.
                 graph.nodes[id].name = graph.nodes[source].name.clone();
-                graph.nodes[id].op = Op::Conv(Box::new(folded));
             }
             // Two affines in a row become one, which the next turn may fold further.
             Op::Affine { scale: s0, shift: t0 } if alone => {
@@ -80,17 +82,16 @@ fn biases(conv: &Conv) -> Vec<f32> {
 }
 
 /// `affine(conv(x))` as one convolution.
-fn after(conv: &Conv, scale: &[f64], shift: &[f64]) -> Conv {
-    let mut folded = conv.clone();
+fn after(mut conv: Conv, scale: &[f64], shift: &[f64]) -> Conv {
     let row = conv.weight.len() / conv.out_channels;
-    let mut bias = biases(conv);
+    let mut bias = biases(&conv);
     for (o, (&scale, &shift)) in scale.iter().zip(shift).enumerate() {
-        for w in &mut folded.weight[o * row..(o + 1) * row] {
+        for w in &mut conv.weight[o * row..(o + 1) * row] {
             *w = (f64::from(*w) * scale) as f32;
         }
         bias[o] = (f64::from(bias[o]) * scale + shift) as f32;
     }
-    Conv { bias: Some(bias), ..folded }
+    Conv { bias: Some(bias), ..conv }
 }
 
 /// `conv(affine(x))` as one convolution; exact only without padding.

@@ -27,9 +27,9 @@ pub fn fuse_add(graph: &mut Graph) {
             {
                 continue;
             }
-            let mut conv = conv.clone();
-            conv.relu = relu;
             let (name, input) = (node.name.clone(), node.inputs[0]);
+            let Op::Conv(mut conv) = graph.take(producer) else { continue };
+            conv.relu = relu;
             let node = &mut graph.nodes[id];
             (node.op, node.inputs, node.name) = (Op::Conv(conv), vec![input, residual], name);
             break;
