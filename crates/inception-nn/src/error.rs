@@ -1,14 +1,14 @@
-use crate::models::nearest_names;
-
 /// What a network cannot be built or run as.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// No row of [`MODELS`](crate::MODELS) has this name.
-    #[error("no model is named `{name}`; the nearest are {}", nearest_names(name).join(", "))]
+    #[error("no model is named `{name}`; the nearest are {}", nearest.join(", "))]
     UnknownModel {
         /// The name asked for.
         name: String,
+        /// The names that are most like it, best first.
+        nearest: Vec<&'static str>,
     },
     /// A classifier of no classes.
     #[error("a network needs at least one class")]

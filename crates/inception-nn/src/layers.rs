@@ -8,6 +8,9 @@ use burn::nn::pool::{
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 
+/// Called with the name of each stage and the map that it made.
+pub type Observer<'a> = &'a mut dyn FnMut(&str, &Tensor<4>);
+
 /// How a family normalises after its convolutions. Both numbers are the source's own; Burn's
 /// momentum is the weight of the *new* batch, Paddle's that of the old statistics.
 #[derive(Clone, Copy, Debug)]

@@ -38,12 +38,12 @@ mod xception;
 pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::Inception;
-pub use layers::{Classifier, ConvNorm, DownscaleDropout, Pool};
+pub use layers::{Classifier, ConvNorm, DownscaleDropout, Observer, Pool};
 pub use models::{
     LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
     StateDict, VARIANTS, model, nearest,
 };
-pub use network::{Architecture, Network, NetworkConfig, Observer};
+pub use network::{Architecture, Network, NetworkConfig};
 pub use stage::{Branch, Residual, Stage};
 pub use tensors::{TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters};
 pub use xception::{Block, OutputStride, SeparableConv, Xception};

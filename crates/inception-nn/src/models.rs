@@ -403,11 +403,11 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, crate::Error> {
         .iter()
         .chain(VARIANTS)
         .find(|spec| matches(&spec.name) || spec.aliases.iter().any(matches))
-        .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned() })
+        .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned(), nearest: nearest_names(name) })
 }
 
 /// The three names of [`MODELS`] and [`VARIANTS`] that are most like `name`, best first.
-pub(crate) fn nearest_names(name: &str) -> Vec<&'static str> {
+fn nearest_names(name: &str) -> Vec<&'static str> {
     nearest(name.trim(), MODELS.iter().chain(VARIANTS).map(|spec| spec.name), |name| name, 3)
 }
 

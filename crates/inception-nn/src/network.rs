@@ -7,12 +7,9 @@ use inception_graph::{Graph, Parameter, capture_structure};
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
-use crate::layers::Classifier;
+use crate::layers::{Classifier, Observer};
 use crate::tensors::seed_parameters;
 use crate::xception::{OutputStride, Variant, Xception};
-
-/// Called with the name of each stage and the map that it made.
-pub type Observer<'a> = &'a mut dyn FnMut(&str, &Tensor<4>);
 
 /// The networks that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

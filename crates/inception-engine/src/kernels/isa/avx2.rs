@@ -35,7 +35,7 @@ implement_simd! {
 }
 
 /// The kernels.
-pub(in crate::kernels) static KERNELS: Kernels = Kernels {
+pub(crate) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
     // Twelve accumulators, two vectors of weights and one broadcast pixel fill fifteen of sixteen registers.
     tile_rows: 6,

@@ -294,7 +294,7 @@ unsafe fn segment(d: &Depthwise, s: &Segment) {
 }
 
 /// The kernels; those for `bf16` need more of AVX-512 than those for `f32`.
-pub(in crate::kernels) static KERNELS: Kernels = Kernels {
+pub(crate) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
     // Twenty-eight accumulators, two vectors of weights and one broadcast pixel fill thirty-one of thirty-two
     // registers.

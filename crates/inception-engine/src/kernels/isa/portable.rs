@@ -65,7 +65,7 @@ unsafe impl Simd for Portable {
 }
 
 /// The kernels; every CPU runs them.
-pub(in crate::kernels) static KERNELS: Kernels = Kernels {
+pub(crate) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     tile_rows: 2,
     panel: 32,
