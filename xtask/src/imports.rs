@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// Crates that still have cycles.
-const ALLOWED: &[&str] = &[];
-
 /// A path of a `use` or an expression, without `crate`.
 type Segments = Vec<String>;
 
@@ -37,9 +34,7 @@ pub fn check() -> anyhow::Result<()> {
     folders.sort();
     for folder in folders {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(cycle) = shortest_cycle(&read(&folder.join("src"))?)
-            && !ALLOWED.contains(&&*name)
-        {
+        if let Some(cycle) = shortest_cycle(&read(&folder.join("src"))?) {
             let files: Vec<String> = cycle.iter().map(|path| path.display().to_string()).collect();
             bail!("circular imports in {name}: {}", files.join(" -> "));
         }

@@ -85,28 +85,8 @@ impl Compiled {
 #[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
-    use crate::graph::{Conv, Graph, Op, Window};
-    use crate::{Options, Shape};
-
-    /// Two convolutions of 3x3 and a large pointwise one.
-    fn graph() -> Graph {
-        let mut graph = Graph::new(Shape::new(12, 12, 64));
-        for (name, kernel, channels, out_channels) in
-            [("a", 3, 64, 96), ("b", 3, 96, 512), ("c", 1, 512, 512)]
-        {
-            let conv = Conv {
-                weight: noise(out_channels * channels * kernel * kernel),
-                bias: Some(vec![0.0; out_channels]),
-                out_channels,
-                groups: 1,
-                window: Window::square(kernel, 1, kernel / 2),
-                input_relu: false,
-                relu: true,
-            };
-            graph.add(name, Op::Conv(Box::new(conv)), &[graph.output]).unwrap();
-        }
-        graph
-    }
+    use crate::Options;
+    use crate::tuning::tests::graph;
 
     #[test]
     fn scaling_is_ideal_for_one_thread_and_never_more() {

@@ -139,7 +139,7 @@ fn compare(models: &[Compiled], times: &mut [Vec<Vec<Duration>>]) -> Vec<Choice>
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test fails by panicking.
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::graph::{Conv, Op, Window};
     use crate::{Algorithm, Shape};
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// Two convolutions of 3x3 and a large pointwise one.
-    fn graph() -> Graph {
+    pub(crate) fn graph() -> Graph {
         let mut graph = Graph::new(Shape::new(12, 12, 64));
         for (name, kernel, channels, out_channels) in
             [("a", 3, 64, 96), ("b", 3, 96, 512), ("c", 1, 512, 512)]

@@ -211,7 +211,7 @@ impl Network {
         let mut graph = self.recorded();
         match graph.infer_shapes([height, width]) {
             Ok(()) => Ok(graph),
-            Err(_) => Err(Error::InputSize { height, width, minimum: self.minimum_input() }),
+            Err(_) => Err(Error::InputSize { height, width, minimum: minimum(&graph) }),
         }
     }
 
@@ -223,7 +223,7 @@ impl Network {
 
     /// The smallest square input that every window of the network fits in.
     pub fn minimum_input(&self) -> usize {
-        self.recorded().minimum_input().expect("it was captured at some size")
+        minimum(&self.recorded())
     }
 
     /// Whether images of `[height, width]` can be run.
@@ -234,6 +234,11 @@ impl Network {
     pub fn check_input(&self, input: [usize; 2]) -> Result<(), Error> {
         self.graph(input).map(|_| ())
     }
+}
+
+/// The smallest square input of a recorded graph.
+fn minimum(graph: &Graph<Parameter>) -> usize {
+    graph.minimum_input().expect("it was captured at some size")
 }
 
 #[cfg(test)]
