@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use inception::engine::Isa;
 
 use crate::imports;
 
@@ -27,6 +28,12 @@ const STEPS: &[(&str, &[&str])] = &[
         &["check", "--release", "--package", "inception-weights", "--no-default-features", "--quiet"],
     ),
 ];
+
+/// The engine's tests with `INCEPTION_ISA` for each instruction set, so that what compiles for the chosen one
+/// is tested on all. Without Burn, which compiles in seconds; the tests that need Burn go over the instruction
+/// sets themselves, among the tests above.
+const OF_EACH_TIER: &[&str] =
+    &["test", "--release", "--package=inception-engine", "--no-default-features", "--lib", "--tests"];
 
 /// The engine's tests under AddressSanitizer. With `sanitized` the engine tells the sanitizer where each
 /// tensor lies in its arena. (The target is named so that build scripts and macros are spared; Burn, which
@@ -72,6 +79,14 @@ impl Check {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         STEPS.iter().try_for_each(|&checked| {
             step(Command::new(&cargo).env("RUSTDOCFLAGS", "--deny warnings"), checked)
+        })?;
+        Isa::ALL.iter().try_for_each(|isa| {
+            if !isa.available() {
+                eprintln!("check: engine on {isa}: SKIPPED: this CPU lacks {isa}");
+                return Ok(());
+            }
+            let title = format!("engine on {isa}");
+            step(Command::new(&cargo).env("INCEPTION_ISA", isa.name()), (&title, OF_EACH_TIER))
         })
     }
 }

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
+use inception::engine::Isa;
 use inception::{DeviceKind, Precision};
 
 /// Iterations of the loop of multiply-adds: some tens of milliseconds.
@@ -53,18 +54,18 @@ fn multiply_adds_bf16() -> f64 {
     (TURNS * SUMS * 32) as f64
 }
 
-/// One thread's loop, with the widest instructions that there are.
-fn multiply_adds(precision: Precision) -> f64 {
+/// One thread's loop, with the instructions of `isa`, which this CPU has.
+fn multiply_adds(isa: Isa, precision: Precision) -> f64 {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     if precision == Precision::Bf16 && precision.missing(DeviceKind::Engine).is_none() {
         // SAFETY: the CPU has the features, as just asked.
         return unsafe { multiply_adds_bf16() };
-    } else if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the CPU has the feature, as just asked.
+    } else if isa == Isa::Avx512 && isa.available() {
+        // SAFETY: the CPU has AVX-512F, as just asked.
         return unsafe { multiply_adds_avx512() };
-    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: as above.
+    } else if isa == Isa::Avx2 && isa.available() {
+        // SAFETY: the CPU has AVX2 and FMA, as just asked.
         return unsafe { multiply_adds_avx2() };
     }
     // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do
@@ -81,13 +82,15 @@ fn multiply_adds(precision: Precision) -> f64 {
 }
 
 /// The peak of this machine: floating-point operations a second, in units of 10^9, of `threads` loops
-/// of multiply-adds (two operations each) in `precision` that touch no memory. The best of ten.
+/// of multiply-adds (two operations each) in `precision` that touch no memory, with the instructions that the
+/// engine uses ([`Isa::chosen`]). The best of ten.
 pub fn peak_gflops(threads: usize, precision: Precision) -> f64 {
+    let isa = Isa::chosen().unwrap_or_else(|_| Isa::best());
     let once = || {
         let start = Instant::now();
         let adds: f64 = thread::scope(|scope| {
-            let loops: Vec<_> = (1..threads).map(|_| scope.spawn(|| multiply_adds(precision))).collect();
-            let own = multiply_adds(precision);
+            let loops: Vec<_> = (1..threads).map(|_| scope.spawn(|| multiply_adds(isa, precision))).collect();
+            let own = multiply_adds(isa, precision);
             own + loops.into_iter().map(|l| l.join().unwrap_or(0.0)).sum::<f64>()
         });
         2.0 * adds / start.elapsed().as_secs_f64() / 1e9

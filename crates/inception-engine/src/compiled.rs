@@ -33,8 +33,7 @@ pub struct Options {
     pub picks: Picks,
     /// Largest batch that `run` accepts.
     pub max_batch: usize,
-    /// Instruction set; `None` is the one that the environment variable `INCEPTION_ISA` names (`avx512`,
-    /// `avx2`, `portable`), or else the best of this CPU.
+    /// Instruction set; `None` is [`Isa::chosen`].
     pub isa: Option<Isa>,
     /// The type of activations and weights.
     pub precision: Precision,
@@ -124,26 +123,40 @@ pub(crate) fn fuse(graph: &mut Graph) -> Result<(), Error> {
     Ok(graph::passes::run(graph::passes::PASSES, graph)?)
 }
 
+/// The error of an instruction set that cannot be used.
+fn unusable(name: String, reason: &'static str) -> Error {
+    let available = Isa::ALL.iter().filter(|isa| isa.available()).map(|isa| isa.name()).collect::<Vec<_>>();
+    Error::Isa { name, reason, available: available.join(", ") }
+}
+
+impl Isa {
+    /// The instruction set of networks that are compiled without [`Options::isa`]: the one that the
+    /// environment variable `INCEPTION_ISA` names, or else the best of this CPU.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] if the variable names none, or one that this CPU lacks.
+    pub fn chosen() -> Result<Isa, Error> {
+        let isa = match std::env::var("INCEPTION_ISA") {
+            Ok(name) if !name.is_empty() => {
+                Isa::from_name(&name).ok_or_else(|| unusable(name, "is unknown"))?
+            }
+            _ => Isa::best(),
+        };
+        if isa.available() { Ok(isa) } else { Err(unusable(isa.name().into(), LACKING)) }
+    }
+}
+
+/// What is wrong with an instruction set that exists.
+const LACKING: &str = "is not available on this CPU";
+
 /// The kernels of the instruction set that the options or the environment ask for, or else of the best.
 fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
-    let unusable = |name: String, reason| {
-        let available =
-            Isa::ALL.iter().filter(|isa| isa.available()).map(|isa| isa.name()).collect::<Vec<_>>();
-        Error::Isa { name, reason, available: available.join(", ") }
-    };
-    let isa = match (options.isa, std::env::var("INCEPTION_ISA")) {
-        (Some(isa), _) => isa,
-        (None, Ok(name)) if !name.is_empty() => {
-            Isa::from_name(&name).ok_or_else(|| unusable(name, "is unknown"))?
-        }
-        _ => Isa::best(),
-    };
+    let isa = options.isa.map_or_else(Isa::chosen, Ok)?;
     let precision = options.precision;
     if let Some(reason) = precision.missing(isa) {
         return Err(Error::Precision { precision, isa, reason });
     }
-    Kernels::of(isa, precision.dtype())
-        .ok_or_else(|| unusable(isa.name().into(), "is not available on this CPU"))
+    Kernels::of(isa, precision.dtype()).ok_or_else(|| unusable(isa.name().into(), LACKING))
 }
 
 #[cfg(feature = "capture")]

@@ -68,11 +68,15 @@ fn single(shape: Shape, op: Op) -> Graph {
     graph
 }
 
-/// Whether this CPU computes in bf16; says so if not, since that is not tested then.
-fn bf16() -> bool {
-    let missing = Precision::Bf16.missing(Isa::best());
-    missing.iter().for_each(|reason| eprintln!("SKIPPED: bf16 {reason}"));
-    missing.is_none()
+/// The tiers that compute in bf16; says so if there is none, since bf16 is not tested then.
+fn bf16_tiers() -> Vec<Isa> {
+    let mut tiers = tiers();
+    let missing = tiers.iter().find_map(|&isa| Precision::Bf16.missing(isa));
+    tiers.retain(|&isa| Precision::Bf16.missing(isa).is_none());
+    if tiers.is_empty() {
+        missing.iter().for_each(|reason| eprintln!("SKIPPED: bf16 {reason}"));
+    }
+    tiers
 }
 
 /// Half a unit in the last place of bf16, 2^-9, for an output and for a sum on the way. All else is exact in
@@ -90,7 +94,8 @@ fn check_bf16(what: &str, shape: Shape, op: Op, numbers: &mut Numbers) {
 
 /// As [`check_bf16`], of operations one after the other of which the first alone has weights.
 fn check_chain_bf16(what: &str, shape: Shape, mut ops: Vec<Op>, numbers: &mut Numbers) {
-    if !bf16() {
+    let tiers = bf16_tiers();
+    if tiers.is_empty() {
         return;
     }
     let round = |values: &mut [f32]| {
@@ -117,9 +122,12 @@ fn check_chain_bf16(what: &str, shape: Shape, mut ops: Vec<Op>, numbers: &mut Nu
     let mut images = numbers.floats(batch * shape.len(), 1.0);
     round(&mut images);
     let wanted = evaluate(&graph, &images);
-    for exact in [true, false] {
-        let options = Options { exact, precision: Precision::Bf16, ..Options::default() };
-        compare(&format!("{what} in bf16"), &graph, (&images, &wanted), batch, &options, BF16_ROUNDING);
+    for isa in tiers {
+        for exact in [true, false] {
+            let options = Options { exact, precision: Precision::Bf16, isa: Some(isa), ..Options::default() };
+            let what = format!("{what} in bf16, {isa}");
+            compare(&what, &graph, (&images, &wanted), batch, &options, BF16_ROUNDING);
+        }
     }
 }
 
@@ -169,9 +177,12 @@ fn convolutions_of_stride_2_by_winograd() {
         let op = Op::Conv(Box::new(conv(&mut numbers, cin, cout, 1, window)));
         let what = format!("conv {kernel} {pad} {cin}->{cout} on {height}x{width}");
         let graph = single(shape, op.clone());
-        let model = Compiled::from_graph(graph.clone(), &Options::default()).unwrap();
-        assert_eq!(model.explain()[1].lowering, name, "{what}");
-        assert_eq!(model.explain()[1].macs, graph.nodes[1].macs(), "{what}");
+        for isa in tiers() {
+            let options = Options { isa: Some(isa), ..Options::default() };
+            let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+            assert_eq!(model.explain()[1].lowering, name, "{what}, {isa}");
+            assert_eq!(model.explain()[1].macs, graph.nodes[1].macs(), "{what}, {isa}");
+        }
         check(&what, &graph, 2, &mut numbers);
         check_bf16(&what, shape, op, &mut numbers);
     }
@@ -329,7 +340,7 @@ fn grow(graph: &mut Graph, numbers: &mut Numbers) {
 
 #[test]
 fn random_graphs_equal_the_reference() {
-    let bf16 = bf16();
+    let bf16_tiers = bf16_tiers();
     for seed in 0..300 {
         let mut numbers = Numbers::new(1000 + seed);
         let shape = Shape::new(5 + numbers.below(12), 5 + numbers.below(12), numbers.pick(&[1, 3, 16, 20]));
@@ -349,11 +360,11 @@ fn random_graphs_equal_the_reference() {
         }
         let batch = 1 + numbers.below(3);
         check(&format!("graph {seed}"), &graph, batch, &mut numbers);
-        if bf16 {
+        for &isa in &bf16_tiers {
             let images = numbers.floats(batch * shape.len(), 1.0);
             let wanted = evaluate(&graph, &images);
-            let options = Options { precision: Precision::Bf16, ..Options::default() };
-            let what = format!("graph {seed} in bf16");
+            let options = Options { precision: Precision::Bf16, isa: Some(isa), ..Options::default() };
+            let what = format!("graph {seed} in bf16, {isa}");
             compare(&what, &graph, (&images, &wanted), batch, &options, BF16_TOLERANCE);
         }
     }
@@ -429,7 +440,9 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
 #[test]
 fn large_pointwise_convolutions_by_strassen() {
     let mut numbers = Numbers::new(7);
-    for (height, width, channels, out_channels, relu) in [(10, 11, 512, 514, false), (13, 9, 530, 512, true)]
+    // The last one is large enough for a second level on AVX2.
+    for (height, width, channels, out_channels, relu) in
+        [(10, 11, 512, 514, false), (13, 9, 530, 512, true), (17, 16, 640, 644, true)]
     {
         let mut graph = Graph::new(Shape::new(height, width, channels));
         let x = if relu { graph.add("relu", Op::Relu, &[0]).unwrap() } else { 0 };

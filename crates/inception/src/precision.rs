@@ -41,7 +41,10 @@ impl Precision {
         match (self, device) {
             (Self::F32, _) | (_, DeviceKind::Flex) => None,
             (Self::F16, device) if device.is_gpu() => None,
-            (Self::Bf16, DeviceKind::Engine) => EnginePrecision::Bf16.missing(Isa::best()),
+            (Self::Bf16, DeviceKind::Engine) => {
+                // Where the instruction set is unknown, compiling says so.
+                EnginePrecision::Bf16.missing(Isa::chosen().unwrap_or_else(|_| Isa::best()))
+            }
             (Self::F16, DeviceKind::Engine) => Some("is not among the engine's: it has f32 and bf16"),
             (Self::Bf16, device) if device.is_gpu() => Some("is not among a GPU's: there are f32 and f16"),
             _ => Some("is not among this device's: it has f32 only"),

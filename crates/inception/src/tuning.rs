@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use inception_engine::graph::Graph;
-use inception_engine::{Options, Picks, choices, picks, picks_pay};
+use inception_engine::{Isa, Options, Picks, choices, picks, picks_pay};
 use inception_nn::fnv1a;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -23,9 +23,7 @@ const RUNS: usize = 25;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct TuningKey {
     cpu: String,
-    /// The best that the CPU has, and what `INCEPTION_ISA` forces.
     instruction_set: String,
-    forced: Option<String>,
     threads: usize,
     precision: String,
     version: String,
@@ -41,8 +39,8 @@ impl TuningKey {
         let nodes: String = graph.nodes.iter().map(node).collect();
         Self {
             cpu: cpu_name(),
-            instruction_set: inception_engine::Isa::best().name().to_owned(),
-            forced: std::env::var("INCEPTION_ISA").ok(),
+            // Where it cannot be used, measuring says so.
+            instruction_set: options.isa.or_else(|| Isa::chosen().ok()).unwrap_or_else(Isa::best).to_string(),
             threads: options.pool.as_ref().map_or(options.threads, |pool| pool.count()),
             precision: options.precision.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,8 +3,12 @@
 use inception_engine::Isa;
 use inception_engine::graph::{Conv, Window};
 
-/// The tiers of this CPU; says which ones it lacks, since those are not tested.
+/// The tiers of this CPU, or only the one that `INCEPTION_ISA` names; says which ones the CPU lacks, since
+/// those are not tested.
 pub fn tiers() -> Vec<Isa> {
+    if std::env::var("INCEPTION_ISA").is_ok_and(|name| !name.is_empty()) {
+        return vec![Isa::chosen().unwrap()];
+    }
     let (run, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|isa| isa.available());
     lack.iter().for_each(|isa| eprintln!("SKIPPED: this CPU lacks {isa}"));
     run
