@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
-use inception::engine::Isa;
+use inception::engine::{Isa, Tier};
 use inception::{cores, cpu_name};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,11 @@ pub struct Environment {
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
-    /// The widest vector instructions of the family that the kernels use.
+    /// The instruction set that the engine compiles for: `INCEPTION_ISA`, or the best of the CPU.
     pub instruction_set: String,
+    /// The engine's tile and the cache that its planner assumes; runs before 26 November 2026 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<String>,
     /// The GPU, where one computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
@@ -35,11 +38,14 @@ pub struct Environment {
 impl Environment {
     /// Of this machine, now.
     pub fn here() -> Self {
+        let isa = Isa::chosen().unwrap_or_else(|_| Isa::best());
+        let Tier { tile: [rows, columns], cache, .. } = isa.tier();
         let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Self {
             cpu: cpu_name(),
             cores: cores(),
-            instruction_set: Isa::best().name().to_owned(),
+            instruction_set: isa.to_string(),
+            kernels: Some(format!("tiles of {rows}x{columns}, L2 of {} KiB assumed", cache >> 10)),
             gpu: None,
             pinned: false,
             governor: governor.ok().map(|governor| governor.trim().to_owned()),
@@ -52,13 +58,14 @@ impl Environment {
 impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu, cores, instruction_set, version, .. } = self;
+        let kernels = self.kernels.as_ref().map(|kernels| format!(" ({kernels})")).unwrap_or_default();
         let governor = self.governor.as_deref().unwrap_or("unknown");
         let commit = self.commit.as_deref().unwrap_or("unknown");
         let pinned = if self.pinned { "threads pinned" } else { "threads not pinned" };
         if let Some(gpu) = &self.gpu {
             write!(f, "{gpu}; ")?;
         }
-        write!(f, "{cpu}, {cores} cores, {instruction_set}, {pinned}, governor {governor}; ")?;
+        write!(f, "{cpu}, {cores} cores, {instruction_set}{kernels}, {pinned}, governor {governor}; ")?;
         write!(f, "inception {version}, commit {commit}")
     }
 }

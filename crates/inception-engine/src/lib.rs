@@ -110,8 +110,8 @@ pub use inception_graph::Shape;
 #[cfg(feature = "capture")]
 pub use inception_graph::capture;
 pub use kernel_name::{Algorithm, Fused, KernelName, PrologueName, UnknownKernel};
-pub use kernels::Transform;
 pub use kernels::isa::Isa;
+pub use kernels::{Tier, Transform};
 pub use plan::{Picks, Row};
 pub use precision::Precision;
 pub use scaling::{Scaling, Wait};

@@ -24,11 +24,11 @@ pub fn nodes(model: &'static str, compiled: &Compiled) -> Vec<Node> {
 }
 
 pub fn print(out: &mut impl Write, model: &str, precision: Precision, compiled: &Compiled) -> io::Result<()> {
-    let (isa, arena) = (compiled.isa().name(), compiled.arena_bytes() as f64 / 1e6);
+    let (tier, arena) = (compiled.isa().tier(), compiled.arena_bytes() as f64 / 1e6);
     let barriers = compiled.barriers();
     writeln!(
         out,
-        "{model}: {isa}, {precision}, activations of one image {arena:.1} MB, {barriers} barriers"
+        "{model}: {tier}, {precision}, activations of one image {arena:.1} MB, {barriers} barriers"
     )?;
     for row in compiled.explain() {
         let [height, width, channels] = row.shape;

@@ -85,7 +85,7 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
                     *v = I::weights(b.add(z * S::LANES));
                 }
                 b = b.add(t.width);
-                if S::PREFETCH_WEIGHTS {
+                if S::PREFETCH {
                     S::prefetch(prefetch);
                     prefetch = prefetch.wrapping_add(LINE);
                 }

@@ -184,8 +184,7 @@ impl Footprint {
 }
 
 /// Channels `c..c + n` of [`PIXELS`] pixels from column `x` of a 3x3 kernel, of which the first `pixels` are
-/// wanted; all of them and a whole vector of channels if `FULL`. Input columns outside the input are zeros if
-/// `EDGE`, else there are none.
+/// wanted. Input columns outside the input are zeros.
 ///
 /// The pixels share input columns, so the block loads each once; a lone pixel would load nine vectors for
 /// nine multiply-adds and be bound by the load ports.
@@ -194,15 +193,7 @@ impl Footprint {
 /// As [`pixel`]; `STRIDE` and `DILATION` are those of `d`, and `footprint` that of the block.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // It is the body of one loop.
-unsafe fn block<
-    S: Simd,
-    E: Stored<S>,
-    const STRIDE: usize,
-    const DILATION: usize,
-    const RELU: bool,
-    const EDGE: bool,
-    const FULL: bool,
->(
+unsafe fn block<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usize, const RELU: bool>(
     d: &Depthwise,
     s: &Segment,
     footprint: &Footprint,
@@ -211,22 +202,22 @@ unsafe fn block<
     c: usize,
     n: usize,
 ) {
-    // Then the compiler knows that nothing is to be masked.
-    let (n, pixels) = if FULL { (S::LANES, PIXELS) } else { (n, pixels) };
     // At most 9 columns: 3 * STRIDE + 2 * DILATION + 1 with stride 2 and dilation 1, or 1 and 2.
     let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
     // SAFETY: rows and, at the edges, columns are checked against the input, channels c..c + n exist, weights
     // and bias are padded to whole vectors.
     unsafe {
         let image = s.image.cast::<E>().wrapping_add(c);
-        footprint.prefetch::<S, E>(d, image, PIXELS * STRIDE);
+        if S::PREFETCH {
+            footprint.prefetch::<S, E>(d, image, PIXELS * STRIDE);
+        }
         let bias = S::load(s.bias.add(c));
         let mut acc = [bias; PIXELS];
         for ky in footprint.rows.clone() {
             let row = image.wrapping_add(footprint.start).wrapping_add(ky * footprint.step);
             let mut v = [S::splat(0.0); 9];
             for (j, v) in v.iter_mut().enumerate().take(columns) {
-                if EDGE && !footprint.columns.contains(&j) {
+                if !footprint.columns.contains(&j) {
                     continue;
                 }
                 *v = E::load_n(row.wrapping_add(j * d.ld_in), n);
@@ -241,9 +232,6 @@ unsafe fn block<
                 }
             }
         }
-        if FULL {
-            return epilogue::<S, E, PIXELS>(s, x - s.x[0], c, n, acc);
-        }
         for (i, acc) in acc.iter().enumerate() {
             // Not `take(pixels)`: the loop is to be unrolled.
             if i >= pixels {
@@ -252,6 +240,73 @@ unsafe fn block<
             epilogue::<S, E, 1>(s, x - s.x[0] + i, c, n, [*acc]);
         }
     }
+}
+
+/// All whole vectors of channels of [`PIXELS`] pixels from column `x` of a 3x3 kernel; returns the channel after
+/// them. As many input columns as a tap reaches lie outside the input, on the `LEFT` or the `RIGHT`, or none.
+///
+/// What holds for all channels is settled outside of the loop, which has nothing else to decide: with registers
+/// of eight floats, [`block`] takes as long to find its addresses as to multiply.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+unsafe fn whole_vectors<
+    S: Simd,
+    E: Stored<S>,
+    const STRIDE: usize,
+    const DILATION: usize,
+    const RELU: bool,
+    const LEFT: bool,
+    const RIGHT: bool,
+>(
+    d: &Depthwise,
+    s: &Segment,
+    footprint: &Footprint,
+    x: usize,
+) -> usize {
+    let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
+    let outside = |j: usize| (LEFT && j < DILATION) || (RIGHT && j >= columns - DILATION);
+    let (rows, step, ld) = (footprint.rows.len(), footprint.step, d.ld_in);
+    let image = s.image.cast::<E>();
+    let first = image.wrapping_add(footprint.start).wrapping_add(footprint.rows.start * step);
+    let weights = s.weights.wrapping_add(footprint.rows.start * 3 * s.ld_weights);
+    let mut c = s.c[0];
+    while c + S::LANES <= s.c[1] {
+        // SAFETY: `rows` rows of the kernel lie inside the input, and so do the columns that are not outside;
+        // channels c..c + LANES exist; weights and bias are padded to whole vectors.
+        unsafe {
+            if S::PREFETCH {
+                footprint.prefetch::<S, E>(d, image.wrapping_add(c), PIXELS * STRIDE);
+            }
+            let mut acc = [S::load(s.bias.add(c)); PIXELS];
+            let (mut row, mut w) = (first.wrapping_add(c), weights.wrapping_add(c));
+            for _ in 0..rows {
+                let mut v = [S::splat(0.0); 9];
+                for (j, v) in v.iter_mut().enumerate().take(columns) {
+                    if outside(j) {
+                        continue;
+                    }
+                    *v = E::load_n(row.wrapping_add(j * ld), S::LANES);
+                    if RELU {
+                        *v = S::max(*v, S::splat(0.0));
+                    }
+                }
+                for kx in 0..3 {
+                    let w = S::load(w.wrapping_add(kx * s.ld_weights));
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        if !outside(i * STRIDE + kx * DILATION) {
+                            *acc = S::fma(v[i * STRIDE + kx * DILATION], w, *acc);
+                        }
+                    }
+                }
+                (row, w) = (row.wrapping_add(step), w.wrapping_add(3 * s.ld_weights));
+            }
+            epilogue::<S, E, PIXELS>(s, x - s.x[0], c, S::LANES, acc);
+        }
+        c += S::LANES;
+    }
+    c
 }
 
 /// The register blocks of a segment.
@@ -263,27 +318,34 @@ unsafe fn blocks<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usi
     d: &Depthwise,
     s: &Segment,
 ) {
-    let reach = (PIXELS - 1) * STRIDE + 2 * DILATION;
-    for x in (s.x[0]..s.x[1]).step_by(PIXELS) {
+    let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
+    for start in (s.x[0]..s.x[1]).step_by(PIXELS) {
+        // The last block overlaps its neighbour, unless it is alone, and computes a few pixels twice.
+        let x = start.min(s.x[1].saturating_sub(PIXELS).max(s.x[0]));
         let pixels = (s.x[1] - x).min(PIXELS);
         let footprint = Footprint::new(d, s.y, x);
-        let edge = !(footprint.columns.contains(&0) && footprint.columns.contains(&reach));
-        let mut c = s.c[0];
+        let outside = [footprint.columns.start.min(columns), columns.saturating_sub(footprint.columns.end)];
+        // SAFETY: the caller's promise; `LEFT` and `RIGHT` are as `whole_vectors` defines them.
+        let mut c = unsafe {
+            match outside.map(|columns| (columns > 0, columns == 0 || columns == DILATION)) {
+                _ if pixels < PIXELS => s.c[0],
+                [(false, _), (false, _)] => {
+                    whole_vectors::<S, E, STRIDE, DILATION, RELU, false, false>(d, s, &footprint, x)
+                }
+                [(true, true), (false, _)] => {
+                    whole_vectors::<S, E, STRIDE, DILATION, RELU, true, false>(d, s, &footprint, x)
+                }
+                [(false, _), (true, true)] => {
+                    whole_vectors::<S, E, STRIDE, DILATION, RELU, false, true>(d, s, &footprint, x)
+                }
+                _ => s.c[0],
+            }
+        };
         while c < s.c[1] {
             let n = (s.c[1] - c).min(S::LANES);
-            // SAFETY: the caller's promise; `EDGE` and `FULL` are as `block` defines them.
+            // SAFETY: the caller's promise.
             unsafe {
-                match (edge, pixels == PIXELS && n == S::LANES) {
-                    (false, true) => {
-                        block::<S, E, STRIDE, DILATION, RELU, false, true>(d, s, &footprint, x, pixels, c, n)
-                    }
-                    (true, true) => {
-                        block::<S, E, STRIDE, DILATION, RELU, true, true>(d, s, &footprint, x, pixels, c, n)
-                    }
-                    (_, false) => {
-                        block::<S, E, STRIDE, DILATION, RELU, true, false>(d, s, &footprint, x, pixels, c, n)
-                    }
-                }
+                block::<S, E, STRIDE, DILATION, RELU>(d, s, &footprint, x, pixels, c, n);
             }
             c += S::LANES;
         }

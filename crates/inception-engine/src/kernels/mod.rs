@@ -5,6 +5,7 @@
 //! the promise that they are in bounds; that is why the entries are `unsafe fn`.
 #![allow(unsafe_code)] // Vector loads and stores go through raw pointers; this is where they live.
 
+mod caches;
 pub(crate) mod conv;
 pub(crate) mod cook_toom;
 pub(crate) mod depthwise;
@@ -18,6 +19,8 @@ pub(crate) mod winograd;
 pub(crate) use table::{CostModel, KernelSet, Kernels};
 pub use winograd::Transform;
 pub(crate) use winograd::{TRANSFORMS, TransformSpec};
+
+use std::fmt;
 
 use crate::dtype::DType;
 use isa::Isa;
@@ -44,9 +47,35 @@ impl Isa {
         Kernels::of(self, DType::F32).is_some()
     }
 
+    /// The micro-kernel's tile, and the cache that the cost model assumes.
+    pub fn tier(self) -> Tier {
+        let kernels = TABLES.iter().find(|kernels| kernels.isa == self);
+        let tile = kernels.map_or([0; 2], |kernels| [kernels.tile_rows, kernels.panel]);
+        Tier { isa: self, tile, cache: kernels.map_or(0, |kernels| kernels.costs.assumed_cache()) }
+    }
+
     /// The fastest instruction set that this CPU has.
     pub fn best() -> Isa {
         *Isa::ALL.iter().rev().find(|isa| isa.available()).unwrap_or(&Isa::Portable)
+    }
+}
+
+/// What an instruction set's kernels and the planner assume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// The instruction set.
+    pub isa: Isa,
+    /// Pixels and channels of the micro-kernel's tile; zero on an architecture without the instruction set.
+    pub tile: [usize; 2],
+    /// Bytes of a core's second-level cache that the cost model assumes: as the system says, up to a limit, or
+    /// else a default.
+    pub cache: usize,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Tier { isa, tile: [rows, columns], cache } = self;
+        write!(f, "{isa}, tiles of {rows}x{columns}, {} KiB of second-level cache assumed", cache >> 10)
     }
 }
 

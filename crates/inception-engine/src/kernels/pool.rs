@@ -1,5 +1,7 @@
 //! Maximum and average pools, vectorised over channels.
 
+use std::ops::Range;
+
 use super::depthwise::PIXELS;
 use super::simd::{Simd, Stored};
 
@@ -161,22 +163,51 @@ unsafe fn pool_block<S: Simd, I: Stored<S>, O: Stored<S>, const MAX: bool, const
     x: usize,
     out: *mut O,
 ) {
+    let whole = b.params.channels / S::LANES * S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        pool_channels::<S, I, O, MAX, STRIDE, true>(b, x, 0..whole, out);
+        pool_channels::<S, I, O, MAX, STRIDE, false>(b, x, whole..b.params.channels, out);
+    }
+}
+
+/// Channels `channels` of [`pool_block`]; whole vectors if `FULL`.
+///
+/// # Safety
+/// As that function.
+#[inline(always)]
+unsafe fn pool_channels<
+    S: Simd,
+    I: Stored<S>,
+    O: Stored<S>,
+    const MAX: bool,
+    const STRIDE: usize,
+    const FULL: bool,
+>(
+    b: &Block<'_>,
+    x: usize,
+    channels: Range<usize>,
+    out: *mut O,
+) {
     let params = b.params;
     let corner = (b.rows[0] * params.input[1] + x * STRIDE - params.pad[1]) * params.ld[0];
-    let mut c = 0;
-    while c < params.channels {
-        let n = (params.channels - c).min(S::LANES);
+    let (ld, row_step) = (params.ld[0], params.input[1] * params.ld[0]);
+    let mut c = channels.start;
+    while c < channels.end {
+        let n = if FULL { S::LANES } else { (channels.end - c).min(S::LANES) };
         // SAFETY: the rows are clipped to the input, the columns interior by the caller's promise, channels
         // c..c + n exist; bias and min are padded to whole vectors.
         unsafe {
             // At most 9 columns: (PIXELS - 1) * STRIDE + 3.
             let mut columns = [S::splat(0.0); (PIXELS - 1) * 2 + 3];
+            let mut row = b.image.cast::<I>().add(corner + c);
             for (j, column) in columns.iter_mut().enumerate().take((PIXELS - 1) * STRIDE + 3) {
-                let top = b.image.cast::<I>().add(corner + j * params.ld[0] + c);
-                *column = I::load_n(top, n);
-                for row in 1..b.rows[1] - b.rows[0] {
-                    *column =
-                        join::<S, MAX>(*column, I::load_n(top.add(row * params.input[1] * params.ld[0]), n));
+                *column = I::load_n(row.add(j * ld), n);
+            }
+            for _ in b.rows[0] + 1..b.rows[1] {
+                row = row.add(row_step);
+                for (j, column) in columns.iter_mut().enumerate().take((PIXELS - 1) * STRIDE + 3) {
+                    *column = join::<S, MAX>(*column, I::load_n(row.add(j * ld), n));
                 }
             }
             let (scale, bias, min) = (S::splat(b.scale), S::load(b.bias.add(c)), S::load(b.min.add(c)));

@@ -21,8 +21,9 @@ pub(crate) unsafe trait Simd {
     type V: Copy;
     /// Floats in a register.
     const LANES: usize;
-    /// Whether the micro-kernel prefetches a cache line of later weights in each step of its inner loop.
-    const PREFETCH_WEIGHTS: bool;
+    /// Whether kernels prefetch, the micro-kernel a cache line of later weights in each step of its inner loop,
+    /// the depthwise one the next row. Narrow vectors have too few multiply-adds between two loads for it.
+    const PREFETCH: bool;
 
     /// `LANES` copies of `x`.
     unsafe fn splat(x: f32) -> Self::V;
@@ -49,7 +50,7 @@ pub(crate) unsafe trait Simd {
 /// Implements [`Simd`] with one expression, an intrinsic, for each method.
 macro_rules! implement_simd {
     (
-        $simd:ty: $lanes:literal lanes of $v:ty, prefetch_weights: $prefetch_weights:literal;
+        $simd:ty: $lanes:literal lanes of $v:ty, prefetch: $prefetch:literal;
         $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
     ) => {
         // SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not
@@ -57,7 +58,7 @@ macro_rules! implement_simd {
         unsafe impl $crate::kernels::simd::Simd for $simd {
             type V = $v;
             const LANES: usize = $lanes;
-            const PREFETCH_WEIGHTS: bool = $prefetch_weights;
+            const PREFETCH: bool = $prefetch;
             $(
                 #[inline(always)]
                 unsafe fn $method($($argument: $type),*) $(-> $out)? {

@@ -3,6 +3,7 @@
 //! Kernels are keyed by the types that they read and write. A new element type is a [`KernelSet`] more in the
 //! files of the instruction sets that have kernels for it.
 
+use super::caches;
 use super::conv::Tile;
 use super::depthwise::{Depthwise, Segment};
 use super::elementwise::{Elementwise, Sum};
@@ -89,10 +90,11 @@ impl KernelSet {
 /// The planner's model of a CPU. Costs are in multiply-adds of `f32` by the micro-kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CostModel {
-    /// Floats of the second-level cache that a task may count on for data that it goes over again and again.
-    pub cache: usize,
-    /// Floats of transformed input and output that a block of Winograd tiles may hold: most of the
-    /// second-level cache.
+    /// Bytes of a core's second-level cache where the system does not say, and the most that the model counts
+    /// on, since its constants were fitted with no more.
+    pub second_level: [usize; 2],
+    /// Floats of transformed input and output that a block of Winograd tiles may hold: most of a second-level
+    /// cache of 1 MiB. Not less where the cache is smaller: more reading of weights would cost more.
     pub winograd_block: usize,
     /// Winograd tiles that a block must have room for; with fewer, every few tiles would read all weights.
     pub winograd_tiles: usize,
@@ -112,13 +114,28 @@ pub(crate) struct CostModel {
     pub strassen_pixels: usize,
     /// Row tiles of a chunk that Strassen's algorithm halves.
     pub strassen_tiles: usize,
+    /// Channels in and out, and pixels, from which Strassen's algorithm multiplies its products by Strassen's
+    /// algorithm.
+    pub strassen_twice: [usize; 2],
 }
 
 impl CostModel {
+    /// Bytes of the second-level cache that the model assumes.
+    pub fn assumed_cache(&self) -> usize {
+        let [default, most] = self.second_level;
+        caches::second_level().unwrap_or(default).min(most)
+    }
+
+    /// Floats of the second-level cache that a task may count on for data that it goes over again and again:
+    /// half of it.
+    pub fn cache(&self) -> usize {
+        self.assumed_cache() / 2 / size_of::<f32>()
+    }
+
     /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask
     /// explain --measure`.
     pub const L2_OF_1_MIB: CostModel = CostModel {
-        cache: 128 * 1024,
+        second_level: [1 << 20; 2],
         winograd_block: 160 * 1024,
         winograd_tiles: 14,
         transform_cost: 10.0,
@@ -129,6 +146,23 @@ impl CostModel {
         strassen_pixels: 96,
         // Half of a 19x19 map: on two threads, Xception65 took 126 ms with 7, and 120 with 13.
         strassen_tiles: 13,
+        strassen_twice: [usize::MAX; 2],
+    };
+
+    /// A CPU with AVX2: half the multiply-adds a second of AVX-512, beside the same caches, so that all that
+    /// moves data costs half as many of them.
+    pub const AVX2: CostModel = CostModel {
+        second_level: [512 << 10, 1 << 20],
+        // Two row tiles.
+        winograd_tiles: 12,
+        transform_cost: 7.0,
+        weight_load_cost: 6.5,
+        strassen_add_cost: 2.5,
+        strassen_channels: 256,
+        // Half of a 19x19 map, as above.
+        strassen_tiles: 30,
+        strassen_twice: [640, 256],
+        ..CostModel::L2_OF_1_MIB
     };
 }
 

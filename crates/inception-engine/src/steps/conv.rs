@@ -159,7 +159,7 @@ impl ConvStep {
     /// quarter of them at a time, and over all weights for each chunk, so that larger chunks serve it better.
     fn tiles_in_cache(&self, kernels: &Kernels) -> usize {
         let [sy, sx] = self.window.stride;
-        let cache = if self.strassen().is_some() { 2 * kernels.costs.cache } else { kernels.costs.cache };
+        let cache = kernels.costs.cache() * if self.strassen().is_some() { 2 } else { 1 };
         (cache * self.input.dtype.pack() / (self.channels * sy * sx * kernels.tile_rows)).clamp(1, 64)
     }
 

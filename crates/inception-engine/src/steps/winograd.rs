@@ -14,8 +14,11 @@ use crate::kernels::winograd::{InputTile, OutputTile};
 use crate::kernels::{CostModel, Kernels, TransformSpec};
 use crate::memory::View;
 
-/// Panels of output channels that go through the products and the transform back together.
-const PASS: usize = 2;
+/// Output channels that go through the products and the transform back together, in whole panels.
+const PASS: usize = 64;
+
+/// The most tiles of a block: enough for each reading of the weights.
+const MOST_TILES: usize = 112;
 
 /// The only block of a layer may be larger by a share of one in this many.
 const SLACK: usize = 4;
@@ -24,7 +27,7 @@ const SLACK: usize = 4;
 /// every few tiles would read all weights.
 pub(crate) fn fits(kernels: &Kernels, spec: &TransformSpec, channels: usize) -> bool {
     let &CostModel { winograd_tiles, winograd_block, .. } = &kernels.costs;
-    let floats = winograd_tiles * spec.points[0] * spec.points[1] * (channels + PASS * kernels.panel);
+    let floats = winograd_tiles * spec.points[0] * spec.points[1] * (channels + PASS);
     floats <= winograd_block + winograd_block / SLACK
 }
 
@@ -91,9 +94,14 @@ impl WinogradStep {
         [0, 1].map(|axis| self.output_size[axis].div_ceil(self.spec.outputs[axis]))
     }
 
+    /// Panels that go through the products and the transform back together.
+    fn pass_panels(&self) -> usize {
+        (PASS / self.weights[0].width).max(1)
+    }
+
     /// Columns of the output that go through the products and the transform back together.
     fn pass_columns(&self) -> usize {
-        PASS * self.weights[0].width
+        self.pass_panels() * self.weights[0].width
     }
 
     /// Floats of one position of a tile: of the input, and of the output channels of one pass.
@@ -111,7 +119,8 @@ impl WinogradStep {
     /// or else whole row tiles of the micro-kernel.
     fn block_tiles(&self, kernels: &Kernels, total: usize) -> usize {
         let (fit, rows) = (kernels.costs.winograd_block / self.tile_floats(), kernels.tile_rows);
-        if total <= (fit + fit / SLACK).min(8 * rows) { total } else { (fit / rows).clamp(1, 8) * rows }
+        let most = MOST_TILES / rows;
+        if total <= (fit + fit / SLACK).min(most * rows) { total } else { (fit / rows).clamp(1, most) * rows }
     }
 
     /// How a run is split into tasks: blocks of tiles by groups of output panels. Groups repeat the input
@@ -297,8 +306,8 @@ impl Step for WinogradStep {
         // task has both these tiles and these panels.
         unsafe {
             self.transform_input(context, &block);
-            for start in panels.clone().step_by(PASS) {
-                let pass = start..(start + PASS).min(panels.end);
+            for start in panels.clone().step_by(self.pass_panels()) {
+                let pass = start..(start + self.pass_panels()).min(panels.end);
                 self.multiply(config.kernels, &block, &pass);
                 self.transform_output(context, &block, &pass);
             }

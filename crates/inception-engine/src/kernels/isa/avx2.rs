@@ -18,7 +18,7 @@ unsafe fn mask(n: usize) -> __m256i {
 }
 
 implement_simd! {
-    Avx2: 8 lanes of __m256, prefetch_weights: true;
+    Avx2: 8 lanes of __m256, prefetch: false;
     splat(x: f32) -> __m256 = _mm256_set1_ps(x);
     load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
     load_n(p: *const f32, n: usize) -> __m256 =
@@ -39,9 +39,9 @@ pub(crate) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
     // Twelve accumulators, two vectors of weights and one broadcast pixel fill fifteen of sixteen registers.
     tile_rows: 6,
-    panel: 32,
-    narrow_panel: 16,
-    costs: CostModel::L2_OF_1_MIB,
+    panel: 16,
+    narrow_panel: 8,
+    costs: CostModel::AVX2,
     sets: &[kernel_set! {
         simd: Avx2,
         target: [#[target_feature(enable = "avx2,fma")]],

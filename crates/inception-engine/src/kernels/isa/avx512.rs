@@ -14,7 +14,7 @@ use crate::kernels::table::{CostModel, Kernels, kernel_set};
 pub(crate) struct Avx512;
 
 implement_simd! {
-    Avx512: 16 lanes of __m512, prefetch_weights: true;
+    Avx512: 16 lanes of __m512, prefetch: true;
     splat(x: f32) -> __m512 = _mm512_set1_ps(x);
     load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
     load_n(p: *const f32, n: usize) -> __m512 =

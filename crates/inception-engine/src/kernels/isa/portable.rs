@@ -12,7 +12,7 @@ pub(crate) struct Portable;
 unsafe impl Simd for Portable {
     type V = [f32; 8];
     const LANES: usize = 8;
-    const PREFETCH_WEIGHTS: bool = false;
+    const PREFETCH: bool = false;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
