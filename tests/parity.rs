@@ -164,7 +164,7 @@ fn paddle_names_are_total() {
 /// Networks as Burn's CPU backends run them.
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod eager {
-    use burn::tensor::Device;
+    use burn::tensor::{Tensor, TensorData, s};
     use inception_nn::Network;
     use inception_tests::golden::StageGolden;
 
@@ -231,7 +231,7 @@ mod eager {
     #[cfg(feature = "flex")]
     fn flex_in_half_precision() {
         for precision in [Precision::F16, Precision::Bf16] {
-            super::check_half("GoogLeNet", DeviceKind::Flex, precision);
+            check_half("GoogLeNet", DeviceKind::Flex, precision);
         }
     }
 

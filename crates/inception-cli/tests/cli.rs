@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use inception::DeviceKind;
-use inception::burn::module::Module;
 use inception_tests::{engine_logits, storage};
 use serde_json::Value;
 
@@ -139,7 +138,8 @@ fn weights_from_safetensors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weights.bin"); // the content says what it is, not the name
     let spec = inception::nn::model("GoogLeNet").unwrap();
-    let network = spec.config().with_num_classes(7).with_seed(9).init(&storage()).unwrap().materialize();
+    let device = storage();
+    let network = spec.config().with_num_classes(7).with_seed(9).init(&device).unwrap();
     inception::weights::save(&network, &inception::weights::Metadata::of(spec), &file).unwrap();
     let (file, image) = (file.to_str().unwrap(), photograph(RABBIT));
     let run = |model| {

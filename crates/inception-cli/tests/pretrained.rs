@@ -9,7 +9,6 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use inception::burn::module::Module;
 use inception_tests::storage;
 use serde_json::Value;
 
@@ -45,7 +44,8 @@ fn published_weights_are_downloaded_once() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file) = (folder.path().join("cache"), folder.path().join("weights.safetensors"));
     let spec = inception::nn::model("GoogLeNet").unwrap();
-    let network = spec.config().with_num_classes(7).with_seed(9).init(&storage()).unwrap().materialize();
+    let device = storage();
+    let network = spec.config().with_num_classes(7).with_seed(9).init(&device).unwrap();
     inception::weights::save(&network, &inception::weights::Metadata::of(spec), &file).unwrap();
     let (mirror, asked) = server(std::fs::read(&file).unwrap());
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/images/ILSVRC2012_val_00000010.jpeg");

@@ -98,7 +98,7 @@ impl ModuleMapper for Zeros {
 
 /// Runs `work` with a device of Burn that holds the values of tensors and computes nothing, for what reads or lists the
 /// tensors of modules: Burn needs no other backend for it. Modules made on the device can be read, and moved to other devices,
-/// afterwards, too; parameters that have no value by then (see [`Module::materialize`]) never get one.
+/// afterwards, too; parameters that have no value by then never get one.
 ///
 /// # Panics
 ///
