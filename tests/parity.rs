@@ -2,24 +2,20 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use burn::tensor::{Device, Tensor, TensorData, s};
+use burn::tensor::Device;
 use inception::{DeviceKind, Precision, RunOptions, Runner};
-use inception_nn::{MODELS, ModelSpec, Network, NetworkConfig, Origin, OutputStride, tensors};
-use inception_tests::golden::{Golden, StageGolden, read, top, worst_difference};
-use inception_tests::{formula, formula_network, photograph_input};
+use inception_nn::{MODELS, ModelSpec, NetworkConfig, Origin, OutputStride};
+use inception_tests::golden::{Golden, read, top, worst_difference};
+use inception_tests::{formula, formula_network, photograph_input, storage};
 use inception_weights::{KeyScheme, key_table};
 
 /// Relative to the largest logit: ten times under what the project promises. f32 sums in another order differ by
 /// 2e-6 at most after 40 to 70 layers (seen on flex and ndarray); `sensitivity.rs` shows what moves the logits by more.
 const TOLERANCE: f32 = 1e-5;
 
-/// Relative to a stage's norm, for the same reason; the mean may be near zero and is compared against the norm too.
-const STAGE_TOLERANCE: f64 = 1e-5;
-
-fn check_logits(logits: Tensor<2>, reference: &[Vec<f32>], what: &str) -> f32 {
-    let [batch, classes] = logits.dims();
-    assert_eq!(batch, reference.len(), "{what}");
-    let values = logits.into_data().try_into_vec::<f32>().unwrap();
+fn check_logits(values: &[f32], reference: &[Vec<f32>], what: &str) -> f32 {
+    let classes = reference[0].len();
+    assert_eq!(values.len(), reference.len() * classes, "{what}");
     let mut worst = 0f32;
     for (row, reference) in values.chunks(classes).zip(reference) {
         worst = worst.max(worst_difference(row, reference));
@@ -27,25 +23,6 @@ fn check_logits(logits: Tensor<2>, reference: &[Vec<f32>], what: &str) -> f32 {
         assert_eq!(top(row, 5), top(reference, 5), "{what}: the first five classes");
     }
     worst
-}
-
-/// Runs one image and compares every stage on the way, so that the first that is off names itself.
-fn check_stages(network: &Network, golden: &Golden, device: &Device, what: &str) -> Tensor<2> {
-    let images = Tensor::<4>::from_data(formula::images(0..1, golden.size), device);
-    let mut expected = golden.stages.iter();
-    let logits = network.forward_observed(images, &mut |name, map| {
-        let stage: &StageGolden = expected.next().expect("as many stages as the golden has");
-        assert_eq!(name, stage.name, "{what}");
-        assert_eq!(map.dims()[1..], stage.shape, "{what}: shape after {name}");
-        let values = map.to_data().try_into_vec::<f32>().unwrap();
-        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
-        let norm = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        let rms = stage.norm / (values.len() as f64).sqrt();
-        let off = ((norm - stage.norm) / stage.norm).abs().max((mean - stage.mean).abs() / rms);
-        assert!(off <= STAGE_TOLERANCE, "{what}: {off:.2e} off after stage {name}");
-    });
-    assert_eq!(expected.count(), 0, "{what}: stages left in the golden");
-    logits
 }
 
 /// A golden, its model, and how that is built.
@@ -61,47 +38,23 @@ fn setting(name: &str) -> (Golden, &'static ModelSpec, NetworkConfig) {
     (golden, spec, config)
 }
 
-fn check(name: &str) {
-    let (golden, spec, config) = setting(name);
-    check_engine(spec, &config, &golden, name);
-    check_eager(name, DeviceKind::Flex);
-}
-
-/// A network as Burn runs it, one operation after the other.
-fn check_eager(name: &str, kind: DeviceKind) {
-    let (golden, spec, config) = setting(name);
-    let device = kind.open().unwrap();
-    let what = format!("{name} on {kind}");
-    let network = formula_network(spec, &config, &device);
-    let single = check_stages(&network, &golden, &device, &what);
-    let worst_single = check_logits(single, &golden.logits[..1], &what);
-    let images = Tensor::<4>::from_data(formula::images(0..3, golden.size), &device);
-    let batch = network.forward(images);
-    let worst_batch = check_logits(batch, &golden.logits, &format!("{what}, batch 3"));
-    println!("{what}: worst {worst_single:.1e} at batch 1, {worst_batch:.1e} at batch 3");
-    check_photograph(&network, spec, &golden, &device, &what);
-    if !golden.auxiliary.is_empty() {
-        check_googlenet(&network, &golden, &device, &what);
-    }
-}
-
 /// The compiled network, with every reassociating algorithm on and with none. Winograd's transforms lose a digit where
 /// they are used most; a tenth of what is promised is still room for it.
-fn check_engine(spec: &ModelSpec, config: &NetworkConfig, golden: &Golden, name: &str) {
+fn check(name: &str) {
+    let (golden, spec, config) = setting(name);
     for exact in [false, true] {
-        let network = formula_network(spec, config, &Device::flex());
         let mut options = RunOptions::default();
         options.exact = exact;
-        let runner = Runner::new(network, [golden.size; 2], &options).unwrap();
+        let network = |device: &Device| Ok(formula_network(spec, &config, device));
+        let runner = Runner::build(network, [golden.size; 2], &options).unwrap();
         for batch in [1, 3] {
             let images = formula::images(0..batch, golden.size).try_into_vec::<f32>().unwrap();
-            let logits =
-                TensorData::new(runner.run(&images, batch).unwrap(), [batch, golden.logits[0].len()]);
-            let logits = Tensor::<2>::from_data(logits, &Device::flex());
+            let logits = runner.run(&images, batch).unwrap();
             let what = format!("{name} on engine, exact {exact}, batch {batch}");
-            let worst = check_logits(logits, &golden.logits[..batch], &what);
+            let worst = check_logits(&logits, &golden.logits[..batch], &what);
             println!("{what}: worst {worst:.1e}");
         }
+        check_photograph(&runner.run(&photograph_input(spec), 1).unwrap(), &golden, name);
     }
 }
 
@@ -112,9 +65,9 @@ const HALF_TOLERANCE: f32 = 2e-2;
 /// A network in half precision, on the formula's images and on a photograph.
 fn check_half(name: &str, device: DeviceKind, precision: Precision) {
     let (golden, spec, config) = setting(name);
-    let network = formula_network(spec, &config, &Device::flex());
+    let network = |device: &Device| Ok(formula_network(spec, &config, device));
     let options = RunOptions::on(device).with_precision(precision);
-    let runner = Runner::new(network, [golden.size; 2], &options).unwrap();
+    let runner = Runner::build(network, [golden.size; 2], &options).unwrap();
     let images = formula::images(0..3, golden.size).try_into_vec::<f32>().unwrap();
     let batch = runner.run(&images, 3).unwrap();
     let photograph = runner.run(&photograph_input(spec), 1).unwrap();
@@ -133,26 +86,11 @@ fn check_half(name: &str, device: DeviceKind, precision: Precision) {
 /// is the rounding of two JPEG decoders (`inception_data`'s documentation has the figures).
 const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
 
-fn check_photograph(network: &Network, spec: &ModelSpec, golden: &Golden, device: &Device, what: &str) {
-    let input = photograph_input(spec);
-    let images = Tensor::<4>::from_data(TensorData::new(input, [1, 3, golden.size, golden.size]), device);
-    let logits = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
-    let off = worst_difference(&logits, &golden.photograph);
+fn check_photograph(logits: &[f32], golden: &Golden, what: &str) {
+    let off = worst_difference(logits, &golden.photograph);
     println!("{what}: a photograph's logits {off:.1e} off");
     assert!(off <= PHOTOGRAPH_TOLERANCE, "{what}: a photograph's logits {off:.1e} off");
-    assert_eq!(top(&logits, 5), top(&golden.photograph, 5), "{what}: the photograph's first five classes");
-}
-
-/// Both auxiliary heads in training form, and the main path at a size that they do not fit.
-fn check_googlenet(network: &Network, golden: &Golden, device: &Device, what: &str) {
-    let Network::GoogLeNet(googlenet) = network else { panic!("{what} is no GoogLeNet") };
-    let images = |count, size| Tensor::<4>::from_data(formula::images(0..count, size), device);
-    let output = googlenet.forward_training(images(3, 224)).unwrap();
-    check_logits(output.logits, &golden.logits, &format!("{what}, training form"));
-    check_logits(output.auxiliary1, &golden.auxiliary[0], &format!("{what}, auxiliary head 1"));
-    check_logits(output.auxiliary2, &golden.auxiliary[1], &format!("{what}, auxiliary head 2"));
-    check_logits(network.forward(images(1, 299)), &golden.logits_299, &format!("{what} at 299"));
-    googlenet.forward_training(images(1, 299)).expect_err("the auxiliary heads do not fit 299");
+    assert_eq!(top(logits, 5), top(&golden.photograph, 5), "{what}: the photograph's first five classes");
 }
 
 macro_rules! parity {
@@ -160,10 +98,15 @@ macro_rules! parity {
         const CHECKED: &[&str] = &[$($name),*];
         $(#[test] fn $test() { check($name) })*
 
-        /// The same on Burn's deprecated backend, in builds that have it.
+        /// The same as Burn runs it, one operation after the other, in builds that have its CPU backends.
+        #[cfg(feature = "flex")]
+        mod flex {
+            $(#[test] fn $test() { super::eager::check($name, super::DeviceKind::Flex) })*
+        }
+
         #[cfg(feature = "ndarray")]
         mod ndarray {
-            $(#[test] fn $test() { super::check_eager($name, super::DeviceKind::Ndarray) })*
+            $(#[test] fn $test() { super::eager::check($name, super::DeviceKind::Ndarray) })*
         }
     };
 }
@@ -181,23 +124,10 @@ parity! {
 }
 
 #[test]
-#[cfg(not(feature = "ndarray"))]
-fn ndarray() {
-    eprintln!("SKIPPED: ndarray is a feature of that name");
-}
-
-#[test]
 fn engine_in_bf16() {
     match Precision::Bf16.missing(DeviceKind::Engine) {
         None => CHECKED.iter().for_each(|name| check_half(name, DeviceKind::Engine, Precision::Bf16)),
         Some(reason) => eprintln!("SKIPPED: bf16 {reason}"),
-    }
-}
-
-#[test]
-fn flex_in_half_precision() {
-    for precision in [Precision::F16, Precision::Bf16] {
-        check_half("GoogLeNet", DeviceKind::Flex, precision);
     }
 }
 
@@ -218,7 +148,7 @@ fn every_model_has_a_golden() {
 fn paddle_names_are_total() {
     for spec in of_paddle() {
         let golden = read(spec.name);
-        let network = spec.config().init(&Device::flex()).unwrap();
+        let network = spec.config().init(&storage()).unwrap();
         let mut ours: Vec<_> = key_table(&network, spec.architecture, KeyScheme::PaddleClas)
             .into_iter()
             .map(|row| (row.key, row.tensor.shape))
@@ -227,26 +157,102 @@ fn paddle_names_are_total() {
         ours.sort();
         theirs.sort();
         assert_eq!(ours, theirs, "{}", spec.name);
-        assert_eq!(tensors(&network).len(), ours.len(), "{}", spec.name);
+        assert_eq!(inception_nn::tensors(&network).len(), ours.len(), "{}", spec.name);
     }
 }
 
-/// An output stride only samples more densely: at 8, every other pixel is the map at 16.
-#[test]
-fn output_stride_8_refines_16() {
-    let spec = inception_nn::model("Xception41_deeplab").unwrap();
-    let device = Device::flex();
-    let features = |stride, size| {
-        let network = formula_network(spec, &spec.config().with_output_stride(stride), &device);
-        let images = Tensor::<4>::from_data(formula::images(0..1, size), &device);
-        network.forward_features(images)
-    };
-    let coarse = features(OutputStride::S16, 129);
-    let fine = features(OutputStride::S8, 129);
-    assert_eq!(coarse.dims(), [1, 2048, 9, 9]);
-    assert_eq!(fine.dims(), [1, 2048, 17, 17]);
-    let sampled = fine.slice(s![.., .., 0..17;2, 0..17;2]);
-    let norm = |t: Tensor<4>| t.powf_scalar(2.0).sum().into_scalar::<f32>().sqrt();
-    let off = norm(sampled - coarse.clone()) / norm(coarse);
-    assert!(off < 1e-5, "{off:.2e} off");
+/// Networks as Burn's CPU backends run them.
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod eager {
+    use burn::tensor::{Tensor, TensorData, s};
+    use inception_nn::Network;
+    use inception_tests::golden::StageGolden;
+
+    use super::*;
+
+    /// Relative to a stage's norm, for the same reason; the mean may be near zero and is compared against the norm too.
+    const STAGE_TOLERANCE: f64 = 1e-5;
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().unwrap()
+    }
+
+    /// Runs one image and compares every stage on the way, so that the first that is off names itself.
+    fn check_stages(network: &Network, golden: &Golden, device: &Device, what: &str) -> Vec<f32> {
+        let images = Tensor::<4>::from_data(formula::images(0..1, golden.size), device);
+        let mut expected = golden.stages.iter();
+        let logits = network.forward_observed(images, &mut |name, map| {
+            let stage: &StageGolden = expected.next().expect("as many stages as the golden has");
+            assert_eq!(name, stage.name, "{what}");
+            assert_eq!(map.dims()[1..], stage.shape, "{what}: shape after {name}");
+            let values = map.to_data().try_into_vec::<f32>().unwrap();
+            let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
+            let norm = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let rms = stage.norm / (values.len() as f64).sqrt();
+            let off = ((norm - stage.norm) / stage.norm).abs().max((mean - stage.mean).abs() / rms);
+            assert!(off <= STAGE_TOLERANCE, "{what}: {off:.2e} off after stage {name}");
+        });
+        assert_eq!(expected.count(), 0, "{what}: stages left in the golden");
+        values(logits)
+    }
+
+    /// A network as Burn runs it, one operation after the other.
+    pub fn check(name: &str, kind: DeviceKind) {
+        let (golden, spec, config) = setting(name);
+        let device = kind.open().unwrap();
+        let what = format!("{name} on {kind}");
+        let network = formula_network(spec, &config, &device);
+        let single = check_stages(&network, &golden, &device, &what);
+        let worst_single = check_logits(&single, &golden.logits[..1], &what);
+        let images = Tensor::<4>::from_data(formula::images(0..3, golden.size), &device);
+        let batch = values(network.forward(images));
+        let worst_batch = check_logits(&batch, &golden.logits, &format!("{what}, batch 3"));
+        println!("{what}: worst {worst_single:.1e} at batch 1, {worst_batch:.1e} at batch 3");
+        let input = TensorData::new(photograph_input(spec), [1, 3, golden.size, golden.size]);
+        check_photograph(&values(network.forward(Tensor::from_data(input, &device))), &golden, &what);
+        if !golden.auxiliary.is_empty() {
+            check_googlenet(&network, &golden, &device, &what);
+        }
+    }
+
+    /// Both auxiliary heads in training form, and the main path at a size that they do not fit.
+    fn check_googlenet(network: &Network, golden: &Golden, device: &Device, what: &str) {
+        let Network::GoogLeNet(googlenet) = network else { panic!("{what} is no GoogLeNet") };
+        let images = |count, size| Tensor::<4>::from_data(formula::images(0..count, size), device);
+        let output = googlenet.forward_training(images(3, 224)).unwrap();
+        check_logits(&values(output.logits), &golden.logits, &format!("{what}, training form"));
+        check_logits(&values(output.auxiliary1), &golden.auxiliary[0], &format!("{what}, auxiliary head 1"));
+        check_logits(&values(output.auxiliary2), &golden.auxiliary[1], &format!("{what}, auxiliary head 2"));
+        check_logits(&values(network.forward(images(1, 299))), &golden.logits_299, &format!("{what} at 299"));
+        googlenet.forward_training(images(1, 299)).expect_err("the auxiliary heads do not fit 299");
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn flex_in_half_precision() {
+        for precision in [Precision::F16, Precision::Bf16] {
+            check_half("GoogLeNet", DeviceKind::Flex, precision);
+        }
+    }
+
+    /// An output stride only samples more densely: at 8, every other pixel is the map at 16.
+    #[test]
+    #[cfg(feature = "flex")]
+    fn output_stride_8_refines_16() {
+        let spec = inception_nn::model("Xception41_deeplab").unwrap();
+        let device = DeviceKind::Flex.open().unwrap();
+        let features = |stride, size| {
+            let network = formula_network(spec, &spec.config().with_output_stride(stride), &device);
+            let images = Tensor::<4>::from_data(formula::images(0..1, size), &device);
+            network.forward_features(images)
+        };
+        let coarse = features(OutputStride::S16, 129);
+        let fine = features(OutputStride::S8, 129);
+        assert_eq!(coarse.dims(), [1, 2048, 9, 9]);
+        assert_eq!(fine.dims(), [1, 2048, 17, 17]);
+        let sampled = fine.slice(s![.., .., 0..17;2, 0..17;2]);
+        let norm = |t: Tensor<4>| t.powf_scalar(2.0).sum().into_scalar::<f32>().sqrt();
+        let off = norm(sampled - coarse.clone()) / norm(coarse);
+        assert!(off < 1e-5, "{off:.2e} off");
+    }
 }

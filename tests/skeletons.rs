@@ -7,10 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
-use inception_tests::formula;
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::skeleton::Skeleton;
+use inception_tests::{engine_logits, formula, storage};
 use inception_weights::{Checkpoint, Format, load};
 use serde::Deserialize;
 
@@ -44,10 +43,9 @@ fn check(name: &str, format: Format) {
     assert_eq!(checkpoint.format, format);
 
     let spec = inception_nn::model(&skeleton.model).unwrap();
-    let device = Device::flex();
+    let device = storage();
     let loaded = load(spec, &checkpoint, &device).unwrap_or_else(|e| panic!("{e}"));
-    let images = Tensor::<4>::from_data(formula::images(0..1, spec.input_size), &device);
-    let logits = loaded.network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    let logits = engine_logits(&loaded.network, formula::images(0..1, spec.input_size));
     let reference = reference(&skeleton);
     let worst = worst_difference(&logits, &reference);
     println!("{name}: {} by {}: {worst:.1e}", skeleton.model, skeleton.source);

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::TensorData;
 use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
 use inception_nn::{MODELS, ModelSpec, Network, Origin, VARIANTS, load_tensors, trainable_parameters};
 use inception_tests::golden::{top, worst_difference};
-use inception_tests::{formula, formula_network};
+use inception_tests::{engine_logits, formula, formula_network, storage};
 use inception_weights::{
     Checkpoint, Dtype, Error, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
     load, load_with, save, save_as, save_burnpack, save_onnx,
@@ -42,13 +42,12 @@ fn torch_golden(name: &str) -> Golden {
 fn check(name: &str) {
     let golden = torch_golden(name);
     let spec = inception_nn::model(&golden.model).unwrap();
-    let device = Device::flex();
+    let device = storage();
     let network = formula_network(spec, &spec.config(), &device);
     assert_eq!(spec.input_size, golden.size);
     assert_eq!(trainable_parameters(&network), golden.parameters, "{name}");
     assert_eq!(network.graph([golden.size, golden.size]).unwrap().macs(), golden.macs, "{name}");
-    let images = Tensor::<4>::from_data(formula::images(0..2, golden.size), &device);
-    let values = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    let values = engine_logits(&network, formula::images(0..2, golden.size));
     for (row, reference) in values.chunks(1000).zip(&golden.logits) {
         let worst = worst_difference(row, reference);
         println!("{name}: {worst:.1e}");
@@ -92,7 +91,7 @@ fn every_model_of_other_origin_is_checked() {
 #[test]
 fn pytorch_names_are_total() {
     for spec in of_pytorch() {
-        let network = spec.config().init(&Device::flex()).unwrap();
+        let network = spec.config().init(&storage()).unwrap();
         let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
         let mut ours: Vec<_> = table.iter().map(|row| (row.key.clone(), row.shape())).collect();
         let mut theirs = torch_golden(spec.name).keys;
@@ -130,7 +129,7 @@ fn weights_of_timm_get_the_pixels_that_they_expect() {
         assert_eq!((ours.mean, ours.std), (pixels.mean, pixels.std), "{name}");
         assert_eq!((ours.crop, spec.resize_short), (pixels.crop, pixels.resize_short), "{name}");
         assert_eq!((ours.resampler, &*pixels.interpolation), (Resampler::PilBicubic, "bicubic"), "{name}");
-        let network = spec.config().init(&Device::flex()).unwrap();
+        let network = spec.config().init(&storage()).unwrap();
         let graph = network.graph([spec.input_size; 2]).unwrap();
         let norms = graph.nodes.iter().filter_map(|node| match &node.op {
             Op::BatchNorm(norm) => Some(norm.epsilon),
@@ -243,7 +242,7 @@ const ROUND_TRIPS: &[&str] = &[
 #[test]
 fn round_trips_are_exact() {
     let folder = tempfile::tempdir().unwrap();
-    let device = Device::flex();
+    let device = storage();
     for &name in ROUND_TRIPS {
         let spec = inception_nn::model(name).unwrap();
         let network = spec.config().with_num_classes(7).with_seed(3).init(&device).unwrap();
@@ -262,7 +261,7 @@ fn round_trips_are_exact() {
         save_onnx(&network, spec, &metadata, &third).unwrap();
         let checkpoint = Checkpoint::open(&third).unwrap();
         assert_eq!(checkpoint.metadata, metadata);
-        let fits: Vec<_> = likely_models(&checkpoint, &device).iter().map(|spec| spec.name).collect();
+        let fits: Vec<_> = likely_models(&checkpoint).iter().map(|spec| spec.name).collect();
         assert!(fits.contains(&name), "{fits:?}");
         let again = load(spec, &checkpoint, &device).unwrap();
         assert!(
@@ -285,7 +284,7 @@ fn round_trips_are_exact() {
 #[test]
 fn half_precision_is_rounded_once() {
     let folder = tempfile::tempdir().unwrap();
-    let device = Device::flex();
+    let device = storage();
     let spec = inception_nn::model("torchvision-googlenet").unwrap();
     let network = formula_network(spec, &spec.config().with_num_classes(3), &device);
     let full = tensors_of(&network);
@@ -304,7 +303,7 @@ fn half_precision_is_rounded_once() {
         // Formats that have single precision only say so before they are written.
         for name in ["a.bpk", "a.onnx"] {
             let path = folder.path().join(name);
-            let error = convert(spec, &checkpoint, &path, &dtype, &Metadata::of(spec), &device).unwrap_err();
+            let error = convert(spec, &checkpoint, &path, &dtype, &Metadata::of(spec)).unwrap_err();
             assert!(matches!(error, Error::UnwritableDtype { .. }) && !path.exists(), "{error}");
         }
     }
@@ -323,7 +322,7 @@ fn half_precision_is_rounded_once() {
 #[test]
 fn burns_own_files_load() {
     let folder = tempfile::tempdir().unwrap();
-    let device = Device::flex();
+    let device = storage();
     let spec = inception_nn::model("GoogLeNet").unwrap();
     let network = spec.config().with_num_classes(7).with_seed(3).init(&device).unwrap();
     let path = folder.path().join("burn.bpk");
@@ -343,7 +342,7 @@ type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
 /// Writes a file with timm's names.
 fn write_pytorch(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensors)) -> Vec<u8> {
-    let network = formula_network(spec, &spec.config().with_num_classes(classes), &Device::flex());
+    let network = formula_network(spec, &spec.config().with_num_classes(classes), &storage());
     let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
     let mut tensors: Vec<_> = table
         .iter()
@@ -374,7 +373,7 @@ fn write_pytorch(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensor
 #[test]
 fn the_background_class_is_dropped_and_said() {
     let spec = inception_nn::model("torchvision-googlenet").unwrap();
-    let device = Device::flex();
+    let device = storage();
     let bytes = write_pytorch(spec, 1001, |_| {});
     let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
     let mut options = LoadOptions::default();
@@ -383,9 +382,8 @@ fn the_background_class_is_dropped_and_said() {
     let dropped = load(spec, &checkpoint, &device).unwrap();
     assert_eq!((kept.num_classes, kept.background_dropped), (1001, false));
     assert_eq!((dropped.num_classes, dropped.background_dropped), (1000, true));
-    let images = || Tensor::<4>::from_data(formula::images(0..1, 64), &device);
-    let all = kept.network.forward(images()).into_data().try_into_vec::<f32>().unwrap();
-    let rest = dropped.network.forward(images()).into_data().try_into_vec::<f32>().unwrap();
+    let logits = |network| engine_logits(network, formula::images(0..1, 64));
+    let (all, rest) = (logits(&kept.network), logits(&dropped.network));
     assert!(worst_difference(&rest, &all[1..]) < 1e-6);
 }
 
@@ -393,7 +391,7 @@ fn the_background_class_is_dropped_and_said() {
 #[test]
 fn differences_are_named() {
     let spec = inception_nn::model("torchvision-googlenet").unwrap();
-    let device = Device::flex();
+    let device = storage();
     let problems = |edit: &dyn Fn(&mut Tensors)| {
         let bytes = write_pytorch(spec, 10, edit);
         match load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device) {
@@ -445,11 +443,11 @@ fn differences_are_named() {
 /// Another network's file is recognised.
 #[test]
 fn the_right_model_is_proposed() {
-    let device = Device::flex();
+    let device = storage();
     let spec = inception_nn::model("timm-xception41").unwrap();
     let bytes = write_pytorch(spec, 5, |_| {});
     let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
-    let names: Vec<_> = likely_models(&checkpoint, &device).iter().map(|spec| spec.name).collect();
+    let names: Vec<_> = likely_models(&checkpoint).iter().map(|spec| spec.name).collect();
     assert_eq!(names, ["timm-xception41"]);
     let error =
         load(inception_nn::model("Xception41").unwrap(), &checkpoint, &device).unwrap_err().to_string();

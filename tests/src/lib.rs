@@ -6,10 +6,14 @@ pub mod formula;
 pub mod golden;
 pub mod skeleton;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
-use burn::tensor::Device;
-use inception_nn::{ModelSpec, Network, NetworkConfig, load_tensors};
+use burn::tensor::{Device, TensorData};
+use inception::{RunOptions, Runner};
+use inception_nn::{ModelSpec, Network, NetworkConfig, load_tensors, with_storage_device};
 use inception_weights::{KeyScheme, key_table};
 
 /// The first photograph of `tests/images`, 500 x 375.
@@ -37,4 +41,39 @@ pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device
         Ok::<_, std::convert::Infallible>(Some(formula::tensor(&row.key, info)))
     })
     .unwrap()
+}
+
+/// A device of Burn that holds values and computes nothing, as long as this lives; what is on it can be read afterwards, too.
+pub struct Storage {
+    device: Device,
+    _end: Sender<()>,
+}
+
+impl Deref for Storage {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.device
+    }
+}
+
+/// [`with_storage_device`]'s device, without a closure around the test.
+pub fn storage() -> Storage {
+    let (started, device) = channel();
+    let (_end, ended) = channel::<()>();
+    thread::spawn(move || {
+        with_storage_device(|device| {
+            started.send(device.clone()).unwrap();
+            // An error once the other end is dropped.
+            let _ = ended.recv();
+        });
+    });
+    Storage { device: device.recv().unwrap(), _end }
+}
+
+/// The logits of `images`, `[batch, 3, height, width]`, on the engine.
+pub fn engine_logits(network: &Network, images: TensorData) -> Vec<f32> {
+    let [batch, _, height, width] = images.shape().dims();
+    let runner = Runner::new(network.clone(), [height, width], &RunOptions::default()).unwrap();
+    runner.run(&images.try_into_vec::<f32>().unwrap(), batch).unwrap()
 }

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use inception::ModelSpec;
-use inception::burn::tensor::{Device, Tensor, TensorData};
+use inception::burn::tensor::Device;
+use inception::nn::with_storage_device;
 use inception::weights::{Checkpoint, load};
+use inception::{ModelSpec, RunOptions, Runner};
 use inception_bench::{Environment, median, peak_memory_mb, reset_peak_memory};
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +103,7 @@ impl Parity {
         let mut table = String::from(
             "# Full-size checkpoints against the tools that wrote them\n\n\
              What `cargo xtask parity --table FILE` wrote. The input is the photograph\n\
-             `tests/images/ILSVRC2012_val_00000010.jpeg`, resized by Pillow and normalised once for all tools; ours: device flex.\n\n\
+             `tests/images/ILSVRC2012_val_00000010.jpeg`, resized by Pillow and normalised once for all tools; ours: the engine.\n\n\
              | network | file | format | written by | worst difference / largest logit | load, s |\n|---|---|---|---|---|---|\n",
         );
         let mut failures = 0;
@@ -207,16 +208,17 @@ impl Parity {
 
     fn compare(&self, row: &Row) -> anyhow::Result<(&'static str, f32, f64)> {
         let spec = inception::model(&row.model)?;
-        let device = Device::flex();
         let start = Instant::now();
         let checkpoint = Checkpoint::open(self.checkpoints.join(&row.file))?;
-        let loaded = load(spec, &checkpoint, &device)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let input =
-            TensorData::new(self.floats(&format!("input{}.f32", row.size))?, [1, 3, row.size, row.size]);
+        let mut seconds = 0.0;
+        let init = |device: &Device| {
+            let loaded = load(spec, &checkpoint, device)?;
+            seconds = start.elapsed().as_secs_f64();
+            Ok(loaded.network)
+        };
+        let runner = Runner::build(init, [row.size; 2], &RunOptions::default())?;
+        let logits = runner.run(&self.floats(&format!("input{}.f32", row.size))?, 1)?;
         let reference = self.floats(&format!("{}.logits.f32", row.model))?;
-        let logits = loaded.network.forward(Tensor::<4>::from_data(input, &device)).into_data();
-        let logits = logits.try_into_vec::<f32>().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         ensure!(logits.len() == reference.len(), "{} logits, not {}", logits.len(), reference.len());
         let largest = reference.iter().fold(0f32, |m, v| m.max(v.abs()));
         let off = logits.iter().zip(&reference).map(|(a, b)| (a - b).abs());
@@ -239,7 +241,7 @@ fn load_alone(spec: &'static ModelSpec, file: &Path) -> anyhow::Result<Loading> 
     let before = peak_memory_mb();
     let start = Instant::now();
     let checkpoint = Checkpoint::open(file)?;
-    let loaded = load(spec, &checkpoint, &Device::flex())?;
+    let loaded = with_storage_device(|device| load(spec, &checkpoint, device))?;
     let seconds = start.elapsed().as_secs_f64();
     drop(loaded);
     let megabytes = peak_memory_mb().zip(before).map(|(after, before)| after - before);

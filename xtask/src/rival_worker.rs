@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use inception::burn::tensor::Device;
 use inception::weights::{Checkpoint, load};
 use inception::{ModelSpec, RunOptions, Runner};
 use inception_cli::args::{DeviceArgs, model};
@@ -50,8 +51,8 @@ impl RivalWorker {
         if let ["load", file, batch] = words[..] {
             let batch = batch.parse().context("the batch")?;
             let checkpoint = Checkpoint::open(file)?;
-            let network = load(self.model, &checkpoint, &options.open()?)?.network;
-            let runner = Runner::new(network, [self.model.input_size; 2], options)?;
+            let network = |device: &Device| Ok(load(self.model, &checkpoint, device)?.network);
+            let runner = Runner::build(network, [self.model.input_size; 2], options)?;
             let images = vec![0.0; batch * runner.image_len()];
             *loaded = Some(Loaded { runner, batch, images });
             return Ok(format!("ready {}", env!("CARGO_PKG_VERSION")));

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use inception::burn::tensor::Device;
 use inception::engine::noise;
+use inception::nn::with_storage_device;
 use inception::weights::{Metadata, save, save_onnx};
 use inception::{DeviceKind, ModelSpec, Precision, cores};
 use inception_bench::{
@@ -164,9 +164,10 @@ impl Rivals {
                 continue;
             }
             let onnx = std::path::absolute(scratch.join(format!("{}.onnx", spec.name)))?;
-            let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
-            save_onnx(&network, spec, &Metadata::of(spec), &onnx)?;
-            drop(network);
+            with_storage_device(|device| {
+                let network = spec.config().with_seed(self.seed).init(device)?;
+                anyhow::Ok(save_onnx(&network, spec, &Metadata::of(spec), &onnx)?)
+            })?;
             let mut session = Session::start(spec, threads, self.device, self.precision, &programs)?;
             for batch in batches {
                 let measured = session.measure(&onnx, batch, self.rounds, self.seconds, &environment);
@@ -203,13 +204,14 @@ impl Rivals {
         let scratch = std::path::absolute("target/rivals/costs")?;
         fs::create_dir_all(&scratch)?;
         for spec in models {
-            let network = spec.config().with_seed(self.seed).init(&Device::flex())?;
-            let metadata = Metadata::of(spec);
             // Each reads the format that it is at home with.
             let files = ["safetensors", "onnx"].map(|format| scratch.join(format!("{}.{format}", spec.name)));
-            save(&network, &metadata, &files[0])?;
-            save_onnx(&network, spec, &metadata, &files[1])?;
-            drop(network);
+            with_storage_device(|device| {
+                let network = spec.config().with_seed(self.seed).init(device)?;
+                let metadata = Metadata::of(spec);
+                save(&network, &metadata, &files[0])?;
+                anyhow::Ok(save_onnx(&network, spec, &metadata, &files[1])?)
+            })?;
             let (input, output) = (scratch.join("input"), scratch.join("logits"));
             write_floats(&input, &noise(3 * spec.input_size.pow(2)))?;
             let mut commands = Session::commands(spec, threads, self.device, Precision::F32, &programs)?;

@@ -23,10 +23,10 @@ fn xtask(arguments: &[&str]) -> Output {
 
 /// An environment whose Python is a shell script: called as `python -c ...`, or `python SCRIPT RUNTIME
 /// THREADS PRECISION`.
-fn environment(folder: &Path, contestant: &str) {
+fn environment(folder: &Path, runtime: &str) {
     let python = folder.join("rivals/bin/python");
     fs::create_dir_all(python.parent().unwrap()).unwrap();
-    fs::write(&python, format!("#!/bin/sh\n[ \"$1\" = -c ] && exit 0\n{contestant}\n")).unwrap();
+    fs::write(&python, format!("#!/bin/sh\n[ \"$1\" = -c ] && exit 0\n{runtime}\n")).unwrap();
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -56,12 +56,12 @@ fn rivals_alternate_and_are_checked() {
     assert!(printed.contains("best rival / ours") && printed.contains("onnxruntime"), "{printed}");
     let cells = data();
     assert_eq!((cells.len(), &cells[0]["batch"]), (1, &Value::from(2)));
-    for contestant in cells[0]["contestants"].as_array().unwrap() {
-        let rounds = contestant["rounds_ms"].as_array().unwrap();
+    for runtime in cells[0]["runtimes"].as_array().unwrap() {
+        let rounds = runtime["rounds_ms"].as_array().unwrap();
         assert!(rounds.len() == 2 && rounds.iter().all(|round| !round.as_array().unwrap().is_empty()));
-        assert!(contestant["logits_differ"].as_f64().unwrap() <= 1e-6, "the same engine: {contestant}");
+        assert!(runtime["logits_differ"].as_f64().unwrap() <= 1e-6, "the same engine: {runtime}");
     }
-    assert!(cells[0]["regime"]["cpu"].is_string());
+    assert!(cells[0]["environment"]["cpu"].is_string());
 
     // The cell is not measured again.
     let before = data();

@@ -1,4 +1,4 @@
-//! tract as a contestant of `cargo xtask rivals`: reads requests a line each, answers each with a line.
+//! tract as a runtime of `cargo xtask rivals`: reads requests a line each, answers each with a line.
 //!
 //! - `load FILE BATCH`: the ONNX model, optimised for that batch; `ready VERSION`
 //! - `infer INPUT OUTPUT`: files of little-endian floats, images in, logits out; `done`
@@ -20,12 +20,12 @@ use tract_onnx::tract_hir::internal::DimLike;
 const VERSION: &str = "0.23.9";
 
 #[derive(Default)]
-struct Contestant {
+struct Worker {
     model: Option<Arc<TypedRunnableModel>>,
     images: Option<Tensor>,
 }
 
-impl Contestant {
+impl Worker {
     fn answer(&mut self, request: &str) -> anyhow::Result<String> {
         match request.split_whitespace().collect::<Vec<_>>()[..] {
             ["load", file, batch] => {
@@ -76,9 +76,9 @@ impl Contestant {
 fn main() -> anyhow::Result<()> {
     let threads = std::env::args().nth(1).context("usage: tract-rival THREADS")?.parse()?;
     set_default_executor(Executor::multithread(threads));
-    let mut contestant = Contestant::default();
+    let mut worker = Worker::default();
     for request in stdin().lock().lines() {
-        let answer = contestant.answer(&request?);
+        let answer = worker.answer(&request?);
         let answer = answer.unwrap_or_else(|error| format!("error {error:#}").replace('\n', " "));
         writeln!(stdout(), "{answer}")?;
     }

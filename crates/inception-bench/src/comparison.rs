@@ -45,10 +45,10 @@ pub struct Comparison {
     /// The element type of those runtimes that have it.
     pub precision: String,
     /// The engine first. Each runtime had one turn in each round.
-    #[serde(rename = "contestants")]
+    #[serde(alias = "contestants")] // Its name in older files.
     pub runtimes: Vec<RuntimeTimes>,
     /// What it was measured on.
-    #[serde(rename = "regime")]
+    #[serde(alias = "regime")] // Its name in older files.
     pub environment: Environment,
 }
 

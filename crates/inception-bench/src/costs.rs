@@ -37,7 +37,7 @@ pub struct Costs {
     /// The engine first.
     pub runtimes: Vec<ColdStart>,
     /// What it was measured on.
-    #[serde(rename = "regime")]
+    #[serde(alias = "regime")] // Its name in older files.
     pub environment: Environment,
 }
 

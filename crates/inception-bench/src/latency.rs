@@ -70,7 +70,7 @@ pub struct LatencyRow {
     /// The most memory that the process held while loading and running the network, where the system says.
     pub peak_memory_mb: Option<f64>,
     /// What it was measured on.
-    #[serde(rename = "regime")]
+    #[serde(alias = "regime")] // Its name in older files.
     pub environment: Environment,
 }
 

@@ -1,37 +1,42 @@
 //! Layers of a network on the engine: the choice of their kernels against the clock, and their rounding
 //! errors.
 
+use inception::engine::graph::Graph;
 use inception::engine::{self, Accuracy, Choice};
-use inception::nn::Network;
+use inception::nn::{Network, NetworkConfig};
 use inception::{Error, RunOptions};
 
-/// Times each layer of `network`, for images of `[height, width]`, by every algorithm that the engine has for
+/// Times each layer of a network, for images of `[height, width]`, by every algorithm that the engine has for
 /// it, `repeats` times in alternation.
 ///
 /// # Errors
 ///
 /// [`Error::Engine`] where the engine cannot run here.
 pub fn choices(
-    network: &Network,
+    config: &NetworkConfig,
     [height, width]: [usize; 2],
     options: &RunOptions,
     repeats: usize,
 ) -> Result<Vec<Choice>, Error> {
-    let graph = engine::capture(network.clone(), |net, x| net.forward(x), [3, height, width])?;
+    let graph = graph(config, [3, height, width])?;
     Ok(engine::choices(&graph, &options.engine()?, repeats)?)
 }
 
-/// Compares every layer of `network` on one image, `[3][height][width]`, with an evaluation in `f64`.
+/// Compares every layer of a network on one image, `[3][height][width]`, with an evaluation in `f64`.
 ///
 /// # Errors
 ///
 /// [`Error::Engine`] where the engine cannot run here, or `image` has another size.
 pub fn accuracy(
-    network: &Network,
+    config: &NetworkConfig,
     [height, width]: [usize; 2],
     options: &RunOptions,
     image: &[f32],
 ) -> Result<Accuracy, Error> {
-    let graph = engine::capture(network.clone(), |net, x| net.forward(x), [3, height, width])?;
+    let graph = graph(config, [3, height, width])?;
     Ok(engine::accuracy(&graph, &options.engine()?, image)?)
+}
+
+fn graph(config: &NetworkConfig, image: [usize; 3]) -> Result<Graph, Error> {
+    engine::capture_init(|device| Ok::<_, Error>(config.init(device)?), Network::forward, image)
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use inception::engine::quantile;
+
 /// A clock that never goes back.
 pub trait Clock {
     /// Time since some fixed moment.
@@ -58,13 +60,6 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);
     values
-}
-
-/// The quantile of `sorted` at `share`, by linear interpolation.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let at = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    low + (high - low) * at.fract()
 }
 
 /// The median of values in any order; `None` if there are none.

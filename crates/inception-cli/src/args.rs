@@ -75,8 +75,8 @@ pub fn tuning_folder(tune: bool) -> Option<PathBuf> {
 /// Where and how a network runs.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Where to run: engine (compiled for this CPU) or flex (Burn's CPU backend); in builds with the feature
-    /// of that name ndarray (flex's predecessor), or a GPU through wgpu, vulkan or cuda
+    /// Where to run: engine (compiled for this CPU); in builds with the feature of that name flex or ndarray
+    /// (Burn's CPU backends), or a GPU through wgpu, vulkan or cuda
     #[arg(long, value_name = "DEVICE", default_value = "engine")]
     pub device: DeviceKind,
     /// Which GPU, as the command `devices` counts them [default: the most powerful]
@@ -130,7 +130,7 @@ impl DeviceArgs {
         let all: Vec<RunOptions> = threads.into_iter().map(options).collect();
         ensure!(!device.is_gpu() || all.len() == 1, "a GPU is not asked for with several --threads");
         for options in &all {
-            options.open()?;
+            options.check()?;
         }
         if let Some(gpu) = device.adapter(adapter)? {
             eprintln!("{gpu}: the first run of each network and batch tries kernels out; {KEPT}");

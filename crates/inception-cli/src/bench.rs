@@ -224,7 +224,6 @@ impl Job {
         done: &(impl Fn(BenchRow) + Sync),
     ) -> anyhow::Result<()> {
         reset_peak_memory();
-        let network = spec.config().with_seed(self.seed).init(&options.open()?)?;
         // The engine brings threads of its own to the one that calls it; the eager devices use the pool they
         // are run in.
         let threads = if options.device == DeviceKind::Engine { 1 } else { options.threads };
@@ -232,7 +231,8 @@ impl Job {
         let pin = move |thread| _ = cores.as_ref().map(|cores| cores.pin(thread));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(pin).build()?;
         pool.install(|| {
-            let runner = Runner::new(network, [spec.input_size; 2], options)?;
+            let config = spec.config().with_seed(self.seed);
+            let runner = Runner::build(|device| Ok(config.init(device)?), [spec.input_size; 2], options)?;
             latencies(&runner, cells, &SystemClock::default(), on, done);
             Ok(())
         })

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use inception::burn::tensor::Device;
 use inception::weights::{self, Checkpoint, Dtype, Metadata};
 use inception::{ModelSpec, Precision, data, preprocessing};
 
@@ -54,8 +53,7 @@ impl Convert {
             Precision::Bf16 => Dtype::Bf16,
             other => bail!("no format here holds {other}"),
         };
-        let device = Device::flex();
-        let done = weights::convert(self.model, &checkpoint, &self.to, &dtype, &metadata, &device)
+        let done = weights::convert(self.model, &checkpoint, &self.to, &dtype, &metadata)
             .context("nothing was converted")?;
         for warning in done.loaded.warnings() {
             writeln!(stderr(), "warning: {warning}")?;

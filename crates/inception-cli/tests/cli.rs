@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use inception::DeviceKind;
-use inception::burn::tensor::Device;
+use inception_tests::{engine_logits, storage};
 use serde_json::Value;
 
 fn inception(arguments: &[&str]) -> Output {
@@ -16,6 +16,14 @@ fn inception(arguments: &[&str]) -> Output {
 fn photograph(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/images").join(name);
     path.to_str().unwrap().to_owned()
+}
+
+/// The engine, and flex in builds that have it.
+fn cpu_devices() -> impl Iterator<Item = &'static str> {
+    [DeviceKind::Engine, DeviceKind::Flex]
+        .into_iter()
+        .filter(|kind| kind.is_compiled_in())
+        .map(DeviceKind::name)
 }
 
 const RABBIT: &str = "ILSVRC2012_val_00000010.jpeg";
@@ -64,7 +72,7 @@ fn ndarray_agrees_on_photographs() {
     }
 }
 
-/// A device beside flex.
+/// A device beside the engine.
 fn agrees_on_photographs(other: &str) {
     let images = [photograph(RABBIT), photograph(OTHER)];
     let on = |device| {
@@ -81,9 +89,9 @@ fn agrees_on_photographs(other: &str) {
         ]);
         json_lines(&arguments)
     };
-    let flex = on("flex");
-    assert_eq!(flex.len(), 4);
-    for (a, b) in flex.iter().zip(&on(other)) {
+    let engine = on("engine");
+    assert_eq!(engine.len(), 4);
+    for (a, b) in engine.iter().zip(&on(other)) {
         assert_eq!((&a["image"], &a["model"]), (&b["image"], &b["model"]));
         let (x, y) = (logits(a), logits(b));
         assert_eq!(x.len(), 1000);
@@ -96,8 +104,8 @@ fn agrees_on_photographs(other: &str) {
         assert_eq!(classes(a).len(), 5);
         assert_eq!(classes(a), classes(b));
     }
-    assert_ne!(logits(&flex[0]), logits(&flex[1]), "two photographs, two answers");
-    let warning = flex[0]["warnings"][0].as_str().unwrap();
+    assert_ne!(logits(&engine[0]), logits(&engine[1]), "two photographs, two answers");
+    let warning = engine[0]["warnings"][0].as_str().unwrap();
     assert!(warning.contains("random weights"), "{warning}");
 }
 
@@ -130,25 +138,14 @@ fn weights_from_safetensors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weights.bin"); // the content says what it is, not the name
     let spec = inception::nn::model("GoogLeNet").unwrap();
-    let network = spec.config().with_num_classes(7).with_seed(9).init(&Device::flex()).unwrap();
+    let device = storage();
+    let network = spec.config().with_num_classes(7).with_seed(9).init(&device).unwrap();
     inception::weights::save(&network, &inception::weights::Metadata::of(spec), &file).unwrap();
     let (file, image) = (file.to_str().unwrap(), photograph(RABBIT));
     let run = |model| {
-        [
-            "predict",
-            "--model",
-            model,
-            "--weights",
-            file,
-            "--device",
-            "flex",
-            "--json",
-            "--with-logits",
-            "--image",
-            &image,
-        ]
-        .map(str::to_owned)
-        .to_vec()
+        ["predict", "--model", model, "--weights", file, "--json", "--with-logits", "--image", &image]
+            .map(str::to_owned)
+            .to_vec()
     };
     let arguments = run("GoogLeNet");
     let lines = json_lines(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
@@ -159,8 +156,7 @@ fn weights_from_safetensors() {
     let mut input = vec![0.0; preprocessing.output_len()];
     preprocessing.apply(&picture, &mut input).unwrap();
     let data = inception::burn::tensor::TensorData::new(input, [1, 3, 224, 224]);
-    let images = inception::burn::tensor::Tensor::<4>::from_data(data, &Device::flex());
-    let wanted = network.forward(images).into_data().try_into_vec::<f32>().unwrap();
+    let wanted = engine_logits(&network, data);
     assert_eq!(given.len(), 7);
     let given: Vec<f32> = given.iter().map(|&v| v as f32).collect();
     assert_eq!(given, wanted);
@@ -235,6 +231,9 @@ fn bad_pictures() {
 /// Random weights let Xception71's activations grow beyond what f16 holds.
 #[test]
 fn logits_that_overflow_are_an_error() {
+    if !DeviceKind::Flex.is_compiled_in() {
+        return eprintln!("SKIPPED: flex, which has f16, is a feature of that name");
+    }
     let image = photograph(RABBIT);
     let predict = |precision| {
         let network = ["predict", "--model", "Xception71", "--random-weights", "--device", "flex", "--json"];
@@ -351,7 +350,7 @@ fn interrupted_bench() {
 
 #[test]
 fn bench_keeps_rows_beside_one_that_fails() {
-    for device in ["engine", "flex"] {
+    for device in cpu_devices() {
         let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,64,2", "--seconds", "0.05", "--json"];
         // 64 images alone are 38 MB, two with their maps on flex 10.
         let output = inception(&[&arguments[..], &["--device", device, "--memory", "30"]].concat());
@@ -369,7 +368,7 @@ fn bench_keeps_rows_beside_one_that_fails() {
 #[test]
 fn bench_on_several_numbers_of_threads() {
     let arguments = ["bench", "--model", "InceptionV3", "--threads", "1,2", "--seconds", "0.05"];
-    for device in ["engine", "flex"] {
+    for device in cpu_devices() {
         let arguments = [&arguments[..], &["--device", device, "--json"]].concat();
         let rows: Value = serde_json::from_str(&stdout(&arguments)).unwrap();
         assert_eq!((&rows[0]["threads"], &rows[1]["threads"]), (&Value::from(1), &Value::from(2)));
@@ -377,7 +376,7 @@ fn bench_on_several_numbers_of_threads() {
         let share = rows[1]["share_of_ideal"].as_f64().unwrap();
         assert!((share - median(0) / median(1) / 2.0).abs() < 1e-9, "{rows}");
         assert!(rows[0]["share_of_ideal"].is_null());
-        assert_eq!(rows[0]["regime"]["pinned"], cfg!(target_os = "linux"), "{rows}");
+        assert_eq!(rows[0]["environment"]["pinned"], cfg!(target_os = "linux"), "{rows}");
     }
     assert!(stdout(&arguments).contains("of ideal scaling"));
     let image = photograph(RABBIT);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use inception::burn::tensor::Device;
+use inception_tests::storage;
 use serde_json::Value;
 
 /// Sends `body` to whoever asks, and remembers what was asked for.
@@ -44,13 +44,14 @@ fn published_weights_are_downloaded_once() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, file) = (folder.path().join("cache"), folder.path().join("weights.safetensors"));
     let spec = inception::nn::model("GoogLeNet").unwrap();
-    let network = spec.config().with_num_classes(7).with_seed(9).init(&Device::flex()).unwrap();
+    let device = storage();
+    let network = spec.config().with_num_classes(7).with_seed(9).init(&device).unwrap();
     inception::weights::save(&network, &inception::weights::Metadata::of(spec), &file).unwrap();
     let (mirror, asked) = server(std::fs::read(&file).unwrap());
     let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/images/ILSVRC2012_val_00000010.jpeg");
     let (image, file) = (image.to_str().unwrap(), file.to_str().unwrap());
     let predict = |offline: bool, weights: &[&str]| {
-        let rest = ["--device", "flex", "--json", "--with-logits", "--image", image];
+        let rest = ["--json", "--with-logits", "--image", image];
         run(&cache, &mirror, offline, &[&["predict", "--model", "googlenet"], weights, &rest].concat())
     };
     let refused = |output: Output, reason: &str| {

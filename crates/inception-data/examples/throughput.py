@@ -2,7 +2,7 @@
 
     python crates/inception-data/examples/throughput.py THREADS [ROUNDS]
 
-Every contestant decodes, resizes the short side to 320, crops 299 and normalises to float [3, 299, 299], from bytes in
+Every library decodes, resizes the short side to 320, crops 299 and normalises to float [3, 299, 299], from bytes in
 memory, on as many threads as said; they take turns, five times unless said otherwise, and the median is printed. `cv2`
 runs PaddleClas's own operators. The files are the two photographs of `tests/images` (500 x 375, JPEG 4:4:4), as they are and encoded anew as 4:2:0.
 """
@@ -21,7 +21,7 @@ SECONDS = 1.0
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
-def contestant(name):
+def library(name):
     if name == "cv2":
         import cv2
         import numpy as np
@@ -77,7 +77,7 @@ def measure(name, threads, seconds, files):
     import time
     from concurrent.futures import ThreadPoolExecutor
 
-    run = contestant(name)
+    run = library(name)
     data = [Path(file).read_bytes() for file in files]
     assert np_shape(run(data[0])) == (3, 299, 299)
     turn = itertools.count()

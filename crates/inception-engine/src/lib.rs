@@ -4,8 +4,8 @@
 //! the CPU at hand. There is no C and no BLAS underneath: one micro-kernel in Rust intrinsics does nearly all the
 //! work.
 //!
-#![cfg_attr(feature = "capture", doc = "```")]
-#![cfg_attr(not(feature = "capture"), doc = "```ignore")]
+#![cfg_attr(feature = "flex", doc = "```")]
+#![cfg_attr(not(feature = "flex"), doc = "```ignore")]
 //! use burn::nn::conv::{Conv2d, Conv2dConfig};
 //! use burn::tensor::{Device, Tensor, activation::relu};
 //! use inception_engine::{Compiled, Options};
@@ -108,7 +108,7 @@ pub use error::Error;
 pub use inception_graph as graph;
 pub use inception_graph::Shape;
 #[cfg(feature = "capture")]
-pub use inception_graph::capture;
+pub use inception_graph::{capture, capture_init};
 pub use kernel_name::{Algorithm, Fused, KernelName, PrologueName, UnknownKernel};
 pub use kernels::isa::Isa;
 pub use kernels::{Tier, Transform};
@@ -116,5 +116,5 @@ pub use plan::{Picks, Row};
 pub use precision::Precision;
 pub use scaling::{Scaling, Wait};
 pub use threads::Threads;
-pub use timing::noise;
+pub use timing::{noise, quantile};
 pub use tuning::{Alternative, Choice, choices, picks, picks_pay};

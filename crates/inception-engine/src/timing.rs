@@ -9,9 +9,18 @@ pub fn noise(len: usize) -> Vec<f32> {
     (0..len).map(value).collect()
 }
 
+/// The value below which `share` (0 to 1) of the values lie, which must be in order and not be empty; between two values the
+/// line that joins them.
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let at = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    low + (high - low) * at.fract()
+}
+
 /// Median, and first and last decile.
 pub(crate) fn quantiles(times: &mut [Duration]) -> (Duration, [Duration; 2]) {
     times.sort_unstable();
-    let at = |tenths: usize| times[(times.len() - 1) * tenths / 10];
-    (at(5), [at(1), at(9)])
+    let seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    let at = |share| Duration::from_secs_f64(quantile(&seconds, share));
+    (at(0.5), [at(0.1), at(0.9)])
 }

@@ -30,19 +30,33 @@ pub fn capture<M: Module, const D: usize>(
     forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
     image: [usize; 3],
 ) -> Result<Graph, Error> {
-    let on_device = |device: &Device| {
+    let init = |device: &Device| {
         // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid` makes new ones.
         let own = module.valid();
         // The recording is copied when it is complete: with the module's that would be three copies of all weights.
         drop(module);
-        own.to_device(device)
+        Ok(own.to_device(device))
     };
-    let Recording { graph, mut values, .. } = record(on_device, forward, image)?;
+    capture_init(init, forward, image)
+}
+
+/// As [`capture`], of a module that `init` builds, with its values, on the device that records. Burn needs no other backend
+/// for it.
+///
+/// # Errors
+///
+/// As [`capture`], and those of `init`.
+pub fn capture_init<M: Module, const D: usize, E: From<Error>>(
+    init: impl FnOnce(&Device) -> Result<M, E>,
+    forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
+    image: [usize; 3],
+) -> Result<Graph, E> {
+    let Recording { graph, mut values, .. } = record(init, forward, image)?;
     let mut readers: HashMap<TensorId, usize> = HashMap::new();
     for weight in graph.nodes.iter().flat_map(|node| node.op.weights()) {
         *readers.entry(weight.id).or_default() += 1;
     }
-    graph.map_weights(|weight: Recorded| {
+    let graph = graph.map_weights(|weight: Recorded| {
         let left = readers.entry(weight.id).or_default();
         *left = left.saturating_sub(1);
         // The last reader takes the values, so that there is one copy of each.
@@ -50,7 +64,8 @@ pub fn capture<M: Module, const D: usize>(
         let data = data.ok_or_else(|| Error::Capture(format!("{} has no values", weight.id)))?;
         let converted = data.convert::<f32>().try_into_vec::<f32>();
         converted.map_err(|error| Error::Capture(format!("{}: {error:?}", weight.id)))
-    })
+    })?;
+    Ok(graph)
 }
 
 /// As [`capture`], with the names of the weights, the paths of their fields, instead of values: no value is made or read.
@@ -64,7 +79,7 @@ pub fn capture_structure<M: Module, const D: usize>(
     forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
     image: [usize; 3],
 ) -> Result<Graph<Parameter>, Error> {
-    let on_device = |device: &Device| init(device).map(&mut Zeros(device.clone()));
+    let on_device = |device: &Device| Ok::<_, Error>(init(device).map(&mut Zeros(device.clone())));
     let Recording { graph, parameters, .. } = record(on_device, forward, image)?;
     graph.map_weights(|weight: Recorded| match parameters.get(&weight.id) {
         Some(parameter) => Ok(parameter.clone()),
@@ -81,24 +96,49 @@ impl ModuleMapper for Zeros {
     }
 }
 
+/// Runs `work` with a device of Burn that holds the values of tensors and computes nothing, for what reads or lists the
+/// tensors of modules: Burn needs no other backend for it. Modules made on the device can be read, and moved to other devices,
+/// afterwards, too; parameters that have no value by then never get one.
+///
+/// # Panics
+///
+/// As `work` does.
+pub fn with_storage_device<R>(work: impl FnOnce(&Device) -> R) -> R {
+    let device = Device::capture();
+    let mut result = None;
+    let recorded = device.capture_scope(|scope| {
+        result = Some(work(&device));
+        // No tensor has this number, so that the recording is refused and its values are not copied.
+        scope.complete([TensorId::new(u64::MAX)], [])
+    });
+    debug_assert!(recorded.is_err());
+    result.expect("a new device is in no other scope")
+}
+
 struct Recording {
     graph: Graph<Recorded>,
     parameters: HashMap<TensorId, Parameter>,
     values: std::collections::BTreeMap<TensorId, TensorData>,
 }
 
-fn record<M: Module, const D: usize>(
-    on_device: impl FnOnce(&Device) -> M,
+fn record<M: Module, const D: usize, E: From<Error>>(
+    init: impl FnOnce(&Device) -> Result<M, E>,
     forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,
     [channels, height, width]: [usize; 3],
-) -> Result<Recording, Error> {
+) -> Result<Recording, E> {
     let device = Device::capture();
-    let mut parameters = HashMap::new();
+    let mut parameters = Ok(HashMap::new());
     // Burn's layers panic on input that they cannot take; a library should not pass that on.
     let recorded = catch_unwind(AssertUnwindSafe(|| {
         device.capture_scope(|scope| {
-            let module = on_device(&device);
-            parameters = Parameters::of(&module);
+            let module = match init(&device) {
+                Ok(module) => module,
+                Err(error) => {
+                    parameters = Err(error);
+                    return scope.complete([], []);
+                }
+            };
+            parameters = Ok(Parameters::of(&module));
             let shape = [BATCH, channels, height, width];
             let zeros = TensorData::new(vec![0.0f32; shape.iter().product()], shape);
             let images = Tensor::<4>::from_data(zeros, &device);
@@ -106,17 +146,18 @@ fn record<M: Module, const D: usize>(
             scope.complete(boundary.0, boundary.1)
         })
     }));
+    let parameters = parameters?;
     let captured = match recorded {
         Ok(Ok(captured)) => captured,
-        Ok(Err(error)) => return Err(Error::Capture(error.to_string())),
+        Ok(Err(error)) => return Err(Error::Capture(error.to_string()).into()),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("forward panicked");
-            return Err(Error::Capture(text.into()));
+            return Err(Error::Capture(text.into()).into());
         }
     };
     let (&[input], &[output]) = (&captured.graph.inputs[..], &captured.graph.outputs[..]) else {
-        return Err(Error::Capture("forward left the capture device".into()));
+        return Err(Error::Capture("forward left the capture device".into()).into());
     };
     let translator = Translator {
         parameters: &parameters,

@@ -3,8 +3,8 @@
 //! A [`Graph`] is a list of operations in topological order. It is generic over what it holds of a weight ([`Weight`]): a
 //! [`Parameter`] is a name and a shape, a `Vec<f32>` is the values. Graphs come from
 //!
-//! - a Burn module, whose `forward` is recorded ([`capture`] with values, [`capture_structure`] with names; both need the
-//!   feature `capture`, and nothing else in this crate needs Burn);
+//! - a Burn module, whose `forward` is recorded ([`capture`] and [`capture_init`] with values, [`capture_structure`] with names;
+//!   they need the feature `capture`, and nothing else in this crate needs Burn);
 //! - a file, as readers of ONNX and Paddle programs build them;
 //! - [`Graph::add`], by hand.
 //!
@@ -41,7 +41,7 @@ pub mod reference;
 mod window;
 
 #[cfg(feature = "capture")]
-pub use capture::{capture, capture_structure};
+pub use capture::{capture, capture_init, capture_structure, with_storage_device};
 pub use error::Error;
 pub use graph::{Graph, Node, NodeId, Shape};
 pub use matching::{Binding, match_weights};

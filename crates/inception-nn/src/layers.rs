@@ -367,7 +367,7 @@ impl Classifier {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //!
+//! # #[cfg(feature = "flex")] {
 //! let device = Device::flex();
 //! let spec = inception_nn::model("GoogLeNet")?;
 //! let network = spec.config().with_num_classes(10).with_seed(42).init(&device)?;
@@ -14,6 +15,7 @@
 //! let images = Tensor::<4>::zeros([2, 3, 64, 64], &device);
 //! assert_eq!(network.forward(images.clone()).dims(), [2, 10]);
 //! assert_eq!(network.forward_features(images).dims(), [2, 1024, 1, 1]);
+//! # }
 //! # Ok::<(), inception_nn::Error>(())
 //! ```
 //!
@@ -38,6 +40,7 @@ mod xception;
 pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::Inception;
+pub use inception_graph::with_storage_device;
 pub use layers::{Classifier, ConvNorm, DownscaleDropout, Observer, Pool};
 pub use models::{
     LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,

@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use inception_graph::{Graph, Parameter, capture_structure};
+use inception_graph::{Graph, Parameter, capture_structure, with_storage_device};
 
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
 use crate::layers::{Classifier, Observer};
-use crate::tensors::seed_parameters;
+use crate::tensors::{TensorInfo, seed_parameters, tensors};
 use crate::xception::{OutputStride, Variant, Xception};
 
 /// The networks that can be built.
@@ -102,6 +102,24 @@ impl NetworkConfig {
             A::TimmLegacyXception => xception(Variant::TimmLegacy),
         };
         Ok(seed_parameters(network, self.seed))
+    }
+
+    /// The operations of the network for images of `[height, width]`, with the names of the tensors; no value is made.
+    ///
+    /// # Errors
+    ///
+    /// As [`init`](Self::init) and [`Network::graph`].
+    pub fn graph(&self, input: [usize; 2]) -> Result<Graph<Parameter>, Error> {
+        with_storage_device(|device| self.init(device)?.graph(input))
+    }
+
+    /// The network's [`tensors`].
+    ///
+    /// # Errors
+    ///
+    /// As [`init`](Self::init).
+    pub fn tensors(&self) -> Result<Vec<TensorInfo>, Error> {
+        with_storage_device(|device| Ok(tensors(&self.init(device)?)))
     }
 }
 
@@ -250,11 +268,11 @@ mod tests {
     #[test]
     fn graphs_have_the_networks_tensors() -> Result<(), Error> {
         for spec in MODELS.iter().chain(VARIANTS) {
-            let network = spec.config().with_num_classes(3).init(&Device::flex())?;
-            let graph = network.graph([spec.input_size; 2])?;
+            let config = spec.config().with_num_classes(3);
+            let graph = config.graph([spec.input_size; 2])?;
             let weights = graph.nodes.iter().flat_map(|node| node.op.weights());
             let mut found: Vec<_> = weights.map(|w| (w.name.clone(), w.shape.clone())).collect();
-            let tensors = crate::tensors(&network).into_iter().map(|info| (info.name, info.shape));
+            let tensors = config.tensors()?.into_iter().map(|info| (info.name, info.shape));
             let mut wanted: Vec<_> = tensors.filter(|(name, _)| !name.starts_with("auxiliary")).collect();
             found.sort();
             wanted.sort();
@@ -273,8 +291,7 @@ mod tests {
             ("InceptionV3", 96 * 147 * 147),
         ];
         for (name, wanted) in cases {
-            let network = model(name)?.config().init(&Device::flex())?;
-            let graph = network.graph([model(name)?.input_size; 2])?;
+            let graph = model(name)?.config().graph([model(name)?.input_size; 2])?;
             assert_eq!(graph.peak_activations(), wanted, "{name}");
         }
         Ok(())
@@ -284,11 +301,11 @@ mod tests {
     #[test]
     fn peaks_grow_with_the_image() -> Result<(), Error> {
         for spec in MODELS {
-            let network = spec.config().with_num_classes(2).init(&Device::flex())?;
-            let peak = |side: usize| Ok(network.graph([side; 2])?.peak_activations());
+            let config = spec.config().with_num_classes(2);
+            let peak = |side: usize| Ok(config.graph([side; 2])?.peak_activations());
             let ratio = peak(2 * spec.input_size)? as f64 / peak(spec.input_size)? as f64;
             assert!((3.8..4.2).contains(&ratio), "{}: {ratio}", spec.name);
-            assert!(network.graph([0; 2]).is_err(), "{}", spec.name);
+            assert!(config.graph([0; 2]).is_err(), "{}", spec.name);
         }
         Ok(())
     }

@@ -193,10 +193,12 @@ pub(crate) fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let shape = param.lazy_shape();
             let info = self.0.info(shape.to_vec());
-            if !info.role.is_trainable() {
-                return param; // Running statistics are made as zeros and ones.
-            }
             let seed = self.1;
+            if !info.role.is_trainable() {
+                // Burn has made running statistics as an operation, which a device that only holds values cannot run.
+                let data = TensorData::new(initial_values(&info, seed), info.shape.clone());
+                return Param::from_tensor(Tensor::from_data(data, &param.lazy_device()));
+            }
             let init = move |device: &Device, require_grad: bool| {
                 let data = TensorData::new(initial_values(&info, seed), info.shape.clone());
                 Tensor::from_data(data, device).set_require_grad(require_grad)
@@ -243,16 +245,19 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use burn::tensor::Device;
+    use inception_graph::with_storage_device;
 
     use super::*;
-    use crate::model;
+    use crate::{Network, model};
 
-    fn values(seed: u64, device: &Device) -> Vec<(String, Vec<f32>)> {
-        let network = model("GoogLeNet").unwrap().config().with_num_classes(5).with_seed(seed);
-        let network = network.init(device).unwrap();
+    fn values(seed: u64) -> Vec<(String, Vec<f32>)> {
+        let config = model("GoogLeNet").unwrap().config().with_num_classes(5).with_seed(seed);
+        with_storage_device(|device| values_of(&config.init(device).unwrap()))
+    }
+
+    fn values_of(network: &Network) -> Vec<(String, Vec<f32>)> {
         let mut all = Vec::new();
-        let read = read_tensors(&network, |info, data| {
+        let read = read_tensors(network, |info, data| {
             all.push((info.name.clone(), data.try_into_vec::<f32>().unwrap()));
             Ok::<_, std::convert::Infallible>(())
         });
@@ -262,10 +267,9 @@ mod tests {
 
     #[test]
     fn seeds_decide_all_values() {
-        let device = Device::flex();
-        let first = values(1, &device);
-        assert_eq!(first, values(1, &device));
-        let other = values(2, &device);
+        let first = values(1);
+        assert_eq!(first, values(1));
+        let other = values(2);
         for ((name, a), (_, b)) in first.iter().zip(&other) {
             assert_eq!(a == b, name.ends_with("bias"), "{name}");
         }
@@ -273,7 +277,7 @@ mod tests {
 
     #[test]
     fn equal_shapes_get_different_values() {
-        let first = values(1, &Device::flex());
+        let first = values(1);
         let weights: Vec<_> = first.iter().filter(|(name, _)| name.contains("fc2.weight")).collect();
         assert_eq!(weights.len(), 2);
         assert_ne!(weights[0].1, weights[1].1);
@@ -281,33 +285,29 @@ mod tests {
 
     #[test]
     fn loading_part_keeps_the_rest() {
-        let device = Device::flex();
-        let network = model("GoogLeNet").unwrap().config().with_num_classes(5).init(&device).unwrap();
-        let before = values(0, &device);
-        let network = load_tensors(network, |info| {
-            let ones = TensorData::new(vec![1f32; 5], [5]);
-            Ok::<_, std::convert::Infallible>((info.name == "head.fc.bias").then_some(ones))
+        let config = model("GoogLeNet").unwrap().config().with_num_classes(5);
+        let before = values(0);
+        let after = with_storage_device(|device| {
+            let Ok(network) = load_tensors(config.init(device).unwrap(), |info| {
+                let ones = TensorData::new(vec![1f32; 5], [5]);
+                Ok::<_, std::convert::Infallible>((info.name == "head.fc.bias").then_some(ones))
+            });
+            values_of(&network)
         });
-        let mut changed = Vec::new();
-        let mut index = 0;
-        let read = read_tensors(&network.unwrap(), |info, data| {
-            if data.try_into_vec::<f32>().unwrap() != before[index].1 {
-                changed.push(info.name.clone());
-            }
-            index += 1;
-            Ok::<_, std::convert::Infallible>(())
-        });
-        read.unwrap();
+        let changed = after.iter().zip(&before).filter(|(new, old)| new != old);
+        let changed: Vec<_> = changed.map(|((name, _), _)| name.as_str()).collect();
         assert_eq!(changed, ["head.fc.bias"]);
     }
 
     #[test]
     fn an_error_of_the_source_is_returned() {
-        let network = model("GoogLeNet").unwrap().config().init(&Device::flex()).unwrap();
         let mut asked = 0;
-        let result = load_tensors(network, |_| {
-            asked += 1;
-            Err("no")
+        let result = with_storage_device(|device| {
+            let network = model("GoogLeNet").unwrap().config().init(device).unwrap();
+            load_tensors(network, |_| {
+                asked += 1;
+                Err("no")
+            })
         });
         assert_eq!(result.err(), Some("no"));
         assert_eq!(asked, 1);

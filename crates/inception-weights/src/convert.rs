@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use inception_graph::with_storage_device;
 use inception_nn::ModelSpec;
 
 use crate::checkpoint::Checkpoint;
@@ -32,7 +32,7 @@ enum Target {
     Onnx,
 }
 
-/// Loads `checkpoint` into `spec`'s network on `device` and writes it to `path` in `dtype`. The extension
+/// Loads `checkpoint` into `spec`'s network and writes it to `path` in `dtype`. The extension
 /// decides the format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept; that of
 /// `metadata` replaces it key by key.
 ///
@@ -46,7 +46,6 @@ pub fn convert(
     path: &Path,
     dtype: &Dtype,
     metadata: &Metadata,
-    device: &Device,
 ) -> Result<Converted, Error> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     let target = match extension.as_str() {
@@ -62,7 +61,7 @@ pub fn convert(
     if !can_hold {
         return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
     }
-    let loaded = load(spec, checkpoint, device)?;
+    let loaded = with_storage_device(|device| load(spec, checkpoint, device))?;
     let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
     match target {
         Target::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,

@@ -4,17 +4,21 @@
 //! and checks that each of its tensors comes from the file and that the file has no others.
 //!
 //! ```
-//! use burn::tensor::Device;
+//! use inception_nn::with_storage_device;
 //!
 //! let spec = inception_nn::model("GoogLeNet")?;
-//! let network = spec.config().with_num_classes(3).init(&Device::flex())?;
 //! let file = std::env::temp_dir().join("doc-googlenet.safetensors");
-//! inception_weights::save(&network, &inception_weights::Metadata::of(spec), &file)?;
+//! // Any device of Burn will do; this one holds values and computes nothing.
+//! with_storage_device(|device| {
+//!     let network = spec.config().with_num_classes(3).init(device)?;
+//!     inception_weights::save(&network, &inception_weights::Metadata::of(spec), &file)?;
 //!
-//! let checkpoint = inception_weights::Checkpoint::open(&file)?;
-//! let loaded = inception_weights::load(spec, &checkpoint, &Device::flex())?;
-//! assert_eq!(loaded.num_classes, 3);
-//! # std::fs::remove_file(file)?;
+//!     let checkpoint = inception_weights::Checkpoint::open(&file)?;
+//!     let loaded = inception_weights::load(spec, &checkpoint, device)?;
+//!     assert_eq!(loaded.num_classes, 3);
+//! #   std::fs::remove_file(&file)?;
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
 use inception_nn::{ModelSpec, Normalisation, Rounding};
 use inception_weights::{Checkpoint, Metadata};
@@ -111,32 +112,42 @@ impl Classifier {
         options: &RunOptions,
         change: impl FnOnce(&Preprocessing) -> Preprocessing,
     ) -> Result<Self, Error> {
-        let device = options.open()?;
+        options.check()?;
         let mut warnings = Vec::new();
-        let (network, num_classes, metadata) = match weights {
+        let mut config = spec.config();
+        let checkpoint = match weights {
             Weights::Random { seed } => {
                 warnings.push(format!("random weights (seed {seed}): the classes mean nothing"));
-                let network = spec.config().with_seed(*seed).init(&device)?;
-                (network, spec.num_classes, Metadata::default())
+                config = config.with_seed(*seed);
+                None
             }
             Weights::File(path) => {
                 let checkpoint = Checkpoint::open(path)?;
                 if let Some(model) = checkpoint.metadata.model().filter(|model| *model != spec.name) {
                     warnings.push(format!("the file says that it is {model}, not {}", spec.name));
                 }
-                let loaded = inception_weights::load(spec, &checkpoint, &device)?;
-                warnings.extend(loaded.warnings());
-                (loaded.network, loaded.num_classes, checkpoint.metadata)
+                Some(checkpoint)
             }
         };
-        let preprocessing = match metadata.preprocessing() {
-            Some(json) => serde_json::from_str(json)
-                .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?,
-            None => preprocessing(spec),
-        };
+        let preprocessing =
+            match checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.preprocessing()) {
+                Some(json) => serde_json::from_str(json)
+                    .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?,
+                None => preprocessing(spec),
+            };
         let preprocessing = change(&preprocessing);
         let side = preprocessing.crop as usize;
-        let runner = Runner::new(network, [side, side], options)?;
+        let mut num_classes = spec.num_classes;
+        let init = |device: &Device| {
+            if let Some(checkpoint) = &checkpoint {
+                let loaded = inception_weights::load(spec, checkpoint, device)?;
+                warnings.extend(loaded.warnings());
+                num_classes = loaded.num_classes;
+                return Ok(loaded.network);
+            }
+            Ok(config.init(device)?)
+        };
+        let runner = Runner::build(init, [side, side], options)?;
         Ok(Self { spec, runner, num_classes, preprocessing, warnings })
     }
 

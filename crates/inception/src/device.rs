@@ -47,13 +47,14 @@ impl DeviceKind {
 
     /// Whether a build has it only with the feature of its name.
     pub const fn is_optional(self) -> bool {
-        !matches!(self, Self::Engine | Self::Flex)
+        !matches!(self, Self::Engine)
     }
 
     /// Whether this build has it.
     pub const fn is_compiled_in(self) -> bool {
         match self {
-            Self::Engine | Self::Flex => true,
+            Self::Engine => true,
+            Self::Flex => cfg!(feature = "flex"),
             Self::Ndarray => cfg!(feature = "ndarray"),
             Self::Wgpu => cfg!(feature = "wgpu"),
             Self::Vulkan => cfg!(feature = "vulkan"),

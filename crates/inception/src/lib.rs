@@ -23,7 +23,7 @@
 //! # Features
 //!
 //! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets in Parquet files.
-//! `ndarray`, `wgpu`, `vulkan` and `cuda`: the devices of these names.
+//! `flex`, `ndarray`, `wgpu`, `vulkan` and `cuda`: the devices of these names. The engine needs none of them.
 
 mod classifier;
 mod cpu;

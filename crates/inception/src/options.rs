@@ -57,16 +57,31 @@ impl RunOptions {
     ///
     /// As [`DeviceKind::open_adapter`]; [`Error::Precision`].
     pub fn open(&self) -> Result<Device, Error> {
+        self.check_precision()?;
         let Self { device: kind, precision, .. } = *self;
-        let refuse = |reason| Error::Precision { device: kind, precision, reason };
-        if let Some(reason) = precision.missing(kind) {
-            return Err(refuse(reason));
-        }
         let device = kind.open_adapter(self.adapter)?;
         if precision == Precision::F16 && !gpu::catch_panic(kind, || Ok(device.supports_dtype(DType::F16)))? {
-            return Err(refuse("is missing: the adapter has no half-precision arithmetic (shader-f16)"));
+            let reason = "is missing: the adapter has no half-precision arithmetic (shader-f16)";
+            return Err(Error::Precision { device: kind, precision, reason });
         }
         Ok(device)
+    }
+
+    /// Whether a network can run as asked for, before its weights are read.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); the engine is no device of Burn, and needs only the element type.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.device {
+            DeviceKind::Engine if self.adapter.is_none() => self.check_precision(),
+            _ => self.open().map(drop),
+        }
+    }
+
+    fn check_precision(&self) -> Result<(), Error> {
+        let Self { device, precision, .. } = *self;
+        precision.missing(device).map_or(Ok(()), |reason| Err(Error::Precision { device, precision, reason }))
     }
 
     /// The options of the engine among these.
@@ -103,11 +118,11 @@ impl RunOptions {
 }
 
 impl DeviceKind {
-    /// The Burn device on which the network is built; the engine takes it from flex.
+    /// The device of Burn.
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if it was not compiled in, [`Error::NoAdapter`] and [`Error::Device`] for a GPU
+    /// [`Error::NoDevice`] if it was not compiled in, and for the engine, which is none of Burn's; [`Error::NoAdapter`] and [`Error::Device`] for a GPU
     /// that is not there or does not start.
     pub fn open(self) -> Result<Device, Error> {
         self.open_adapter(None)
@@ -132,13 +147,14 @@ impl DeviceKind {
             return Err(Error::NoAdapter { device: self, adapter, found: 0 });
         }
         match self {
-            Self::Engine | Self::Flex => Ok(Device::flex()),
+            #[cfg(feature = "flex")]
+            Self::Flex => Ok(Device::flex()),
             #[cfg(feature = "ndarray")]
             #[allow(deprecated)] // The owner of the project names it.
             Self::Ndarray => Ok(Device::ndarray()),
-            #[cfg(not(feature = "ndarray"))]
-            Self::Ndarray => Err(Error::NoDevice { device: self }),
             Self::Wgpu | Self::Vulkan | Self::Cuda => gpu::open(self, adapter),
+            #[allow(unreachable_patterns)] // Reached by the devices above that are not compiled in.
+            Self::Engine | Self::Flex | Self::Ndarray => Err(Error::NoDevice { device: self }),
         }
     }
 }

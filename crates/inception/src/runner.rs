@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use inception_engine::Compiled;
+use inception_engine::graph::{Graph, Parameter};
 use inception_nn::Network;
 
 use crate::device::DeviceKind;
@@ -63,6 +64,11 @@ enum Logits {
     OnDevice(Box<Tensor<2>>),
 }
 
+/// Channels, rows and columns of an image.
+fn image([height, width]: [usize; 2]) -> [usize; 3] {
+    [3, height, width]
+}
+
 /// A network for images of one size, on a device.
 #[derive(Debug)]
 pub struct Runner {
@@ -84,36 +90,78 @@ impl Runner {
     /// [`Error::Tuning`] where its tuning cannot be kept.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
         let structure = network.graph(input)?;
-        let (macs, peak_activations) = (structure.macs(), structure.peak_activations());
-        let kind = options.device;
-        let backend = match kind {
+        match options.device {
             DeviceKind::Engine => {
-                let [height, width] = input;
-                let image = [3, height, width];
-                let graph = inception_engine::capture(network, |net, x| net.forward(x), image)?;
-                let mut engine = options.engine()?;
-                if let Some(folder) = &options.tune {
-                    engine.picks = tuned(&graph, &engine, folder)?;
-                }
-                let compiled = Compiled::from_graph(graph, &engine)?;
-                Backend::Compiled(Box::new(compiled))
+                let graph = inception_engine::capture(network, Network::forward, image(input))?;
+                Self::compile(graph, &structure, input, options)
             }
-            _ => {
-                let device = options.open()?;
-                let ready = || {
-                    let network = network.folded();
-                    let network = match options.precision {
-                        Precision::F32 => network,
-                        Precision::F16 => network.map(&mut Cast(FloatDType::F16)),
-                        Precision::Bf16 => network.map(&mut Cast(FloatDType::BF16)),
-                    };
-                    Ok(if kind.is_gpu() { network.for_gpu() } else { network })
-                };
-                let network = gpu::catch_panic(kind, ready)?;
-                Backend::Eager(Box::new(Eager { network, device, precision: options.precision }))
-            }
+            _ => Self::eager(network, &structure, input, options),
+        }
+    }
+
+    /// As [`new`](Self::new), of a network that `init` builds on the device that it is given: for the engine one that only holds
+    /// values.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new) and [`RunOptions::open`], and those of `init`.
+    pub fn build(
+        init: impl FnOnce(&Device) -> Result<Network, Error>,
+        input: [usize; 2],
+        options: &RunOptions,
+    ) -> Result<Self, Error> {
+        if options.device != DeviceKind::Engine {
+            return Self::new(init(&options.open()?)?, input, options);
+        }
+        options.check()?;
+        let mut structure = None;
+        let init = |device: &Device| {
+            let network = init(device)?;
+            structure = Some(network.graph(input)?);
+            Ok::<_, Error>(network)
         };
-        Ok(Self { backend, kind, input, macs, peak_activations })
+        let graph = inception_engine::capture_init(init, Network::forward, image(input))?;
+        Self::compile(graph, &structure.expect("nothing is recorded before it"), input, options)
+    }
+
+    fn compile(
+        graph: Graph,
+        structure: &Graph<Parameter>,
+        input: [usize; 2],
+        options: &RunOptions,
+    ) -> Result<Self, Error> {
+        let mut engine = options.engine()?;
+        if let Some(folder) = &options.tune {
+            engine.picks = tuned(&graph, &engine, folder)?;
+        }
+        let backend = Backend::Compiled(Box::new(Compiled::from_graph(graph, &engine)?));
+        Ok(Self::of(backend, structure, input, options))
+    }
+
+    fn eager(
+        network: Network,
+        structure: &Graph<Parameter>,
+        input: [usize; 2],
+        options: &RunOptions,
+    ) -> Result<Self, Error> {
+        let (kind, precision, device) = (options.device, options.precision, options.open()?);
+        let ready = || {
+            let network = network.folded();
+            let network = match precision {
+                Precision::F32 => network,
+                Precision::F16 => network.map(&mut Cast(FloatDType::F16)),
+                Precision::Bf16 => network.map(&mut Cast(FloatDType::BF16)),
+            };
+            Ok(if kind.is_gpu() { network.for_gpu() } else { network })
+        };
+        let network = gpu::catch_panic(kind, ready)?;
+        let backend = Backend::Eager(Box::new(Eager { network, device, precision }));
+        Ok(Self::of(backend, structure, input, options))
+    }
+
+    fn of(backend: Backend, structure: &Graph<Parameter>, input: [usize; 2], options: &RunOptions) -> Self {
+        let (macs, peak_activations) = (structure.macs(), structure.peak_activations());
+        Self { backend, kind: options.device, input, macs, peak_activations }
     }
 
     /// The compiled network, on the engine.
@@ -242,7 +290,7 @@ impl Runner {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
 

@@ -111,19 +111,16 @@ mod tests {
     use super::*;
     use crate::options::RunOptions;
     use crate::runner::Runner;
-    use burn::tensor::Device;
     use inception_engine::{Algorithm, KernelName};
 
     #[test]
     fn a_measurement_is_kept_and_used() {
-        let device = Device::flex();
-        let spec = inception_nn::model("GoogLeNet").unwrap();
-        let network = spec.config().with_num_classes(2).init(&device).unwrap();
+        let config = inception_nn::model("GoogLeNet").unwrap().config().with_num_classes(2);
         let folder = tempfile::tempdir().unwrap();
         let tuning_folder = folder.path().join("tuning");
         let options = RunOptions { tune: Some(tuning_folder.clone()), threads: 1, ..RunOptions::default() };
         let kernels = || {
-            let runner = Runner::new(network.clone(), [96, 96], &options).unwrap();
+            let runner = Runner::build(|device| Ok(config.init(device)?), [96, 96], &options).unwrap();
             let compiled = runner.compiled().unwrap();
             compiled.explain().iter().map(|row| (row.node.clone(), row.kernel)).collect::<Vec<_>>()
         };
@@ -165,9 +162,8 @@ mod tests {
     fn a_folder_that_cannot_be_written_is_said_before_measuring() {
         let file = NamedTempFile::new().unwrap();
         let options = RunOptions { tune: Some(file.path().to_owned()), ..RunOptions::default() };
-        let spec = inception_nn::model("GoogLeNet").unwrap();
-        let network = spec.config().with_num_classes(2).init(&Device::flex()).unwrap();
-        let error = Runner::new(network, [96, 96], &options).unwrap_err();
+        let config = inception_nn::model("GoogLeNet").unwrap().config().with_num_classes(2);
+        let error = Runner::build(|device| Ok(config.init(device)?), [96, 96], &options).unwrap_err();
         assert!(error.to_string().contains("tuning"), "{error}");
     }
 }

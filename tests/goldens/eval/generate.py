@@ -7,7 +7,7 @@ in the environment of `../generate.py`, whose formula and networks it uses. The 
 commit above is the source of that time. For each network the generator saves `model.state_dict()` as `.pdparams` (`sha256`
 is that of the file; `../weights/skeletons` has it without its weights) and the pictures as PNG with a list, and then does
 what `tools/eval.py -c ppcls/configs/ImageNet/.../NAME.yaml` does: reader, transforms, loop, loss and metrics are those of
-`Engine(config, mode="eval").eval()`. The pictures are computed by `picture` here and by the test (`xtask/tests/eval.rs`). A
+`Engine(config, mode="eval").eval()`. The pictures are computed by `picture` here and by the test (`crates/inception-cli/tests/eval.rs`). A
 picture's label is the class that PaddleClas ranks at one of `RANKS`, so that top-1 and top-5 are neither nothing nor all.
 
 `loss` is the cross entropy of the classifier, as `CELoss` has it. PaddleClas's configuration of GoogLeNet evaluates with

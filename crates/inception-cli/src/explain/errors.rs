@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use inception::engine::{Algorithm, LayerError, noise};
-use inception::nn::Network;
 use inception::{ModelSpec, RunOptions, Runner};
 use inception_bench::{accuracy, median};
 
@@ -13,14 +12,13 @@ use inception_bench::{accuracy, median};
 pub fn print(
     out: &mut impl Write,
     spec: &ModelSpec,
-    network: &Network,
     options: &RunOptions,
     repeats: usize,
     summary: bool,
 ) -> anyhow::Result<()> {
-    let (name, precision, size) = (spec.name, options.precision, [spec.input_size; 2]);
+    let (name, precision, size, config) = (spec.name, options.precision, [spec.input_size; 2], spec.config());
     let image = noise(3 * spec.input_size.pow(2));
-    let found = accuracy(network, size, options, &image)?;
+    let found = accuracy(&config, size, options, &image)?;
     if !summary {
         writeln!(out, "{name}, {precision}, exact {}: errors over the layer's largest value", options.exact)?;
         print_layers(out, &found.layers)?;
@@ -28,11 +26,11 @@ pub fn print(
     let [mut default, mut exact] = [options.clone(), options.clone()];
     (default.exact, exact.exact) = (false, true);
     let other = if options.exact { &default } else { &exact };
-    let other = accuracy(network, size, other, &image)?.output;
+    let other = accuracy(&config, size, other, &image)?.output;
     let [default_error, exact_error] =
         if options.exact { [other, found.output] } else { [found.output, other] };
-    let runners =
-        [Runner::new(network.clone(), size, &default)?, Runner::new(network.clone(), size, &exact)?];
+    let runner = |options| Runner::build(|device| Ok(config.init(device)?), size, options);
+    let runners = [runner(&default)?, runner(&exact)?];
     let [fast, slow] = alternate(&runners, &image, repeats)?;
     let cost = slow / fast;
     if summary {

@@ -67,17 +67,18 @@ impl Explain {
         let (mut nodes, mut timings) = (Vec::new(), Vec::new());
         let mut lagging = 0;
         let mut options = RunOptions::default().with_precision(self.precision);
+        options.check()?;
         options.threads = if self.scaling { 1 } else { self.threads.map_or_else(cores, usize::from) };
         (options.exact, options.tune) = (self.exact, tuning_folder(self.tune));
         let (batch, repeats) = (self.batch, self.repeats.into());
         for spec in &self.models.models {
-            let network = spec.config().init(&options.open()?)?;
+            let (config, size) = (spec.config(), [spec.input_size; 2]);
             if self.errors {
-                errors::print(&mut out, spec, &network, &options, repeats, self.summary)?;
+                errors::print(&mut out, spec, &options, repeats, self.summary)?;
                 continue;
             }
             if self.measure {
-                let choices = inception_bench::choices(&network, [spec.input_size; 2], &options, repeats)?;
+                let choices = inception_bench::choices(&config, size, &options, repeats)?;
                 lagging += choices.iter().filter(|choice| choice.lag().is_some()).count();
                 match self.json {
                     true => {
@@ -87,7 +88,7 @@ impl Explain {
                 }
                 continue;
             }
-            let runner = Runner::new(network, [spec.input_size; 2], &options)?;
+            let runner = Runner::build(|device| Ok(config.init(device)?), size, &options)?;
             let Some(compiled) = runner.compiled() else { continue };
             if self.profile {
                 let layers = compiled.profile(&noise(batch * runner.image_len()), batch, repeats)?;

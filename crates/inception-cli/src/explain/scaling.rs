@@ -9,7 +9,7 @@ fn us(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Expected times on more threads, and the waves that lose most.
+/// Expected times on more threads, and the levels that lose most.
 pub fn print(
     out: &mut impl Write,
     model: &str,

@@ -37,7 +37,7 @@ pub(super) fn by_key<'a>(
     let mut unused = Vec::new();
     let problems = differences(spec, key_scheme, &table, &keys, &mut unused);
     if !problems.is_empty() {
-        let likely = likely_models(checkpoint, device).into_iter().map(|spec| spec.name);
+        let likely = likely_models(checkpoint).into_iter().map(|spec| spec.name);
         let likely = likely.filter(|&name| name != spec.name).collect();
         return Err(Error::Mismatch { path: checkpoint.path.clone(), model: spec.name, problems, likely });
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use burn::tensor::Device;
-use inception_graph::match_weights;
+use inception_graph::{match_weights, with_storage_device};
 use inception_nn::{MODELS, ModelSpec};
 
 use super::found::CLASSIFIER;
@@ -12,9 +12,12 @@ use crate::checkpoint::Checkpoint;
 use crate::key_scheme::{KeyRow, KeyScheme, key_table};
 
 /// The networks whose tensors the file has, with their shapes, whatever the number of classes; the best
-/// first, those that have less than half of theirs there left out. `device` is one to build them on; no value
-/// is made.
-pub fn likely_models(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> {
+/// first, those that have less than half of theirs there left out.
+pub fn likely_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
+    with_storage_device(|device| fitting(checkpoint, device))
+}
+
+fn fitting(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> {
     if let Some(graph) = &checkpoint.graph {
         let fits = |spec: &&ModelSpec| {
             let structure =
