@@ -11,11 +11,13 @@ use burn::tensor::TensorData;
 use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
-use inception_nn::{MODELS, ModelSpec, Network, Origin, VARIANTS, load_tensors, trainable_parameters};
+use inception_nn::{
+    MODELS, ModelSpec, Network, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors, trainable_parameters,
+};
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};
 use inception_weights::{
-    Checkpoint, Dtype, Error, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
+    Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
     load, load_with, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
@@ -45,7 +47,10 @@ fn check(name: &str) {
     let device = storage();
     let network = formula_network(spec, &spec.config(), &device);
     assert_eq!(spec.input_size, golden.size);
-    assert_eq!(trainable_parameters(&network), golden.parameters, "{name}");
+    let [_, scheme] = KeyScheme::of(spec);
+    let constants = key_table(&network, spec.architecture, scheme).into_iter().filter(|r| r.constant.is_some());
+    let constants: usize = constants.map(|row| row.tensor.shape.iter().product::<usize>()).sum();
+    assert_eq!(trainable_parameters(&network), golden.parameters + constants, "{name}");
     assert_eq!(network.graph([golden.size, golden.size]).unwrap().macs(), golden.macs, "{name}");
     let values = engine_logits(&network, formula::images(0..2, golden.size));
     for (row, reference) in values.chunks(1000).zip(&golden.logits) {
@@ -73,15 +78,18 @@ parity! {
     timm_legacy_xception: "timm-legacy_xception",
     torchvision_inception_v3: "torchvision-inception_v3",
     torchvision_googlenet: "torchvision-googlenet",
+    keras_inception_v3: "keras-inception_v3",
+    keras_inception_resnet_v2: "keras-inception_resnet_v2",
+    keras_xception: "keras-xception",
 }
 
-fn of_pytorch() -> impl Iterator<Item = &'static ModelSpec> {
+fn of_other_origin() -> impl Iterator<Item = &'static ModelSpec> {
     MODELS.iter().filter(|spec| spec.origin != Origin::PaddleClas)
 }
 
 #[test]
 fn every_model_of_other_origin_is_checked() {
-    for spec in of_pytorch() {
+    for spec in of_other_origin() {
         assert!(CHECKED.contains(&spec.name), "{} is not checked", spec.name);
     }
 }
@@ -89,15 +97,21 @@ fn every_model_of_other_origin_is_checked() {
 /// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its shape,
 /// and each key of that is used or on the written list of those that are not.
 #[test]
-fn pytorch_names_are_total() {
-    for spec in of_pytorch() {
+fn names_are_total() {
+    for spec in of_other_origin() {
+        let [_, scheme] = KeyScheme::of(spec);
         let network = spec.config().init(&storage()).unwrap();
-        let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
+        let mut table = key_table(&network, spec.architecture, scheme);
+        table.retain(|row| row.constant.is_none());
         let mut ours: Vec<_> = table.iter().map(|row| (row.key.clone(), row.shape())).collect();
         let mut theirs = torch_golden(spec.name).keys;
         let all = theirs.len();
-        theirs.retain(|(key, _)| !KeyScheme::PyTorch.is_unused(spec.architecture, key));
-        assert!(theirs.len() < all, "{}: at least the counters of batches are unused", spec.name);
+        theirs.retain(|(key, _)| !scheme.is_unused(spec.architecture, key));
+        let counts_batches = scheme == KeyScheme::PyTorch;
+        assert_eq!(theirs.len() < all, counts_batches, "{}: the counters of batches are unused", spec.name);
+        if scheme == KeyScheme::Keras {
+            theirs.iter_mut().for_each(|(key, shape)| *shape = of_kernel(key, shape));
+        }
         ours.sort();
         theirs.sort();
         assert_eq!(ours, theirs, "{}", spec.name);
@@ -216,6 +230,116 @@ fn a_pickled_module_is_refused_by_name() {
     let error = Checkpoint::open(files().join("module.pth")).unwrap_err().to_string();
     assert!(error.contains("`torch.nn.modules.linear.Linear`"), "{error}");
     assert!(error.contains("save the state dict"), "{error}");
+}
+
+/// Keras's shape of a kernel, `[height, width, inputs, outputs]`, in our order.
+fn of_kernel(key: &str, shape: &[usize]) -> Vec<usize> {
+    match *shape {
+        [height, width, channels, filters] if key.ends_with("depthwise_kernel") => {
+            vec![channels, filters, height, width]
+        }
+        [height, width, inputs, outputs] => vec![outputs, inputs, height, width],
+        _ => shape.to_vec(),
+    }
+}
+
+fn keras_files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/weights/keras")
+}
+
+/// The variables of `keras_small` in `goldens/weights/generate.py`, in our order of dimensions.
+const KERAS_SMALL: &[(&str, &[usize])] = &[
+    ("conv2d/kernel", &[4, 3, 3, 2]),
+    ("batch_normalization/beta", &[4]),
+    ("batch_normalization/moving_mean", &[4]),
+    ("batch_normalization/moving_variance", &[4]),
+    ("separable_conv2d/depthwise_kernel", &[4, 1, 3, 3]),
+    ("separable_conv2d/pointwise_kernel", &[5, 4, 1, 1]),
+    ("batch_normalization_1/gamma", &[5]),
+    ("batch_normalization_1/beta", &[5]),
+    ("batch_normalization_1/moving_mean", &[5]),
+    ("batch_normalization_1/moving_variance", &[5]),
+    ("conv2d_1/kernel", &[5, 5, 1, 1]),
+    ("conv2d_1/bias", &[5]),
+    ("conv2d_2/kernel", &[5, 5, 1, 1]),
+    ("dense/kernel", &[5, 2]),
+    ("dense/bias", &[2]),
+];
+
+/// What `formula::tensor` gives for a variable of Keras's.
+fn of_keras(key: &str, shape: &[usize]) -> Vec<f32> {
+    let role = match key.rsplit('/').next().unwrap() {
+        "bias" => TensorRole::Bias,
+        "gamma" => TensorRole::NormScale,
+        "beta" => TensorRole::NormShift,
+        "moving_mean" => TensorRole::RunningMean,
+        "moving_variance" => TensorRole::RunningVariance,
+        _ if shape.len() == 2 => TensorRole::LinearWeight,
+        _ => TensorRole::ConvWeight,
+    };
+    let info = TensorInfo { name: key.to_owned(), shape: shape.to_vec(), role };
+    formula::tensor(key, &info).try_into_vec::<f32>().unwrap()
+}
+
+/// Every value of every small file of Keras 2 and 3, bit by bit, whatever the process had named its layers, and with the
+/// base model in another or not; an optimiser's state beside them is passed over.
+#[test]
+fn keras_files_hold_what_keras_put_in() {
+    let mut seen = 0;
+    for file in std::fs::read_dir(keras_files()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("hdf5") {
+            continue; // The next test.
+        }
+        let checkpoint = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+        let format = if name.ends_with(".keras") { Format::Keras } else { Format::KerasH5 };
+        assert_eq!(checkpoint.format, format, "{name}");
+        let found = |entry: &&Entry| !entry.key.contains("seed_generator");
+        let found: BTreeMap<_, _> = checkpoint.entries.iter().filter(found).map(|e| (&*e.key, e)).collect();
+        assert_eq!(found.len(), KERAS_SMALL.len(), "{name}: {:?}", found.keys());
+        for (key, shape) in KERAS_SMALL {
+            let entry = found.get(key).unwrap_or_else(|| panic!("{name}: {key} in {:?}", found.keys()));
+            assert_eq!((&entry.shape[..], &entry.dtype), (*shape, &Dtype::F32), "{name}: {key}");
+            assert_eq!(checkpoint.values(entry).unwrap(), of_keras(key, shape), "{name}: {key}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 11, "only {seen} files");
+}
+
+/// What h5py writes when it is told to: read, or refused by name.
+#[test]
+fn other_forms_of_hdf5_are_read_or_named() {
+    for (name, wanted) in [
+        ("latest", Ok(Dtype::F32)),
+        ("v110", Ok(Dtype::F32)),
+        ("f16", Ok(Dtype::F16)),
+        ("f64", Ok(Dtype::F64)),
+        ("big_endian", Ok(Dtype::Other("big-endian numbers".to_owned()))),
+        ("compressed", Err("`layers/conv2d/vars/0` is compressed")),
+    ] {
+        let opened = Checkpoint::open(keras_files().join(format!("hdf5_{name}.h5")));
+        match (opened, wanted) {
+            (Ok(checkpoint), Ok(dtype)) => {
+                assert_eq!(checkpoint.entries.len(), 3, "{name}");
+                for entry in &checkpoint.entries {
+                    assert_eq!(entry.dtype, dtype, "{name}: {}", entry.key);
+                    let exact = of_keras(&entry.key, &entry.shape);
+                    match dtype {
+                        Dtype::Other(_) => assert!(checkpoint.values(entry).is_err()),
+                        Dtype::F16 => {
+                            let exact = exact.iter().map(|&v| f16::from_f32(v).to_f32());
+                            assert!(exact.eq(checkpoint.values(entry).unwrap()), "{name}: {}", entry.key);
+                        }
+                        _ => assert_eq!(checkpoint.values(entry).unwrap(), exact, "{name}: {}", entry.key),
+                    }
+                }
+            }
+            (Err(error), Err(reason)) => assert!(error.to_string().contains(reason), "{name}: {error}"),
+            (opened, wanted) => panic!("{name}: {opened:?}, not {wanted:?}"),
+        }
+    }
 }
 
 fn tensors_of(network: &Network) -> Vec<(String, Vec<f32>)> {
@@ -438,6 +562,17 @@ fn differences_are_named() {
     let warnings = loaded.warnings().concat();
     assert!(loaded.not_finite.iter().all(|tensor| warnings.contains(tensor)), "{warnings}");
     assert!(loaded.not_finite.contains(&"head.fc.bias".to_owned()), "{:?}", loaded.not_finite);
+}
+
+/// What Keras calls `include_top=False`, of any origin.
+#[test]
+fn a_file_without_classifier_is_named() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let bytes = write_pytorch(spec, 10, |t| t.retain(|t| !t.0.starts_with("fc.")));
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+    let error = load(spec, &checkpoint, &storage()).unwrap_err();
+    assert!(matches!(error, Error::NoClassifier { .. }), "{error}");
+    assert!(error.to_string().contains("include_top=False"), "{error}");
 }
 
 /// Another network's file is recognised.

@@ -12,6 +12,7 @@ pub const TARGETS: &[(&str, Format)] = &[
     ("bpk", Format::Burnpack),
     ("onnx", Format::Onnx),
     ("paddle_pair", Format::PaddleInference),
+    ("keras_h5", Format::KerasH5),
 ];
 
 /// Opens `bytes` and reads all their values. Whether they were taken for `format` at all: others teach

@@ -173,7 +173,7 @@ fn difference(ours: &Op<Parameter>, theirs: &Op<Parameter>, folded: bool) -> Opt
         (Op::Pool(a), Op::Pool(b)) => {
             // With stride 1 no window hangs over, and how to round does not matter.
             let rounds_alike = a.window.ceil == b.window.ceil || a.window.stride == [1; 2];
-            let window = |pool: &Pool<Parameter>| crate::Window { ceil: false, ..pool.window };
+            let window = |pool: &Pool<Parameter>| crate::Window { ceil: false, same: false, ..pool.window };
             unless(a.kind == b.kind && window(a) == window(b) && rounds_alike)
         }
         (Op::Scale { scale: a, shift: s }, Op::Scale { scale: b, shift: t }) => {

@@ -12,6 +12,8 @@
 //! - At inference the pooled features are multiplied by 0.8 (dropout's share kept; elsewhere nothing).
 //! - V3's average poolings count the padding (as torchvision's and timm's V3), V4's do not (as timm's V4).
 //! - V3 has no auxiliary head (torchvision has one).
+//! - Keras's V3 is pinned by `tests/goldens/weights/keras-inception_v3.json`: its average poolings leave the padding
+//!   out, its epsilon is 1e-3, and its norms have no scale (here one that is 1).
 //! - V4 orders the branches of its modules pool first; timm orders them otherwise, which permutes channels.
 
 use burn::module::Module;
@@ -31,21 +33,21 @@ const AVERAGE_V3: PoolRow = PoolRow::Average { count_padding: true };
 const AVERAGE_V4: PoolRow = PoolRow::Average { count_padding: false };
 
 macro_rules! v3_a {
-    ($name:literal, pool $pool:literal) => {
+    ($name:literal, pool $pool:literal, $average:expr) => {
         stage(
             $name,
             &[
                 chain(&[conv(64, 1)]),
                 chain(&[conv(48, 1), conv(64, 5)]),
                 chain(&[conv(64, 1), conv(96, 3), conv(96, 3)]),
-                pooled(AVERAGE_V3, &[conv($pool, 1)]),
+                pooled($average, &[conv($pool, 1)]),
             ],
         )
     };
 }
 
 macro_rules! v3_c {
-    ($name:literal, width $c:literal) => {
+    ($name:literal, width $c:literal, $average:expr) => {
         stage(
             $name,
             &[
@@ -58,65 +60,73 @@ macro_rules! v3_c {
                     conv_hw($c, [7, 1]),
                     conv_hw(192, [1, 7]),
                 ]),
-                pooled(AVERAGE_V3, &[conv(192, 1)]),
+                pooled($average, &[conv(192, 1)]),
             ],
         )
     };
 }
 
 macro_rules! v3_e {
-    ($name:literal) => {
+    ($name:literal, $average:expr) => {
         stage(
             $name,
             &[
                 chain(&[conv(320, 1)]),
                 forked(&[conv(384, 1)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
                 forked(&[conv(448, 1), conv(384, 3)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
-                pooled(AVERAGE_V3, &[conv(192, 1)]),
+                pooled($average, &[conv(192, 1)]),
             ],
         )
     };
 }
 
-const V3: &[StageRow] = &[
-    stage("conv1a", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
-    stage("conv2a", &[chain(&[conv(32, 3).valid()])]),           // 147
-    stage("conv2b", &[chain(&[conv(64, 3)])]),
-    stage("pool2", &[pooled(MAX_S2, &[])]), // 73
-    stage("conv3b", &[chain(&[conv(80, 1)])]),
-    stage("conv4a", &[chain(&[conv(192, 3).valid()])]), // 71
-    stage("pool4", &[pooled(MAX_S2, &[])]),             // 35
-    v3_a!("a1", pool 32),
-    v3_a!("a2", pool 64),
-    v3_a!("a3", pool 64),
-    stage(
-        "b", // 17
+/// The rows with one or the other average pooling.
+macro_rules! v3 {
+    ($average:expr) => {
         &[
-            chain(&[conv(384, 3).stride(2).valid()]),
-            chain(&[conv(64, 1), conv(96, 3), conv(96, 3).stride(2).valid()]),
-            pooled(MAX_S2, &[]),
-        ],
-    ),
-    v3_c!("c1", width 128),
-    v3_c!("c2", width 160),
-    v3_c!("c3", width 160),
-    v3_c!("c4", width 192),
-    stage(
-        "d", // 8
-        &[
-            chain(&[conv(192, 1), conv(320, 3).stride(2).valid()]),
-            chain(&[
-                conv(192, 1),
-                conv_hw(192, [1, 7]),
-                conv_hw(192, [7, 1]),
-                conv(192, 3).stride(2).valid(),
-            ]),
-            pooled(MAX_S2, &[]),
-        ],
-    ),
-    v3_e!("e1"),
-    v3_e!("e2"),
-];
+            stage("conv1a", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
+            stage("conv2a", &[chain(&[conv(32, 3).valid()])]),           // 147
+            stage("conv2b", &[chain(&[conv(64, 3)])]),
+            stage("pool2", &[pooled(MAX_S2, &[])]), // 73
+            stage("conv3b", &[chain(&[conv(80, 1)])]),
+            stage("conv4a", &[chain(&[conv(192, 3).valid()])]), // 71
+            stage("pool4", &[pooled(MAX_S2, &[])]),             // 35
+            v3_a!("a1", pool 32, $average),
+            v3_a!("a2", pool 64, $average),
+            v3_a!("a3", pool 64, $average),
+            stage(
+                "b", // 17
+                &[
+                    chain(&[conv(384, 3).stride(2).valid()]),
+                    chain(&[conv(64, 1), conv(96, 3), conv(96, 3).stride(2).valid()]),
+                    pooled(MAX_S2, &[]),
+                ],
+            ),
+            v3_c!("c1", width 128, $average),
+            v3_c!("c2", width 160, $average),
+            v3_c!("c3", width 160, $average),
+            v3_c!("c4", width 192, $average),
+            stage(
+                "d", // 8
+                &[
+                    chain(&[conv(192, 1), conv(320, 3).stride(2).valid()]),
+                    chain(&[
+                        conv(192, 1),
+                        conv_hw(192, [1, 7]),
+                        conv_hw(192, [7, 1]),
+                        conv(192, 3).stride(2).valid(),
+                    ]),
+                    pooled(MAX_S2, &[]),
+                ],
+            ),
+            v3_e!("e1", $average),
+            v3_e!("e2", $average),
+        ]
+    };
+}
+
+const V3: &[StageRow] = v3!(AVERAGE_V3);
+const KERAS_V3: &[StageRow] = v3!(AVERAGE_V4);
 
 macro_rules! v4_a {
     ($name:literal) => {
@@ -234,6 +244,7 @@ pub(crate) enum Version {
     TimmV4,
     TimmResNetV2,
     TorchvisionGoogLeNet,
+    KerasV3,
 }
 
 impl Version {
@@ -241,6 +252,7 @@ impl Version {
         match self {
             Self::V3 | Self::TorchV3 => V3,
             Self::V4 => V4,
+            Self::KerasV3 => KERAS_V3,
             Self::TimmV4 => torch::V4,
             Self::TimmResNetV2 => inception_resnet::V2,
             Self::TorchvisionGoogLeNet => torch::GOOGLENET,
@@ -250,14 +262,16 @@ impl Version {
     const fn style(self) -> (StageStyle, DropoutSpec) {
         match self {
             Self::V3 | Self::V4 => (STYLE, DropoutSpec::AfterPool(0.2)),
-            Self::TorchV3 | Self::TimmV4 | Self::TimmResNetV2 | Self::TorchvisionGoogLeNet => {
-                (torch::STYLE, DropoutSpec::None)
-            }
+            Self::TorchV3
+            | Self::TimmV4
+            | Self::TimmResNetV2
+            | Self::TorchvisionGoogLeNet
+            | Self::KerasV3 => (torch::STYLE, DropoutSpec::None),
         }
     }
 }
 
-/// Inception V3 or V4, PaddleClas's or PyTorch's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
+/// Inception V3 or V4, PaddleClas's, PyTorch's or Keras's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
 /// which are built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {

@@ -250,6 +250,9 @@ pub(crate) enum PoolRow {
     Max { stride: usize, padding: usize },
     /// Maximum with stride 2 whose last window may hang over the edge.
     MaxRoundingUp { window: usize },
+    /// Maximum with stride 2 and TensorFlow's padding `same`: a side of an even number of pixels is padded after its
+    /// end alone.
+    MaxSame,
     /// Size-keeping average. `count_padding` divides by 9 at the border too (Inception V3),
     /// otherwise by the number of real pixels (Inception V4).
     Average { count_padding: bool },
@@ -260,6 +263,8 @@ pub(crate) enum PoolRow {
 pub enum Pool {
     /// Maximum of a window.
     Max(MaxPool2d),
+    /// Maximum of a window of 3 whose padding depends on the size of the map.
+    MaxSame(MaxPool2d),
     /// Average of a window.
     Average(AvgPool2d),
 }
@@ -280,6 +285,9 @@ impl Pool {
                     .with_ceil_mode(true)
                     .init(),
             ),
+            PoolRow::MaxSame => {
+                Self::MaxSame(MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_ceil_mode(true).init())
+            }
             PoolRow::Average { count_padding } => Self::Average(
                 AvgPool2dConfig::new([3, 3])
                     .with_strides([1, 1])
@@ -294,9 +302,22 @@ impl Pool {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Max(pool) => pool.forward(input),
+            Self::MaxSame(pool) => same_size(pool, input.dims()).forward(input),
             Self::Average(pool) => pool.forward(input),
         }
     }
+}
+
+/// `pool` with the windows of TensorFlow's padding `same` for maps of `[batch, channels, height, width]`. On an odd
+/// side the first window starts one pixel before the map; on an even one it starts with the map, and the last one
+/// hangs over its end. (Burn's own `Same` copies the map to pad one end alone.)
+fn same_size(pool: &MaxPool2d, [_, _, height, width]: [usize; 4]) -> MaxPool2d {
+    let [(tall, top), (wide, left)] = [height, width].map(|side| match side % 2 {
+        1 => (3, 1),
+        _ => (side.min(3), 0),
+    });
+    let padding = PaddingConfig2d::Explicit(top, left, top, left);
+    MaxPool2d { kernel_size: [tall, wide], padding, ..pool.clone() }
 }
 
 /// Paddle's dropout in its `downscale_in_infer` mode: training zeroes values and leaves the others as

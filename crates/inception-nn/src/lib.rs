@@ -1,5 +1,5 @@
 //! GoogLeNet, the Xceptions, Inception V3 and V4 and Inception-ResNet-v2 as [Burn](burn) modules that compute
-//! what [PaddleClas](https://github.com/PaddlePaddle/PaddleClas) 2.6, timm and torchvision compute.
+//! what [PaddleClas](https://github.com/PaddlePaddle/PaddleClas) 2.6, timm, torchvision and Keras compute.
 //!
 //! [`MODELS`] is the table of what there is; a row builds a [`Network`] on any Burn device:
 //!

@@ -15,8 +15,8 @@ pub struct Reference {
     pub top1: f64,
     /// Top-5 accuracy on them.
     pub top5: f64,
-    /// Floating-point operations of one image, in units of 10^9, as published.
-    pub flops_g: f64,
+    /// Floating-point operations of one image, in units of 10^9, where published.
+    pub flops_g: Option<f64>,
     /// Parameters, in units of 10^6, as published.
     pub params_m: f64,
     /// Latency at [`LATENCY_BATCHES`] in half and in single precision, where published.
@@ -26,7 +26,13 @@ pub struct Reference {
 /// The figures of `docs/en/models/Inception_en.md`, of timm's `results/results-imagenet.csv`, or of
 /// torchvision's metadata.
 const fn reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Reference {
-    Reference { top1, top5, flops_g, params_m, latency: None }
+    Reference { top1, top5, flops_g: Some(flops_g), params_m, latency: None }
+}
+
+/// The errors of the README of keras-applications (commit 05ff470), in percent, and its parameters.
+const fn keras_reference(top1_error: f64, top5_error: f64, params_m: f64) -> Reference {
+    let (top1, top5) = (1.0 - top1_error / 100.0, 1.0 - top5_error / 100.0);
+    Reference { top1, top5, flops_g: None, params_m, latency: None }
 }
 
 impl Reference {
@@ -57,6 +63,8 @@ pub enum Origin {
     Timm,
     /// torchvision 0.29.
     Torchvision,
+    /// `keras.applications` of Keras 3.15.
+    Keras,
 }
 
 /// The framework of the published weights' state dict; `inception-weights` has the key table of each network.
@@ -70,6 +78,9 @@ pub enum StateDict {
     /// PyTorch's: `weight`, `bias`, `running_mean`, `running_var`; fully connected weights are `[outputs,
     /// inputs]`.
     PyTorch,
+    /// Keras's: layers by class and place, `kernel`, `gamma`, `beta`, `moving_mean`, `moving_variance`; kernels are
+    /// `[height, width, inputs, outputs]`.
+    Keras,
 }
 
 /// The interpolation with which the published weights are evaluated.
@@ -184,12 +195,29 @@ impl ModelSpec {
             ..Self::timm(name, architecture, reference)
         }
     }
+
+    /// A row of Keras's: `preprocess_input` in its mode `tf`, from -1 to 1. The published figures are of a single crop
+    /// from the centre; that it is 7/8 of the resized side is TensorFlow's evaluation of the same weights.
+    /// (`load_img(target_size=..)` of Keras's examples squeezes the whole picture instead.)
+    const fn keras(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
+        Self {
+            origin: Origin::Keras,
+            state_dict: StateDict::Keras,
+            resize_short: 341,
+            resampler: Resampler::PilBilinear,
+            rounding: Rounding::Torchvision,
+            normalisation: Normalisation::Half,
+            note: KERAS_NOTE,
+            ..Self::paddleclas(name, architecture, reference)
+        }
+    }
 }
 
 const XCEPTION_NOTE: &str = "published parameters and operations leave out the depthwise convolutions; operations are 2 x MACs and a little";
 const INCEPTION_NOTE: &str = "operations are 2 x MACs and a little";
 
 const TIMM_NOTE: &str = "timm counts multiply-adds";
+const KERAS_NOTE: &str = "Keras's norms have no scale, and its figure counts running statistics";
 const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
 
 const TIMM_INCEPTION_V3: ModelSpec = ModelSpec {
@@ -355,6 +383,24 @@ pub static MODELS: &[ModelSpec] = &[
             "torchvision-googlenet",
             Architecture::TorchvisionGoogLeNet,
             reference(0.69778, 0.89530, 1.498, 6.624904),
+        )
+    },
+    ModelSpec::keras(
+        "keras-inception_v3",
+        Architecture::KerasInceptionV3,
+        keras_reference(22.102, 6.280, 23.851784),
+    ),
+    ModelSpec::keras(
+        "keras-inception_resnet_v2",
+        Architecture::TimmInceptionResNetV2,
+        keras_reference(19.744, 4.748, 55.873736),
+    ),
+    ModelSpec {
+        note: "Keras's figure counts running statistics",
+        ..ModelSpec::keras(
+            "keras-xception",
+            Architecture::KerasXception,
+            keras_reference(20.994, 5.548, 22.910480),
         )
     },
 ];

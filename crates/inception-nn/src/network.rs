@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use inception_graph::{Graph, Parameter, capture_structure, with_storage_device};
+use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_storage_device};
 
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
@@ -31,6 +31,8 @@ pub enum Architecture {
     TimmXception65,
     TimmXception71,
     TimmLegacyXception,
+    KerasInceptionV3,
+    KerasXception,
 }
 
 /// What to build; [`init`](NetworkConfig::init) builds it.
@@ -100,6 +102,8 @@ impl NetworkConfig {
             A::TimmXception65 => xception(Variant::Timm65),
             A::TimmXception71 => xception(Variant::Timm71),
             A::TimmLegacyXception => xception(Variant::TimmLegacy),
+            A::KerasInceptionV3 => inception(Version::KerasV3),
+            A::KerasXception => xception(Variant::Keras),
         };
         Ok(seed_parameters(network, self.seed))
     }
@@ -236,7 +240,19 @@ impl Network {
     /// The graph at a size that every network takes.
     fn recorded(&self) -> Graph<Parameter> {
         let graph = capture_structure(|device| self.untrained(device), Self::forward, [3, 299, 299]);
-        graph.expect("every row of `MODELS` is captured in the tests")
+        let mut graph = graph.expect("every row of `MODELS` is captured in the tests");
+        if matches!(self, Self::Xception(network) if network.pools_same()) {
+            // Recorded are the paddings for one size.
+            for node in &mut graph.nodes {
+                if let Op::Pool(pool) = &mut node.op
+                    && pool.kind == PoolKind::Max
+                {
+                    (pool.window.same, pool.window.ceil) = (true, false);
+                }
+            }
+            graph.infer_shapes([299; 2]).expect("the size that it was recorded at");
+        }
+        graph
     }
 
     /// The smallest square input that every window of the network fits in.

@@ -36,6 +36,7 @@ pub(crate) fn window(
         pad_end: [bottom, right],
         dilation: dilation.map(size),
         ceil,
+        same: false,
     }
 }
 

@@ -70,6 +70,9 @@ fn goldens(folder: &str) -> PathBuf {
 
 fn files() -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(goldens("files")).unwrap().map(|f| f.unwrap().path()).collect();
+    // Small ones of Keras's; what follows reads each of them as often as it has bytes.
+    let keras = ["hdf5_v110.h5", "keras2_flat_weights.h5", "keras3_nested.keras"];
+    files.extend(keras.map(|name| goldens("keras").join(name)));
     files.sort();
     assert!(files.len() > 20);
     files

@@ -3,8 +3,9 @@
 usage: RIVALS/bin/python full_size.py torch DIR [MODEL...]    timm and torchvision: .pth, legacy .pth, .safetensors, .onnx twice
        PADDLE/bin/python full_size.py paddle DIR [MODEL...]   PaddleClas: .pdparams, inference.json and .pdmodel pairs
        P2O/bin/python full_size.py p2o DIR [MODEL...]         paddle2onnx, from the pairs
+       KERAS/bin/python full_size.py keras DIR [MODEL...]     Keras: whole .h5, weights alone, .weights.h5, .keras
 
-`cargo xtask parity` runs all three and compares; nothing of this is committed. DIR gets input224.f32 and input299.f32
+`cargo xtask parity` runs all four and compares; nothing of this is committed. DIR gets input224.f32 and input299.f32
 (the photograph, normalised), NAME.logits.f32, NAME.FORMAT and manifest-*.json lines. Weights and running statistics are
 those of the formula in ../generate.py.
 """
@@ -135,6 +136,23 @@ def p2o_model(folder, name):
     record(folder, "p2o", rows, np.fromfile(os.path.join(folder, name + ".logits.f32"), np.float32))
 
 
+def keras_model(folder, name):
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+    import torch
+
+    gw = small()
+    model, _ = gw.keras_model(name)
+    logits = gw.keras_logits(model, photograph(folder, 299))
+    versions = f"keras {keras.__version__}, torch {torch.__version__}"
+    rows = []
+    for suffix, save in ((".h5", model.save), (".keras", model.save), (".weights.h5", model.save_weights),
+                         ("_weights.h5", lambda path: gw.keras3_weights(model, path))):
+        save(os.path.join(folder, name + suffix))
+        rows.append({"model": name, "size": 299, "source": versions, "file": name + suffix})
+    record(folder, "keras", rows, logits)
+
+
 if __name__ == "__main__":
     kind, folder, names = sys.argv[1], sys.argv[2], sys.argv[3:]
     os.makedirs(folder, exist_ok=True)
@@ -144,6 +162,9 @@ if __name__ == "__main__":
     elif kind == "p2o":
         for name in names or PADDLE:
             p2o_model(folder, name)
+    elif kind == "keras":
+        for name in names or small().KERAS:
+            keras_model(folder, name)
     elif kind == "paddle":
         for name in names or PADDLE:
             # Paddle refuses a second network with the same parameter names in one process.

@@ -4,12 +4,15 @@ usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, tor
        RIVALS/bin/python tests/goldens/weights/generate.py torch MODEL...    only timm-pixels.json and these MODEL.json
        PADDLE/bin/python tests/goldens/weights/generate.py paddle    (paddlepaddle)
        P2O/bin/python tests/goldens/weights/generate.py p2o          (paddle2onnx, after paddle)
+       KERAS/bin/python tests/goldens/weights/generate.py keras      (keras on torch, h5py)
+       KERAS2/bin/python tests/goldens/weights/generate.py keras2    (tensorflow 2.15, whose Keras is 2)
 where `environments.sh` makes the environments.
 
 MODEL.json   what timm or torchvision computes for a whole network whose state dict has the formula's values: keys with
              their shapes, parameters without the auxiliary heads, multiply-adds, and the logits of images 0 and 1. A fully connected weight is the formula's [inputs, outputs],
              transposed.
 timm-pixels.json  what timm's weights expect of a picture, and the epsilons of its networks.
+keras/       files of small networks that Keras 2 and 3 have written, and hdf5.h5, h5py's other forms of a file.
 graphs/      one small network with every kind of operation, in every form that carries its operations: what the tests of
              hostile files cut and change, and the fuzz targets start from.
 files/       small state dicts in every form that the libraries write. The tensors of all are the same: see `TENSORS`.
@@ -269,8 +272,172 @@ def paddle_files():
     print(sorted(os.listdir(FILES)))
 
 
+# Keras's layers by class, and the variables of each class with the formula's keys' last part.
+KERAS = {"keras-inception_v3": "InceptionV3", "keras-xception": "Xception", "keras-inception_resnet_v2": "InceptionResNetV2"}
+KERAS_CLASSES = {"Conv2D": "conv2d", "SeparableConv2D": "separable_conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}
+
+
+def keras_variables(model):
+    """(key, variable) in the order of `Model.layers`; keys as Keras 3 numbers layers in `.weights.h5`."""
+    counts = {}
+    for layer in model.layers:
+        kind = KERAS_CLASSES.get(type(layer).__name__)
+        if kind and layer.weights:
+            n = counts[kind] = counts.get(kind, -1) + 1
+            for variable in layer.weights:
+                yield (f"{kind}_{n}" if n else kind) + "/" + variable.name.split("/")[-1].split(":")[0], variable
+
+
+def keras_value(key, shape):
+    """The formula's value of our tensor, in Keras's order of dimensions."""
+    u = lambda count: formula.uniform(key, count)
+    if len(shape) == 4:
+        h, w, i, o = shape
+        ours = (i, o, h, w) if key.endswith("depthwise_kernel") else (o, i, h, w)
+        scale = np.sqrt((3.0 if ours[1] == 1 else 6.0) / (ours[1] * h * w))
+        value = (u(int(np.prod(shape))) * scale).astype(np.float32).reshape(ours)
+        return np.ascontiguousarray(value.transpose((2, 3, 0, 1) if key.endswith("depthwise_kernel") else (2, 3, 1, 0)))
+    if len(shape) == 2:
+        return (u(int(np.prod(shape))) * np.sqrt(3.0 / shape[0])).astype(np.float32).reshape(shape)
+    if key.endswith("moving_variance"):
+        return (1.0 + u(shape[0]) * 0.5).astype(np.float32)
+    if key.endswith(("bias", "beta", "moving_mean")):
+        return (u(shape[0]) * 0.15).astype(np.float32)
+    return (0.9 + u(shape[0]) * 0.2).astype(np.float32)
+
+
+def keras_model(name, **kwargs):
+    import keras
+
+    keras.utils.clear_session()
+    model = getattr(keras.applications, KERAS[name])(weights=None, classifier_activation=None, **kwargs)
+    keys = [(key, [int(d) for d in variable.shape]) for key, variable in keras_variables(model)]
+    for key, variable in keras_variables(model):
+        variable.assign(keras_value(key, [int(d) for d in variable.shape]))
+    return model, keys
+
+
+def keras_logits(model, images):
+    import torch
+
+    with torch.no_grad():
+        return model(images.transpose(0, 2, 3, 1), training=False).detach().cpu().numpy()
+
+
+def keras_goldens(names):
+    import keras
+    import torch
+
+    versions = {"keras": keras.__version__, "torch": torch.__version__}
+    for name in names:
+        model, keys = keras_model(name)
+        # In single precision throughout; from the shapes of the outputs.
+        macs = 0
+        for layer in model.layers:
+            positions = int(np.prod(layer.output.shape[1:-1])) if type(layer).__name__ != "Dense" else 1
+            for variable in layer.weights:
+                if variable.name.endswith("kernel"):
+                    macs += int(np.prod(variable.shape)) * positions
+        logits = keras_logits(model, formula.images(2, 299))
+        spread = np.abs(logits[0] - logits[1]).max() / np.abs(logits).max()
+        assert spread > 1e-2, spread
+        golden = {"model": name, "size": 299, "versions": versions,
+                  "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables), "macs": macs,
+                  "logits": [formula.floats(row) for row in logits], "keys": keys}
+        with open(os.path.join(HERE, name + ".json"), "w") as file:
+            file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in golden.items()) + "\n}\n")
+        print(name, "spread", float(spread), "largest", float(np.abs(logits).max()))
+
+
+KERAS_FILES = os.path.join(HERE, "keras")
+
+
+def keras_small(keras, nested):
+    """Every kind of layer with weights, a name, and numbers that do not start at 0; by itself or in a model with a new head."""
+    layers = keras.layers
+    layers.Conv2D(1, 1), layers.BatchNormalization()  # take the first names
+    x = start = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization(scale=False)(layers.Conv2D(4, (3, 2), use_bias=False)(x))
+    x = layers.BatchNormalization(name="block2_sepconv1_bn")(layers.SeparableConv2D(5, 3, use_bias=False, name="block2_sepconv1")(x))
+    x = layers.add([layers.Conv2D(5, 1)(x), layers.Conv2D(5, 1, use_bias=False)(x)])
+    x = layers.GlobalAveragePooling2D()(x)
+    if nested:
+        model = keras.Sequential([keras.Model(start, x, name="base"), layers.Dropout(0.2), layers.Dense(2)])
+        model.build((None, 8, 8, 3))
+    else:
+        model = keras.Model(start, layers.Dense(2, name="predictions", activation="softmax")(x))
+    base = model.layers[0] if nested else model
+    values = list(keras_variables(base)) + (list(keras_variables(model)) if nested else [])
+    for key, variable in values:
+        variable.assign(keras_value(key, [int(d) for d in variable.shape]))
+    model.compile("adam", "mse")
+    model.fit(np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 2), np.float32), verbose=0)
+    for key, variable in values:
+        variable.assign(keras_value(key, [int(d) for d in variable.shape]))
+    return model
+
+
+def keras_files(keras, label):
+    os.makedirs(KERAS_FILES, exist_ok=True)
+    path = lambda name: os.path.join(KERAS_FILES, f"{label}_{name}")
+    for nested in (False, True):
+        keras.backend.clear_session()
+        model, form = keras_small(keras, nested), "nested" if nested else "flat"
+        model.save(path(form + ".keras"))
+        if label == "keras3" and nested:
+            continue  # The others are to be had without it.
+        model.save(path(form + "_whole.h5"))
+        if not nested:
+            model.save_weights(path(form + ".weights.h5"))
+            model.save_weights(path(form + "_weights.h5")) if label == "keras2" else keras3_weights(model, path(form + "_weights.h5"))
+    print(sorted(os.listdir(KERAS_FILES)))
+
+
+def keras3_weights(model, path):
+    """As Keras 3 has them in a whole `.h5`, and reads them alone; with names of fixed length, as older h5py wrote them."""
+    import h5py
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+        def fixed(name, group):
+            for key in ("layer_names", "weight_names"):
+                if key in group.attrs and len(group.attrs[key]):
+                    group.attrs[key] = np.array([n if isinstance(n, bytes) else n.encode() for n in group.attrs[key]], "S")
+
+        fixed("", file)
+        file.visititems(fixed)
+
+
+def hdf5_files():
+    """The same tensors as in files/, as variables of Keras's layout, in forms that h5py writes when told to."""
+    import h5py
+
+    shapes = {"layers/conv2d/vars/0": (3, 3, 3, 4), "layers/dense/vars/0": (6, 5), "layers/dense/vars/1": (5,)}
+    for name, kwargs, options in (("latest", {"libver": "latest"}, {}), ("compressed", {}, {"compression": "gzip", "shuffle": True}),
+                                  ("f16", {}, {"dtype": "f2"}), ("f64", {}, {"dtype": "f8"}), ("big_endian", {}, {"dtype": ">f4"}),
+                                  ("v110", {"libver": ("v110", "v110")}, {})):
+        with h5py.File(os.path.join(KERAS_FILES, f"hdf5_{name}.h5"), "w", **kwargs) as file:
+            for key, shape in shapes.items():
+                layer, variable = key.split("/")[1], {"0": "kernel", "1": "bias"}[key[-1]]
+                file.create_dataset(key, data=keras_value(f"{layer}/{variable}", shape), **options)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "torch":
+    if sys.argv[1] == "keras":
+        os.environ["KERAS_BACKEND"] = "torch"
+        import keras
+
+        if not sys.argv[2:]:
+            keras_files(keras, "keras3")
+            hdf5_files()
+        keras_goldens(sys.argv[2:] or list(KERAS))
+    elif sys.argv[1] == "keras2":
+        import tensorflow as tf
+
+        keras_files(tf.keras, "keras2")
+    elif sys.argv[1] == "torch":
         if not sys.argv[2:]:
             torch_files()
             torch_graphs()

@@ -2,6 +2,8 @@
 
 mod burnpack;
 mod contents;
+mod hdf5;
+mod keras;
 mod onnx;
 mod paddle;
 mod paddle_inference;
@@ -38,6 +40,10 @@ pub enum Format {
     Burnpack,
     /// ONNX.
     Onnx,
+    /// Keras's `.h5` and `.weights.h5`: HDF5.
+    KerasH5,
+    /// Keras's `.keras`: a zip of a `.weights.h5` and the model's description.
+    Keras,
 }
 
 impl Format {
@@ -51,6 +57,8 @@ impl Format {
             Self::PyTorchLegacy => "legacy PyTorch checkpoint",
             Self::Burnpack => "burnpack",
             Self::Onnx => "ONNX model",
+            Self::KerasH5 => "Keras HDF5 file",
+            Self::Keras => "Keras archive",
         }
     }
 }
@@ -60,7 +68,13 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
     let start = input.read(0, input.len().min(32))?;
     Ok(match &start[..] {
         [] => Err("an empty file"),
-        [b'P', b'K', 3, 4, ..] => Ok(Format::PyTorch),
+        [b'P', b'K', 3, 4, ..] => match zip::members(input) {
+            Ok(members) if members.contains_key(keras::MEMBER) => Ok(Format::Keras),
+            // Opening says what is wrong with it.
+            Ok(_) | Err(Fault::Damaged(_)) => Ok(Format::PyTorch),
+            Err(Fault::Io(error)) => return Err(error),
+        },
+        [start @ ..] if start.starts_with(&hdf5::SIGNATURE) => Ok(Format::KerasH5),
         // Pickle: PyTorch's magic number in protocol 2, or anything else.
         [0x80, _, 0x8a, 10, magic @ ..] if magic.starts_with(&pickle::TORCH_MAGIC) => {
             Ok(Format::PyTorchLegacy)
@@ -93,6 +107,8 @@ pub(crate) fn open(format: Format, path: &Path, input: Input) -> Result<(Input, 
         Format::PyTorch => pytorch::open_zip,
         Format::PyTorchLegacy => pytorch::open_legacy,
         Format::Onnx => onnx::open,
+        Format::KerasH5 => keras::open_h5,
+        Format::Keras => keras::open_archive,
         Format::PaddleInference => return open_pair(path, input),
     };
     open(&input).map(|contents| (input, contents))

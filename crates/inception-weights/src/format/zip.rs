@@ -1,4 +1,4 @@
-//! The central directory of a zip archive whose members are stored without compression, as PyTorch writes it.
+//! The central directory of a zip archive whose members are stored without compression, as PyTorch and Keras write it.
 
 use std::collections::HashMap;
 
@@ -61,7 +61,7 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
         wide(extra, &mut fields);
         let [len, packed, local] = fields;
         if method != 0 || flags & 1 != 0 || len != packed {
-            return damaged(format!("`{name}` is compressed or encrypted, which PyTorch never does"));
+            return damaged(format!("`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"));
         }
         let header = input.read(local, 30)?;
         if !header.starts_with(&LOCAL) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use burn::tensor::Device;
 use inception_nn::{ModelSpec, nearest};
 
-use super::found::{CLASSIFIER_BIAS, Found, Source, classes, misfit};
+use super::found::{CLASSIFIER, CLASSIFIER_BIAS, Found, Source, classes, misfit};
 use super::keys::Keys;
 use super::likely::likely_models;
 use crate::checkpoint::Checkpoint;
@@ -36,6 +36,13 @@ pub(super) fn by_key<'a>(
     };
     let mut unused = Vec::new();
     let problems = differences(spec, key_scheme, &table, &keys, &mut unused);
+    let classifier = table.iter().filter(|row| row.tensor.name.starts_with(CLASSIFIER));
+    let lacks = |row: &KeyRow| {
+        problems.iter().any(|problem| matches!(problem, Problem::Missing { key, .. } if *key == row.key))
+    };
+    if problems.len() == classifier.clone().count() && classifier.into_iter().all(lacks) {
+        return Err(Error::NoClassifier { path: checkpoint.path.clone(), model: spec.name });
+    }
     if !problems.is_empty() {
         let likely = likely_models(checkpoint).into_iter().map(|spec| spec.name);
         let likely = likely.filter(|&name| name != spec.name).collect();
@@ -43,7 +50,7 @@ pub(super) fn by_key<'a>(
     }
     let source = |row: &KeyRow| match keys.get(&row.key) {
         Some(entry) => Source::Entry { entry, transposed: row.transposed },
-        None => Source::Nowhere, // There is none such: no difference was found.
+        None => row.constant.map_or(Source::Nowhere, Source::Constant), // No difference was found.
     };
     Ok(Found { key_scheme, classes, sources: table.iter().map(source).collect(), unused })
 }
@@ -73,6 +80,7 @@ fn differences(
     for row in table {
         let shape = row.shape();
         match keys.get(&row.key) {
+            None if row.constant.is_some() => {}
             None => {
                 let candidates = unknown.iter().take_while(|_| nearest_left > 0);
                 let nearest = nearest(&row.key, candidates, |e| keys.short(&e.key), 1).pop();

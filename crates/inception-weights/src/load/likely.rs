@@ -31,7 +31,8 @@ fn fitting(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> 
     for spec in MODELS {
         let Ok(network) = spec.config().init(device) else { continue };
         let score = KeyScheme::of(spec).map(|scheme| {
-            let table = key_table(&network, spec.architecture, scheme);
+            let mut table = key_table(&network, spec.architecture, scheme);
+            table.retain(|row| row.constant.is_none() || keys.get(&row.key).is_some());
             let fits = |row: &&KeyRow| {
                 let shape = keys.get(&row.key).map(|entry| &entry.shape);
                 shape.is_some_and(|shape| *shape == row.shape() || row.tensor.name.starts_with(CLASSIFIER))

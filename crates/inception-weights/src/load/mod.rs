@@ -81,7 +81,7 @@ pub struct LoadOptions {
 /// # Errors
 ///
 /// [`Error::Mismatch`] with every tensor that is missing, unknown, misshapen, of the wrong kind or there
-/// twice; [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while
+/// twice; [`Error::NoClassifier`] where only the classifier is missing; [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while
 /// reading the values.
 pub fn load(spec: &ModelSpec, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded, Error> {
     load_with(spec, checkpoint, device, LoadOptions::default())
