@@ -17,8 +17,8 @@ use inception_nn::{
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};
 use inception_weights::{
-    Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
-    load, load_with, save, save_as, save_burnpack, save_onnx,
+    Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table,
+    likely_models, load, load_with, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
 
@@ -48,7 +48,8 @@ fn check(name: &str) {
     let network = formula_network(spec, &spec.config(), &device);
     assert_eq!(spec.input_size, golden.size);
     let [_, scheme] = KeyScheme::of(spec);
-    let constants = key_table(&network, spec.architecture, scheme).into_iter().filter(|r| r.constant.is_some());
+    let constants =
+        key_table(&network, spec.architecture, scheme).into_iter().filter(|r| r.constant.is_some());
     let constants: usize = constants.map(|row| row.tensor.shape.iter().product::<usize>()).sum();
     assert_eq!(trainable_parameters(&network), golden.parameters + constants, "{name}");
     assert_eq!(network.graph([golden.size, golden.size]).unwrap().macs(), golden.macs, "{name}");

@@ -143,11 +143,16 @@ impl Parity {
             Ok(())
         };
         run(Command::new("bash").arg(scripts.join("environments.sh")).arg(&self.environments))?;
-        for (kind, environment) in [("torch", "rivals"), ("paddle", "paddle"), ("p2o", "p2o"), ("keras", "keras")] {
+        for (kind, environment) in
+            [("torch", "rivals"), ("paddle", "paddle"), ("p2o", "p2o"), ("keras", "keras")]
+        {
             let done = self.checkpoints.join(format!("{kind}.done"));
             if !done.exists() {
                 let python = self.environments.join(environment).join("bin/python");
-                run(Command::new(&python).arg(scripts.join("full_size.py")).arg(kind).arg(&self.checkpoints))?;
+                run(Command::new(&python)
+                    .arg(scripts.join("full_size.py"))
+                    .arg(kind)
+                    .arg(&self.checkpoints))?;
                 // Really trained weights, by npm; without that program they are left out.
                 let has_npm = Command::new("npm").arg("--version").output().is_ok();
                 if kind == "keras" && has_npm {

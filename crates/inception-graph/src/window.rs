@@ -96,7 +96,9 @@ mod tests {
     /// TensorFlow's `same`, with stride 2 and 1: an even side is padded after its end alone.
     #[test]
     fn same_padding_by_hand() {
-        for (stride, size, pads) in [(2, 147, (1, 1)), (2, 74, (0, 1)), (2, 2, (0, 1)), (2, 1, (1, 1)), (1, 5, (1, 1))] {
+        for (stride, size, pads) in
+            [(2, 147, (1, 1)), (2, 74, (0, 1)), (2, 2, (0, 1)), (2, 1, (1, 1)), (1, 5, (1, 1))]
+        {
             let mut window = Window { same: true, ..Window::square(3, stride, 0) };
             window.set_same([size; 2]);
             assert_eq!((window.pad, window.pad_end), ([pads.0; 2], [pads.1; 2]), "{size}, stride {stride}");

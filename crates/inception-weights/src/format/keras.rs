@@ -38,7 +38,7 @@ pub(crate) fn open_archive(input: &Input) -> Result<Contents, Fault> {
 
 fn open(input: &Input, place: Range) -> Result<Contents, Fault> {
     let file = File::open(input, place)?;
-    let root = file.root()?;
+    let root = Object::root(&file)?;
     let Some(links) = root.links(&file)? else { return damaged("its root is no group") };
     // A whole model has its weights beside the state of the optimiser.
     let inner = Object::find(&file, &links, "model_weights")?;

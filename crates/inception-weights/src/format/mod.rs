@@ -74,7 +74,7 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
             Ok(_) | Err(Fault::Damaged(_)) => Ok(Format::PyTorch),
             Err(Fault::Io(error)) => return Err(error),
         },
-        [start @ ..] if start.starts_with(&hdf5::SIGNATURE) => Ok(Format::KerasH5),
+        [0x89, b'H', b'D', b'F', ..] => Ok(Format::KerasH5),
         // Pickle: PyTorch's magic number in protocol 2, or anything else.
         [0x80, _, 0x8a, 10, magic @ ..] if magic.starts_with(&pickle::TORCH_MAGIC) => {
             Ok(Format::PyTorchLegacy)

@@ -61,7 +61,9 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
         wide(extra, &mut fields);
         let [len, packed, local] = fields;
         if method != 0 || flags & 1 != 0 || len != packed {
-            return damaged(format!("`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"));
+            return damaged(format!(
+                "`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"
+            ));
         }
         let header = input.read(local, 30)?;
         if !header.starts_with(&LOCAL) {

@@ -30,8 +30,7 @@ const V3_B: Module = module(&[2, 0, 1, 3]);
 const V3_C: Module = module(&[6, 2, 4, 7, 0, 1, 3, 5, 8, 9]);
 const V3_D: Module = module(&[2, 4, 0, 1, 3, 5]);
 const V3_E: Module = module(&[7, 1, 3, 4, 0, 2, 5, 6, 8]);
-const V3: &[(Module, usize)] =
-    &[(STEM, 1), (V3_A, 3), (V3_B, 1), (V3_C, 4), (V3_D, 1), (V3_E, 2)];
+const V3: &[(Module, usize)] = &[(STEM, 1), (V3_A, 3), (V3_B, 1), (V3_C, 4), (V3_D, 1), (V3_E, 2)];
 
 const RESNET_A: Module = residual(&[3, 1, 4, 0, 2, 5]);
 const RESNET_B: Module = residual(&[2, 0, 1, 3]);

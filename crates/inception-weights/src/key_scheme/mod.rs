@@ -128,7 +128,12 @@ impl KeyRow {
 pub fn key_table<M: Module>(network: &M, architecture: Architecture, scheme: KeyScheme) -> Vec<KeyRow> {
     let tensors = tensors(network);
     if matches!(scheme, KeyScheme::Native | KeyScheme::Graph) {
-        let row = |tensor: TensorInfo| KeyRow { key: tensor.name.clone(), tensor, transposed: false, constant: None };
+        let row = |tensor: TensorInfo| KeyRow {
+            key: tensor.name.clone(),
+            tensor,
+            transposed: false,
+            constant: None,
+        };
         return tensors.into_iter().map(row).collect();
     }
     let table = scheme.table(architecture).expect("a key table for the network");

@@ -1,12 +1,12 @@
 //! Attributes that are text.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ops::Range;
 
+use super::bytes::{le, number, take};
+use super::collection::Collection;
+use super::file::{File, UNDEFINED};
 use super::header::Object;
 use super::message::extent;
-use super::{File, UNDEFINED, le, number, take};
 use crate::input::{Fault, damaged};
 
 const ATTRIBUTE: u64 = 0x0c;
@@ -59,7 +59,11 @@ impl Object {
 
     /// The strings of an attribute that Keras has cut into `name0`, `name1` and so on, as it does with lists of over 64
     /// kB.
-    pub(in super::super) fn long_strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
+    pub(in super::super) fn long_strings(
+        &self,
+        file: &File,
+        name: &str,
+    ) -> Result<Option<Vec<String>>, Fault> {
         if let Some(strings) = self.strings(file, name)? {
             return Ok(Some(strings));
         }
@@ -103,43 +107,20 @@ fn elsewhere(file: &File, heap: u64, index: u64, len: u64) -> Result<String, Fau
     let mut heaps = file.heaps.borrow_mut();
     let collection = match heaps.entry(heap) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => new.insert(Collection::read(file, heap)?),
+        Entry::Vacant(new) => new.insert(read(file, heap)?),
     };
-    let object = collection.objects.get(&index).map(|object| &collection.bytes[object.clone()]);
+    let object = collection.object(index);
     match object.zip(usize::try_from(len).ok()).and_then(|(bytes, len)| bytes.get(..len)) {
         Some(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
         None => damaged(format!("no text {index} of {len} bytes in the collection at {heap}")),
     }
 }
 
-/// Objects of any length that others refer to by number.
-pub(super) struct Collection {
-    bytes: Vec<u8>,
-    objects: HashMap<u64, Range<usize>>,
-}
-
-impl Collection {
-    fn read(file: &File, address: u64) -> Result<Self, Fault> {
-        let head = file.read(address, 16)?;
-        if head[..4] != *b"GCOL" {
-            return damaged(format!("no collection of text at {address}"));
-        }
-        let bytes = file.read(address.saturating_add(16), le(&head[8..]).saturating_sub(16))?;
-        let mut objects = HashMap::new();
-        let mut rest = &bytes[..];
-        while rest.len() >= 16 {
-            let mut object = take(&mut rest, 16)?;
-            let index = number(&mut object, 2)?;
-            take(&mut object, 6)?;
-            let size = number(&mut object, 8)?;
-            let start = bytes.len() - rest.len();
-            let padded = size.checked_next_multiple_of(8).and_then(|size| usize::try_from(size).ok());
-            let tail = padded.and_then(|size| rest.split_at_checked(size));
-            // Number 0 is what is free, up to the end.
-            let Some((_, tail)) = tail.filter(|_| index != 0) else { break };
-            objects.insert(index, start..start + size as usize);
-            rest = tail;
-        }
-        Ok(Self { bytes, objects })
+fn read(file: &File, address: u64) -> Result<Collection, Fault> {
+    let head = file.read(address, 16)?;
+    if head[..4] != *b"GCOL" {
+        return damaged(format!("no collection of text at {address}"));
     }
+    let len = le(&head[8..]).saturating_sub(16);
+    Ok(Collection::new(file.read(address.saturating_add(16), len)?))
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::bytes::{number, take};
+use super::file::{File, UNDEFINED};
 use super::header::Object;
-use super::{File, UNDEFINED, number, take};
 use crate::input::{Fault, damaged};
 
 const LINK_INFO: u64 = 0x02;

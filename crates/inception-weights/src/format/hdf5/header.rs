@@ -1,6 +1,7 @@
 //! Object headers: the messages that describe a group or a dataset.
 
-use super::{File, UNDEFINED, number, take};
+use super::bytes::{number, take};
+use super::file::{File, UNDEFINED};
 use crate::input::{Fault, damaged};
 
 /// A message of an object header.
@@ -25,10 +26,17 @@ const SHARED: u64 = 2;
 enum Form {
     Old,
     /// With the order of creation or without.
-    New { ordered: bool },
+    New {
+        ordered: bool,
+    },
 }
 
 impl Object {
+    /// The outermost group.
+    pub(in super::super) fn root(file: &File) -> Result<Self, Fault> {
+        Self::at(file, file.root)
+    }
+
     /// The object at an address.
     pub(in super::super) fn at(file: &File, address: u64) -> Result<Self, Fault> {
         if address == UNDEFINED {
@@ -39,7 +47,8 @@ impl Object {
             [b'O', b'H', b'D', b'R', 2, flags, ..] => {
                 let flags = *flags;
                 // Times, and limits of when attributes move elsewhere.
-                let skipped = 6 + if flags & 0x20 != 0 { 16 } else { 0 } + if flags & 0x10 != 0 { 4 } else { 0 };
+                let skipped =
+                    6 + if flags & 0x20 != 0 { 16 } else { 0 } + if flags & 0x10 != 0 { 4 } else { 0 };
                 let size = 1 << (flags & 3);
                 let len = number(&mut &file.read(address.saturating_add(skipped), size)?[..], size as usize)?;
                 (Form::New { ordered: flags & 4 != 0 }, address.saturating_add(skipped + size), len)
@@ -70,7 +79,13 @@ impl Object {
         let mut rest = &block[..];
         let head = match form {
             Form::Old => 8,
-            Form::New { ordered } => if ordered { 6 } else { 4 },
+            Form::New { ordered } => {
+                if ordered {
+                    6
+                } else {
+                    4
+                }
+            }
         };
         // What is too short for a message is a gap.
         while rest.len() >= head {

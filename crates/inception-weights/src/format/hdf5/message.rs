@@ -1,7 +1,8 @@
 //! What the messages of a dataset say: its shape, the type of its elements, and where they are.
 
+use super::bytes::{le, number, take};
+use super::file::{File, UNDEFINED};
 use super::header::Object;
-use super::{File, UNDEFINED, le, number, take};
 use crate::entry::Dtype;
 use crate::input::{Fault, damaged};
 
