@@ -189,12 +189,13 @@ fn the_corpus_is_survived() {
     }
 }
 
-/// Every byte changed, in three ways: no panic, and no more memory than a small file deserves.
+/// Every byte changed, in three ways: no panic, and no more memory than a small file deserves. Of files of over 16 kB,
+/// which are Keras's and full of zeros, every second byte and so on.
 #[test]
 fn every_changed_byte_is_survived() {
     for file in files() {
         let whole = std::fs::read(&file).unwrap();
-        for at in 0..whole.len() {
+        for at in (0..whole.len()).step_by(1 + whole.len() / (16 << 10)) {
             for change in [0xff, 0x01, 0x80] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= change;

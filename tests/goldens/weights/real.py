@@ -48,7 +48,9 @@ def main(folder):
     from PIL import Image
 
     sys.path.insert(0, HERE)
-    import generate as small
+    import full_size
+
+    small = full_size.small()
 
     values = variables()
     keras.utils.clear_session()
