@@ -144,7 +144,7 @@ impl Parity {
         };
         run(Command::new("bash").arg(scripts.join("environments.sh")).arg(&self.environments))?;
         for (kind, environment) in
-            [("torch", "rivals"), ("paddle", "paddle"), ("p2o", "p2o"), ("keras", "keras")]
+            [("torch", "rivals"), ("exports", "rivals"), ("paddle", "paddle"), ("p2o", "p2o"), ("keras", "keras")]
         {
             let done = self.checkpoints.join(format!("{kind}.done"));
             if !done.exists() {
@@ -229,9 +229,15 @@ impl Parity {
             Ok(loaded.network)
         };
         let runner = Runner::build(init, [row.size; 2], &RunOptions::default())?;
-        let logits = runner.run(&self.floats(&format!("input{}.f32", row.size))?, 1)?;
-        let by_name = || format!("{}.logits.f32", row.model);
-        let reference = self.floats(&row.logits.clone().unwrap_or_else(by_name))?;
+        let mut input = self.floats(&format!("input{}.f32", row.size))?;
+        // What the file does to its image itself is part of our preprocessing.
+        let transform = checkpoint.surroundings.input.unwrap_or([[1.0, 0.0]; 3]);
+        for (plane, [scale, shift]) in input.chunks_mut(row.size * row.size).zip(transform) {
+            plane.iter_mut().for_each(|value| *value = (f64::from(*value) * scale + shift) as f32);
+        }
+        let logits = runner.run(&input, 1)?;
+        let own = format!("{}.logits.f32", row.model);
+        let reference = self.floats(row.logits.as_ref().unwrap_or(&own))?;
         ensure!(logits.len() == reference.len(), "{} logits, not {}", logits.len(), reference.len());
         let largest = reference.iter().fold(0f32, |m, v| m.max(v.abs()));
         let off = logits.iter().zip(&reference).map(|(a, b)| (a - b).abs());

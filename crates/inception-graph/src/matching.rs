@@ -18,7 +18,7 @@ pub enum Binding<'a> {
         /// Rows and columns are exchanged.
         transposed: bool,
     },
-    /// Nowhere: the file has folded the norm into its convolution, which leaves this value.
+    /// Nowhere: the file has folded the norm into its convolution, which leaves this value, or has no bias.
     Constant(f32),
 }
 
@@ -139,8 +139,10 @@ impl<'t> Walk<'_, 't> {
             (Op::Conv(a), Op::Conv(b)) if a.bias.is_none() => self.bind(&a.weight, &b.weight, false),
             (Op::Linear(a), Op::Linear(b)) => {
                 self.bind(&a.weight, &b.weight, a.transposed != b.transposed);
-                if let (Some(a), Some(b)) = (&a.bias, &b.bias) {
-                    self.bind(a, b, false);
+                match (&a.bias, &b.bias) {
+                    (Some(a), Some(b)) => self.bind(a, b, false),
+                    (Some(a), None) => drop(self.bindings.insert(a.name.clone(), Binding::Constant(0.0))),
+                    _ => {}
                 }
             }
             _ => {
@@ -169,7 +171,7 @@ fn difference(ours: &Op<Parameter>, theirs: &Op<Parameter>, folded: bool) -> Opt
                 unless(same_window && a.groups == b.groups)
             }
         },
-        (Op::Linear(a), Op::Linear(b)) => unless(a.bias.is_some() == b.bias.is_some()),
+        (Op::Linear(a), Op::Linear(b)) => unless(a.bias.is_some() || b.bias.is_none()),
         (Op::Pool(a), Op::Pool(b)) => {
             // With stride 1 no window hangs over, and how to round does not matter.
             let rounds_alike = a.window.ceil == b.window.ceil || a.window.stride == [1; 2];

@@ -194,6 +194,10 @@ impl GoogLeNet {
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
     }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Classifier {
+        &mut self.head
+    }
 }
 
 pub(crate) fn forward_stages(

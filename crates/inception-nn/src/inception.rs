@@ -307,4 +307,8 @@ impl Inception {
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
     }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Classifier {
+        &mut self.head
+    }
 }

@@ -348,12 +348,30 @@ pub(crate) enum DropoutSpec {
     AfterPool(f64),
 }
 
-/// Global average pool, dropout, fully connected layer: features to logits.
+/// A fully connected layer of a classifier before its last, as fine-tuned networks have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HiddenLayer {
+    /// Number of outputs.
+    pub outputs: usize,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+/// A [`HiddenLayer`] with its weights.
+#[derive(Module, Debug)]
+pub struct Hidden {
+    fc: Linear,
+    relu: bool,
+}
+
+/// Global average pool, dropout, fully connected layers, of which all published networks have one: features to
+/// logits.
 #[derive(Module, Debug)]
 pub struct Classifier {
     dropout: Option<DownscaleDropout>,
     dropout_before_pool: bool,
     pool: AdaptiveAvgPool2d,
+    hidden: Vec<Hidden>,
     fc: Linear,
 }
 
@@ -368,8 +386,29 @@ impl Classifier {
             dropout: probability.map(DownscaleDropout::new),
             dropout_before_pool,
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            hidden: Vec::new(),
             fc: LinearConfig::new(channels, num_classes).init(device),
         }
+    }
+
+    /// The same with other fully connected layers before the last; all of them are made anew.
+    pub(crate) fn set_hidden(&mut self, layers: &[HiddenLayer], device: &Device) {
+        let first = self.hidden.first().map_or(&self.fc, |hidden| &hidden.fc);
+        let mut channels = first.weight.lazy_shape()[0];
+        let classes = self.num_classes();
+        let hidden = layers.iter().map(|layer| {
+            let inputs = std::mem::replace(&mut channels, layer.outputs);
+            Hidden { fc: LinearConfig::new(inputs, layer.outputs).init(device), relu: layer.relu }
+        });
+        self.hidden = hidden.collect();
+        self.fc = LinearConfig::new(channels, classes).init(device);
+    }
+
+    /// The fully connected layers before the last.
+    pub fn hidden(&self) -> Vec<HiddenLayer> {
+        let layer =
+            |hidden: &Hidden| HiddenLayer { outputs: hidden.fc.weight.lazy_shape()[1], relu: hidden.relu };
+        self.hidden.iter().map(layer).collect()
     }
 
     pub(crate) fn num_classes(&self) -> usize {
@@ -384,7 +423,11 @@ impl Classifier {
         };
         let x = drop(features, self.dropout_before_pool);
         let x = drop(self.pool.forward(x), !self.dropout_before_pool);
-        self.fc.forward(x.flatten::<2>(1, 3))
+        let x = self.hidden.iter().fold(x.flatten::<2>(1, 3), |x, layer| {
+            let x = layer.fc.forward(x);
+            if layer.relu { relu(x) } else { x }
+        });
+        self.fc.forward(x)
     }
 }
 

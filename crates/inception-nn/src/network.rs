@@ -7,7 +7,7 @@ use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_st
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
-use crate::layers::{Classifier, Observer};
+use crate::layers::{Classifier, HiddenLayer, Observer};
 use crate::tensors::{TensorInfo, seed_parameters, tensors};
 use crate::xception::{OutputStride, Variant, Xception};
 
@@ -41,18 +41,26 @@ pub struct NetworkConfig {
     name: &'static str,
     architecture: Architecture,
     num_classes: usize,
+    hidden: Vec<HiddenLayer>,
     output_stride: OutputStride,
     seed: u64,
 }
 
 impl NetworkConfig {
     pub(crate) fn new(name: &'static str, architecture: Architecture) -> Self {
-        Self { name, architecture, num_classes: 1000, output_stride: OutputStride::default(), seed: 0 }
+        let (hidden, output_stride) = (Vec::new(), OutputStride::default());
+        Self { name, architecture, num_classes: 1000, hidden, output_stride, seed: 0 }
     }
 
     /// Number of logits; 1000 unless set.
     pub fn with_num_classes(mut self, num_classes: usize) -> Self {
         self.num_classes = num_classes;
+        self
+    }
+
+    /// Fully connected layers of the classifier before its last; none unless set.
+    pub fn with_hidden(mut self, hidden: &[HiddenLayer]) -> Self {
+        self.hidden = hidden.to_vec();
         self
     }
 
@@ -82,7 +90,7 @@ impl NetworkConfig {
         let stride = self.output_stride;
         let xception = |variant| Network::Xception(Xception::new(variant, classes, device));
         let inception = |version| Network::Inception(Inception::new(version, classes, device));
-        let network = match self.architecture {
+        let mut network = match self.architecture {
             A::Xception41Deeplab => xception(Variant::Xception41Deeplab(stride)),
             A::Xception65Deeplab => xception(Variant::Xception65Deeplab(stride)),
             _ if stride != OutputStride::S32 => {
@@ -105,6 +113,9 @@ impl NetworkConfig {
             A::KerasInceptionV3 => inception(Version::KerasV3),
             A::KerasXception => xception(Variant::Keras),
         };
+        if !self.hidden.is_empty() {
+            network.head_mut().set_hidden(&self.hidden, device);
+        }
         Ok(seed_parameters(network, self.seed))
     }
 
@@ -213,14 +224,32 @@ impl Network {
         }
     }
 
+    fn head_mut(&mut self) -> &mut Classifier {
+        match self {
+            Self::GoogLeNet(network) => network.head_mut(),
+            Self::Inception(network) => network.head_mut(),
+            Self::Xception(network) => network.head_mut(),
+        }
+    }
+
+    /// The fully connected layers of the classifier before its last.
+    pub fn hidden(&self) -> Vec<HiddenLayer> {
+        self.head().hidden()
+    }
+
     /// The same network, untrained, on another device.
     fn untrained(&self, device: &Device) -> Self {
         let classes = self.head().num_classes();
-        match self {
+        let mut network = match self {
             Self::GoogLeNet(_) => Self::GoogLeNet(GoogLeNet::new(classes, device)),
             Self::Inception(network) => Self::Inception(Inception::new(network.version(), classes, device)),
             Self::Xception(network) => Self::Xception(Xception::new(network.variant(), classes, device)),
+        };
+        let hidden = self.hidden();
+        if !hidden.is_empty() {
+            network.head_mut().set_hidden(&hidden, device);
         }
+        network
     }
 
     /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for images of

@@ -502,4 +502,8 @@ impl Xception {
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
     }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Classifier {
+        &mut self.head
+    }
 }

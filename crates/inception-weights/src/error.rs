@@ -80,6 +80,20 @@ pub enum Error {
         /// The network asked for.
         model: &'static str,
     },
+    /// The file has no dictionary of tensors of this name that has a tensor of the network.
+    #[error(
+        "{}: no tensors of the network at `{name}`; they are at {}",
+        path.display(),
+        known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ")
+    )]
+    NoStateDict {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
     /// The operations of the file are not those of the network asked for.
     #[error("{} is not {model}: {difference}", path.display())]
     Graph {

@@ -49,6 +49,22 @@ pub enum Error {
         /// Why not.
         source: serde_json::Error,
     },
+    /// A file of names of classes cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There are not as many names as classes.
+    #[error("{names} names for {classes} classes")]
+    LabelCount {
+        /// Names.
+        names: usize,
+        /// Classes of the network.
+        classes: usize,
+    },
     /// The network cannot be built or run.
     #[error(transparent)]
     Network(#[from] inception_nn::Error),

@@ -131,8 +131,57 @@ def torch_files():
         torch.save(cast, path(name + ".pth"))
         save_file(cast, path(name + ".safetensors"))
     save_file(state, path("plain.safetensors"), metadata={"format": "pt"})
-    torch.save(torch.nn.Linear(2, 2), path("module.pth"))  # not a state dict: names a class
+    training_files(state)
     print(sorted(os.listdir(FILES)))
+
+
+def training_files(state):
+    """What training loops and exporters keep around the same tensors."""
+    import argparse
+    import collections
+    import datetime
+    import pathlib
+
+    import torch
+
+    path = lambda name: os.path.join(FILES, name)
+    # One tensor beside the state dict, as pytorch/examples has it.
+    torch.save({"epoch": 3, "arch": "inception_v3", "state_dict": state, "best_acc1": torch.tensor(71.5),
+                "optimizer": {"state": {0: {"exp_avg": torch.ones(4)}}}}, path("best_acc1.pth"))
+    # timm's, with everything that people put into a checkpoint; the average is what timm evaluates.
+    twice = {k: 2 * v for k, v in state.items()}
+    torch.save({"epoch": 3, "state_dict": twice, "state_dict_ema": state, "loss": torch.tensor(0.5),
+                "args": argparse.Namespace(lr=0.1, model="inception_v3", out=pathlib.PurePosixPath("a/b")),
+                "counter": collections.Counter("aab"), "set": {1, 2}, "deque": collections.deque([1.0], maxlen=3),
+                "default": collections.defaultdict(list, a=[1]), "date": datetime.datetime(2026, 1, 2), "dtype": torch.float16,
+                "numpy": {"scalar": np.float64(0.5), "generator": np.random.RandomState(0).get_state()[1]},
+                "large": 2**200, "complex": 1j}, path("training.pth"))
+    torch.save({"model": {"state_dict": {"Student.backbone." + k: v for k, v in state.items()}}, "step": 7}, path("deep.pth"))
+    # Whole modules, whose classes are not looked up; in the old format with their sources.
+    module = torch.nn.Module()
+    for key, value in state.items():
+        layer, field = key.split(".")
+        if not hasattr(module, layer):
+            module.add_module(layer, torch.nn.Module())
+        getattr(module, layer).register_parameter(field, torch.nn.Parameter(value))
+    torch.save(module, path("module.pth"))
+    torch.save(module, path("module_legacy.pth"), _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 1, "model": module, "optimizer": torch.optim.SGD(module.parameters(), 0.1)}, path("nested_whole.pth"))
+
+    class Traced(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, child in module.named_children():
+                self.add_module(name, child)
+
+        def forward(self, x):
+            x = torch.nn.functional.conv2d(x, self.conv.weight).mean((2, 3)) * self.norm.weight + self.norm.bias
+            return x.sum() + self.fc.weight.sum() + self.fc.bias.sum()
+
+    x = torch.zeros(1, 3, 8, 8)
+    traced = torch.jit.trace(Traced(), x)
+    torch.jit.save(traced, path("traced.pt"))
+    torch.export.save(torch.export.export(Traced(), (x,)), path("exported.pt2"))
 
 
 def timm_pixels():
@@ -191,7 +240,90 @@ def torch_graphs():
     # In this mode the norm stays an operation.
     torch.onnx.export(model, (x,), os.path.join(GRAPHS, "torchscript.onnx"), dynamo=False, opset_version=17, input_names=["x"],
                       training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, dynamic_axes={"x": {0: "n"}})
+    surrounded_graphs(model)
+    sharded_files()
     print(sorted(os.listdir(GRAPHS)))
+
+
+def surrounded_graphs(small):
+    """The same network with what exporters and quantisers put around it and into it."""
+    import onnx
+    import onnxruntime
+    import torch
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    path = lambda name: os.path.join(GRAPHS, name)
+
+    class Transformed(torch.nn.Module):
+        """torchvision's `_transform_input`, and a softmax."""
+
+        def __init__(self):
+            super().__init__()
+            self.small = small
+
+        def forward(self, x):
+            channels = [(0.229, 0.485), (0.224, 0.456), (0.225, 0.406)]
+            x = torch.cat([torch.unsqueeze(x[:, i], 1) * (std / 0.5) + (mean - 0.5) / 0.5 for i, (std, mean) in enumerate(channels)], 1)
+            return self.small(x).softmax(1)
+
+    class Normalised(torch.nn.Module):
+        """Bytes in, the number of a class out."""
+
+        def __init__(self):
+            super().__init__()
+            self.small = small
+            self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+        def forward(self, x):
+            return self.small((x / 255 - self.mean) / self.std).argmax(1)
+
+    class Multilabel(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small = small
+
+        def forward(self, x):
+            return self.small(x).sigmoid()
+
+    x = torch.zeros(1, 3, 16, 16)
+    # The dynamo exporter keeps weights in a file beside the model unless it is told otherwise.
+    torch.onnx.export(Transformed().eval(), (x,), path("transformed.onnx"), dynamo=True, input_names=["x"], external_data=True)
+    for name, model in (("transformed_torchscript", Transformed()), ("normalised", Normalised()), ("multilabel", Multilabel())):
+        torch.onnx.export(model.eval(), (x,), path(name + ".onnx"), dynamo=False, opset_version=17, input_names=["x"])
+    plain = path("plain_tmp.onnx")
+    torch.onnx.export(small, (x,), plain, dynamo=False, opset_version=17, input_names=["x"])
+    onnx.save(convert_float_to_float16(onnx.load(plain), keep_io_types=True), path("half.onnx"))
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.images = iter([{"x": formula.images(1, 16)}])
+
+        def get_next(self):
+            return next(self.images, None)
+
+    quantize_static(plain, path("quantised.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+    for name, level in (("extended", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED), ("all", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level, options.optimized_model_filepath = level, path(f"optimised_{name}.onnx")
+        onnxruntime.InferenceSession(plain, options, providers=["CPUExecutionProvider"])
+    os.remove(plain)
+
+
+def sharded_files():
+    """A checkpoint in two files and a list, as Hugging Face's libraries write large ones."""
+    from safetensors.numpy import save_file
+
+    folder = os.path.join(HERE, "sharded")
+    os.makedirs(folder, exist_ok=True)
+    where = {}
+    for i, keys in enumerate((["conv.weight", "norm.weight"], ["norm.bias", "fc.weight", "fc.bias"])):
+        name = f"model-{i + 1:05}-of-00002.safetensors"
+        save_file({k: value(k, TENSORS[k]) for k in keys}, os.path.join(folder, name), metadata={"format": "pt"})
+        where.update(dict.fromkeys(keys, name))
+    with open(os.path.join(folder, "model.safetensors.index.json"), "w") as file:
+        json.dump({"metadata": {"total_size": 4 * sum(int(np.prod(s)) for s in TENSORS.values())}, "weight_map": where}, file, indent=2)
 
 
 def paddle_graph(stem):
@@ -211,7 +343,9 @@ def paddle_graph(stem):
             x = nn.functional.max_pool2d(nn.functional.relu(self.norm(self.conv(x))), 3, 2)
             y = paddle.concat([self.one(x), self.two(nn.functional.avg_pool2d(x, 3, 1, 1))], 1) + self.both(x)
             y = nn.functional.adaptive_avg_pool2d(y, 1)
-            return self.fc(self.drop(paddle.flatten(y, 1)))
+            y = self.fc(self.drop(paddle.flatten(y, 1)))
+            # What PaddleClas's tools/export_model.py adds unless it is told otherwise, and for several labels.
+            return nn.functional.softmax(y, axis=-1) if "softmax" in stem else nn.functional.sigmoid(y) if "sigmoid" in stem else y
 
     paddle.seed(1)
     model = Small()
@@ -226,8 +360,9 @@ def paddle_graph(stem):
 def p2o_graph():
     import subprocess
 
-    subprocess.run([os.path.join(os.path.dirname(sys.executable), "paddle2onnx"), "--model_dir", GRAPHS, "--model_filename", "new.json",
-                    "--params_filename", "new.pdiparams", "--save_file", os.path.join(GRAPHS, "paddle2onnx.onnx"), "--opset_version", "13"], check=True)
+    for stem, onnx in (("new", "paddle2onnx"), ("new_softmax", "paddle2onnx_softmax")):
+        subprocess.run([os.path.join(os.path.dirname(sys.executable), "paddle2onnx"), "--model_dir", GRAPHS, "--model_filename", stem + ".json",
+                        "--params_filename", stem + ".pdiparams", "--save_file", os.path.join(GRAPHS, onnx + ".onnx"), "--opset_version", "13"], check=True)
 
 
 def paddle_files():
@@ -452,5 +587,5 @@ if __name__ == "__main__":
 
         paddle_files()
         # Each in a process of its own: the flag that chooses the program's format is read at the start.
-        for stem, flag in (("new", "1"), ("old", "0")):
+        for stem, flag in (("new", "1"), ("old", "0"), ("new_softmax", "1"), ("old_softmax", "0"), ("new_sigmoid", "1"), ("old_sigmoid", "0")):
             subprocess.run([sys.executable, os.path.abspath(__file__), "paddle-graph", stem], check=True, env={**os.environ, "FLAGS_enable_pir_api": flag})

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::contents::Contents;
 use super::hdf5::{Dataset, File, Links, Object};
-use super::zip;
+use super::zip::Members;
 use crate::entry::{Entry, Source};
 use crate::input::{Fault, Input, Range, damaged};
 
@@ -30,8 +30,8 @@ pub(crate) fn open_h5(input: &Input) -> Result<Contents, Fault> {
 }
 
 pub(crate) fn open_archive(input: &Input) -> Result<Contents, Fault> {
-    match zip::members(input)?.get(MEMBER) {
-        Some(&member) => open(input, member),
+    match Members::of(input)?.get(MEMBER)? {
+        Some(member) => open(input, member),
         None => damaged(format!("a zip archive without `{MEMBER}`")),
     }
 }
