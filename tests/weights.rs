@@ -17,9 +17,8 @@ use inception_nn::{
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};
 use inception_weights::{
-    Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert, fitting_models,
-    key_table,
-    likely_models, load, load_with, save, save_as, save_burnpack, save_onnx,
+    Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert,
+    fitting_models, key_table, likely_models, load, load_with, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
 

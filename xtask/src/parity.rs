@@ -143,9 +143,13 @@ impl Parity {
             Ok(())
         };
         run(Command::new("bash").arg(scripts.join("environments.sh")).arg(&self.environments))?;
-        for (kind, environment) in
-            [("torch", "rivals"), ("exports", "rivals"), ("paddle", "paddle"), ("p2o", "p2o"), ("keras", "keras")]
-        {
+        for (kind, environment) in [
+            ("torch", "rivals"),
+            ("exports", "rivals"),
+            ("paddle", "paddle"),
+            ("p2o", "p2o"),
+            ("keras", "keras"),
+        ] {
             let done = self.checkpoints.join(format!("{kind}.done"));
             if !done.exists() {
                 let python = self.environments.join(environment).join("bin/python");

@@ -45,7 +45,7 @@ impl<'a> Operations<'a> {
         let [(image, size)] = &images.collect::<Vec<_>>()[..] else { return Err("not one input".to_owned()) };
         self.builder.input(image)?;
         self.pixels.image(image);
-        for node in &parts.nodes {
+        for node in sorted(&parts.nodes) {
             self.node(node)?;
         }
         let output = parts.outputs.first().ok_or("no output")?;
@@ -319,4 +319,31 @@ impl<'a> Operations<'a> {
             false => Err(format!("{} adds `{key}` to no fully connected layer", what())),
         }
     }
+}
+
+/// Nodes after those that they read: some tools append theirs at the end. Those of a cycle are in the order of
+/// the file.
+fn sorted(nodes: &[Node]) -> Vec<&Node> {
+    let outputs =
+        nodes.iter().enumerate().flat_map(|(i, node)| node.outputs.iter().map(move |name| (name, i)));
+    let makers: HashMap<&String, usize> = outputs.collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    let mut begun = vec![false; nodes.len()];
+    for start in 0..nodes.len() {
+        // A node, and which of its inputs is next.
+        let mut todo = vec![(start, 0)];
+        while let Some((i, input)) = todo.pop() {
+            if input == 0 && std::mem::replace(&mut begun[i], true) {
+                continue;
+            }
+            match nodes[i].inputs.get(input) {
+                Some(name) => {
+                    todo.push((i, input + 1));
+                    todo.extend(makers.get(name).filter(|&&maker| !begun[maker]).map(|&maker| (maker, 0)));
+                }
+                None => order.push(&nodes[i]),
+            }
+        }
+    }
+    order
 }

@@ -30,6 +30,10 @@ pub(super) struct Tensors<'a> {
     /// Zero points that are the least value of their type: what is quantised with one is clamped at zero.
     pub least: HashSet<String>,
     pub entries: Vec<Entry>,
+    /// Tensors whose numbers are not of one length each.
+    packed: HashSet<String>,
+    /// Those of them that are zeros.
+    zeros: HashSet<String>,
 }
 
 /// Where the values of a tensor are.
@@ -42,7 +46,9 @@ enum Place {
 impl<'a> Tensors<'a> {
     pub fn new(input: &'a Input, beside: Beside<'a>) -> Self {
         let (initializers, small, least) = (HashMap::new(), HashMap::new(), HashSet::new());
-        Self { input, beside, files: Vec::new(), initializers, small, least, entries: Vec::new() }
+        let (packed, zeros) = (HashSet::new(), HashSet::new());
+        let (files, entries) = (Vec::new(), Vec::new());
+        Self { input, beside, files, initializers, small, least, entries, packed, zeros }
     }
 
     /// Adds a tensor of the graph.
@@ -84,7 +90,7 @@ impl<'a> Tensors<'a> {
 
     fn tensor(&mut self, mut tensor: Message) -> Result<(Entry, Option<Vec<f64>>), Fault> {
         let (mut shape, mut kind, mut name, mut external) = (Vec::new(), 0, String::new(), None);
-        let (mut data, mut numbers) = (None, Vec::new());
+        let (mut data, mut packed, mut numbers) = (None, None, Vec::new());
         while let Some((field, wire)) = tensor.next()? {
             match (field, wire) {
                 (1, wire) => tensor.numbers(wire, &mut shape)?,
@@ -92,7 +98,8 @@ impl<'a> Tensors<'a> {
                 // Packed, these are as raw as raw data.
                 (4 | 10, Wire::Bytes(range)) => data = Some(range),
                 (4 | 10, Wire::Float(_)) => return damaged("a tensor whose values are not packed"),
-                // Of 32 and of 64 bits.
+                // One after the other, each in as few bytes as it needs.
+                (5, Wire::Bytes(range)) => packed = Some(range),
                 (5 | 7, wire) => tensor.numbers(wire, &mut numbers)?,
                 (8, wire) => name = tensor.text(wire)?,
                 (9, Wire::Bytes(range)) => data = Some(range),
@@ -111,6 +118,16 @@ impl<'a> Tensors<'a> {
                 (14, Wire::Number(1)) => drop(external.get_or_insert_with(HashMap::new)),
                 _ => {}
             }
+        }
+        if let (None, Some(range)) = (data, packed) {
+            let bytes = input_bytes(self.input, range)?;
+            if bytes.iter().all(|&byte| byte == 0) {
+                self.zeros.insert(name.clone());
+            }
+            if range.len <= MAX_SMALL {
+                tensor.numbers(Wire::Bytes(range), &mut numbers)?;
+            }
+            self.packed.insert(name.clone());
         }
         let dtype = match kind {
             1 => Dtype::F32,
@@ -210,7 +227,12 @@ impl<'a> Tensors<'a> {
                 count if values.shape.get(axis) == Some(&count) => values.shape[axis + 1..].iter().product(),
                 count => return Err(bad(&format!("{count} scales for {:?}", values.shape))),
             };
-            let zeros = match of(2) {
+            let is_packed = |i: usize| node.inputs.get(i).is_some_and(|name| self.packed.contains(name));
+            let is_zero = node.inputs.get(2).is_some_and(|name| self.zeros.contains(name));
+            if is_packed(0) || is_packed(1) || (is_packed(2) && !is_zero) {
+                return Err(bad("its numbers are not stored as they are"));
+            }
+            let zeros = match of(2).filter(|_| !is_zero) {
                 Some(zeros) if zeros.len() == scales.len() && zeros.dtype == values.dtype => {
                     Some(zeros.source.clone())
                 }
@@ -244,9 +266,17 @@ impl<'a> Tensors<'a> {
     }
 }
 
+/// The bytes of a list of numbers, if it is not longer than that of any network's channels.
+fn input_bytes(input: &Input, range: Range) -> Result<Vec<u8>, Fault> {
+    match range.len <= 1 << 20 {
+        true => Ok(input.read(range.offset, range.len)?),
+        false => damaged(format!("a list of {} bytes of numbers", range.len)),
+    }
+}
+
 /// The values of a tensor that is small enough to be an argument.
 fn small(input: &Input, dtype: &Dtype, range: Range, numbers: &[u64]) -> Result<Option<Vec<f64>>, Fault> {
-    let integers = matches!(dtype, Dtype::Other(kind) if kind == "i64" || kind == "i32");
+    let integers = matches!(dtype, Dtype::Other(kind) if ["i64", "i32", "i8", "u8"].contains(&kind.as_str()));
     if range.len == 0 && integers && !numbers.is_empty() {
         return Ok(Some(numbers.iter().map(|&v| v as i64 as f64).collect()));
     }
