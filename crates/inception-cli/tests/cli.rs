@@ -446,7 +446,8 @@ fn names_and_pixels_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let spec = inception::model("torchvision-googlenet").unwrap();
-    let network = spec.config().with_num_classes(3).with_seed(1).init(&storage()).unwrap();
+    let device = storage();
+    let network = spec.config().with_num_classes(3).with_seed(1).init(&device).unwrap();
     let plain = path("plain.safetensors");
     inception::weights::save(&network, &inception::weights::Metadata::default(), plain.as_ref()).unwrap();
     let labels = path("labels.txt");

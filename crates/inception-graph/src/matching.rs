@@ -97,13 +97,17 @@ impl<'t> Walk<'_, 't> {
                 return Ok(vec![Pair { our: a.inputs[0], their, folded: false }]);
             }
             // The norm is in the convolution's weights and bias.
-            (Op::BatchNorm(norm), Op::Conv(conv)) if conv.bias.is_some() => {
+            (Op::BatchNorm(norm), Op::Conv(conv)) => {
                 let constants =
                     [(&norm.gamma, 1.0), (&norm.mean, 0.0), (&norm.variance, (1.0 - norm.epsilon) as f32)];
                 for (weight, value) in constants {
                     self.bindings.insert(weight.name.clone(), Binding::Constant(value));
                 }
-                conv.bias.iter().for_each(|bias| self.bind(&norm.beta, bias, false));
+                match &conv.bias {
+                    Some(bias) => self.bind(&norm.beta, bias, false),
+                    // One of zeros is left out.
+                    None => drop(self.bindings.insert(norm.beta.name.clone(), Binding::Constant(0.0))),
+                }
                 return Ok(vec![Pair { our: a.inputs[0], their, folded: true }]);
             }
             (ours, theirs) => {

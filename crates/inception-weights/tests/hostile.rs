@@ -230,7 +230,7 @@ fn pickle(body: &[u8]) -> Vec<u8> {
 #[test]
 fn no_other_name_is_called() {
     for (name, text) in [
-        ("os.system", &b"cos\nsystem\n(X\x02\x00\x00\x00ls\x85R."[..]),
+        ("os.system", &b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R."[..]),
         ("builtins.eval", b"\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R."),
         ("numpy.load", b"cnumpy\nload\n)R."),
         ("torch.load", b"ctorch\nload\n)R."),
