@@ -28,6 +28,14 @@ pub fn batch(text: &str) -> Result<usize, String> {
     if (1..=256).contains(&batch) { Ok(batch) } else { Err("1 to 256 images".to_owned()) }
 }
 
+/// Parses a share of pictures.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a share of 0 to 1".to_owned()),
+    }
+}
+
 /// Which networks.
 #[derive(Args)]
 pub struct ModelArgs {
@@ -56,9 +64,9 @@ struct WeightSource {
     weights: Option<PathBuf>,
     /// The published weights; the first time they are downloaded (see --help)
     ///
-    /// Only PaddleClas publishes at addresses that are known here. A download is resumed if it breaks off,
-    /// and the kept file is verified each time. INCEPTION_CACHE is the folder for them (otherwise `inception`
-    /// in the user's cache folder), INCEPTION_MIRROR an address instead of PaddleClas's, and
+    /// Only PaddleClas and pytorch-fid publish at addresses that are known here. A download is resumed if it
+    /// breaks off, and the kept file is verified each time. INCEPTION_CACHE is the folder for them (otherwise
+    /// `inception` in the user's cache folder), INCEPTION_MIRROR an address instead of theirs, and
     /// INCEPTION_OFFLINE=1 forbids downloads.
     #[arg(long)]
     pretrained: bool,
@@ -76,6 +84,38 @@ impl WeightArgs {
             _ if self.source.pretrained => Weights::File(crate::pretrained::fetch(spec)?),
             _ => Weights::Random { seed },
         })
+    }
+}
+
+/// Which weights, where there may be nothing to compute with them.
+#[cfg(feature = "fid")]
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct OptionalWeightArgs {
+    /// A checkpoint; its format is found from its content
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// The published weights; the first time they are downloaded (see `predict --help`)
+    #[arg(long)]
+    pretrained: bool,
+    /// Weights drawn from --seed: for trying things out; the figures mean nothing
+    #[arg(long)]
+    random_weights: bool,
+}
+
+#[cfg(feature = "fid")]
+impl OptionalWeightArgs {
+    /// The weights asked for of `spec`, which are needed.
+    pub fn weights(&self, spec: &ModelSpec, seed: u64) -> anyhow::Result<Weights> {
+        let Self { weights, pretrained, random_weights } = self;
+        ensure!(
+            weights.is_some() || *pretrained || *random_weights,
+            "{} needs weights: --weights FILE, --pretrained or --random-weights",
+            spec.name
+        );
+        let (weights, pretrained, random_weights) = (weights.clone(), *pretrained, *random_weights);
+        let source = WeightSource { weights, pretrained, random_weights };
+        WeightArgs { source, state_dict: None }.weights(spec, seed)
     }
 }
 

@@ -1,19 +1,18 @@
 //! `eval`
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use inception::data::{Dataset, DatasetOptions, ScanStats};
 use inception::{
-    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, Tally, cores,
+    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, cores,
     dataset_hash, evaluate, merge,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::NetworkArgs;
+use crate::args::{self, NetworkArgs};
+use crate::progress::Bar;
 
 /// The command: a run, or `eval merge`. By hand, because clap's derive cannot make all of a run's flags
 /// optional at once.
@@ -107,17 +106,10 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Fail if more than this share of the pictures cannot be used
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = args::share)]
     max_skipped: f64,
     #[command(flatten)]
     output: Output,
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a share of 0 to 1".to_owned()),
-    }
 }
 
 /// Whether a file of names has one a line and nothing else, as a folder of classes is named by.
@@ -231,71 +223,12 @@ impl Run {
         let mut bar = Bar::new();
         let evaluation =
             evaluate(classifier.runner(), dataset, settings, &options, state.as_mut(), |progress| {
-                bar.show(&progress)
+                let Progress { tally, done_now, done, total, .. } = progress;
+                bar.name_skipped(tally.skipped.values());
+                let (top1, top5) = (tally.top1_share() * 100.0, tally.top5_share() * 100.0);
+                bar.show(done_now, done, total, &format!("top-1 {top1:.2} %  top-5 {top5:.2} %  "));
             });
         bar.finish();
         Ok(EvalReport::new(&evaluation?, warnings, self.output.details(), classifier.labels()))
     }
-}
-
-/// Progress on standard error: a bar on a terminal, now and then a line elsewhere.
-struct Bar {
-    bar: ProgressBar,
-    start: Instant,
-    last_line: Instant,
-    /// Skipped pictures that were named.
-    named: usize,
-}
-
-/// Skipped pictures that are named while the run goes on; the result has them all.
-const NAMED: usize = 20;
-
-impl Bar {
-    fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, start: Instant::now(), last_line: Instant::now(), named: 0 }
-    }
-
-    fn show(&mut self, progress: &Progress<'_>) {
-        let Progress { tally, done_now, done, total, .. } = progress;
-        self.name_skipped(tally);
-        let elapsed = self.start.elapsed().as_secs_f64();
-        let speed = if elapsed > 0.0 { *done_now as f64 / elapsed } else { 0.0 };
-        let left = match speed > 0.0 {
-            true => format!("{} left", clock((total - done) as f64 / speed)),
-            false => "starting".to_owned(),
-        };
-        let (top1, top5) = (tally.top1_share() * 100.0, tally.top5_share() * 100.0);
-        let message = format!("top-1 {top1:.2} %  top-5 {top5:.2} %  {speed:.1} images/s  {left}");
-        if stderr().is_terminal() {
-            self.bar.set_length(*total);
-            self.bar.set_position(*done);
-            self.bar.set_message(message);
-        } else if self.last_line.elapsed() > Duration::from_secs(30) {
-            self.last_line = Instant::now();
-            eprintln!("{done}/{total}  {message}");
-        }
-    }
-
-    fn name_skipped(&mut self, tally: &Tally) {
-        for skipped in tally.skipped.values().take(NAMED).skip(self.named) {
-            self.named += 1;
-            self.bar.suspend(|| eprintln!("skipped: {}: {}", skipped.image, skipped.reason));
-            if self.named == NAMED {
-                self.bar.suspend(|| eprintln!("skipped: further ones are in the result only"));
-            }
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-/// Seconds as a clock shows them.
-fn clock(seconds: f64) -> String {
-    let seconds = seconds.ceil() as u64;
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

@@ -67,6 +67,10 @@ impl Program {
         if error.is::<NoDownload>() {
             return build("download");
         }
+        #[cfg(not(feature = "fid"))]
+        if error.is::<crate::no_fid::NoFid>() {
+            return build("fid");
+        }
         if let Some(data::Error::Dataset { problem, .. }) = error.downcast_ref() {
             let DatasetProblem::NeedsFeature { feature, .. } = **problem else { return None };
             return build(feature);

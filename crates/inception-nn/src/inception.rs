@@ -1,5 +1,6 @@
 //! Inception V3 and Inception V4 as PaddleClas 2.6 has them
-//! (`legendary_models/inception_v3.py`, `model_zoo/inception_v4.py` under `ppcls/arch/backbone`).
+//! (`legendary_models/inception_v3.py`, `model_zoo/inception_v4.py` under `ppcls/arch/backbone`), and the Inception V3
+//! of FID (`pytorch_fid/inception.py` of pytorch-fid 0.3).
 //!
 //! Inception V3: Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2015.
 //! Inception V4: Szegedy et al., *Inception-v4, Inception-ResNet and the impact of residual connections on learning*, 2016.
@@ -14,6 +15,8 @@
 //! - V3 has no auxiliary head (torchvision has one).
 //! - Keras's V3 is pinned by `tests/goldens/weights/keras-inception_v3.json`: its average poolings leave the padding
 //!   out, its epsilon is 1e-3, and its norms have no scale (here one that is 1).
+//! - FID's V3 is TensorFlow's of December 2015: its average poolings leave the padding out, and its last module pools
+//!   by maximum (pinned by `tests/goldens/weights/fid-inception_v3.json`).
 //! - V4 orders the branches of its modules pool first; timm orders them otherwise, which permutes channels.
 
 use burn::module::Module;
@@ -31,6 +34,7 @@ const STYLE: StageStyle = StageStyle { norm: Some(PADDLE_NORM), relu: true, relu
 const MAX_S2: PoolRow = PoolRow::Max { stride: 2, padding: 0 };
 const AVERAGE_V3: PoolRow = PoolRow::Average { count_padding: true };
 const AVERAGE_V4: PoolRow = PoolRow::Average { count_padding: false };
+const MAX_S1: PoolRow = PoolRow::Max { stride: 1, padding: 1 };
 
 macro_rules! v3_a {
     ($name:literal, pool $pool:literal, $average:expr) => {
@@ -67,22 +71,22 @@ macro_rules! v3_c {
 }
 
 macro_rules! v3_e {
-    ($name:literal, $average:expr) => {
+    ($name:literal, $pool:expr) => {
         stage(
             $name,
             &[
                 chain(&[conv(320, 1)]),
                 forked(&[conv(384, 1)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
                 forked(&[conv(448, 1), conv(384, 3)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
-                pooled($average, &[conv(192, 1)]),
+                pooled($pool, &[conv(192, 1)]),
             ],
         )
     };
 }
 
-/// The rows with one or the other average pooling.
+/// The stages by the average pooling, and the pooling of the last module.
 macro_rules! v3 {
-    ($average:expr) => {
+    ($average:expr, $last:expr) => {
         &[
             stage("conv1a", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
             stage("conv2a", &[chain(&[conv(32, 3).valid()])]),           // 147
@@ -120,13 +124,14 @@ macro_rules! v3 {
                 ],
             ),
             v3_e!("e1", $average),
-            v3_e!("e2", $average),
+            v3_e!("e2", $last),
         ]
     };
 }
 
-const V3: &[StageRow] = v3!(AVERAGE_V3);
-const KERAS_V3: &[StageRow] = v3!(AVERAGE_V4);
+const V3: &[StageRow] = v3!(AVERAGE_V3, AVERAGE_V3);
+const KERAS_V3: &[StageRow] = v3!(AVERAGE_V4, AVERAGE_V4);
+const FID_V3: &[StageRow] = v3!(AVERAGE_V4, MAX_S1);
 
 macro_rules! v4_a {
     ($name:literal) => {
@@ -241,6 +246,7 @@ pub(crate) enum Version {
     V3,
     V4,
     TorchV3,
+    FidV3,
     TimmV4,
     TimmResNetV2,
     TorchvisionGoogLeNet,
@@ -251,6 +257,7 @@ impl Version {
     const fn rows(self) -> &'static [StageRow] {
         match self {
             Self::V3 | Self::TorchV3 => V3,
+            Self::FidV3 => FID_V3,
             Self::V4 => V4,
             Self::KerasV3 => KERAS_V3,
             Self::TimmV4 => torch::V4,
@@ -263,6 +270,7 @@ impl Version {
         match self {
             Self::V3 | Self::V4 => (STYLE, DropoutSpec::AfterPool(0.2)),
             Self::TorchV3
+            | Self::FidV3
             | Self::TimmV4
             | Self::TimmResNetV2
             | Self::TorchvisionGoogLeNet
@@ -271,7 +279,7 @@ impl Version {
     }
 }
 
-/// Inception V3 or V4, PaddleClas's, PyTorch's or Keras's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
+/// Inception V3 or V4, PaddleClas's, PyTorch's, Keras's or FID's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
 /// which are built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {
@@ -290,6 +298,10 @@ impl Inception {
 
     pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
         forward_stages(&self.stages, self.version.rows(), images, observe)
+    }
+
+    pub(crate) fn stages(&self) -> Vec<String> {
+        self.version.rows().iter().flat_map(StageRow::names).collect()
     }
 
     pub(crate) fn fold(&mut self) {

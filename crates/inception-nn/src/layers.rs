@@ -415,6 +415,12 @@ impl Classifier {
         self.fc.weight.lazy_shape()[1]
     }
 
+    /// The fully connected layer's weights, `[channels, classes]` row-major.
+    pub(crate) fn weight(&self) -> Vec<f32> {
+        let data = self.fc.weight.val().into_data().convert::<f32>();
+        data.try_into_vec::<f32>().expect("just converted")
+    }
+
     /// Features `[batch, channels, height, width]` to logits `[batch, classes]`.
     pub fn forward(&self, features: Tensor<4>) -> Tensor<2> {
         let drop = |x, here| match &self.dropout {

@@ -65,6 +65,8 @@ pub enum Origin {
     Torchvision,
     /// `keras.applications` of Keras 3.15.
     Keras,
+    /// pytorch-fid 0.3, whose network torch-fidelity, torchmetrics and clean-fid have, too.
+    PytorchFid,
 }
 
 /// The framework of the published weights' state dict; `inception-weights` has the key table of each network.
@@ -129,6 +131,8 @@ pub struct ModelSpec {
     /// Address of the published weights, below that of their origin, where they can be downloaded without a
     /// login.
     pub download: Option<&'static str>,
+    /// The first digits of the published weights' SHA-256, where their name has them.
+    pub sha256: Option<&'static str>,
     /// Rows and columns of the image that the published weights are evaluated on.
     pub input_size: usize,
     /// Length in pixels of the image's short side before that square is cropped from its centre.
@@ -162,6 +166,7 @@ impl ModelSpec {
             architecture,
             state_dict: StateDict::Paddle,
             download: None,
+            sha256: None,
             input_size: 299,
             resize_short: 320,
             resampler: Resampler::Cv2Bilinear,
@@ -219,6 +224,9 @@ const INCEPTION_NOTE: &str = "operations are 2 x MACs and a little";
 const TIMM_NOTE: &str = "timm counts multiply-adds";
 const KERAS_NOTE: &str = "Keras's norms have no scale, and its figure counts running statistics";
 const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
+
+const FID_NOTE: &str =
+    "published figures are those of the paper's network, which has 1000 classes; it counts multiply-adds";
 
 const TIMM_INCEPTION_V3: ModelSpec = ModelSpec {
     aliases: &["timm-inception_v3.tv_in1k"],
@@ -401,6 +409,22 @@ pub static MODELS: &[ModelSpec] = &[
             "keras-xception",
             Architecture::KerasXception,
             keras_reference(0.79006, 0.94452, 22.910480),
+        )
+    },
+    // Szegedy et al., *Rethinking the Inception architecture*, 2015: one crop, one network. FID has recipes of its own
+    // for pictures; this is pytorch-fid's for a square one.
+    ModelSpec {
+        origin: Origin::PytorchFid,
+        download: Some("releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"),
+        sha256: Some("6726825d"),
+        resize_short: 299,
+        num_classes: 1008,
+        normalisation: Normalisation::Half,
+        note: FID_NOTE,
+        ..ModelSpec::torchvision(
+            "fid-inception_v3",
+            Architecture::FidInceptionV3,
+            reference(0.788, 0.944, 5.0, 25.0),
         )
     },
 ];

@@ -1,6 +1,7 @@
 //! Any network of the family behind one type.
 
 use burn::module::Module;
+use burn::nn::pool::AdaptiveAvgPool2dConfig;
 use burn::tensor::{Device, Tensor};
 use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_storage_device};
 
@@ -24,6 +25,7 @@ pub enum Architecture {
     Xception41Deeplab,
     Xception65Deeplab,
     TorchInceptionV3,
+    FidInceptionV3,
     TimmInceptionV4,
     TimmInceptionResNetV2,
     TorchvisionGoogLeNet,
@@ -103,6 +105,7 @@ impl NetworkConfig {
             A::Xception65 => xception(Variant::Xception65),
             A::Xception71 => xception(Variant::Xception71),
             A::TorchInceptionV3 => inception(Version::TorchV3),
+            A::FidInceptionV3 => inception(Version::FidV3),
             A::TimmInceptionV4 => inception(Version::TimmV4),
             A::TimmInceptionResNetV2 => inception(Version::TimmResNetV2),
             A::TorchvisionGoogLeNet => inception(Version::TorchvisionGoogLeNet),
@@ -169,6 +172,56 @@ impl Network {
     /// `[batch, channels, height / stride, width / stride]`, what the classifier pools.
     pub fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
         self.features(images, &mut |_, _| {})
+    }
+
+    /// Normalised images `[batch, 3, height, width]` to what `output` asks for, `[batch, dimensions]`.
+    ///
+    /// # Panics
+    ///
+    /// On a stage that [`check_output`](Self::check_output) refuses.
+    pub fn forward_output(&self, images: Tensor<4>, output: &Output) -> Tensor<2> {
+        let map = match output {
+            Output::Logits => return self.forward(images),
+            Output::Pooled => self.forward_features(images),
+            Output::Stage(wanted) => {
+                let mut found = None;
+                self.features(images, &mut |name, map| {
+                    if name.eq_ignore_ascii_case(wanted) {
+                        found = Some(map.clone());
+                    }
+                });
+                found.expect("`check_output` knows the stages")
+            }
+        };
+        AdaptiveAvgPool2dConfig::new([1, 1]).init().forward(map).flatten::<2>(1, 3)
+    }
+
+    /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
+    pub fn classifier_weight(&self) -> Vec<f32> {
+        self.head().weight()
+    }
+
+    /// The names of the stages, in the order in which [`forward_observed`](Self::forward_observed) shows them.
+    pub fn stages(&self) -> Vec<String> {
+        match self {
+            Self::GoogLeNet(_) => GoogLeNet::stages(),
+            Self::Inception(network) => network.stages(),
+            Self::Xception(network) => network.stages(),
+        }
+    }
+
+    /// Whether the network has such an output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownStage`], with the names of all stages.
+    pub fn check_output(&self, output: &Output) -> Result<(), Error> {
+        let Output::Stage(stage) = output else { return Ok(()) };
+        let stages = self.stages();
+        match stages.iter().any(|name| name.eq_ignore_ascii_case(stage)) {
+            true => Ok(()),
+            false => Err(Error::UnknownStage { stage: stage.clone(), stages }),
+        }
     }
 
     fn features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
@@ -299,6 +352,19 @@ impl Network {
     }
 }
 
+/// What is taken of a network, one vector for each image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// The scores of the classes.
+    Logits,
+    /// The last map, averaged over places: what the classifier reads, before any dropout.
+    Pooled,
+    /// The map after a stage, averaged over places; the names of stages are those that
+    /// [`Network::forward_observed`] shows.
+    Stage(String),
+}
+
 /// The smallest square input of a recorded graph.
 fn minimum(graph: &Graph<Parameter>) -> usize {
     graph.minimum_input().expect("it was captured at some size")
@@ -322,6 +388,32 @@ mod tests {
             found.sort();
             wanted.sort();
             assert_eq!(found, wanted, "{}", spec.name);
+        }
+        Ok(())
+    }
+
+    /// The names of stages are those that are shown, and each stage can be asked for.
+    #[test]
+    fn stages_are_those_observed() -> Result<(), Error> {
+        for spec in MODELS {
+            let config = spec.config().with_num_classes(2);
+            let mut shown = Vec::new();
+            let observe = |network: &Network, images| {
+                let stages = network.stages();
+                let last = Output::Stage(stages[stages.len() - 1].to_uppercase());
+                assert_eq!(network.check_output(&last), Ok(()));
+                let unknown = network.check_output(&Output::Stage("zero".to_owned()));
+                assert_eq!(
+                    unknown,
+                    Err(Error::UnknownStage { stage: "zero".to_owned(), stages: stages.clone() })
+                );
+                let logits = network
+                    .forward_observed(images, &mut |name: &str, _: &Tensor<4>| shown.push(name.to_owned()));
+                assert_eq!(stages, shown, "{}", spec.name);
+                logits
+            };
+            let init = |device: &Device| config.init(device).expect("two classes");
+            capture_structure(init, observe, [3, 299, 299]).expect("captured");
         }
         Ok(())
     }

@@ -461,23 +461,26 @@ impl Xception {
     }
 
     pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
-        let mut x = images;
-        for (name, conv) in ["conv1", "conv2"].iter().zip(&self.stem) {
-            x = conv.forward(x);
-            observe(name, &x);
-        }
+        let mut names = self.stages().into_iter();
+        let mut shown = |x: Tensor<4>| {
+            observe(&names.next().unwrap_or_default(), &x);
+            x
+        };
+        let x = self.stem.iter().fold(images, |x, conv| shown(conv.forward(x)));
+        self.blocks.iter().fold(x, |x, block| shown(block.forward(x)))
+    }
+
+    /// The stem's convolutions and the blocks, those of the middle flow numbered from 1.
+    pub(crate) fn stages(&self) -> Vec<String> {
         let mut middle = 0;
-        for (row, block) in self.variant.rows().iter().zip(&self.blocks) {
-            x = block.forward(x);
-            match row.name == MIDDLE.name {
-                true => {
-                    middle += 1;
-                    observe(&format!("{}{middle}", row.name), &x);
-                }
-                false => observe(row.name, &x),
+        let blocks = self.variant.rows().into_iter().map(|row| match row.name == MIDDLE.name {
+            true => {
+                middle += 1;
+                format!("{}{middle}", row.name)
             }
-        }
-        x
+            false => row.name.to_owned(),
+        });
+        ["conv1", "conv2"].map(str::to_owned).into_iter().chain(blocks).collect()
     }
 
     pub(crate) fn fold(&mut self) {

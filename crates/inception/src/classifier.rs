@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
-use inception_nn::{ModelSpec, Normalisation, Origin, Rounding};
+use inception_nn::{ModelSpec, NetworkConfig, Normalisation, Origin, Rounding};
 use inception_weights::{Checkpoint, LoadOptions, Metadata, Output};
 use serde::Serialize;
 
@@ -185,6 +185,52 @@ fn normalisation(transform: &[[f64; 2]; 3]) -> Option<([f32; 3], [f32; 3], &'sta
     Some((all.0, all.1, given))
 }
 
+/// Weights before a network takes them.
+pub(crate) struct Opened {
+    /// The file, where they are in one.
+    pub checkpoint: Option<Checkpoint>,
+    /// How to load it.
+    pub how: LoadOptions,
+    /// What to build.
+    pub config: NetworkConfig,
+    /// What a user should know before trusting them.
+    pub warnings: Vec<String>,
+}
+
+impl Opened {
+    /// Opens the weights of `spec`'s network.
+    pub fn new(spec: &'static ModelSpec, weights: &Weights) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        let mut config = spec.config();
+        let mut how = LoadOptions::default();
+        let checkpoint = match weights {
+            Weights::Random { seed } => {
+                warnings.push(format!("random weights (seed {seed}): the classes mean nothing"));
+                config = config.with_seed(*seed);
+                None
+            }
+            Weights::File(path) => Some(Checkpoint::open(path)?),
+            Weights::StateDict { path, name } => {
+                how.state_dict = Some(name.clone());
+                Some(Checkpoint::open(path)?)
+            }
+        };
+        let model = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.model());
+        if let Some(model) = model.filter(|model| *model != spec.name) {
+            warnings.push(format!("the file says that it is {model}, not {}", spec.name));
+        }
+        Ok(Self { checkpoint, how, config, warnings })
+    }
+
+    /// What they expect of a picture.
+    pub fn recipe(&self, spec: &ModelSpec) -> Result<Recipe, Error> {
+        match &self.checkpoint {
+            Some(checkpoint) => recipe(spec, checkpoint),
+            None => Ok(Recipe::of_origin(spec)),
+        }
+    }
+}
+
 /// A network with weights on a device, ready for pictures.
 #[derive(Debug)]
 pub struct Classifier {
@@ -240,29 +286,9 @@ impl Classifier {
         change: impl FnOnce(&Preprocessing) -> Preprocessing,
     ) -> Result<Self, Error> {
         options.check()?;
-        let mut warnings = Vec::new();
-        let mut config = spec.config();
-        let mut how = LoadOptions::default();
-        let checkpoint = match weights {
-            Weights::Random { seed } => {
-                warnings.push(format!("random weights (seed {seed}): the classes mean nothing"));
-                config = config.with_seed(*seed);
-                None
-            }
-            Weights::File(path) => Some(Checkpoint::open(path)?),
-            Weights::StateDict { path, name } => {
-                how.state_dict = Some(name.clone());
-                Some(Checkpoint::open(path)?)
-            }
-        };
-        let model = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.model());
-        if let Some(model) = model.filter(|model| *model != spec.name) {
-            warnings.push(format!("the file says that it is {model}, not {}", spec.name));
-        }
-        let own = match &checkpoint {
-            Some(checkpoint) => recipe(spec, checkpoint)?,
-            None => Recipe::of_origin(spec),
-        };
+        let opened = Opened::new(spec, weights)?;
+        let own = opened.recipe(spec)?;
+        let Opened { checkpoint, how, config, mut warnings } = opened;
         let source = own.source;
         let preprocessing = change(&own.preprocessing);
         let side = preprocessing.crop as usize;

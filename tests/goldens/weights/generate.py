@@ -2,6 +2,7 @@
 
 usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, torchvision, timm, safetensors)
        RIVALS/bin/python tests/goldens/weights/generate.py torch MODEL...    only timm-pixels.json and these MODEL.json
+       (fid-inception_v3 needs pytorch-fid, too)
        PADDLE/bin/python tests/goldens/weights/generate.py paddle    (paddlepaddle)
        P2O/bin/python tests/goldens/weights/generate.py p2o          (paddle2onnx, after paddle)
        KERAS/bin/python tests/goldens/weights/generate.py keras      (keras on torch, h5py)
@@ -56,13 +57,18 @@ def torch_model(name, **kwargs):
         import timm
 
         return timm.create_model(name, **kwargs)
+    if origin == "fid":
+        sys.path.insert(0, os.path.join(HERE, "../../../bench/fid"))
+        import weights
+
+        return weights.network()
     import torchvision
 
     return getattr(torchvision.models, name)(init_weights=False, **kwargs)
 
 
 TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-inception_resnet_v2", "timm-xception41", "timm-xception65",
-         "timm-xception71", "timm-legacy_xception", "torchvision-inception_v3", "torchvision-googlenet"]
+         "timm-xception71", "timm-legacy_xception", "torchvision-inception_v3", "torchvision-googlenet", "fid-inception_v3"]
 
 
 def torch_goldens(names):
