@@ -214,6 +214,70 @@ fn every_changed_byte_is_survived() {
     }
 }
 
+/// HDF5 refers by addresses everywhere. Each of them pointed at itself, at the outermost group, at the end and beyond:
+/// whatever then contains itself comes to an end.
+#[test]
+fn keras_addresses_are_checked() {
+    let mut errors = Vec::new();
+    for name in ["keras2_flat_weights.h5", "keras3_flat.weights.h5"] {
+        let whole = std::fs::read(goldens("keras").join(name)).unwrap();
+        let size = whole.len() as u64;
+        let number = |at: usize| u64::from_le_bytes(*whole[at..].first_chunk().unwrap());
+        let is_address = |&at: &usize| (96..size).contains(&number(at)) && number(at) % 8 == 0;
+        let addresses: Vec<usize> = (0..whole.len() - 7).step_by(8).filter(is_address).collect();
+        assert!(addresses.len() > 100, "{name}: {}", addresses.len());
+        for at in addresses {
+            for target in [96, at as u64, size - 8, size, u64::MAX - 7] {
+                let mut bytes = whole.clone();
+                bytes[at..at + 8].copy_from_slice(&target.to_le_bytes());
+                let (result, peak) = read(bytes);
+                errors.extend(result.err());
+                assert!(peak < LITTLE, "{name}, address at {at} to {target}: {peak} bytes");
+            }
+        }
+    }
+    for reason in ["groups deeper than", "end beyond the file", "no object header", "no members of a group"] {
+        assert!(errors.iter().any(|error| error.contains(reason)), "{reason}");
+    }
+}
+
+/// The smallest file that can be: a superblock, the root's header, and messages.
+fn hdf5(messages: &[(u8, &[u8])]) -> Vec<u8> {
+    let body: Vec<u8> = messages
+        .iter()
+        .flat_map(|(kind, data)| [&[*kind][..], &(data.len() as u16).to_le_bytes(), &[0], data].concat())
+        .collect();
+    let header = [&b"OHDR\x02\x02"[..], &(body.len() as u32).to_le_bytes(), &body, &[0; 4]].concat();
+    let numbers = [0, u64::MAX, 48 + header.len() as u64, 48].map(u64::to_le_bytes).concat();
+    [&b"\x89HDF\r\n\x1a\n\x02\x08\x08\0"[..], &numbers, &[0; 4], &header].concat()
+}
+
+#[test]
+fn keras_text_is_bounded() {
+    assert!(error(hdf5(&[(0, &[])])).contains("no group"));
+    // An attribute of 2^40 names of no length, of names elsewhere that are not there, and one in an unknown form.
+    let attribute = |version: u8, datatype: &[u8], count: u64| {
+        let space = [&[2, 1, 0, 1][..], &count.to_le_bytes()].concat();
+        let sizes = [12, datatype.len(), space.len()].map(|size| (size as u16).to_le_bytes()).concat();
+        [&[version, 0][..], &sizes, &[0], b"layer_names\0", datatype, &space].concat()
+    };
+    let group = [&[0, 0][..], &[0xff; 16]].concat();
+    let of = |attribute: &[u8]| error(hdf5(&[(2, &group), (12, attribute)]));
+    let (fixed, elsewhere) = ([0x13, 0, 0, 0, 0, 0, 0, 0], [0x19, 1, 0, 0, 16, 0, 0, 0]);
+    assert!(of(&attribute(3, &fixed, 1 << 40)).contains("lacks"));
+    assert!(of(&attribute(3, &elsewhere, 1 << 40)).contains("lacks"));
+    let missing = [
+        attribute(3, &elsewhere, 1),
+        [&[1, 0, 0, 0][..], &[48, 0, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 0]].concat(),
+    ];
+    assert!(of(&missing.concat()).contains("no collection of text at 48"));
+    assert!(of(&attribute(9, &fixed, 1)).contains("attribute of version 9"));
+    // A header that goes on in itself.
+    let continued = [48u64.to_le_bytes(), 60u64.to_le_bytes()].concat();
+    let again = error(hdf5(&[(2, &group), (16, &continued)]));
+    assert!(again.contains("over and over") || again.contains("lacks"), "{again}");
+}
+
 fn error(bytes: Vec<u8>) -> String {
     let size = bytes.len();
     let (result, peak) = read(bytes);
