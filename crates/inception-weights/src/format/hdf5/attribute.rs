@@ -22,7 +22,7 @@ enum Text {
 impl Object {
     /// The strings of an attribute; `None` if there is none of that name, or it is no text. An empty list of h5py's is
     /// one of numbers.
-    pub(in super::super) fn strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
+    pub(crate) fn strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
         for message in self.messages.iter().filter(|message| message.kind == ATTRIBUTE) {
             let data = &mut &message.data[..];
             let version = number(data, 2)? & 0xff;
@@ -59,11 +59,7 @@ impl Object {
 
     /// The strings of an attribute that Keras has cut into `name0`, `name1` and so on, as it does with lists of over 64
     /// kB.
-    pub(in super::super) fn long_strings(
-        &self,
-        file: &File,
-        name: &str,
-    ) -> Result<Option<Vec<String>>, Fault> {
+    pub(crate) fn long_strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
         if let Some(strings) = self.strings(file, name)? {
             return Ok(Some(strings));
         }

@@ -14,7 +14,7 @@ const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 pub(super) const UNDEFINED: u64 = u64::MAX;
 
 /// An HDF5 file that is all or a part of an input.
-pub(in super::super) struct File<'a> {
+pub(crate) struct File<'a> {
     input: &'a Input,
     place: Range,
     /// Where addresses count from, in the input.

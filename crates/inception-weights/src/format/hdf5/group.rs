@@ -12,11 +12,11 @@ const LINK: u64 = 0x06;
 const SYMBOL_TABLE: u64 = 0x11;
 
 /// Members by name. Links to other names and files are left out.
-pub(in super::super) type Links = BTreeMap<String, u64>;
+pub(crate) type Links = BTreeMap<String, u64>;
 
 impl Object {
     /// The members of a group; `None` for a dataset.
-    pub(in super::super) fn links(&self, file: &File) -> Result<Option<Links>, Fault> {
+    pub(crate) fn links(&self, file: &File) -> Result<Option<Links>, Fault> {
         let mut links = Links::new();
         if let Some(table) = self.message(SYMBOL_TABLE) {
             let data = &mut &table.data[..];
@@ -42,7 +42,7 @@ impl Object {
     }
 
     /// The object at a path of names with slashes between.
-    pub(in super::super) fn find(file: &File, links: &Links, path: &str) -> Result<Option<Self>, Fault> {
+    pub(crate) fn find(file: &File, links: &Links, path: &str) -> Result<Option<Self>, Fault> {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let Some(&first) = parts.next().and_then(|part| links.get(part)) else { return Ok(None) };
         let mut object = Self::at(file, first)?;

@@ -13,7 +13,7 @@ pub(super) struct Message {
 }
 
 /// A group or a dataset: its messages.
-pub(in super::super) struct Object {
+pub(crate) struct Object {
     pub(super) messages: Vec<Message>,
 }
 
@@ -33,12 +33,12 @@ enum Form {
 
 impl Object {
     /// The outermost group.
-    pub(in super::super) fn root(file: &File) -> Result<Self, Fault> {
+    pub(crate) fn root(file: &File) -> Result<Self, Fault> {
         Self::at(file, file.root)
     }
 
     /// The object at an address.
-    pub(in super::super) fn at(file: &File, address: u64) -> Result<Self, Fault> {
+    pub(crate) fn at(file: &File, address: u64) -> Result<Self, Fault> {
         if address == UNDEFINED {
             return damaged("an object without an address");
         }

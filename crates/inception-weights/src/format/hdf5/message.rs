@@ -12,7 +12,7 @@ const LAYOUT: u64 = 0x08;
 const FILTERS: u64 = 0x0b;
 
 /// A dataset: where its values are in the input.
-pub(in super::super) struct Dataset {
+pub(crate) struct Dataset {
     pub shape: Vec<u64>,
     pub dtype: Dtype,
     pub offset: u64,
@@ -22,7 +22,7 @@ pub(in super::super) struct Dataset {
 
 impl Object {
     /// The object as a dataset; `what` names it in messages. `None` for a group.
-    pub(in super::super) fn dataset(&self, file: &File, what: &str) -> Result<Option<Dataset>, Fault> {
+    pub(crate) fn dataset(&self, file: &File, what: &str) -> Result<Option<Dataset>, Fault> {
         let Some(layout) = self.message(LAYOUT) else { return Ok(None) };
         let named = |reason: &str| Fault::Damaged(format!("`{what}` {reason}"));
         let (Some(space), Some(datatype)) = (self.message(DATASPACE), self.message(DATATYPE)) else {
