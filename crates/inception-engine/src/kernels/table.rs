@@ -178,6 +178,8 @@ pub(crate) struct Kernels {
     pub narrow_panel: usize,
     /// The planner's model of the CPU.
     pub costs: CostModel,
+    /// CPU features that could speed up kernels but that none uses yet, each with whether this CPU has it.
+    pub unused: &'static [(&'static str, fn() -> bool)],
     /// The kernels, by the type of activations that they are for; those for `f32` come first.
     pub sets: &'static [KernelSet],
 }
