@@ -40,10 +40,17 @@ fn operation(op: &Op<Parameter>, keys: &HashMap<String, String>) -> Value {
 
 /// A line for each node after the input: its name, its operation, and the nodes that it reads.
 fn text(graph: &Graph<Parameter>, keys: &HashMap<String, String>) -> String {
-    let rows = graph.nodes.iter().skip(1).map(|node| json!([node.name, operation(&node.op, keys), node.inputs]));
+    let rows =
+        graph.nodes.iter().skip(1).map(|node| json!([node.name, operation(&node.op, keys), node.inputs]));
     let rows: Vec<String> = rows.map(|row| row.to_string()).collect();
     let shape = graph.nodes[0].shape;
-    format!("{{\"input\": [{}, {}, {}],\n\"nodes\": [\n{}\n]}}\n", shape.height, shape.width, shape.channels, rows.join(",\n"))
+    format!(
+        "{{\"input\": [{}, {}, {}],\n\"nodes\": [\n{}\n]}}\n",
+        shape.height,
+        shape.width,
+        shape.channels,
+        rows.join(",\n")
+    )
 }
 
 /// The file is what the network is now. `WRITE=1` writes it anew.
@@ -52,7 +59,8 @@ fn the_engines_copy_of_a_structure_is_the_networks() {
     let spec = inception_nn::model("GoogLeNet").unwrap();
     let network = spec.config().init(&storage()).unwrap();
     let [_, scheme] = KeyScheme::of(spec);
-    let keys = key_table(&network, spec.architecture, scheme).into_iter().map(|row| (row.tensor.name, row.key));
+    let keys =
+        key_table(&network, spec.architecture, scheme).into_iter().map(|row| (row.tensor.name, row.key));
     let size = read(spec.name).size;
     let graph = network.graph([size, size]).unwrap();
     assert_eq!(graph.output, graph.nodes.len() - 1);

@@ -270,10 +270,12 @@ mod tests {
 
     #[test]
     fn a_visibility_is_no_import_and_hides_none() {
-        let files = |inner| [("", "mod a;\n"), ("a", "mod inner;\nfn f() { inner::f() }\n"), ("a::inner", inner)];
+        let files =
+            |inner| [("", "mod a;\n"), ("a", "mod inner;\nfn f() { inner::f() }\n"), ("a::inner", inner)];
         assert_eq!(cycle(&files("pub(in crate::a) fn f() {}\n")), None);
         assert_eq!(cycle(&files("pub(in super::super) struct One(pub(in crate::a) u8);\n")), None);
-        let round = cycle(&files("pub(in crate::a) fn f() -> crate::a::Two { todo() }\n")).unwrap_or_default();
+        let round =
+            cycle(&files("pub(in crate::a) fn f() -> crate::a::Two { todo() }\n")).unwrap_or_default();
         assert_eq!(round, ["a", "a::inner", "a"]);
         // A re-export is one whoever may see it.
         let reexport = [

@@ -72,7 +72,8 @@ fn read(path: &str) -> Value {
 
 #[test]
 fn googlenet_gives_paddles_logits() {
-    let (structure, golden) = (read("structure/GoogLeNet.json"), read("../../../tests/goldens/GoogLeNet.json"));
+    let (structure, golden) =
+        (read("structure/GoogLeNet.json"), read("../../../tests/goldens/GoogLeNet.json"));
     let [height, width, channels] = [0, 1, 2].map(|i| number(&structure["input"][i]));
     let mut graph = Graph::new(Shape::new(height, width, channels));
     for node in structure["nodes"].as_array().unwrap() {
@@ -85,12 +86,14 @@ fn googlenet_gives_paddles_logits() {
         golden["logits"][0].as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap() as f32).collect();
     let largest = wanted.iter().fold(0f32, |most, logit| most.max(logit.abs()));
     for isa in tiers() {
-        let model = Compiled::from_graph(graph.clone(), &Options { isa: Some(isa), ..Options::default() }).unwrap();
+        let model =
+            Compiled::from_graph(graph.clone(), &Options { isa: Some(isa), ..Options::default() }).unwrap();
         let found = model.run(&image, 1).unwrap();
         assert_eq!(found.len(), wanted.len());
         let off = found.iter().zip(&wanted).map(|(found, wanted)| (found - wanted).abs() / largest);
         // A NaN is within no tolerance.
-        let worst = off.fold(0f32, |worst, off| if off <= TOLERANCE { worst.max(off) } else { f32::INFINITY });
+        let worst =
+            off.fold(0f32, |worst, off| if off <= TOLERANCE { worst.max(off) } else { f32::INFINITY });
         assert!(worst <= TOLERANCE, "{isa}: {worst:.1e} of the largest logit off");
         println!("{isa}: {worst:.1e}");
     }

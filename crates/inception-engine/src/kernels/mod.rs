@@ -60,7 +60,7 @@ impl Isa {
     /// integers and arithmetic of half precision.
     pub fn unused_features(self) -> Vec<&'static str> {
         let kernels = TABLES.iter().filter(|kernels| kernels.isa == self);
-        let has = |(name, detected): &(&'static str, fn() -> bool)| detected().then_some(*name);
+        let has = |&(name, detected): &table::UnusedFeature| detected().then_some(name);
         kernels.flat_map(|kernels| kernels.unused.iter().filter_map(has)).collect()
     }
 
