@@ -2,15 +2,12 @@
 //! it), weights and images are the formula's, and the logits are those of PaddleClas.
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
-#[allow(dead_code)] // Only the tiers.
-mod numbers;
 #[allow(dead_code)] // No network here has norms.
 #[path = "../../../tests/src/values.rs"]
 mod values;
 
 use inception_engine::graph::{Conv, Graph, Linear, Op, Pool, PoolKind, Shape, Window};
 use inception_engine::{Compiled, Options};
-use numbers::tiers;
 use serde_json::Value;
 use values::Spread;
 
@@ -85,16 +82,13 @@ fn googlenet_gives_paddles_logits() {
     let wanted: Vec<f32> =
         golden["logits"][0].as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap() as f32).collect();
     let largest = wanted.iter().fold(0f32, |most, logit| most.max(logit.abs()));
-    for isa in tiers() {
-        let model =
-            Compiled::from_graph(graph.clone(), &Options { isa: Some(isa), ..Options::default() }).unwrap();
-        let found = model.run(&image, 1).unwrap();
-        assert_eq!(found.len(), wanted.len());
-        let off = found.iter().zip(&wanted).map(|(found, wanted)| (found - wanted).abs() / largest);
-        // A NaN is within no tolerance.
-        let worst =
-            off.fold(0f32, |worst, off| if off <= TOLERANCE { worst.max(off) } else { f32::INFINITY });
-        assert!(worst <= TOLERANCE, "{isa}: {worst:.1e} of the largest logit off");
-        println!("{isa}: {worst:.1e}");
-    }
+    // The best tier only: an emulator takes a minute for a network, and `graphs.rs` has them all.
+    let model = Compiled::from_graph(graph, &Options::default()).unwrap();
+    let found = model.run(&image, 1).unwrap();
+    assert_eq!(found.len(), wanted.len());
+    let off = found.iter().zip(&wanted).map(|(found, wanted)| (found - wanted).abs() / largest);
+    // A NaN is within no tolerance.
+    let worst = off.fold(0f32, |worst, off| if off <= TOLERANCE { worst.max(off) } else { f32::INFINITY });
+    println!("{}: {worst:.1e}", model.isa());
+    assert!(worst <= TOLERANCE, "{}: more than {TOLERANCE:.0e} of the largest logit off", model.isa());
 }
