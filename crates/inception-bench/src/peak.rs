@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
-use inception::engine::Isa;
 #[cfg(target_arch = "x86_64")]
 use inception::DeviceKind;
 use inception::Precision;
+use inception::engine::Isa;
 
 /// Iterations of the loop of multiply-adds: some tens of milliseconds.
 const TURNS: usize = 4_000_000;

@@ -24,7 +24,8 @@ fn pair(value: &Value) -> [usize; 2] {
 
 fn window(value: &Value) -> Window {
     let [kernel, stride, pad, pad_end, dilation] = [0, 1, 2, 3, 4].map(|i| pair(&value[i]));
-    Window { kernel, stride, pad, pad_end, dilation, ceil: value[5].as_bool().unwrap() }
+    let ceil = value[5].as_bool().unwrap();
+    Window { pad_end, dilation, ceil, ..Window::new(kernel, stride, pad) }
 }
 
 /// A weight by its key and shape.
