@@ -58,6 +58,7 @@ fn multiply_adds_bf16() -> f64 {
 
 /// As `fma_loop!`, with NEON, and sums for four ports.
 #[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
 fn multiply_adds_neon() -> f64 {
     use std::arch::aarch64::{vdupq_n_f32, vfmaq_f32};
     const SUMS: usize = 20;
@@ -87,8 +88,10 @@ fn multiply_adds(isa: Isa, precision: Precision) -> f64 {
         return unsafe { multiply_adds_avx2() };
     }
     #[cfg(target_arch = "aarch64")]
-    if isa == Isa::Neon && precision == Precision::F32 {
-        return multiply_adds_neon();
+    #[allow(unsafe_code)]
+    if isa == Isa::Neon && isa.available() && precision == Precision::F32 {
+        // SAFETY: the CPU has NEON, as just asked.
+        return unsafe { multiply_adds_neon() };
     }
     // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do
     // there.
