@@ -18,8 +18,8 @@ CPUS = ["neoverse-n1", "neoverse-v1", "apple-m1"]
 ITERATIONS = 200
 ROWS = 6
 MULTIPLY_ADD = re.compile(r"fmla\s+v\d+\.4s, v\d+\.4s, (v\d+)\.s\[\d\]")
-# Three columns of a kernel's row for eight pixels.
-DEPTHWISE = 24
+# Three columns of a kernel's row for four pixels: multiply-adds, and registers of pixels and weights.
+DEPTHWISE = (12, 6 + 3)
 
 
 def assembly() -> str:
@@ -72,7 +72,7 @@ def depthwise(text: str) -> list:
     loops = [
         body
         for body in inner_loops(text)
-        if sum("fmla" in line for line in body) == DEPTHWISE
+        if (sum("fmla" in line for line in body), sum(len(re.findall(r"\bq\d+", line)) for line in body)) == DEPTHWISE
         and not any(re.search(r"\.s\[|\sf(add|sub|mul|maxnm)\s", line) for line in body)
     ]
     return min(loops, key=len)
