@@ -73,6 +73,7 @@
 mod dataset;
 mod decode;
 mod error;
+mod files;
 mod format;
 mod image;
 mod labels;
@@ -84,9 +85,10 @@ mod resize;
 mod scan_stats;
 mod training;
 
-pub use dataset::{Dataset, DatasetOptions, Item, MAX_FILE_BYTES};
-pub use decode::{MAX_PIXELS, decode, decode_unturned, decode_with_limit, read};
+pub use dataset::{Dataset, DatasetOptions, Item};
+pub use decode::{DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, decode_with_limit, read, read_with};
 pub use error::{DatasetProblem, Error};
+pub use files::MAX_FILE_BYTES;
 pub use format::{FoundFormat, ImageFormat};
 pub use image::RgbImage;
 pub use labels::{class_of_wordnet_id, label, labels, wordnet_ids};

@@ -16,9 +16,8 @@ mod unlabelled;
 use std::path::{Path, PathBuf};
 
 pub use item::Item;
-pub use listing::MAX_FILE_BYTES;
 
-use crate::decode::decode;
+use crate::decode::{DecodeOptions, decode_with};
 use crate::error::{DatasetProblem, Error};
 use crate::image::RgbImage;
 use crate::scan_stats::ScanStats;
@@ -40,18 +39,23 @@ pub struct DatasetOptions {
     /// Which files of a folder of Parquet files: those whose name starts with this, as in
     /// `validation-00000-of-00014`. Needed where there is more than one such name.
     pub split: Option<String>,
+    /// Whether JPEG files that end early are read, as [`DecodeOptions::accept_truncated`] says.
+    pub accept_truncated: bool,
 }
 
 impl DatasetOptions {
     /// `num_classes` classes, images beside their list, folders named by WordNet id or class number.
     pub const fn new(num_classes: usize) -> Self {
-        Self { num_classes, image_root: None, labels: None, split: None }
+        Self { num_classes, image_root: None, labels: None, split: None, accept_truncated: false }
     }
 }
 
 /// Labelled images in a fixed order.
 #[derive(Debug)]
-pub struct Dataset(Listing);
+pub struct Dataset {
+    listing: Listing,
+    accept_truncated: bool,
+}
 
 impl Dataset {
     /// Lists the images of `path` without opening any. The layout is told by the content of `path`:
@@ -84,7 +88,7 @@ impl Dataset {
         if listing.items.is_empty() {
             return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
         }
-        Ok(Self(listing))
+        Ok(Self { listing, accept_truncated: options.accept_truncated })
     }
 
     /// Lists the images of `path` without classes: those at any depth of a folder or a tar archive, in the order
@@ -104,45 +108,51 @@ impl Dataset {
 
     /// All images.
     pub fn items(&self) -> &[Item] {
-        &self.0.items
+        &self.listing.items
     }
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.0.items.len()
+        self.listing.items.len()
     }
 
     /// Whether there is none; never so after [`open`](Self::open).
     pub fn is_empty(&self) -> bool {
-        self.0.items.is_empty()
+        self.listing.items.is_empty()
     }
 
     /// Keeps the first `len` images.
     pub fn truncate(&mut self, len: usize) {
-        self.0.items.truncate(len);
+        self.listing.items.truncate(len);
+    }
+
+    /// Whether JPEG files that end early are read.
+    pub fn accepts_truncated(&self) -> bool {
+        self.accept_truncated
     }
 
     /// Counts of what [`open`](Self::open) found besides ordinary images.
     pub fn scan_stats(&self) -> ScanStats {
-        self.0.stats
+        self.listing.stats
     }
 
     /// Reads the file of image `index` into `bytes`, whose content is replaced.
     ///
     /// # Errors
-    /// [`Error::Read`] if it cannot be read, is no file, or is larger than [`MAX_FILE_BYTES`].
+    /// [`Error::Read`] if it cannot be read, is no file, or is larger than
+    /// [`MAX_FILE_BYTES`](crate::MAX_FILE_BYTES).
     pub fn read_bytes(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), Error> {
         bytes.clear();
-        self.0.read(index, bytes)
+        self.listing.read(index, bytes)
     }
 
     /// Reads and decodes image `index`.
     ///
     /// # Errors
-    /// As [`read_bytes`](Self::read_bytes) and [`decode`].
-    pub fn read(&self, index: usize) -> Result<RgbImage, Error> {
+    /// As [`read_bytes`](Self::read_bytes) and [`decode_with`].
+    pub fn read(&self, index: usize, options: &DecodeOptions) -> Result<RgbImage, Error> {
         let mut bytes = Vec::new();
         self.read_bytes(index, &mut bytes)?;
-        decode(&bytes)
+        decode_with(&bytes, options)
     }
 }
