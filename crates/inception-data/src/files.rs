@@ -1,4 +1,4 @@
-//! Reading whole files, with a bound.
+//! Names of image files, and reading them whole, with a bound.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -6,6 +6,21 @@ use std::path::Path;
 
 /// The largest image file that is read, in bytes: 2^29.
 pub const MAX_FILE_BYTES: u64 = 1 << 29;
+
+/// Whether a file's name is an image's. Formats that cannot be decoded are among them, so that such files are
+/// reported and not passed over.
+pub fn is_image(path: &Path) -> bool {
+    const EXTENSIONS: [&str; 18] = [
+        "jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm",
+        "avif", "heic", "heif", "jp2", "jxl",
+    ];
+    EXTENSIONS.iter().any(|extension| has_extension(path, extension))
+}
+
+/// Whether a file's name ends in `.extension`, in whatever case.
+pub(crate) fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
 
 /// Appends the bytes of the file at `path`. Pipes and devices are refused: opening a pipe would wait for
 /// somebody to write to it, and a device may have no end.

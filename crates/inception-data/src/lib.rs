@@ -86,9 +86,11 @@ mod scan_stats;
 mod training;
 
 pub use dataset::{Dataset, DatasetOptions, Item};
-pub use decode::{DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, decode_with_limit, read, read_with};
+pub use decode::{
+    DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, decode_with_limit, read, read_with,
+};
 pub use error::{DatasetProblem, Error};
-pub use files::MAX_FILE_BYTES;
+pub use files::{MAX_FILE_BYTES, is_image};
 pub use format::{FoundFormat, ImageFormat};
 pub use image::RgbImage;
 pub use labels::{class_of_wordnet_id, label, labels, wordnet_ids};

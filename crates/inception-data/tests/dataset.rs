@@ -176,6 +176,71 @@ fn lists_say_which_line_is_wrong() {
     }
 }
 
+/// Labels from 1 to the number of classes are named, and read if they are asked for.
+#[test]
+fn lists_that_count_from_one() {
+    let folder = folder(&["a.jpg", "b.jpg"]);
+    let list = folder.path().join("list.txt");
+    let mut options = DatasetOptions::new(10);
+    fs::write(&list, "a.jpg 1\nb.jpg 10\n").unwrap();
+    assert!(matches!(refused(&list, &options).0, DatasetProblem::OneBased { num_classes: 10 }));
+    options.label_base = 1;
+    let dataset = Dataset::open(&list, &options).unwrap();
+    assert_eq!(names(&dataset), owned(&[("a.jpg", 0), ("b.jpg", 9)]));
+    // A 0 among them is wrong then.
+    fs::write(&list, "a.jpg 0\nb.jpg 10\n").unwrap();
+    assert!(matches!(Dataset::open(&list, &options), Err(Error::List { line: 1, .. })));
+    options.label_base = 0;
+    assert!(matches!(Dataset::open(&list, &options), Err(Error::List { line: 2, .. })));
+}
+
+#[test]
+fn kaggles_validation_labels() {
+    let folder = folder(&["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"]);
+    let list = folder.path().join("LOC_val_solution.csv");
+    let rows = "ImageId,PredictionString\r\nILSVRC2012_val_00000002,n02328150 85 1 499 272 n02328150 1 2 3 4 \r\n\
+                ILSVRC2012_val_00000001,n01440764 85 1 499 272 \r\n";
+    fs::write(&list, rows).unwrap();
+    let dataset = Dataset::open(&list, &DatasetOptions::new(1000)).unwrap();
+    let wanted = [("ILSVRC2012_val_00000002.JPEG", 332), ("ILSVRC2012_val_00000001.JPEG", 0)];
+    assert_eq!(names(&dataset), owned(&wanted));
+    assert!(matches!(
+        refused(&list, &DatasetOptions::new(10)).0,
+        DatasetProblem::WordNetList { num_classes: 10 }
+    ));
+    fs::write(&list, rows.replace("n01440764", "n99999999")).unwrap();
+    let message = Dataset::open(&list, &DatasetOptions::new(1000)).unwrap_err().to_string();
+    assert!(message.contains("line 3") && message.contains("n99999999"), "{message}");
+}
+
+/// As many folders as classes, and none names one: torchvision's order.
+#[test]
+fn folders_by_sorted_name() {
+    let folder = folder(&["dog/a.jpg", "Bird/b.jpg", "cat/c.jpg"]);
+    let dataset = Dataset::open(folder.path(), &DatasetOptions::new(3)).unwrap();
+    assert_eq!(names(&dataset), owned(&[("Bird/b.jpg", 0), ("cat/c.jpg", 1), ("dog/a.jpg", 2)]));
+    assert_eq!(dataset.scan_stats().sorted_classes, 3);
+    assert!(dataset.scan_stats().to_string().contains("in the order of their names"));
+    // One class more or less, and nothing is guessed.
+    for num_classes in [2, 4] {
+        let (problem, _) = refused(folder.path(), &DatasetOptions::new(num_classes));
+        assert!(matches!(problem, DatasetProblem::UnknownFolder { by_labels: false, .. }));
+    }
+}
+
+#[test]
+fn cut_pictures_are_read_on_demand() {
+    let folder = folder(&[]);
+    let photograph = input("ILSVRC2012_val_00010010.jpeg");
+    fs::write(folder.path().join("cut.jpg"), &photograph[..photograph.len() / 2]).unwrap();
+    let list = folder.path().join("list.txt");
+    fs::write(&list, "cut.jpg 0").unwrap();
+    let mut options = DatasetOptions::new(1);
+    assert!(matches!(Dataset::open(&list, &options).unwrap().read(0), Err(Error::Truncated { .. })));
+    options.accept_truncated = true;
+    assert!(Dataset::open(&list, &options).unwrap().read(0).is_ok());
+}
+
 #[test]
 fn bad_datasets_are_refused() {
     let options = DatasetOptions::new(10);

@@ -36,8 +36,7 @@ fn every_kind_equals_opencv_and_pillow() {
     let mut failures = Vec::new();
     for case in cases().iter().filter(|case| !case.file.starts_with("refused")) {
         let pillow = case.pillow.as_ref();
-        for (reader, wanted) in
-            [(Reader::OpenCv, case.opencv.as_ref().or(pillow)), (Reader::Pillow, pillow)]
+        for (reader, wanted) in [(Reader::OpenCv, case.opencv.as_ref().or(pillow)), (Reader::Pillow, pillow)]
         {
             let wanted = wanted.unwrap_or_else(|| panic!("{}: neither library reads it", case.file));
             let difference = match decode_with(&bytes(case), &DecodeOptions::new(reader)) {

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::class_names::{ClassNames, NamedClass};
-use super::files::{is_hidden, is_image, without_dots};
+use super::files::{is_hidden, without_dots};
 use super::item::{Item, round_robin};
 use super::listing::{Listing, Source};
 use crate::error::{DatasetProblem, Error};
+use crate::files::is_image;
 use crate::scan_stats::ScanStats;
 
 /// Lists the images of an archive whose folders are classes, at whatever depth.

@@ -8,47 +8,24 @@ mod item;
 mod layout;
 mod list;
 mod listing;
+mod options;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod shards;
 mod unlabelled;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use item::Item;
+pub use options::DatasetOptions;
 
-use crate::decode::{DecodeOptions, decode_with};
+use crate::decode::{DecodeOptions, Reader, decode_with};
 use crate::error::{DatasetProblem, Error};
 use crate::image::RgbImage;
 use crate::scan_stats::ScanStats;
 use class_names::ClassNames;
 use layout::Layout;
 use listing::Listing;
-
-/// Options of [`Dataset::open`]; [`new`](Self::new) makes them, and its fields can be set.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct DatasetOptions {
-    /// Number of classes; a label beyond is an error.
-    pub num_classes: usize,
-    /// Where the images of a list are, if not beside it: a folder or a tar archive.
-    pub image_root: Option<PathBuf>,
-    /// A text file with one line a class, in the order of the class numbers: the name of its folder. Without
-    /// it folders are named by WordNet id or by class number.
-    pub labels: Option<PathBuf>,
-    /// Which files of a folder of Parquet files: those whose name starts with this, as in
-    /// `validation-00000-of-00014`. Needed where there is more than one such name.
-    pub split: Option<String>,
-    /// Whether JPEG files that end early are read, as [`DecodeOptions::accept_truncated`] says.
-    pub accept_truncated: bool,
-}
-
-impl DatasetOptions {
-    /// `num_classes` classes, images beside their list, folders named by WordNet id or class number.
-    pub const fn new(num_classes: usize) -> Self {
-        Self { num_classes, image_root: None, labels: None, split: None, accept_truncated: false }
-    }
-}
 
 /// Labelled images in a fixed order.
 #[derive(Debug)]
@@ -61,10 +38,12 @@ impl Dataset {
     /// Lists the images of `path` without opening any. The layout is told by the content of `path`:
     ///
     /// - **A folder** with a folder for each class, named by WordNet id (`n01440764`, the 1000 of ImageNet),
-    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Order: the first image
+    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Where no folder is any of
+    ///   that, and there are as many as classes, they are the classes by sorted name, as torchvision's
+    ///   `ImageFolder` counts them. Order: the first image
     ///   of each class by name, then the second of each and so on, so that the first N are of all classes.
     /// - **A list**: `relative/path label` a line, as PaddleClas has them (`val_list.txt`); the path may have
-    ///   spaces. Order: that of the lines. An image that is not there is found out only when it is read.
+    ///   spaces. `LOC_val_solution.csv` of ImageNet on Kaggle is one, too. Order: that of the lines. An image that is not there is found out only when it is read.
     /// - **A tar archive** of such folders, at any depth, read in place. The images of a list may be in one,
     ///   too.
     /// - **A Parquet file**, or a folder of them without folders beside them, with a column of images
@@ -82,7 +61,7 @@ impl Dataset {
         let listing = match Layout::of(path)? {
             Layout::Folder => folder::open(path, &names)?,
             Layout::Archive => archive::open(path, &names)?,
-            Layout::List => list::open(path, options.image_root.as_deref(), options.num_classes)?,
+            Layout::List => list::open(path, options)?,
             Layout::Parquet => shards::open(path, options.split.as_deref(), options.num_classes)?,
         };
         if listing.items.is_empty() {
@@ -146,13 +125,14 @@ impl Dataset {
         self.listing.read(index, bytes)
     }
 
-    /// Reads and decodes image `index`.
+    /// Reads and decodes image `index` as OpenCV does.
     ///
     /// # Errors
     /// As [`read_bytes`](Self::read_bytes) and [`decode_with`].
-    pub fn read(&self, index: usize, options: &DecodeOptions) -> Result<RgbImage, Error> {
+    pub fn read(&self, index: usize) -> Result<RgbImage, Error> {
         let mut bytes = Vec::new();
         self.read_bytes(index, &mut bytes)?;
-        decode_with(&bytes, options)
+        let accept_truncated = self.accept_truncated;
+        decode_with(&bytes, &DecodeOptions { accept_truncated, ..DecodeOptions::new(Reader::OpenCv) })
     }
 }

@@ -12,8 +12,8 @@ use std::path::Path;
 pub use options::{DecodeOptions, Reader};
 
 use crate::error::Error;
-use crate::format::{FoundFormat, ImageFormat};
 use crate::files::read_file;
+use crate::format::{FoundFormat, ImageFormat};
 use crate::image::RgbImage;
 use exif::Orientation;
 
@@ -82,5 +82,6 @@ pub fn read_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbI
     let path = path.as_ref();
     let mut bytes = Vec::new();
     read_file(path, &mut bytes).map_err(Error::reading(path))?;
-    decode_with(&bytes, options).map_err(|source| Error::File { path: path.to_owned(), source: Box::new(source) })
+    decode_with(&bytes, options)
+        .map_err(|source| Error::File { path: path.to_owned(), source: Box::new(source) })
 }

@@ -53,7 +53,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
 
     let clipped = |sample: &[u8]| if sample[0] > 0 { u8::MAX } else { sample[1] };
     let pixels = match colour {
-        ColorType::Grayscale if clips => samples.chunks_exact(2).flat_map(|grey| [clipped(grey); 3]).collect(),
+        ColorType::Grayscale if clips => {
+            samples.chunks_exact(2).flat_map(|grey| [clipped(grey); 3]).collect()
+        }
         ColorType::GrayscaleAlpha if clips => {
             samples.chunks_exact(4).flat_map(|pixel| [clipped(pixel); 3]).collect()
         }
