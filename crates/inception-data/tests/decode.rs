@@ -130,11 +130,7 @@ fn an_end_marker_after_a_cut_is_not_believed() {
 #[test]
 fn other_formats_are_named() {
     let cases: &[(&[u8], FoundFormat)] = &[
-        (b"GIF89a\x01\0\x01\0", FoundFormat::Gif),
-        (b"RIFF\x24\0\0\0WEBPVP8 ", FoundFormat::WebP),
         (b"BM\x46\0\0\0", FoundFormat::Bmp),
-        (b"II*\0\x08\0\0\0", FoundFormat::Tiff),
-        (b"MM\0*\0\0\0\x08", FoundFormat::Tiff),
         (b"\0\0\0\x20ftypavif", FoundFormat::Heif),
         (b"\0\0\0\x20ftypheic", FoundFormat::Heif),
         (b"\0\0\0\x0cjP  \r\n\x87\n", FoundFormat::Jpeg2000),
@@ -152,8 +148,8 @@ fn other_formats_are_named() {
             other => panic!("{bytes:?}: {other:?}"),
         }
     }
-    let message = decode(b"GIF89a").unwrap_err().to_string();
-    assert_eq!(message, "expected JPEG or PNG, found GIF");
+    let message = decode(b"\xff\x0a\x01").unwrap_err().to_string();
+    assert_eq!(message, "expected JPEG, PNG, WebP, BMP, TIFF, GIF or PNM, found JPEG XL");
 }
 
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {

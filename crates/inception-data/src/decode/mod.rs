@@ -1,11 +1,16 @@
 //! Bytes to 8-bit RGB, as PaddleClas's `DecodeImage` (`ppcls/data/preprocess/ops/operators.py`) does it:
 //! `cv2.imdecode(data, cv2.IMREAD_COLOR)`, BGR converted to RGB; or as Pillow does it.
 
+mod bmp;
 mod exif;
+mod gif;
 mod ink;
 mod jpeg;
 mod options;
 mod png;
+mod pnm;
+mod tiff;
+mod webp;
 
 use std::path::Path;
 
@@ -20,7 +25,7 @@ use exif::Orientation;
 /// The most pixels that [`decode`] and [`read`] accept: 2^27, that is 384 MiB of RGB.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
-/// Decodes the JPEG or PNG in `bytes` to 8-bit RGB, `[height, width, 3]`.
+/// Decodes the JPEG, PNG, WebP, BMP, TIFF, GIF or PNM in `bytes` to 8-bit RGB, `[height, width, 3]`.
 ///
 /// The format is told by content. As with cv2's `IMREAD_COLOR`
 /// - grey becomes three equal channels, palettes are looked up, 1-, 2- and 4-bit grey is spread over 0..=255;
@@ -57,6 +62,12 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Er
     let (image, orientation): (_, Orientation) = match ImageFormat::of(bytes) {
         Some(ImageFormat::Jpeg) => jpeg::decode(bytes, options)?,
         Some(ImageFormat::Png) => png::decode(bytes, options)?,
+        // Their orientation is applied by both libraries or by none.
+        Some(ImageFormat::WebP) => return webp::decode(bytes, options),
+        Some(ImageFormat::Bmp) => return bmp::decode(bytes, options),
+        Some(ImageFormat::Tiff) => return tiff::decode(bytes, options),
+        Some(ImageFormat::Gif) => return gif::decode(bytes, options),
+        Some(ImageFormat::Pnm) => return pnm::decode(bytes, options),
         None => return Err(Error::UnsupportedFormat { found: FoundFormat::sniff(bytes) }),
     };
     match options.reader {
