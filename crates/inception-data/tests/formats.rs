@@ -77,6 +77,46 @@ fn cuts_at_every_byte_never_panic() {
     }
 }
 
+/// Damage gives an error or a picture of the size that it says, never a panic: the same changes each time.
+#[test]
+fn damage_never_panics() {
+    let mut random = common::random();
+    let mut options = DecodeOptions::new(Reader::OpenCv);
+    options.max_pixels = 1 << 18;
+    let (mut pictures, mut errors) = (0, 0);
+    for case in cases() {
+        let whole = bytes(&case);
+        for round in 0..60 {
+            let mut damaged = whole.clone();
+            for _ in 0..1 + random(4) {
+                // Half of the changes hit the header, where they do most.
+                let at = random(if round % 2 == 0 { damaged.len() } else { damaged.len().min(80) });
+                match random(4) {
+                    0 => damaged[at] ^= 1 << random(8),
+                    1 => damaged[at] = [0, 0xff, 0x7f, 0x80][random(4)],
+                    2 => drop(damaged.drain(at..(at + 1 + random(9)).min(damaged.len()))),
+                    _ => damaged.splice(at..at, [0xff, random(256) as u8]).for_each(drop),
+                }
+                if damaged.is_empty() {
+                    break;
+                }
+            }
+            options.accept_truncated = random(2) == 0;
+            match decode_with(&damaged, &options) {
+                Ok(image) => {
+                    pictures += 1;
+                    assert_eq!(image.pixels().len(), image.width() as usize * image.height() as usize * 3);
+                }
+                Err(_) => errors += 1,
+            }
+        }
+    }
+    assert!(
+        pictures > 1000 && errors > 1000,
+        "{pictures} pictures, {errors} errors: the damage is one-sided"
+    );
+}
+
 /// The part of a cut JPEG that is there comes out as it is, the rest grey; only if that is asked for.
 #[test]
 fn a_cut_jpeg_is_filled_on_demand() {

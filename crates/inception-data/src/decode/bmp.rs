@@ -61,8 +61,7 @@ impl<'a> Header<'a> {
                 u16_at(28),
             ),
         };
-        let (width, height, bits) =
-            (width.ok_or_else(cut)?, height.ok_or_else(cut)?, bits.ok_or_else(cut)?);
+        let (width, height, bits) = (width.ok_or_else(cut)?, height.ok_or_else(cut)?, bits.ok_or_else(cut)?);
         let side = |side: i64| u32::try_from(side).map_err(|_| undecodable("a negative width".to_owned()));
         let (wide, high) = (side(width)?, side(height.abs())?);
         check_size(wide, high, max_pixels)?;

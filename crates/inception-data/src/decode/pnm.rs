@@ -26,7 +26,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
         }
         let sample = |_| if bitmap { text.bit() } else { text.number() };
         let samples = (0..count).map(sample).collect::<Result<Vec<u32>, Error>>()?;
-        samples.into_iter().map(|sample| if bitmap { u8::from(sample == 0) * 255 } else { scale.apply(sample) }).collect()
+        samples
+            .into_iter()
+            .map(|sample| if bitmap { u8::from(sample == 0) * 255 } else { scale.apply(sample) })
+            .collect()
     } else {
         // One white space ends the head.
         let data = bytes.get(text.at + 1..).ok_or_else(|| text.cut.error())?;
@@ -41,12 +44,17 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
         match (bitmap, most > 255) {
             (true, _) => {
                 let bit = |row: &[u8], x: usize| if row[x / 8] >> (7 - x % 8) & 1 == 0 { 255 } else { 0 };
-                data.chunks_exact(stride).flat_map(|row| (0..width as usize).map(move |x| bit(row, x))).collect()
+                data.chunks_exact(stride)
+                    .flat_map(|row| (0..width as usize).map(move |x| bit(row, x)))
+                    .collect()
             }
             (false, false) => data.iter().map(|&sample| scale.apply(sample.into())).collect(),
-            (false, true) => {
-                data.as_chunks::<2>().0.iter().map(|&pair| scale.apply(u16::from_be_bytes(pair).into())).collect()
-            }
+            (false, true) => data
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&pair| scale.apply(u16::from_be_bytes(pair).into()))
+                .collect(),
         }
     };
     let pixels = match channels {

@@ -80,9 +80,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
 fn unpack(packed: &[u8], width: u32, bits: u8) -> impl Iterator<Item = u8> {
     let (width, bits) = (width as usize, usize::from(bits));
     let mask = u8::MAX >> (8 - bits);
-    packed.chunks_exact((width * bits).div_ceil(8)).flat_map(move |row| {
-        (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask)
-    })
+    packed
+        .chunks_exact((width * bits).div_ceil(8))
+        .flat_map(move |row| (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask))
 }
 
 /// libtiff's table `Bitdepth16To8`.

@@ -21,7 +21,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     decoder.read_image(&mut samples).map_err(error)?;
     let pixels = match channels {
         3 => samples,
-        _ => samples.as_chunks::<4>().0.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect(),
+        _ => {
+            samples.as_chunks::<4>().0.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect()
+        }
     };
     RgbImage::from_raw(width, height, pixels)
 }
