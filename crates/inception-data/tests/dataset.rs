@@ -340,6 +340,40 @@ fn archives_are_read_in_place() {
     assert!(matches!(refused(&path, &DatasetOptions::new(3)).0, DatasetProblem::NoClasses { .. }));
 }
 
+/// ImageNet's training pictures: an archive for each class in an archive.
+#[test]
+fn archives_in_an_archive_are_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.tar");
+    let inner = archive(&["n02328150_1.JPEG", "n02328150_2.JPEG"]);
+    let other = archive(&["n01440764_7.JPEG"]);
+    let build = |members: &[(&str, &[u8])]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    };
+    fs::write(&path, build(&[("n02328150.tar", &inner[..]), ("n01440764.tar", &other[..])])).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(1000)).unwrap();
+    let wanted = [
+        ("n01440764/n01440764_7.JPEG", 0),
+        ("n02328150/n02328150_1.JPEG", 332),
+        ("n02328150/n02328150_2.JPEG", 332),
+    ];
+    assert_eq!(names(&dataset), owned(&wanted));
+    for index in 0..3 {
+        assert_eq!(dataset.read(index).unwrap(), inception_data::decode(&input("1x1.png")).unwrap());
+    }
+    // An inner archive that was cut.
+    fs::write(&path, build(&[("n02328150.tar", &inner[..inner.len() - 1024 - 512])])).unwrap();
+    let problem = refused(&path, &DatasetOptions::new(1000)).0;
+    assert!(matches!(problem, DatasetProblem::Archive { .. }), "{problem}");
+}
+
 /// The batches are the same whatever the number of workers, and each image is where its number says.
 #[test]
 fn batches_do_not_depend_on_workers() {

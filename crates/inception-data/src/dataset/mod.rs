@@ -44,7 +44,8 @@ impl Dataset {
     ///   of each class by name, then the second of each and so on, so that the first N are of all classes.
     /// - **A list**: `relative/path label` a line, as PaddleClas has them (`val_list.txt`); the path may have
     ///   spaces. `LOC_val_solution.csv` of ImageNet on Kaggle is one, too. Order: that of the lines. An image that is not there is found out only when it is read.
-    /// - **A tar archive** of such folders, at any depth, read in place. The images of a list may be in one,
+    /// - **A tar archive** of such folders, at any depth, read in place; or of a tar archive for each class, as
+    ///   ImageNet's training pictures are shipped. The images of a list may be in one,
     ///   too.
     /// - **A Parquet file**, or a folder of them without folders beside them, with a column of images
     ///   (`{bytes, path}`) and one of labels, as Hugging Face's hub ships ImageNet. Order: the files by name,
