@@ -156,7 +156,7 @@ def tiffs(picture, alpha, noise16):
     yield "rgb_deflate.tif", saved(picture, "TIFF", compression="tiff_adobe_deflate")
     yield "rgb_packbits.tif", saved(picture, "TIFF", compression="packbits")
     yield "rgba.tif", saved(alpha, "TIFF")
-    yield "palette.tif", saved(picture.quantize(40), "TIFF")
+    yield "refused_palette.tif", saved(picture.quantize(40), "TIFF")
     yield "bilevel.tif", saved(picture.convert("1"), "TIFF")
     yield "fax4.tif", saved(picture.convert("1"), "TIFF", compression="group4")
     yield "cmyk.tif", saved(picture.convert("CMYK"), "TIFF")

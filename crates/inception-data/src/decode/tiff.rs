@@ -29,10 +29,6 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     let colour = decoder.colortype().map_err(error)?;
     let orientation = decoder.find_tag_unsigned::<u16>(Tag::Orientation).map_err(error)?;
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(error)?;
-    let palette = match colour {
-        ColorType::Palette(_) => decoder.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(error)?,
-        _ => None,
-    };
     let samples = decoder.read_image().map_err(error)?;
 
     let opencv = options.reader == Reader::OpenCv;
@@ -43,7 +39,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
             unpack(&packed, width, bits).flat_map(|grey| [grey * scale; 3]).collect()
         }
         (ColorType::Gray(16), DecodingResult::U16(grey)) => {
-            let narrow = if opencv { rounded } else { clipped };
+            let narrow = if opencv { high_byte } else { clipped };
             grey.iter().flat_map(|&grey| [narrow(grey); 3]).collect()
         }
         (ColorType::RGB(8), DecodingResult::U8(rgb)) => rgb,
@@ -57,17 +53,6 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
         }
         (ColorType::CMYK(8), DecodingResult::U8(ink)) => {
             ink.as_chunks::<4>().0.iter().flat_map(|&ink| ink_to_rgb(ink, options.reader)).collect()
-        }
-        (ColorType::Palette(bits @ (1 | 2 | 4 | 8)), DecodingResult::U8(packed)) => {
-            let palette = palette.unwrap_or_default();
-            let colours = palette.len() / 3;
-            let value = |index: usize, channel: usize| match index < colours {
-                true => high_byte(palette[channel * colours + index]),
-                false => 0,
-            };
-            unpack(&packed, width, bits)
-                .flat_map(|index| [0, 1, 2].map(|channel| value(index.into(), channel)))
-                .collect()
         }
         (colour, _) => return Err(undecodable(format!("pixels of {colour:?}").into())),
     };
