@@ -82,7 +82,7 @@ impl Dataset {
         let listing = unlabelled::open(path)?;
         match listing.items.is_empty() {
             true => Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats })),
-            false => Ok(Self(listing)),
+            false => Ok(Self { listing, accept_truncated: false }),
         }
     }
 

@@ -14,16 +14,13 @@ mod webp;
 
 use std::path::Path;
 
-pub use options::{DecodeOptions, Reader};
+pub use options::{DecodeOptions, MAX_PIXELS, Reader};
 
 use crate::error::Error;
 use crate::files::read_file;
 use crate::format::{FoundFormat, ImageFormat};
 use crate::image::RgbImage;
 use exif::Orientation;
-
-/// The most pixels that [`decode`] and [`read`] accept: 2^27, that is 384 MiB of RGB.
-pub const MAX_PIXELS: u64 = 1 << 27;
 
 /// Decodes the JPEG, PNG, WebP, BMP, TIFF, GIF or PNM in `bytes` to 8-bit RGB, `[height, width, 3]`.
 ///

@@ -1,7 +1,9 @@
 //! Whose way of reading pictures is followed.
 
-use super::MAX_PIXELS;
 use crate::preprocessing::{Arithmetic, Preprocessing};
+
+/// The most pixels that [`decode`](super::decode) and [`read`](super::read) accept: 2^27, that is 384 MiB of RGB.
+pub const MAX_PIXELS: u64 = 1 << 27;
 
 /// The library whose pixels [`decode_with`](super::decode_with) gives. They differ in Exif's orientation, in
 /// ink, and in grey of 16 bits.
