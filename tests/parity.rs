@@ -82,8 +82,8 @@ fn check_half(name: &str, device: DeviceKind, precision: Precision) {
     }
 }
 
-/// A photograph's logits through our own decoder and preprocessing, against PaddleClas's operators on cv2: what is left
-/// is the rounding of two JPEG decoders (`inception_data`'s documentation has the figures).
+/// A photograph's logits through our own decoder and preprocessing, against PaddleClas's operators on cv2. The bound is
+/// from the time when two JPEG decoders differed; the pixels are equal now.
 const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
 
 fn check_photograph(logits: &[f32], golden: &Golden, what: &str) {

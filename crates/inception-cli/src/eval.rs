@@ -90,6 +90,12 @@ pub struct Run {
     /// Which files of a folder of Parquet files: what their names start with, as `validation`
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
+    /// What a list counts its first class as: 0, or 1
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1))]
+    label_base: u32,
+    /// Read JPEG files that end early, what is missing filled in grey
+    #[arg(long)]
+    accept_truncated: bool,
     /// Pictures in a batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -174,6 +180,7 @@ impl Run {
             options.image_root.clone_from(&self.image_root);
             options.labels = self.labels.clone().filter(|path| is_plain(path, classifier.labels()));
             options.split.clone_from(&self.split);
+            (options.label_base, options.accept_truncated) = (self.label_base, self.accept_truncated);
             let mut dataset = Dataset::open(&self.data, &options)?;
             if let Some(limit) = self.limit {
                 dataset.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

@@ -10,6 +10,7 @@ mod explain;
 mod features;
 #[cfg(feature = "fid")]
 mod fid;
+mod images;
 mod inspect;
 mod models;
 #[cfg(not(feature = "fid"))]

@@ -1,5 +1,6 @@
 //! `predict`
 
+use std::borrow::Cow;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use inception::weights::Output;
-use inception::{Classifier, Guess, Prediction, data};
+use inception::{Classifier, Guess, Prediction};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::NetworkArgs;
+use crate::images::{ImageArgs, Images, lossy};
 use crate::program::message;
 
 #[derive(Args)]
@@ -22,9 +24,8 @@ pub struct Predict {
     /// `class_to_idx`)
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Pictures, JPEG or PNG
-    #[arg(long = "image", value_name = "FILE", required = true, num_args = 1..)]
-    images: Vec<PathBuf>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// How many classes to print for each picture
     #[arg(long, value_name = "K", default_value_t = 5)]
     top_k: usize,
@@ -39,7 +40,10 @@ pub struct Predict {
 /// A line of `--json`.
 #[derive(Serialize)]
 struct Line<'a> {
-    image: &'a Path,
+    image: Cow<'a, str>,
+    /// Whether the name of the picture is no UTF-8, and `image` only looks like it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    image_is_lossy: bool,
     model: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
@@ -54,14 +58,15 @@ struct Line<'a> {
 impl Predict {
     pub fn run(&self) -> anyhow::Result<()> {
         let options = self.network.device.apply()?;
+        let images = self.images.list()?;
         let mut failures = 0;
         for spec in &self.network.models.models {
             let (_, classifier, warnings) =
                 self.network.classifier(spec, &options, self.labels.as_deref())?;
             // Until the first answer, which on a GPU waits for kernels to be compiled and tried.
             let waiting = self.network.device.device.is_gpu().then(|| waiting(spec.name));
-            for image in &self.images {
-                let answer = self.predict(&classifier, image);
+            for image in &images.paths {
+                let answer = predict(&classifier, &images, image);
                 waiting.iter().for_each(ProgressBar::finish_and_clear);
                 // A picture that cannot be used does not cost the others their answers.
                 match answer {
@@ -76,15 +81,10 @@ impl Predict {
         if failures > 0 {
             bail!(
                 "{failures} of {} predictions failed",
-                self.images.len() * self.network.models.models.len()
+                images.paths.len() * self.network.models.models.len()
             );
         }
         Ok(())
-    }
-
-    fn predict(&self, classifier: &Classifier, image: &Path) -> anyhow::Result<Prediction> {
-        let picture = data::read(image)?;
-        classifier.predict(&picture).with_context(|| image.display().to_string())
     }
 
     fn print(
@@ -100,7 +100,8 @@ impl Predict {
         if self.json {
             let logits = self.with_logits.then_some(&prediction.logits[..]);
             let sigmoid = (classifier.output() == Output::Sigmoid).then_some(Output::Sigmoid);
-            let line = Line { image, model, warnings, probabilities: sigmoid, top, logits };
+            let (image, image_is_lossy) = lossy(image);
+            let line = Line { image, image_is_lossy, model, warnings, probabilities: sigmoid, top, logits };
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
             return Ok(());
         }
@@ -111,6 +112,11 @@ impl Predict {
         }
         Ok(())
     }
+}
+
+fn predict(classifier: &Classifier, images: &Images, image: &Path) -> anyhow::Result<Prediction> {
+    let picture = images.read(image, classifier.preprocessing())?;
+    classifier.predict(&picture).with_context(|| image.display().to_string())
 }
 
 /// A sign of life, on a terminal.

@@ -72,8 +72,14 @@ impl Program {
             return build("fid");
         }
         if let Some(data::Error::Dataset { problem, .. }) = error.downcast_ref() {
-            let DatasetProblem::NeedsFeature { feature, .. } = **problem else { return None };
-            return build(feature);
+            return match **problem {
+                DatasetProblem::NeedsFeature { feature, .. } => build(feature),
+                DatasetProblem::OneBased { .. } => Some("--label-base 1 counts from 1".to_owned()),
+                DatasetProblem::UnknownFolder { by_labels: false, .. } => {
+                    Some("--labels FILE says which folder is which class".to_owned())
+                }
+                _ => None,
+            };
         }
         if let Some(weights::Error::NotPublished { .. }) = error.downcast_ref() {
             return Some("give a checkpoint by --weights".to_owned());

@@ -10,6 +10,16 @@ pub enum ImageFormat {
     Jpeg,
     /// PNG; of an animated one the default image.
     Png,
+    /// WebP; of an animated one the first frame.
+    WebP,
+    /// Windows bitmap.
+    Bmp,
+    /// TIFF; of several pictures the first one.
+    Tiff,
+    /// GIF; the first frame.
+    Gif,
+    /// PBM, PGM or PPM, plain or binary.
+    Pnm,
 }
 
 impl ImageFormat {
@@ -22,6 +32,27 @@ impl ImageFormat {
             .into_iter()
             .find(|(signature, _)| bytes.starts_with(signature) || signature.starts_with(bytes))
             .map(|(_, format)| format)
+            .or_else(|| Self::of_others(bytes))
+    }
+}
+
+impl ImageFormat {
+    /// The formats that a whole signature is needed for.
+    fn of_others(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => Some(Self::Tiff),
+            [b'P', b'1'..=b'6', space, ..] if space.is_ascii_whitespace() || *space == b'#' => {
+                Some(Self::Pnm)
+            }
+            // Texts begin with these two letters, too; the size of the second header tells.
+            [b'B', b'M', rest @ ..] => match rest.get(12..16) {
+                Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]) => Some(Self::Bmp),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 
@@ -30,11 +61,16 @@ impl fmt::Display for ImageFormat {
         f.write_str(match self {
             Self::Jpeg => "JPEG",
             Self::Png => "PNG",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+            Self::Tiff => "TIFF",
+            Self::Gif => "GIF",
+            Self::Pnm => "PNM",
         })
     }
 }
 
-/// What the first bytes of something that is neither JPEG nor PNG look like, for the error message.
+/// What the first bytes of something that is no picture that is read look like, for the error message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FoundFormat {

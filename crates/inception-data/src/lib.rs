@@ -5,7 +5,7 @@
 //!
 //! | step | does | equals |
 //! |---|---|---|
-//! | [`decode`] / [`read`] | JPEG or PNG to 8-bit RGB `[height, width, 3]` | `cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]` |
+//! | [`decode`] / [`read`] | a picture to 8-bit RGB `[height, width, 3]` | `cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]` |
 //! | [`resize_cv2_bilinear`] | resizes 8-bit RGB | `cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)` |
 //! | [`resize_pil_bilinear`], [`resize_pil_bicubic`] | the same with antialiasing | Pillow's `image.resize((width, height), Image.BILINEAR)`, `Image.BICUBIC` |
 //! | [`Preprocessing::apply`] | resizes the short side, crops the centre, normalises to float `[3, crop, crop]` | PaddleClas's `ResizeImage`, `CropImage`, `NormalizeImage`, `ToCHWImage`; torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` |
@@ -46,33 +46,23 @@
 //!   by a few units in 255 where an image is more than twice as high as wide.
 //! - **Training**: from Python's `random.seed` and NumPy's `np.random.seed` the same crops, flips and blends,
 //!   every bit.
-//! - **JPEG**: not equal, because two correct JPEG decoders may round differently and ours
-//!   ([`zune-jpeg`](https://docs.rs/zune-jpeg)) does. `tests/decode.rs` pins the figures below as bounds.
-//!
-//!   | JPEG, 500 x 375 | largest difference of a channel (of 255) | pixels that differ | mean difference |
-//!   |---|---|---|---|
-//!   | `ILSVRC2012_val_00000010`, as it is (4:4:4) | 3 | 1.3 % | 0.010 |
-//!   | `ILSVRC2012_val_00010010`, as it is (4:4:4) | 3 | 1.0 % | 0.008 |
-//!   | both, encoded anew as 4:2:2, quality 75 to 95 | 4 | 7 to 21 % | 0.06 to 0.17 |
-//!   | both, encoded anew as 4:2:0, quality 75 to 95 | 4 | 16 to 36 % | 0.12 to 0.28 |
-//!
-//!   With full chroma only the inverse DCT rounds differently, by one; the colour conversion makes up to 3 of
-//!   that. Where chroma is subsampled, its interpolation rounds differently, too.
+//! - **JPEG** and the other formats: every pixel equal, OpenCV's or Pillow's ([`Reader`]), from the files of
+//!   `tests/goldens/preprocess/generate_formats.py`. A damaged file whose damage goes unnoticed may differ.
 //!
 //! # Stricter than cv2 on purpose
 //!
-//! - A JPEG that ends before its end-of-image marker is [`Error::Truncated`]. cv2 prints a warning at most
-//!   and returns the image with what is missing filled in grey, which would count as a wrong answer of the
-//!   network. A cut file that somebody closed with that marker is believed, as by cv2.
+//! - A JPEG that ends early is [`Error::Truncated`], unless [`DecodeOptions::accept_truncated`] is set. OpenCV
+//!   4.6 prints a warning at most and repeats the last row, which would count as a wrong answer of the network.
 //! - PaddleClas fails with `'NoneType' object has no attribute 'shape'` where cv2 cannot read a file; here
 //!   each reason is its own [`Error`].
-//! - Only JPEG and PNG are read (told apart by content, as cv2 does); any other format is
+//! - What is no JPEG, PNG, WebP, BMP, TIFF, GIF or PNM (told apart by content, as cv2 does) is
 //!   [`Error::UnsupportedFormat`], which says what was found.
 //! - Images of more than [`MAX_PIXELS`] pixels are refused before memory is allocated for them.
 
 mod dataset;
 mod decode;
 mod error;
+mod files;
 mod format;
 mod image;
 mod labels;
@@ -84,9 +74,12 @@ mod resize;
 mod scan_stats;
 mod training;
 
-pub use dataset::{Dataset, DatasetOptions, Item, MAX_FILE_BYTES};
-pub use decode::{MAX_PIXELS, decode, decode_unturned, decode_with_limit, read};
+pub use dataset::{Dataset, DatasetOptions, Item};
+pub use decode::{
+    DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, decode_with_limit, read, read_with,
+};
 pub use error::{DatasetProblem, Error};
+pub use files::{MAX_FILE_BYTES, is_image};
 pub use format::{FoundFormat, ImageFormat};
 pub use image::RgbImage;
 pub use labels::{class_of_wordnet_id, label, labels, wordnet_ids};

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::dataset::Dataset;
+use crate::decode::{DecodeOptions, decode_with};
 use crate::error::Error;
 use crate::prepare::Prepare;
 
@@ -96,6 +97,8 @@ fn fill(
 ) -> Vec<(usize, Error)> {
     let len = preprocessing.output_len();
     let workers = workers.clamp(1, items.len());
+    let accept_truncated = dataset.accepts_truncated();
+    let decoding = DecodeOptions { accept_truncated, ..preprocessing.decode_options() };
     // Without pixels there are no parts to hand out; `apply` says what is wrong.
     let jobs = Mutex::new(items.zip(input.chunks_exact_mut(len.max(1))));
     let skipped = Mutex::new(Vec::new());
@@ -105,7 +108,7 @@ fn fill(
             // Nothing in here panics while it holds a lock.
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((index, out)) = job else { return };
-            let result = dataset.read_bytes(index, &mut bytes).and_then(|()| preprocessing.decode(&bytes));
+            let result = dataset.read_bytes(index, &mut bytes).and_then(|()| decode_with(&bytes, &decoding));
             if let Err(error) = result.and_then(|image| preprocessing.apply(&image, out)) {
                 out.fill(0.0);
                 skipped.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));

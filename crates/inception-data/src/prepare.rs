@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{decode, decode_unturned};
+use crate::decode::{DecodeOptions, Reader};
 use crate::error::Error;
 use crate::image::RgbImage;
 use crate::preprocessing::Preprocessing;
@@ -13,11 +13,8 @@ pub trait Prepare: Send + Sync {
     /// Number of elements that [`apply`](Self::apply) writes.
     fn output_len(&self) -> usize;
 
-    /// Decodes a picture.
-    ///
-    /// # Errors
-    /// As [`decode`].
-    fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Error>;
+    /// How pictures are decoded.
+    fn decode_options(&self) -> DecodeOptions;
 
     /// Writes the input of a network, `[3, side, side]`, to `out`.
     ///
@@ -31,8 +28,8 @@ impl Prepare for Preprocessing {
         self.output_len()
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Error> {
-        decode(bytes)
+    fn decode_options(&self) -> DecodeOptions {
+        self.into()
     }
 
     fn apply(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {
@@ -68,8 +65,8 @@ impl Prepare for Stretch {
         3 * self.side as usize * self.side as usize
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Error> {
-        decode_unturned(bytes)
+    fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions::new(Reader::Pillow)
     }
 
     fn apply(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {

@@ -16,6 +16,8 @@ pub struct ScanStats {
     pub folder_links: usize,
     /// Classes that have a folder without an image.
     pub empty_classes: usize,
+    /// Folders that are classes by their sorted names, because their names say no class.
+    pub sorted_classes: usize,
 }
 
 impl fmt::Display for ScanStats {
@@ -26,6 +28,7 @@ impl fmt::Display for ScanStats {
             (self.other_files, "files that are no pictures"),
             (self.folder_links, "links to folders"),
             (self.empty_classes, "classes without a picture"),
+            (self.sorted_classes, "folders that are classes 0, 1, 2... in the order of their names"),
         ];
         let mut seen = counts.into_iter().filter(|(count, _)| *count > 0).peekable();
         if seen.peek().is_none() {

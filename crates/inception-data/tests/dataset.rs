@@ -176,6 +176,71 @@ fn lists_say_which_line_is_wrong() {
     }
 }
 
+/// Labels from 1 to the number of classes are named, and read if they are asked for.
+#[test]
+fn lists_that_count_from_one() {
+    let folder = folder(&["a.jpg", "b.jpg"]);
+    let list = folder.path().join("list.txt");
+    let mut options = DatasetOptions::new(10);
+    fs::write(&list, "a.jpg 1\nb.jpg 10\n").unwrap();
+    assert!(matches!(refused(&list, &options).0, DatasetProblem::OneBased { num_classes: 10 }));
+    options.label_base = 1;
+    let dataset = Dataset::open(&list, &options).unwrap();
+    assert_eq!(names(&dataset), owned(&[("a.jpg", 0), ("b.jpg", 9)]));
+    // A 0 among them is wrong then.
+    fs::write(&list, "a.jpg 0\nb.jpg 10\n").unwrap();
+    assert!(matches!(Dataset::open(&list, &options), Err(Error::List { line: 1, .. })));
+    options.label_base = 0;
+    assert!(matches!(Dataset::open(&list, &options), Err(Error::List { line: 2, .. })));
+}
+
+#[test]
+fn kaggles_validation_labels() {
+    let folder = folder(&["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"]);
+    let list = folder.path().join("LOC_val_solution.csv");
+    let rows = "ImageId,PredictionString\r\nILSVRC2012_val_00000002,n02328150 85 1 499 272 n02328150 1 2 3 4 \r\n\
+                ILSVRC2012_val_00000001,n01440764 85 1 499 272 \r\n";
+    fs::write(&list, rows).unwrap();
+    let dataset = Dataset::open(&list, &DatasetOptions::new(1000)).unwrap();
+    let wanted = [("ILSVRC2012_val_00000002.JPEG", 332), ("ILSVRC2012_val_00000001.JPEG", 0)];
+    assert_eq!(names(&dataset), owned(&wanted));
+    assert!(matches!(
+        refused(&list, &DatasetOptions::new(10)).0,
+        DatasetProblem::WordNetList { num_classes: 10 }
+    ));
+    fs::write(&list, rows.replace("n01440764", "n99999999")).unwrap();
+    let message = Dataset::open(&list, &DatasetOptions::new(1000)).unwrap_err().to_string();
+    assert!(message.contains("line 3") && message.contains("n99999999"), "{message}");
+}
+
+/// As many folders as classes, and none names one: torchvision's order.
+#[test]
+fn folders_by_sorted_name() {
+    let folder = folder(&["dog/a.jpg", "Bird/b.jpg", "cat/c.jpg"]);
+    let dataset = Dataset::open(folder.path(), &DatasetOptions::new(3)).unwrap();
+    assert_eq!(names(&dataset), owned(&[("Bird/b.jpg", 0), ("cat/c.jpg", 1), ("dog/a.jpg", 2)]));
+    assert_eq!(dataset.scan_stats().sorted_classes, 3);
+    assert!(dataset.scan_stats().to_string().contains("in the order of their names"));
+    // One class more or less, and nothing is guessed.
+    for num_classes in [2, 4] {
+        let (problem, _) = refused(folder.path(), &DatasetOptions::new(num_classes));
+        assert!(matches!(problem, DatasetProblem::UnknownFolder { by_labels: false, .. }));
+    }
+}
+
+#[test]
+fn cut_pictures_are_read_on_demand() {
+    let folder = folder(&[]);
+    let photograph = input("ILSVRC2012_val_00010010.jpeg");
+    fs::write(folder.path().join("cut.jpg"), &photograph[..photograph.len() / 2]).unwrap();
+    let list = folder.path().join("list.txt");
+    fs::write(&list, "cut.jpg 0").unwrap();
+    let mut options = DatasetOptions::new(1);
+    assert!(matches!(Dataset::open(&list, &options).unwrap().read(0), Err(Error::Truncated { .. })));
+    options.accept_truncated = true;
+    assert!(Dataset::open(&list, &options).unwrap().read(0).is_ok());
+}
+
 #[test]
 fn bad_datasets_are_refused() {
     let options = DatasetOptions::new(10);
@@ -273,6 +338,40 @@ fn archives_are_read_in_place() {
     assert!(matches!(refused(&path, &DatasetOptions::new(3)).0, DatasetProblem::Archive { .. }));
     fs::write(&path, archive(&["a.jpg"])).unwrap();
     assert!(matches!(refused(&path, &DatasetOptions::new(3)).0, DatasetProblem::NoClasses { .. }));
+}
+
+/// ImageNet's training pictures: an archive for each class in an archive.
+#[test]
+fn archives_in_an_archive_are_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.tar");
+    let inner = archive(&["n02328150_1.JPEG", "n02328150_2.JPEG"]);
+    let other = archive(&["n01440764_7.JPEG"]);
+    let build = |members: &[(&str, &[u8])]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    };
+    fs::write(&path, build(&[("n02328150.tar", &inner[..]), ("n01440764.tar", &other[..])])).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(1000)).unwrap();
+    let wanted = [
+        ("n01440764/n01440764_7.JPEG", 0),
+        ("n02328150/n02328150_1.JPEG", 332),
+        ("n02328150/n02328150_2.JPEG", 332),
+    ];
+    assert_eq!(names(&dataset), owned(&wanted));
+    for index in 0..3 {
+        assert_eq!(dataset.read(index).unwrap(), inception_data::decode(&input("1x1.png")).unwrap());
+    }
+    // An inner archive that was cut.
+    fs::write(&path, build(&[("n02328150.tar", &inner[..inner.len() - 1024 - 512])])).unwrap();
+    let problem = refused(&path, &DatasetOptions::new(1000)).0;
+    assert!(matches!(problem, DatasetProblem::Archive { .. }), "{problem}");
 }
 
 /// The batches are the same whatever the number of workers, and each image is where its number says.

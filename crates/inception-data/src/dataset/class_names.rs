@@ -1,6 +1,7 @@
 //! From the name of a folder to a class.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -66,6 +67,13 @@ impl ClassNames {
             Some(_) => NamedClass::WordNet,
             None => NamedClass::Unknown,
         }
+    }
+
+    /// Whether `folders`, by name, can only be the classes in their order: there are as many, and none is a
+    /// number, a WordNet id or a line of the labels file.
+    pub fn are_in_order_of(&self, folders: &[OsString]) -> bool {
+        let unknown = |name: &OsString| matches!(self.class(&name.to_string_lossy()), NamedClass::Unknown);
+        self.by_line.is_none() && folders.len() == self.num_classes && folders.iter().all(unknown)
     }
 
     /// The class of the folder `name` of the dataset `path`.

@@ -1,14 +1,16 @@
 //! A folder with a folder for each class, as torchvision's `ImageFolder` has it.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 use super::class_names::ClassNames;
-use super::files::{entries, is_hidden, is_image};
+use super::files::{entries, is_hidden};
 use super::item::{Item, round_robin};
 use super::listing::{Listing, Source};
 use crate::error::{DatasetProblem, Error};
+use crate::files::is_image;
 use crate::scan_stats::ScanStats;
 
 /// Lists the images of a folder with a folder for each class.
@@ -16,7 +18,9 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
     let mut stats = ScanStats::default();
     let mut items = Vec::new();
     let mut classes: HashMap<u32, String> = HashMap::new();
-    for entry in entries(root)? {
+    let entries = entries(root)?;
+    let by_order = by_order(&entries, names);
+    for entry in entries {
         let name = entry.file_name();
         if is_hidden(&name) {
             stats.hidden += 1;
@@ -28,7 +32,11 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
             continue;
         }
         let shown = name.to_string_lossy().into_owned();
-        let label = names.class_or_error(root, &shown)?;
+        let label = match &by_order {
+            Some(order) => order.get(&name).copied().unwrap_or_default(),
+            None => names.class_or_error(root, &shown)?,
+        };
+        stats.sorted_classes += usize::from(by_order.is_some());
         if let Some(first) = classes.insert(label, shown.clone()) {
             return Err(Error::dataset(
                 root,
@@ -43,6 +51,16 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
         return Err(Error::dataset(root, DatasetProblem::NoClasses { stats }));
     }
     Ok(Listing { items: round_robin(items), root: root.to_owned(), source: Source::Files, stats })
+}
+
+/// The classes by the order of their folders' names, as torchvision's `ImageFolder` counts them: where no
+/// folder says a class, and there are as many as classes.
+fn by_order(entries: &[fs::DirEntry], names: &ClassNames) -> Option<HashMap<OsString, u32>> {
+    let is_folder = |entry: &&fs::DirEntry| {
+        !is_hidden(&entry.file_name()) && fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir())
+    };
+    let folders: Vec<OsString> = entries.iter().filter(is_folder).map(fs::DirEntry::file_name).collect();
+    names.are_in_order_of(&folders).then(|| folders.into_iter().zip(0..).collect())
 }
 
 /// Collects the images below `root/folder`.

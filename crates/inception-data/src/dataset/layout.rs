@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use super::files::has_extension;
 use super::shards::holds_parquet;
 use crate::error::{DatasetProblem, Error};
+use crate::files::has_extension;
 
 /// How the images of a dataset are laid out.
 pub(super) enum Layout {

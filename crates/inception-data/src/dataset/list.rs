@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::archive;
@@ -10,12 +10,15 @@ use super::files::without_dots;
 use super::item::Item;
 use super::layout::Layout;
 use super::listing::{Listing, Source};
+use super::options::DatasetOptions;
 use crate::error::{DatasetProblem, Error};
+use crate::labels::{class_of_wordnet_id, labels};
 use crate::scan_stats::ScanStats;
 
 /// Lists the images of a file with `relative/path label` on each line. They are below `image_root`, beside
 /// the list without one.
-pub(super) fn open(path: &Path, image_root: Option<&Path>, num_classes: usize) -> Result<Listing, Error> {
+pub(super) fn open(path: &Path, options: &DatasetOptions) -> Result<Listing, Error> {
+    let image_root = options.image_root.as_deref();
     let text = fs::read(path).map_err(Error::reading(path))?;
     let Ok(text) = String::from_utf8(text) else {
         return Err(Error::dataset(path, DatasetProblem::UnknownKind));
@@ -32,26 +35,15 @@ pub(super) fn open(path: &Path, image_root: Option<&Path>, num_classes: usize) -
         _ => (Source::Files, HashMap::new()),
     };
 
-    let mut items = Vec::new();
-    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
-        let wrong = |label: &str| Error::List {
-            path: path.to_owned(),
-            line: number,
-            label: label.to_owned(),
-            num_classes,
-        };
-        // Paths may have spaces, labels have none.
-        let (name, label) = line.rsplit_once([' ', '\t']).ok_or_else(|| wrong(""))?;
-        let class = label.parse::<u32>().ok().filter(|&class| (class as usize) < num_classes);
-        let name = Path::new(name.trim_end());
-        let span = spans.get(&without_dots(name)).copied();
-        let item = Item::new(name.to_owned(), class.ok_or_else(|| wrong(label))?);
-        items.push(Item { span, ..item });
-    }
+    let rows = match text.trim_start_matches('\u{feff}').strip_prefix(KAGGLE_HEAD) {
+        Some(rows) => kaggle_rows(path, rows, options.num_classes)?,
+        None => labelled_rows(path, &text, options)?,
+    };
+    let with_span = |(name, class): (PathBuf, u32)| {
+        let span = spans.get(&without_dots(&name)).copied();
+        Item { span, ..Item::new(name, class) }
+    };
+    let items: Vec<Item> = rows.into_iter().map(with_span).collect();
     // If all are missing, it is the folder that is wrong; one alone counts as an image that cannot be read.
     let found = |item: &Item| match source {
         Source::Archive(_) => item.span.is_some(),
@@ -61,4 +53,52 @@ pub(super) fn open(path: &Path, image_root: Option<&Path>, num_classes: usize) -
         return Err(Error::dataset(path, DatasetProblem::AllMissing { count: items.len(), root }));
     }
     Ok(Listing { items, root, source, stats })
+}
+
+/// The first line of `LOC_val_solution.csv`, ImageNet's validation labels as Kaggle ships them.
+const KAGGLE_HEAD: &str = "ImageId,PredictionString";
+
+/// Rows of `name,WordNet id and box, ...`: the first id is the class, and names lack `.JPEG`.
+fn kaggle_rows(path: &Path, rows: &str, num_classes: usize) -> Result<Vec<(PathBuf, u32)>, Error> {
+    if num_classes != labels().len() {
+        return Err(Error::dataset(path, DatasetProblem::WordNetList { num_classes }));
+    }
+    let mut found = Vec::new();
+    // The first line is the rest of the head.
+    for (number, row) in (1..).zip(rows.lines()) {
+        let Some((name, boxes)) = row.split_once(',') else { continue };
+        let id = boxes.split_whitespace().next().unwrap_or_default();
+        let class = class_of_wordnet_id(id).ok_or_else(|| wrong_label(path, number, id, num_classes))?;
+        found.push((format!("{name}.JPEG").into(), class as u32));
+    }
+    Ok(found)
+}
+
+/// Rows of `relative/path label`.
+fn labelled_rows(path: &Path, text: &str, options: &DatasetOptions) -> Result<Vec<(PathBuf, u32)>, Error> {
+    let num_classes = options.num_classes;
+    let lines = || (1..).zip(text.trim_start_matches('\u{feff}').lines().map(str::trim));
+    let label_of = |line: &str| -> Option<u64> { line.rsplit([' ', '\t']).next()?.parse().ok() };
+    let mut rows = Vec::new();
+    for (number, line) in lines().filter(|(_, line)| !line.is_empty()) {
+        // Paths may have spaces, labels have none.
+        let separated = line.rsplit_once([' ', '\t']);
+        let (name, label) = separated.ok_or_else(|| wrong_label(path, number, "", num_classes))?;
+        let class = label.parse::<u32>().ok().and_then(|label| label.checked_sub(options.label_base));
+        let Some(class) = class.filter(|&class| (class as usize) < num_classes) else {
+            let from_one = lines().filter(|(_, line)| !line.is_empty()).all(|(_, line)| {
+                label_of(line).is_some_and(|label| (1..=num_classes as u64).contains(&label))
+            });
+            return Err(match options.label_base == 0 && from_one {
+                true => Error::dataset(path, DatasetProblem::OneBased { num_classes }),
+                false => wrong_label(path, number, label, num_classes),
+            });
+        };
+        rows.push((name.trim_end().into(), class));
+    }
+    Ok(rows)
+}
+
+fn wrong_label(path: &Path, line: usize, label: &str, num_classes: usize) -> Error {
+    Error::List { path: path.to_owned(), line, label: label.to_owned(), num_classes }
 }

@@ -1,18 +1,16 @@
 //! What a layout lists: images in a fixed order, and the source of their bytes.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::item::Item;
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetFiles;
 use crate::error::Error;
+use crate::files::{check_len, read_file};
 use crate::scan_stats::ScanStats;
-
-/// The largest image file that is read, in bytes: 2^29.
-pub const MAX_FILE_BYTES: u64 = 1 << 29;
 
 /// The images of a dataset.
 #[derive(Debug)]
@@ -72,23 +70,5 @@ fn read_span(archive: &Mutex<File>, (start, len): (u64, u64), bytes: &mut Vec<u8
     match bytes.len() as u64 == len {
         true => Ok(()),
         false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn read_file(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
-    // Opening a pipe would wait for somebody to write to it.
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    check_len(metadata.len())?;
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(bytes)?;
-    check_len(bytes.len() as u64)
-}
-
-fn check_len(len: u64) -> io::Result<()> {
-    match len <= MAX_FILE_BYTES {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("{len} bytes, more than the limit of {MAX_FILE_BYTES}"))),
     }
 }

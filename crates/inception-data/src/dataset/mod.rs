@@ -8,17 +8,18 @@ mod item;
 mod layout;
 mod list;
 mod listing;
+mod options;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod shards;
 mod unlabelled;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use item::Item;
-pub use listing::MAX_FILE_BYTES;
+pub use options::DatasetOptions;
 
-use crate::decode::decode;
+use crate::decode::{DecodeOptions, Reader, decode_with};
 use crate::error::{DatasetProblem, Error};
 use crate::image::RgbImage;
 use crate::scan_stats::ScanStats;
@@ -26,42 +27,25 @@ use class_names::ClassNames;
 use layout::Layout;
 use listing::Listing;
 
-/// Options of [`Dataset::open`]; [`new`](Self::new) makes them, and its fields can be set.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct DatasetOptions {
-    /// Number of classes; a label beyond is an error.
-    pub num_classes: usize,
-    /// Where the images of a list are, if not beside it: a folder or a tar archive.
-    pub image_root: Option<PathBuf>,
-    /// A text file with one line a class, in the order of the class numbers: the name of its folder. Without
-    /// it folders are named by WordNet id or by class number.
-    pub labels: Option<PathBuf>,
-    /// Which files of a folder of Parquet files: those whose name starts with this, as in
-    /// `validation-00000-of-00014`. Needed where there is more than one such name.
-    pub split: Option<String>,
-}
-
-impl DatasetOptions {
-    /// `num_classes` classes, images beside their list, folders named by WordNet id or class number.
-    pub const fn new(num_classes: usize) -> Self {
-        Self { num_classes, image_root: None, labels: None, split: None }
-    }
-}
-
 /// Labelled images in a fixed order.
 #[derive(Debug)]
-pub struct Dataset(Listing);
+pub struct Dataset {
+    listing: Listing,
+    accept_truncated: bool,
+}
 
 impl Dataset {
     /// Lists the images of `path` without opening any. The layout is told by the content of `path`:
     ///
     /// - **A folder** with a folder for each class, named by WordNet id (`n01440764`, the 1000 of ImageNet),
-    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Order: the first image
+    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Where no folder is any of
+    ///   that, and there are as many as classes, they are the classes by sorted name, as torchvision's
+    ///   `ImageFolder` counts them. Order: the first image
     ///   of each class by name, then the second of each and so on, so that the first N are of all classes.
     /// - **A list**: `relative/path label` a line, as PaddleClas has them (`val_list.txt`); the path may have
-    ///   spaces. Order: that of the lines. An image that is not there is found out only when it is read.
-    /// - **A tar archive** of such folders, at any depth, read in place. The images of a list may be in one,
+    ///   spaces. `LOC_val_solution.csv` of ImageNet on Kaggle is one, too. Order: that of the lines. An image that is not there is found out only when it is read.
+    /// - **A tar archive** of such folders, at any depth, read in place; or of a tar archive for each class, as
+    ///   ImageNet's training pictures are shipped. The images of a list may be in one,
     ///   too.
     /// - **A Parquet file**, or a folder of them without folders beside them, with a column of images
     ///   (`{bytes, path}`) and one of labels, as Hugging Face's hub ships ImageNet. Order: the files by name,
@@ -78,13 +62,13 @@ impl Dataset {
         let listing = match Layout::of(path)? {
             Layout::Folder => folder::open(path, &names)?,
             Layout::Archive => archive::open(path, &names)?,
-            Layout::List => list::open(path, options.image_root.as_deref(), options.num_classes)?,
+            Layout::List => list::open(path, options)?,
             Layout::Parquet => shards::open(path, options.split.as_deref(), options.num_classes)?,
         };
         if listing.items.is_empty() {
             return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
         }
-        Ok(Self(listing))
+        Ok(Self { listing, accept_truncated: options.accept_truncated })
     }
 
     /// Lists the images of `path` without classes: those at any depth of a folder or a tar archive, in the order
@@ -98,51 +82,58 @@ impl Dataset {
         let listing = unlabelled::open(path)?;
         match listing.items.is_empty() {
             true => Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats })),
-            false => Ok(Self(listing)),
+            false => Ok(Self { listing, accept_truncated: false }),
         }
     }
 
     /// All images.
     pub fn items(&self) -> &[Item] {
-        &self.0.items
+        &self.listing.items
     }
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.0.items.len()
+        self.listing.items.len()
     }
 
     /// Whether there is none; never so after [`open`](Self::open).
     pub fn is_empty(&self) -> bool {
-        self.0.items.is_empty()
+        self.listing.items.is_empty()
     }
 
     /// Keeps the first `len` images.
     pub fn truncate(&mut self, len: usize) {
-        self.0.items.truncate(len);
+        self.listing.items.truncate(len);
+    }
+
+    /// Whether JPEG files that end early are read.
+    pub fn accepts_truncated(&self) -> bool {
+        self.accept_truncated
     }
 
     /// Counts of what [`open`](Self::open) found besides ordinary images.
     pub fn scan_stats(&self) -> ScanStats {
-        self.0.stats
+        self.listing.stats
     }
 
     /// Reads the file of image `index` into `bytes`, whose content is replaced.
     ///
     /// # Errors
-    /// [`Error::Read`] if it cannot be read, is no file, or is larger than [`MAX_FILE_BYTES`].
+    /// [`Error::Read`] if it cannot be read, is no file, or is larger than
+    /// [`MAX_FILE_BYTES`](crate::MAX_FILE_BYTES).
     pub fn read_bytes(&self, index: usize, bytes: &mut Vec<u8>) -> Result<(), Error> {
         bytes.clear();
-        self.0.read(index, bytes)
+        self.listing.read(index, bytes)
     }
 
-    /// Reads and decodes image `index`.
+    /// Reads and decodes image `index` as OpenCV does.
     ///
     /// # Errors
-    /// As [`read_bytes`](Self::read_bytes) and [`decode`].
+    /// As [`read_bytes`](Self::read_bytes) and [`decode_with`].
     pub fn read(&self, index: usize) -> Result<RgbImage, Error> {
         let mut bytes = Vec::new();
         self.read_bytes(index, &mut bytes)?;
-        decode(&bytes)
+        let accept_truncated = self.accept_truncated;
+        decode_with(&bytes, &DecodeOptions { accept_truncated, ..DecodeOptions::new(Reader::OpenCv) })
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{entries, has_extension, is_hidden};
+use super::files::{entries, is_hidden};
 use super::listing::Listing;
 #[cfg(feature = "parquet")]
 use super::{listing::Source, parquet::ParquetFiles};
 use crate::error::{DatasetProblem, Error};
+use crate::files::has_extension;
 use crate::scan_stats::ScanStats;
 
 /// Lists the rows of a Parquet file, or of the shards of a `split` in a folder.

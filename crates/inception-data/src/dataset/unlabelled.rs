@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::archive;
-use super::files::is_image;
 use super::folder::walk;
 use super::item::Item;
 use super::layout::Layout;
 use super::listing::{Listing, Source};
 use super::shards;
 use crate::error::{DatasetProblem, Error};
+use crate::files::is_image;
 use crate::scan_stats::ScanStats;
 
 /// Lists the pictures of `path`, all with the label 0.

@@ -29,14 +29,19 @@ impl Orientation {
     /// Reads the orientation from the TIFF block of Exif data. Never fails: where cv2 finds nothing of use it
     /// leaves the image as it is, and so does this.
     pub(super) fn from_tiff(block: &[u8]) -> Self {
-        match orientation_value(block) {
-            Some(2) => Self::MirroredLeftRight,
-            Some(3) => Self::Turned180,
-            Some(4) => Self::MirroredTopBottom,
-            Some(5) => Self::Transposed,
-            Some(6) => Self::TurnedLeft,
-            Some(7) => Self::Transversed,
-            Some(8) => Self::TurnedRight,
+        Self::of(orientation_value(block).unwrap_or(1))
+    }
+
+    /// That of a value of the tag.
+    pub(super) fn of(value: u16) -> Self {
+        match value {
+            2 => Self::MirroredLeftRight,
+            3 => Self::Turned180,
+            4 => Self::MirroredTopBottom,
+            5 => Self::Transposed,
+            6 => Self::TurnedLeft,
+            7 => Self::Transversed,
+            8 => Self::TurnedRight,
             _ => Self::Upright,
         }
     }

@@ -1,115 +1,92 @@
-//! JPEG to 8-bit RGB, as cv2 sets up libjpeg-turbo (`modules/imgcodecs/src/grfmt_jpeg.cpp`).
-//!
-//! The decoder is `zune-jpeg` itself and not the `image` crate's door to it, because that door is always
-//! lenient: an image of which half is missing comes back grey in that half, without an error.
+//! JPEG to 8-bit RGB, as cv2 and Pillow set up libjpeg-turbo (`modules/imgcodecs/src/grfmt_jpeg.cpp`,
+//! `src/libImaging/JpegDecode.c`): slow integer DCT, fancy upsampling, block smoothing.
 
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::errors::DecodeErrors;
+use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat};
 
 use super::exif::Orientation;
+use super::ink::ink_to_rgb;
+use super::options::DecodeOptions;
 use crate::error::Error;
 use crate::format::ImageFormat;
 use crate::image::{RgbImage, check_size};
 
-/// Decodes a whole JPEG; one without an end is an error.
-pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
-    let layout = Layout::scan(bytes)?;
+/// The most scans of a progressive file: real ones have about ten, and each costs a pass over the picture.
+const MAX_SCANS: usize = 500;
+
+/// Decodes a whole JPEG; one that ends early is an error unless the options accept it.
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
+    let layout = Layout::scan(bytes);
     if let Some((width, height)) = layout.size {
-        check_size(width.into(), height.into(), max_pixels)?;
+        check_size(width.into(), height.into(), options.max_pixels)?;
     }
-    if !layout.complete {
+    if !layout.complete && !options.accept_truncated {
         return Err(Error::Truncated { format: ImageFormat::Jpeg, bytes: bytes.len(), source: None });
     }
-    match layout.adobe_transform {
-        // Adobe's mark for "three components, plain RGB". zune-jpeg takes it for CMYK, but copies components
-        // without conversion if it is told YCbCr and asked for the same.
-        Some((at, 0)) if layout.components == 3 && !layout.jfif => {
-            let mut relabelled = bytes.to_vec();
-            relabelled[at] = 1;
-            decode_as(&relabelled, true, &layout, max_pixels)
-        }
-        _ => decode_as(bytes, false, &layout, max_pixels),
-    }
-}
-
-/// Decodes and makes RGB of it; three components are RGB already if `as_stored`.
-fn decode_as(
-    bytes: &[u8],
-    as_stored: bool,
-    layout: &Layout<'_>,
-    max_pixels: u64,
-) -> Result<(RgbImage, Orientation), Error> {
     let error = |source| error(source, bytes.len());
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX));
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(error)?;
+    let mut limits = DecodeLimits::default();
+    (limits.max_pixels, limits.max_scans) = (options.max_pixels, MAX_SCANS);
+    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(error)?;
 
-    let (width, height) = decoder.dimensions().unwrap_or_default();
-    let (width, height) = (width as u32, height as u32);
-    check_size(width, height, max_pixels)?;
-
-    // Four components are taken as they are stored, for cv2's own formula.
-    let out = match (layout.components, decoder.input_colorspace()) {
-        (1, _) => ColorSpace::Luma,
-        (3, Some(stored @ (ColorSpace::YCbCr | ColorSpace::RGB))) if as_stored => stored,
-        (3, _) => ColorSpace::RGB,
-        (4, Some(stored @ (ColorSpace::CMYK | ColorSpace::YCCK))) => stored,
-        (components, _) => {
+    let frame = decoder.header();
+    let (width, height) = (u32::from(frame.width), u32::from(frame.height));
+    let (components, precision) = (frame.components.len(), frame.precision);
+    check_size(width, height, options.max_pixels)?;
+    if precision != 8 {
+        return Err(undecodable(format!("samples of {precision} bits, not 8")));
+    }
+    decoder.set_output_format(match components {
+        1 => PixelFormat::Grayscale,
+        3 => PixelFormat::Rgb,
+        4 => PixelFormat::Cmyk,
+        _ => {
+            let components = u8::try_from(components).unwrap_or(u8::MAX);
             return Err(Error::UnsupportedColour { format: ImageFormat::Jpeg, components });
         }
-    };
-    decoder.set_options(options.jpeg_set_out_colorspace(out));
-    let samples = decoder.decode().map_err(error)?;
+    });
+    // Lenient, because its strict mode refuses stray bytes before a marker, which libjpeg skips. What is
+    // made up is in the warnings.
+    decoder.set_lenient(true);
+    decoder.set_block_smoothing(true);
+    let decoded = decoder.decode_image().map_err(error)?;
+    check_warnings(&decoded.warnings, bytes.len(), options)?;
 
-    let pixels = match out {
-        ColorSpace::Luma => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
-        ColorSpace::CMYK => {
-            samples.chunks_exact(4).flat_map(|p| cmyk_to_rgb([p[0], p[1], p[2], p[3]])).collect()
+    let pixels = match decoded.pixel_format {
+        PixelFormat::Grayscale => decoded.data.iter().flat_map(|&grey| [grey; 3]).collect(),
+        // Ink as Adobe stores it, inverted, which both libraries take for granted.
+        PixelFormat::Cmyk => {
+            let (pixels, _) = decoded.data.as_chunks::<4>();
+            pixels.iter().flat_map(|&ink| ink_to_rgb(ink, options.reader)).collect()
         }
-        ColorSpace::YCCK => samples
-            .chunks_exact(4)
-            .flat_map(|p| {
-                let [red, green, blue] = ycc_to_rgb([p[0], p[1], p[2]]);
-                cmyk_to_rgb([255 - red, 255 - green, 255 - blue, p[3]])
-            })
-            .collect(),
-        _ => samples,
+        _ => decoded.data,
     };
     let orientation = layout.exif.map_or(Orientation::Upright, Orientation::from_tiff);
     Ok((RgbImage::from_raw(width, height, pixels)?, orientation))
 }
 
-/// cv2's conversion (`icvCvt_CMYK2BGR_8u_C4C3R`) of ink values as Adobe stores them: inverted, 255 is no ink.
-fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
-    let black = u32::from(black);
-    // At most `black`, so it fits.
-    [cyan, magenta, yellow].map(|ink| (black - (((255 - u32::from(ink)) * black) >> 8)) as u8)
+/// Refuses a picture of which a part is made up: cut short, damaged, or of a sampling that the decoder lacks.
+fn check_warnings(warnings: &[DecodeWarning], bytes: usize, options: &DecodeOptions) -> Result<(), Error> {
+    for warning in warnings {
+        match warning {
+            DecodeWarning::ExtraneousData { .. } => {}
+            DecodeWarning::TruncatedData { .. } if options.accept_truncated => {}
+            DecodeWarning::TruncatedData { .. } => {
+                let source = Some(warning.to_string().into());
+                return Err(Error::Truncated { format: ImageFormat::Jpeg, bytes, source });
+            }
+            warning => return Err(undecodable(warning.to_string())),
+        }
+    }
+    Ok(())
 }
 
-/// JFIF's conversion with libjpeg's 16-bit constants and rounding (`jdcolor.c`).
-fn ycc_to_rgb([luma, blue, red]: [u8; 3]) -> [u8; 3] {
-    const HALF: i32 = 1 << 15;
-    let (luma, blue, red) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
-    [
-        luma + ((91881 * red + HALF) >> 16),
-        luma + ((-22554 * blue - 46802 * red + HALF) >> 16),
-        luma + ((116130 * blue + HALF) >> 16),
-    ]
-    .map(|value| value.clamp(0, 255) as u8)
+fn undecodable(reason: String) -> Error {
+    Error::Undecodable { format: ImageFormat::Jpeg, source: reason.into() }
 }
 
-fn error(source: DecodeErrors, bytes: usize) -> Error {
+fn error(source: JpegError, bytes: usize) -> Error {
     let format = ImageFormat::Jpeg;
     match source {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => {
-            Error::Truncated { format, bytes, source: Some(source.into()) }
-        }
+        JpegError::UnexpectedEof => Error::Truncated { format, bytes, source: Some(source.into()) },
         source => Error::Undecodable { format, source: source.into() },
     }
 }
@@ -119,21 +96,15 @@ fn error(source: DecodeErrors, bytes: usize) -> Error {
 struct Layout<'a> {
     /// Width and height of the frame.
     size: Option<(u16, u16)>,
-    /// Number of colour components of the frame.
-    components: u8,
-    /// Whether a JFIF segment was there, which means YCbCr whatever Adobe's segment says.
-    jfif: bool,
-    /// Position and value of the colour transform in Adobe's segment.
-    adobe_transform: Option<(usize, u8)>,
     /// The TIFF block in the first APP1 segment. cv2 looks at no other one and doesn't check that it is Exif.
     exif: Option<&'a [u8]>,
-    /// Whether the end-of-image marker was reached. The decoder itself wouldn't miss it.
+    /// Whether the end-of-image marker was reached.
     complete: bool,
 }
 
 impl<'a> Layout<'a> {
     /// Walks over the segments up to the end-of-image marker or the end of the data.
-    fn scan(bytes: &'a [u8]) -> Result<Self, Error> {
+    fn scan(bytes: &'a [u8]) -> Self {
         let mut layout = Self::default();
         let mut seen_app1 = false;
         let mut in_header = true;
@@ -171,21 +142,16 @@ impl<'a> Layout<'a> {
                     let height = u16::from_be_bytes([segment[1], segment[2]]);
                     let width = u16::from_be_bytes([segment[3], segment[4]]);
                     layout.size = layout.size.or(Some((width, height)));
-                    layout.components = segment[5];
                 }
                 0xda => in_header = false,
-                0xe0 if in_header && segment.starts_with(b"JFIF\0") => layout.jfif = true,
                 0xe1 if in_header && !seen_app1 => {
                     seen_app1 = true;
                     layout.exif = segment.get(b"Exif\0\0".len()..);
-                }
-                0xee if in_header && segment.starts_with(b"Adobe") && segment.len() >= 12 => {
-                    layout.adobe_transform = Some((start + 11, segment[11]));
                 }
                 _ => {}
             }
             at = end;
         }
-        Ok(layout)
+        layout
     }
 }

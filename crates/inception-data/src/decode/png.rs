@@ -2,16 +2,18 @@
 
 use std::io::{Cursor, ErrorKind};
 
-use png::{ColorType, DecodingError, Transformations};
+use png::{BitDepth, ColorType, DecodingError, Transformations};
 
 use super::exif::Orientation;
+use super::options::{DecodeOptions, Reader};
 use crate::error::Error;
 use crate::format::ImageFormat;
 use crate::image::{RgbImage, check_size};
 
 /// Decodes all of a PNG, up to and including its end chunk.
-pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orientation), Error> {
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
     let error = |source| error(source, bytes.len());
+    let max_pixels = options.max_pixels;
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     // Palettes are looked up, grey of fewer than 8 bits is spread, and of 16 bits the high byte is kept.
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
@@ -21,6 +23,12 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
     let header = decoder.read_header_info().map_err(error)?;
     let (width, height) = (header.width, header.height);
     check_size(width, height, max_pixels)?;
+    // Grey of 16 bits has a mode of its own in Pillow, which is made 8 bits by cutting off at 255.
+    let clips = options.reader == Reader::Pillow
+        && (header.color_type, header.bit_depth) == (ColorType::Grayscale, BitDepth::Sixteen);
+    if clips {
+        decoder.set_transformations(Transformations::EXPAND);
+    }
 
     let mut reader = decoder.read_info().map_err(error)?;
     let (colour, _) = reader.output_color_type();
@@ -43,7 +51,14 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, Orienta
         .as_ref()
         .map_or(Orientation::Upright, |exif| Orientation::from_tiff(exif));
 
+    let clipped = |sample: &[u8]| if sample[0] > 0 { u8::MAX } else { sample[1] };
     let pixels = match colour {
+        ColorType::Grayscale if clips => {
+            samples.chunks_exact(2).flat_map(|grey| [clipped(grey); 3]).collect()
+        }
+        ColorType::GrayscaleAlpha if clips => {
+            samples.chunks_exact(4).flat_map(|pixel| [clipped(pixel); 3]).collect()
+        }
         ColorType::Rgb => samples,
         ColorType::Rgba => samples.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
         ColorType::Grayscale => samples.iter().flat_map(|&grey| [grey; 3]).collect(),

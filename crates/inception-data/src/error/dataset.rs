@@ -156,8 +156,23 @@ pub enum DatasetProblem {
         /// Lines of the file.
         found: usize,
     },
+    /// A list whose labels start at 1: none is 0, and one is the number of classes.
+    #[error("its labels are 1 to {num_classes}, and the network's classes are counted from 0")]
+    OneBased {
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
+    /// A list of WordNet ids for a network whose classes are others.
+    #[error("its classes are ImageNet's 1000, the network has {num_classes}")]
+    WordNetList {
+        /// Number of classes of the network.
+        num_classes: usize,
+    },
     /// A list of which not a single image is there.
-    #[error("none of its {count} pictures is in {}", root.display())]
+    #[error(
+        "none of its {count} pictures is in {}",
+        if root.as_os_str().is_empty() { "the current folder".into() } else { root.to_string_lossy() }
+    )]
     AllMissing {
         /// Lines of the list.
         count: usize,

@@ -41,8 +41,8 @@ pub enum Error {
     #[error("the file is empty")]
     Empty,
 
-    /// Neither JPEG nor PNG.
-    #[error("expected JPEG or PNG, found {found}")]
+    /// No format that is read.
+    #[error("expected JPEG, PNG, WebP, BMP, TIFF, GIF or PNM, found {found}")]
     UnsupportedFormat {
         /// What the first bytes look like.
         found: FoundFormat,

@@ -20,9 +20,12 @@ impl Chain {
     }
 }
 
-/// Identifies the pictures and labels of a dataset and their order.
+/// Identifies the pictures and labels of a dataset, their order, and whether cut pictures count.
 pub fn dataset_hash(dataset: &Dataset) -> String {
     let mut chain = Chain(0);
+    if dataset.accepts_truncated() {
+        chain.add(b"truncated pictures are read".to_vec());
+    }
     for item in dataset.items() {
         chain.add([item.path.as_os_str().as_encoded_bytes(), &item.label.to_le_bytes()].concat());
     }

@@ -1,0 +1,117 @@
+//! TIFF's first picture to 8-bit RGB, as OpenCV (by libtiff's RGBA interface) and Pillow give it. Both turn
+//! it upright.
+
+use std::io::{Cursor, ErrorKind};
+
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::Tag;
+use tiff::{ColorType, TiffError};
+
+use super::exif::Orientation;
+use super::options::{DecodeOptions, Reader};
+use crate::error::Error;
+use crate::format::ImageFormat;
+use crate::image::{RgbImage, check_size};
+
+/// The value of the tag ExtraSamples for alpha that colours are not multiplied with.
+const UNASSOCIATED: u16 = 2;
+
+/// Decodes the first picture of a TIFF file.
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
+    let error = |source| error(source, bytes.len());
+    let mut limits = Limits::default();
+    // Four channels of 16 bits.
+    limits.decoding_buffer_size = usize::try_from(options.max_pixels.saturating_mul(8)).unwrap_or(usize::MAX);
+    limits.intermediate_buffer_size = limits.decoding_buffer_size;
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(error)?.with_limits(limits);
+    let (width, height) = decoder.dimensions().map_err(error)?;
+    let len = check_size(width, height, options.max_pixels)?;
+    let colour = decoder.colortype().map_err(error)?;
+    let orientation = decoder.find_tag_unsigned::<u16>(Tag::Orientation).map_err(error)?;
+    let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(error)?;
+    let samples = decoder.read_image().map_err(error)?;
+
+    let opencv = options.reader == Reader::OpenCv;
+    let mut pixels: Vec<u8> = match (colour, samples) {
+        (ColorType::Gray(8), DecodingResult::U8(grey)) => grey.iter().flat_map(|&grey| [grey; 3]).collect(),
+        (ColorType::Gray(bits @ (1 | 2 | 4)), DecodingResult::U8(packed)) => {
+            let scale = u8::MAX / (u8::MAX >> (8 - bits));
+            unpack(&packed, width, bits).flat_map(|grey| [grey * scale; 3]).collect()
+        }
+        (ColorType::Gray(16), DecodingResult::U16(grey)) => {
+            let narrow = if opencv { high_byte } else { clipped };
+            grey.iter().flat_map(|&grey| [narrow(grey); 3]).collect()
+        }
+        (ColorType::RGB(8), DecodingResult::U8(rgb)) => rgb,
+        (ColorType::RGB(16), DecodingResult::U16(rgb)) => {
+            let narrow = if opencv { rounded } else { high_byte };
+            rgb.iter().map(|&sample| narrow(sample)).collect()
+        }
+        (ColorType::RGBA(8), DecodingResult::U8(rgba)) => {
+            let multiply = opencv && extra.is_some_and(|extra| extra.first() == Some(&UNASSOCIATED));
+            rgba.as_chunks::<4>().0.iter().flat_map(|&pixel| without_alpha(pixel, multiply)).collect()
+        }
+        (ColorType::CMYK(8), DecodingResult::U8(ink)) => {
+            ink.as_chunks::<4>().0.iter().flat_map(|&ink| ink_to_rgb(ink, options.reader)).collect()
+        }
+        (colour, _) => return Err(undecodable(format!("pixels of {colour:?}").into())),
+    };
+    // Damage can leave more behind than the pixels; less is an error below.
+    pixels.truncate(len);
+    Orientation::of(orientation.unwrap_or(1)).apply(RgbImage::from_raw(width, height, pixels)?)
+}
+
+/// The samples of fewer than 8 bits in rows of whole bytes.
+fn unpack(packed: &[u8], width: u32, bits: u8) -> impl Iterator<Item = u8> {
+    let (width, bits) = (width as usize, usize::from(bits));
+    let mask = u8::MAX >> (8 - bits);
+    packed
+        .chunks_exact((width * bits).div_ceil(8))
+        .flat_map(move |row| (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask))
+}
+
+/// libtiff's table `Bitdepth16To8`.
+fn rounded(sample: u16) -> u8 {
+    ((u32::from(sample) + 128) / 257) as u8
+}
+
+fn high_byte(sample: u16) -> u8 {
+    (sample >> 8) as u8
+}
+
+fn clipped(sample: u16) -> u8 {
+    sample.min(255) as u8
+}
+
+/// libtiff multiplies colours with an alpha that they are not multiplied with; Pillow drops it.
+fn without_alpha([red, green, blue, alpha]: [u8; 4], multiply: bool) -> [u8; 3] {
+    match multiply {
+        true => [red, green, blue].map(|value| ((u32::from(value) * u32::from(alpha) + 127) / 255) as u8),
+        false => [red, green, blue],
+    }
+}
+
+/// Ink that is stored as it is, 255 for full, to RGB; the two libraries round otherwise.
+fn ink_to_rgb([cyan, magenta, yellow, black]: [u8; 4], reader: Reader) -> [u8; 3] {
+    let light = u32::from(255 - black);
+    [cyan, magenta, yellow].map(|ink| match reader {
+        Reader::OpenCv => (light * u32::from(255 - ink) / 255) as u8,
+        Reader::Pillow => {
+            let product = u32::from(ink) * light + 128;
+            (light - (((product >> 8) + product) >> 8)) as u8
+        }
+    })
+}
+
+fn undecodable(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::Undecodable { format: ImageFormat::Tiff, source }
+}
+
+fn error(source: TiffError, bytes: usize) -> Error {
+    match source {
+        TiffError::IoError(ref io) if io.kind() == ErrorKind::UnexpectedEof => {
+            Error::Truncated { format: ImageFormat::Tiff, bytes, source: Some(source.into()) }
+        }
+        source => undecodable(source.into()),
+    }
+}
