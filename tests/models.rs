@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use burn::tensor::{Device, Tensor};
 use inception::{counts_markdown, model_rows, models_markdown, preprocessing};
-use inception_graph::{Shape, capture_structure};
+use inception_graph::{Graph, Op, Parameter, PoolKind, Shape, capture_structure};
 use inception_nn::{Error, MODELS, Network, Origin, OutputStride, model};
 use inception_tests::golden::read;
 use inception_tests::storage;
@@ -62,6 +62,28 @@ fn names_are_unique_and_found() {
 fn input_and_crop_are_one() {
     for spec in MODELS {
         assert_eq!(preprocessing(spec).crop as usize, spec.input_size, "{}", spec.name);
+    }
+}
+
+/// TensorFlow's padding `same` depends on the size of the map: at each size the graph has the shapes and paddings of a
+/// graph that was captured there.
+#[test]
+fn keras_xception_at_any_size() {
+    let config = model("keras-xception").unwrap().config().with_num_classes(3);
+    let network = config.init(&storage()).unwrap();
+    for size @ [height, width] in [[7, 8], [12, 30], [71, 74], [150, 299], [35, 2 * 299]] {
+        let init = |device: &Device| config.init(device).unwrap();
+        let captured = capture_structure(init, Network::forward, [3, height, width]).unwrap();
+        let graph = network.graph(size).unwrap();
+        let pools = |graph: &Graph<Parameter>| {
+            let pools = graph.nodes.iter().filter_map(|node| match &node.op {
+                Op::Pool(pool) if pool.kind == PoolKind::Max => Some((pool.window.pad, node.shape)),
+                _ => None,
+            });
+            pools.collect::<Vec<_>>()
+        };
+        assert_eq!(pools(&graph).len(), 4);
+        assert_eq!(pools(&graph), pools(&captured), "{size:?}");
     }
 }
 

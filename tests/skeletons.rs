@@ -1,4 +1,4 @@
-//! Full-size files that PaddleClas, paddle2onnx, timm, torchvision and PyTorch's exporters have written, put together again
+//! Full-size files that PaddleClas, paddle2onnx, timm, torchvision, Keras and PyTorch's exporters have written, put together again
 //! from their skeletons and the formula's weights, to the byte: each loads and gives the logits of its own framework.
 //!
 //! `goldens/weights/skeletons.py` cuts them and says what a skeleton holds.
@@ -75,6 +75,10 @@ skeletons! {
     pth: "pth" PyTorch,
     legacy_pth: "legacy.pth" PyTorchLegacy,
     safetensors: "safetensors" Safetensors,
+    keras_whole: "keras.h5" KerasH5,
+    keras_weights_alone: "keras_weights.h5" KerasH5,
+    keras_weights_h5: "weights.h5" KerasH5,
+    keras_archive: "keras" Keras,
 }
 
 #[test]

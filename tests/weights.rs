@@ -1,4 +1,4 @@
-//! Checkpoints against the libraries that wrote them: whole networks of timm and torchvision from the formula's
+//! Checkpoints against the libraries that wrote them: whole networks of timm, torchvision and pytorch-fid from the formula's
 //! weights, and small files in every form that the libraries write.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -11,12 +11,14 @@ use burn::tensor::TensorData;
 use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
-use inception_nn::{MODELS, ModelSpec, Network, Origin, VARIANTS, load_tensors, trainable_parameters};
+use inception_nn::{
+    MODELS, ModelSpec, Network, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors, trainable_parameters,
+};
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};
 use inception_weights::{
-    Checkpoint, Dtype, Error, KeyScheme, LoadOptions, Metadata, Problem, convert, key_table, likely_models,
-    load, load_with, save, save_as, save_burnpack, save_onnx,
+    Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert,
+    fitting_models, key_table, likely_models, load, load_with, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
 
@@ -45,10 +47,14 @@ fn check(name: &str) {
     let device = storage();
     let network = formula_network(spec, &spec.config(), &device);
     assert_eq!(spec.input_size, golden.size);
-    assert_eq!(trainable_parameters(&network), golden.parameters, "{name}");
+    let [_, scheme] = KeyScheme::of(spec);
+    let constants =
+        key_table(&network, spec.architecture, scheme).into_iter().filter(|r| r.constant.is_some());
+    let constants: usize = constants.map(|row| row.tensor.shape.iter().product::<usize>()).sum();
+    assert_eq!(trainable_parameters(&network), golden.parameters + constants, "{name}");
     assert_eq!(network.graph([golden.size, golden.size]).unwrap().macs(), golden.macs, "{name}");
     let values = engine_logits(&network, formula::images(0..2, golden.size));
-    for (row, reference) in values.chunks(1000).zip(&golden.logits) {
+    for (row, reference) in values.chunks(spec.num_classes).zip(&golden.logits) {
         let worst = worst_difference(row, reference);
         println!("{name}: {worst:.1e}");
         assert!(worst <= TOLERANCE, "{name}: {worst:.2e} of the largest logit off");
@@ -73,15 +79,19 @@ parity! {
     timm_legacy_xception: "timm-legacy_xception",
     torchvision_inception_v3: "torchvision-inception_v3",
     torchvision_googlenet: "torchvision-googlenet",
+    keras_inception_v3: "keras-inception_v3",
+    keras_inception_resnet_v2: "keras-inception_resnet_v2",
+    keras_xception: "keras-xception",
+    fid_inception_v3: "fid-inception_v3",
 }
 
-fn of_pytorch() -> impl Iterator<Item = &'static ModelSpec> {
+fn of_other_origin() -> impl Iterator<Item = &'static ModelSpec> {
     MODELS.iter().filter(|spec| spec.origin != Origin::PaddleClas)
 }
 
 #[test]
 fn every_model_of_other_origin_is_checked() {
-    for spec in of_pytorch() {
+    for spec in of_other_origin() {
         assert!(CHECKED.contains(&spec.name), "{} is not checked", spec.name);
     }
 }
@@ -89,15 +99,21 @@ fn every_model_of_other_origin_is_checked() {
 /// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its shape,
 /// and each key of that is used or on the written list of those that are not.
 #[test]
-fn pytorch_names_are_total() {
-    for spec in of_pytorch() {
+fn names_are_total() {
+    for spec in of_other_origin() {
+        let [_, scheme] = KeyScheme::of(spec);
         let network = spec.config().init(&storage()).unwrap();
-        let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
+        let mut table = key_table(&network, spec.architecture, scheme);
+        table.retain(|row| row.constant.is_none());
         let mut ours: Vec<_> = table.iter().map(|row| (row.key.clone(), row.shape())).collect();
         let mut theirs = torch_golden(spec.name).keys;
         let all = theirs.len();
-        theirs.retain(|(key, _)| !KeyScheme::PyTorch.is_unused(spec.architecture, key));
-        assert!(theirs.len() < all, "{}: at least the counters of batches are unused", spec.name);
+        theirs.retain(|(key, _)| !scheme.is_unused(spec.architecture, key));
+        let counts_batches = scheme == KeyScheme::PyTorch;
+        assert_eq!(theirs.len() < all, counts_batches, "{}: the counters of batches are unused", spec.name);
+        if scheme == KeyScheme::Keras {
+            theirs.iter_mut().for_each(|(key, shape)| *shape = of_kernel(key, shape));
+        }
         ours.sort();
         theirs.sort();
         assert_eq!(ours, theirs, "{}", spec.name);
@@ -177,9 +193,6 @@ fn small_files_hold_what_the_libraries_put_in() {
     for file in std::fs::read_dir(files()).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name == "module.pth" {
-            continue; // Refused: see below.
-        }
         let checkpoint = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
         let mut wanted = TENSORS.len();
         if name == "with_optimizer.pdparams" {
@@ -187,7 +200,7 @@ fn small_files_hold_what_the_libraries_put_in() {
         }
         assert_eq!(checkpoint.entries.len(), wanted, "{name}");
         for (key, shape) in TENSORS {
-            let of_key = |k: &str| k == *key || k.strip_prefix("module.") == Some(key);
+            let of_key = |k: &str| k == *key || k.ends_with(&format!(".{key}"));
             let entry =
                 checkpoint.entries.iter().find(|e| of_key(&e.key)).unwrap_or_else(|| panic!("{name}: {key}"));
             assert_eq!(entry.shape, *shape, "{name}: {key}");
@@ -208,14 +221,117 @@ fn small_files_hold_what_the_libraries_put_in() {
         }
         seen += 1;
     }
-    assert!(seen >= 24, "only {seen} files");
+    assert!(seen >= 32, "only {seen} files");
 }
 
+/// Keras's shape of a kernel, `[height, width, inputs, outputs]`, in our order.
+fn of_kernel(key: &str, shape: &[usize]) -> Vec<usize> {
+    match *shape {
+        [height, width, channels, filters] if key.ends_with("depthwise_kernel") => {
+            vec![channels, filters, height, width]
+        }
+        [height, width, inputs, outputs] => vec![outputs, inputs, height, width],
+        _ => shape.to_vec(),
+    }
+}
+
+fn keras_files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/weights/keras")
+}
+
+/// The variables of `keras_small` in `goldens/weights/generate.py`, in our order of dimensions.
+const KERAS_SMALL: &[(&str, &[usize])] = &[
+    ("conv2d/kernel", &[4, 3, 3, 2]),
+    ("batch_normalization/beta", &[4]),
+    ("batch_normalization/moving_mean", &[4]),
+    ("batch_normalization/moving_variance", &[4]),
+    ("separable_conv2d/depthwise_kernel", &[4, 1, 3, 3]),
+    ("separable_conv2d/pointwise_kernel", &[5, 4, 1, 1]),
+    ("batch_normalization_1/gamma", &[5]),
+    ("batch_normalization_1/beta", &[5]),
+    ("batch_normalization_1/moving_mean", &[5]),
+    ("batch_normalization_1/moving_variance", &[5]),
+    ("conv2d_1/kernel", &[5, 5, 1, 1]),
+    ("conv2d_1/bias", &[5]),
+    ("conv2d_2/kernel", &[5, 5, 1, 1]),
+    ("dense/kernel", &[5, 2]),
+    ("dense/bias", &[2]),
+];
+
+/// What `formula::tensor` gives for a variable of Keras's.
+fn of_keras(key: &str, shape: &[usize]) -> Vec<f32> {
+    let role = match key.rsplit('/').next().unwrap() {
+        "bias" => TensorRole::Bias,
+        "gamma" => TensorRole::NormScale,
+        "beta" => TensorRole::NormShift,
+        "moving_mean" => TensorRole::RunningMean,
+        "moving_variance" => TensorRole::RunningVariance,
+        _ if shape.len() == 2 => TensorRole::LinearWeight,
+        _ => TensorRole::ConvWeight,
+    };
+    let info = TensorInfo { name: key.to_owned(), shape: shape.to_vec(), role };
+    formula::tensor(key, &info).try_into_vec::<f32>().unwrap()
+}
+
+/// Every value of every small file of Keras 2 and 3, bit by bit, whatever the process had named its layers, and with the
+/// base model in another or not; an optimiser's state beside them is passed over.
 #[test]
-fn a_pickled_module_is_refused_by_name() {
-    let error = Checkpoint::open(files().join("module.pth")).unwrap_err().to_string();
-    assert!(error.contains("`torch.nn.modules.linear.Linear`"), "{error}");
-    assert!(error.contains("save the state dict"), "{error}");
+fn keras_files_hold_what_keras_put_in() {
+    let mut seen = 0;
+    for file in std::fs::read_dir(keras_files()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("hdf5") {
+            continue; // The next test.
+        }
+        let checkpoint = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+        let format = if name.ends_with(".keras") { Format::Keras } else { Format::KerasH5 };
+        assert_eq!(checkpoint.format, format, "{name}");
+        let found = |entry: &&Entry| !entry.key.contains("seed_generator");
+        let found: BTreeMap<_, _> = checkpoint.entries.iter().filter(found).map(|e| (&*e.key, e)).collect();
+        assert_eq!(found.len(), KERAS_SMALL.len(), "{name}: {:?}", found.keys());
+        for (key, shape) in KERAS_SMALL {
+            let entry = found.get(key).unwrap_or_else(|| panic!("{name}: {key} in {:?}", found.keys()));
+            assert_eq!((&entry.shape[..], &entry.dtype), (*shape, &Dtype::F32), "{name}: {key}");
+            assert_eq!(checkpoint.values(entry).unwrap(), of_keras(key, shape), "{name}: {key}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 11, "only {seen} files");
+}
+
+/// What h5py writes when it is told to: read, or refused by name.
+#[test]
+fn other_forms_of_hdf5_are_read_or_named() {
+    for (name, wanted) in [
+        ("latest", Ok(Dtype::F32)),
+        ("v110", Ok(Dtype::F32)),
+        ("f16", Ok(Dtype::F16)),
+        ("f64", Ok(Dtype::F64)),
+        ("big_endian", Ok(Dtype::Other("big-endian numbers".to_owned()))),
+        ("compressed", Err("`layers/conv2d/vars/0` is compressed")),
+    ] {
+        let opened = Checkpoint::open(keras_files().join(format!("hdf5_{name}.h5")));
+        match (opened, wanted) {
+            (Ok(checkpoint), Ok(dtype)) => {
+                assert_eq!(checkpoint.entries.len(), 3, "{name}");
+                for entry in &checkpoint.entries {
+                    assert_eq!(entry.dtype, dtype, "{name}: {}", entry.key);
+                    let exact = of_keras(&entry.key, &entry.shape);
+                    match dtype {
+                        Dtype::Other(_) => assert!(checkpoint.values(entry).is_err()),
+                        Dtype::F16 => {
+                            let exact = exact.iter().map(|&v| f16::from_f32(v).to_f32());
+                            assert!(exact.eq(checkpoint.values(entry).unwrap()), "{name}: {}", entry.key);
+                        }
+                        _ => assert_eq!(checkpoint.values(entry).unwrap(), exact, "{name}: {}", entry.key),
+                    }
+                }
+            }
+            (Err(error), Err(reason)) => assert!(error.to_string().contains(reason), "{name}: {error}"),
+            (opened, wanted) => panic!("{name}: {opened:?}, not {wanted:?}"),
+        }
+    }
 }
 
 fn tensors_of(network: &Network) -> Vec<(String, Vec<f32>)> {
@@ -440,6 +556,17 @@ fn differences_are_named() {
     assert!(loaded.not_finite.contains(&"head.fc.bias".to_owned()), "{:?}", loaded.not_finite);
 }
 
+/// What Keras calls `include_top=False`, of any origin.
+#[test]
+fn a_file_without_classifier_is_named() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let bytes = write_pytorch(spec, 10, |t| t.retain(|t| !t.0.starts_with("fc.")));
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+    let error = load(spec, &checkpoint, &storage()).unwrap_err();
+    assert!(matches!(error, Error::NoClassifier { .. }), "{error}");
+    assert!(error.to_string().contains("include_top=False"), "{error}");
+}
+
 /// Another network's file is recognised.
 #[test]
 fn the_right_model_is_proposed() {
@@ -452,4 +579,258 @@ fn the_right_model_is_proposed() {
     let error =
         load(inception_nn::model("Xception41").unwrap(), &checkpoint, &device).unwrap_err().to_string();
     assert!(error.contains("its tensors are those of timm-xception41"), "{error}");
+}
+
+/// The places of dictionaries in a file, and their tensors.
+type Dicts<'a> = &'a [(&'a [&'a str], &'a Tensors)];
+
+/// A file of PyTorch's older format: dictionaries of tensors below these keys.
+fn write_legacy(dicts: Dicts) -> Vec<u8> {
+    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let int = |value: usize| [b"J", &(value as u32).to_le_bytes()[..]].concat();
+    let tuple = |values: &[usize]| {
+        [b"(".to_vec(), values.iter().flat_map(|&v| int(v)).collect(), b"t".to_vec()].concat()
+    };
+    let (mut object, mut keys, mut storages) = (b"\x80\x02}".to_vec(), b"\x80\x02](".to_vec(), Vec::new());
+    let mut number = 0;
+    for (path, tensors) in dicts {
+        for (depth, key) in path.iter().enumerate() {
+            object.extend(text(key));
+            if depth + 1 < path.len() {
+                object.extend(b"}");
+            }
+        }
+        object.extend(b"}(");
+        for (key, shape, values) in *tensors {
+            let strides: Vec<usize> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
+            let storage = text(&number.to_string());
+            let parts = [
+                text(key),
+                b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+                text("storage"),
+                b"ctorch\nFloatStorage\n".to_vec(),
+                storage.clone(),
+                text("cpu"),
+                int(values.len()),
+                b"NtQK\x00".to_vec(),
+                tuple(shape),
+                tuple(&strides),
+                b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
+            ];
+            object.extend(parts.concat());
+            keys.extend(storage);
+            storages.extend((values.len() as u64).to_le_bytes());
+            storages.extend_from_slice(bytemuck::cast_slice(values));
+            number += 1;
+        }
+        object.extend(b"u");
+        object.extend(b"s".repeat(path.len()));
+    }
+    object.extend(b".");
+    keys.extend(b"e.");
+    let head = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+    [head.to_vec(), object, keys, storages].concat()
+}
+
+/// The tensors of a network under PyTorch's keys.
+fn pytorch_tensors(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensors)) -> Tensors {
+    let bytes = write_pytorch(spec, classes, edit);
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+    let entries = checkpoint.entries.iter();
+    entries.map(|e| (e.key.clone(), e.shape.clone(), checkpoint.values(e).unwrap())).collect()
+}
+
+fn bias_of(network: &Network) -> f32 {
+    tensors_of(network).iter().find(|(name, _)| name == "head.fc.bias").unwrap().1[0]
+}
+
+/// Of two dictionaries that fit, the average is taken, as timm does, unless the user names the other.
+#[test]
+fn the_average_is_taken_and_said() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let with_bias = |value: f32| {
+        pytorch_tensors(spec, 3, |t| t.iter_mut().filter(|t| t.0 == "fc.bias").for_each(|t| t.2[0] = value))
+    };
+    let (plain, average) = (with_bias(1.0), with_bias(2.0));
+    let one: Tensors = vec![("best_acc1".into(), vec![1], vec![0.5])];
+    let file = write_legacy(&[
+        (&["state_dict"], &plain),
+        (&["nested", "model_ema"], &average),
+        (&["metrics"], &one),
+    ]);
+    let checkpoint = Checkpoint::from_bytes("memory", file).unwrap();
+    let loaded = load(spec, &checkpoint, &device).unwrap();
+    assert_eq!(bias_of(&loaded.network), 2.0);
+    let warnings = loaded.warnings().concat();
+    assert!(warnings.contains("`nested.model_ema` are taken; `state_dict` would fit, too"), "{warnings}");
+    let named = |name: &str| {
+        let mut options = LoadOptions::default();
+        options.state_dict = Some(name.to_owned());
+        load_with(spec, &checkpoint, &device, options)
+    };
+    assert_eq!(bias_of(&named("state_dict").unwrap().network), 1.0);
+    assert_eq!(bias_of(&named("model_ema").unwrap().network), 2.0);
+    let error = named("ema").unwrap_err();
+    assert!(matches!(error, Error::NoStateDict { .. }), "{error}");
+    assert!(error.to_string().contains("`state_dict`"), "{error}");
+    // A distillation has its teacher beside it, below another prefix.
+    let both: Tensors = [("Teacher.", &average), ("Student.", &plain)]
+        .iter()
+        .flat_map(|(prefix, tensors)| {
+            tensors
+                .iter()
+                .map(move |(key, shape, values)| (format!("{prefix}{key}"), shape.clone(), values.clone()))
+        })
+        .collect();
+    let file = write_legacy(&[(&["model", "weights"], &both)]);
+    let loaded = load(spec, &Checkpoint::from_bytes("memory", file).unwrap(), &device).unwrap();
+    assert_eq!(bias_of(&loaded.network), 1.0);
+}
+
+/// Any prefix is left out, and what no part of the network needs is a warning.
+#[test]
+fn prefixes_and_strange_tensors_are_said() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let load_edited = |edit: &dyn Fn(&mut Tensors)| {
+        let bytes = write_pytorch(spec, 4, edit);
+        load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device)
+    };
+    let loaded = load_edited(&|t| {
+        t.push(("conv1.conv.total_ops".into(), vec![1], vec![1.0]));
+        t.iter_mut().for_each(|t| t.0.insert_str(0, "net.encoder."));
+        t.push(("criterion.weight".into(), vec![4], vec![1.0; 4]));
+    })
+    .unwrap();
+    let warnings = loaded.warnings().join("; ");
+    assert!(warnings.contains("the prefix `net.encoder.`"), "{warnings}");
+    assert_eq!(loaded.strange, ["net.encoder.conv1.conv.total_ops", "criterion.weight"]);
+    // What the network would compute with is none of these.
+    for key in ["conv1.conv.bias", "inception6a.branch1.conv.weight", "fc2.weight"] {
+        let shape = if key == "fc2.weight" { vec![2, 4] } else { vec![64, 1, 1, 1] };
+        let count = shape.iter().product();
+        let error = load_edited(&|t| t.push((key.into(), shape.clone(), vec![0.0; count]))).unwrap_err();
+        assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
+    }
+    // A layer behind a wrapped network is no head of it.
+    let error = load_edited(&|t| {
+        t.iter_mut().for_each(|t| t.0.insert_str(0, "backbone."));
+        t.push(("classifier.weight".into(), vec![2, 4], vec![0.0; 8]));
+    });
+    assert!(error.unwrap_err().to_string().contains("`classifier.weight`"));
+}
+
+/// A classifier is found by its shape, whatever it is called and however it is written.
+#[test]
+fn heads_of_any_name_are_found() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let wanted = formula_network(spec, &spec.config().with_num_classes(4), &device);
+    for name in ["fc.1", "last_linear", "head.fc", "classifier.1", "head"] {
+        let bytes = write_pytorch(spec, 4, |t| {
+            for tensor in t.iter_mut().filter(|t| t.0.starts_with("fc.")) {
+                tensor.0 = tensor.0.replace("fc.", &format!("{name}."));
+            }
+            // An auxiliary head's last layer has as many inputs.
+            t.push(("aux1.fc2.weight".into(), vec![4, 1024], vec![0.0; 4096]));
+        });
+        let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+        let loaded = load(spec, &checkpoint, &device).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(tensors_of(&wanted) == tensors_of(&loaded.network), "{name}");
+        assert!(loaded.warnings().concat().contains(&format!("`{name}`")), "{name}");
+        assert!(fitting_models(&checkpoint).iter().any(|fit| fit.name == spec.name));
+    }
+    // As a 1x1 convolution, and without bias.
+    let bytes = write_pytorch(spec, 4, |t| {
+        t.retain(|t| t.0 != "fc.bias");
+        t.iter_mut().filter(|t| t.0 == "fc.weight").for_each(|t| t.1.extend([1, 1]));
+    });
+    let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+    let without_bias = |network: &Network| {
+        let mut all = tensors_of(network);
+        all.retain(|(name, _)| name != "head.fc.bias");
+        all
+    };
+    assert!(without_bias(&wanted) == without_bias(&loaded.network));
+    assert_eq!(bias_of(&loaded.network), 0.0);
+}
+
+/// Two fully connected layers, as fine-tuning puts them: against the sums by hand, on the engine too, and through
+/// every format that we write.
+#[test]
+fn heads_of_several_layers_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let value =
+        |key: &str, count: usize| formula::uniform(key).map(|v| v as f32).take(count).collect::<Vec<f32>>();
+    let (first, bias, second) = (value("a", 16 * 1024), value("b", 16), value("c", 5 * 16));
+    for relu in [true, false] {
+        let bytes = write_pytorch(spec, 4, |t| {
+            t.retain(|t| !t.0.starts_with("fc."));
+            t.push(("fc.0.weight".into(), vec![16, 1024], first.clone()));
+            t.push(("fc.0.bias".into(), vec![16], bias.clone()));
+            t.push((format!("fc.{}.weight", if relu { 3 } else { 1 }), vec![5, 16], second.clone()));
+        });
+        let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+        assert_eq!((loaded.num_classes, loaded.hidden.len(), loaded.hidden[0].relu), (5, 1, relu));
+        // What the classifier is given: the logits of one that passes it on.
+        let bytes = write_pytorch(spec, 4, |t| {
+            t.retain(|t| !t.0.starts_with("fc."));
+            let identity = (0..1024 * 1024).map(|i| if i / 1024 == i % 1024 { 1.0 } else { 0.0 }).collect();
+            t.push(("fc.weight".into(), vec![1024, 1024], identity));
+        });
+        let passing = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+        let run = |network: &Network| engine_logits(network, formula::images(0..1, 64));
+        let features = run(&passing.network);
+        let sum = |row: &[f32], x: &[f32]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f32>();
+        let hidden = first.chunks(1024).zip(&bias).map(|(row, bias)| sum(row, &features) + bias);
+        let hidden: Vec<f32> = hidden.map(|v| if relu { v.max(0.0) } else { v }).collect();
+        let wanted: Vec<f32> = second.chunks(16).map(|row| sum(row, &hidden)).collect();
+        assert!(worst_difference(&run(&loaded.network), &wanted) < TOLERANCE, "{wanted:?}");
+        for name in ["a.safetensors", "a.bpk", "a.onnx"] {
+            let path = folder.path().join(name);
+            let metadata = Metadata::of(spec).with_head(&loaded.network);
+            match name {
+                "a.safetensors" => save(&loaded.network, &metadata, &path).unwrap(),
+                "a.bpk" => save_burnpack(&loaded.network, &metadata, &path).unwrap(),
+                _ => save_onnx(&loaded.network, spec, &metadata, &path).unwrap(),
+            }
+            let again = load(spec, &Checkpoint::open(&path).unwrap(), &device)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(again.hidden, loaded.hidden, "{name}");
+            assert!(tensors_of(&again.network) == tensors_of(&loaded.network), "{name}");
+        }
+    }
+}
+
+/// One logit is the log-odds of the second of two classes.
+#[test]
+fn one_logit_is_a_sigmoid() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let bytes = write_pytorch(spec, 1, |_| {});
+    let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+    assert_eq!((loaded.num_classes, loaded.single_logit), (2, true));
+    let one = formula_network(spec, &spec.config().with_num_classes(1), &device);
+    let run = |network: &Network| engine_logits(network, formula::images(0..1, 64));
+    let (two, one) = (run(&loaded.network), run(&one));
+    // The same sum, in another order.
+    assert!(two[0] == 0.0 && (two[1] - one[0]).abs() < 1e-5 * one[0].abs(), "{two:?}, {one:?}");
+}
+
+/// A network fits only if it loads.
+#[test]
+fn what_does_not_load_does_not_fit() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let bytes = write_pytorch(spec, 4, |t| t.retain(|t| t.0 != "conv1.bn.bias"));
+    let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+    assert!(fitting_models(&checkpoint).is_empty());
+    assert_eq!(likely_models(&checkpoint).len(), 1);
+    // The tensors of a shallow network are among those of a deep one.
+    let deep = inception_nn::model("timm-xception65").unwrap();
+    let checkpoint = Checkpoint::from_bytes("memory", write_pytorch(deep, 4, |_| {})).unwrap();
+    let fits: Vec<_> = fitting_models(&checkpoint).iter().map(|spec| spec.name).collect();
+    assert_eq!(fits, ["timm-xception65"]);
 }

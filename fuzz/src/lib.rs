@@ -12,19 +12,30 @@ pub const TARGETS: &[(&str, Format)] = &[
     ("bpk", Format::Burnpack),
     ("onnx", Format::Onnx),
     ("paddle_pair", Format::PaddleInference),
+    ("keras_h5", Format::KerasH5),
+    ("onnx_data", Format::Onnx),
+    ("sharded", Format::SafetensorsIndex),
 ];
+
+/// Names of the file beside another one: what the small files of `tests/goldens/weights` ask for.
+const BESIDE: &[&str] = &["transformed.onnx.data", "model-00001-of-00002.safetensors"];
 
 /// Opens `bytes` and reads all their values. Whether they were taken for `format` at all: others teach
 /// nothing.
 ///
 /// A Paddle pair is one input: the length of the program in two bytes, little-endian, the program, the
-/// values.
-pub fn read(format: Format, bytes: &[u8]) -> bool {
-    let opened = if format == Format::PaddleInference {
+/// values. A model with a file beside it is the same; `target` says which.
+pub fn read(target: &str, format: Format, bytes: &[u8]) -> bool {
+    let opened = if ["paddle_pair", "onnx_data", "sharded"].contains(&target) {
         let Some((length, rest)) = bytes.split_first_chunk() else { return false };
         let length = usize::from(u16::from_le_bytes(*length));
-        let Some((program, values)) = rest.split_at_checked(length) else { return false };
-        Checkpoint::from_pair("input", program.to_vec(), values.to_vec())
+        let Some((first, second)) = rest.split_at_checked(length) else { return false };
+        if target == "paddle_pair" {
+            Checkpoint::from_pair("input", first.to_vec(), second.to_vec())
+        } else {
+            let files: Vec<_> = BESIDE.iter().map(|name| (*name, second)).collect();
+            Checkpoint::from_files("input", first.to_vec(), &files)
+        }
     } else {
         Checkpoint::from_bytes("input", bytes.to_vec())
     };

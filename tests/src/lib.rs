@@ -38,7 +38,11 @@ pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device
     load_tensors(network, |info| {
         let row = rows.next().unwrap();
         assert_eq!(row.tensor, *info);
-        Ok::<_, std::convert::Infallible>(Some(formula::tensor(&row.key, info)))
+        let values = match row.constant {
+            Some(value) => TensorData::full(info.shape.clone(), value),
+            None => formula::tensor(&row.key, info),
+        };
+        Ok::<_, std::convert::Infallible>(Some(values))
     })
     .unwrap()
 }

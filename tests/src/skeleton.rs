@@ -44,7 +44,13 @@ fn weights(Hole(_, key, count, add, scale, rows, form): &Hole) -> Vec<u8> {
     // As text, because their last bit counts.
     let [add, scale] = [add, scale].map(|number| number.parse::<f64>().unwrap());
     let mut values: Vec<f32> = formula::uniform(key).take(*count).map(|u| (add + u * scale) as f32).collect();
-    if *rows > 0 {
+    if let Some(pixels) = form.strip_prefix("kernel ") {
+        // From [outputs, inputs, pixels] to [pixels, inputs, outputs].
+        let pixels: usize = pixels.parse().unwrap();
+        let inputs = count / rows / pixels;
+        let place = |i: usize| (i % rows * inputs + i / rows % inputs) * pixels + i / rows / inputs;
+        values = (0..*count).map(|i| values[place(i)]).collect();
+    } else if *rows > 0 {
         let columns = count / rows;
         values = (0..*count).map(|i| values[i % rows * columns + i / rows]).collect();
     }

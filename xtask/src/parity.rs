@@ -19,10 +19,10 @@ const TOLERANCE: f32 = 1e-4;
 
 #[derive(Args)]
 pub struct Parity {
-    /// Where the environments of the real tools are, or are made: rivals, paddle and p2o
+    /// Where the environments of the real tools are, or are made: rivals, paddle, p2o and keras
     #[arg(long, value_name = "DIR", default_value = "target/parity/environments")]
     environments: PathBuf,
-    /// Where the checkpoints are, or are made; about 8 GB
+    /// Where the checkpoints are, or are made; about 9 GB
     #[arg(long, value_name = "DIR", default_value = "target/parity/checkpoints")]
     checkpoints: PathBuf,
     /// Compare what is there; make nothing
@@ -73,6 +73,8 @@ struct Row {
     size: usize,
     source: String,
     file: String,
+    /// The file of the tool's logits; by the model's name unless said.
+    logits: Option<String>,
 }
 
 impl Parity {
@@ -141,11 +143,25 @@ impl Parity {
             Ok(())
         };
         run(Command::new("bash").arg(scripts.join("environments.sh")).arg(&self.environments))?;
-        for (kind, environment) in [("torch", "rivals"), ("paddle", "paddle"), ("p2o", "p2o")] {
+        for (kind, environment) in [
+            ("torch", "rivals"),
+            ("exports", "rivals"),
+            ("paddle", "paddle"),
+            ("p2o", "p2o"),
+            ("keras", "keras"),
+        ] {
             let done = self.checkpoints.join(format!("{kind}.done"));
             if !done.exists() {
                 let python = self.environments.join(environment).join("bin/python");
-                run(Command::new(python).arg(scripts.join("full_size.py")).arg(kind).arg(&self.checkpoints))?;
+                run(Command::new(&python)
+                    .arg(scripts.join("full_size.py"))
+                    .arg(kind)
+                    .arg(&self.checkpoints))?;
+                // Really trained weights, by npm; without that program they are left out.
+                let has_npm = Command::new("npm").arg("--version").output().is_ok();
+                if kind == "keras" && has_npm {
+                    run(Command::new(python).arg(scripts.join("real.py")).arg(&self.checkpoints))?;
+                }
                 std::fs::write(done, "")?;
             }
         }
@@ -217,8 +233,15 @@ impl Parity {
             Ok(loaded.network)
         };
         let runner = Runner::build(init, [row.size; 2], &RunOptions::default())?;
-        let logits = runner.run(&self.floats(&format!("input{}.f32", row.size))?, 1)?;
-        let reference = self.floats(&format!("{}.logits.f32", row.model))?;
+        let mut input = self.floats(&format!("input{}.f32", row.size))?;
+        // What the file does to its image itself is part of our preprocessing.
+        let transform = checkpoint.surroundings.input.unwrap_or([[1.0, 0.0]; 3]);
+        for (plane, [scale, shift]) in input.chunks_mut(row.size * row.size).zip(transform) {
+            plane.iter_mut().for_each(|value| *value = (f64::from(*value) * scale + shift) as f32);
+        }
+        let logits = runner.run(&input, 1)?;
+        let own = format!("{}.logits.f32", row.model);
+        let reference = self.floats(row.logits.as_ref().unwrap_or(&own))?;
         ensure!(logits.len() == reference.len(), "{} logits, not {}", logits.len(), reference.len());
         let largest = reference.iter().fold(0f32, |m, v| m.max(v.abs()));
         let off = logits.iter().zip(&reference).map(|(a, b)| (a - b).abs());

@@ -1,11 +1,16 @@
 //! Flags that several commands have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use inception::data::{Arithmetic, Preprocessing, Resampler};
 use inception::weights::cache_folder;
-use inception::{DeviceKind, MODELS, ModelSpec, Origin, Precision, RunOptions, Weights, cores};
+use inception::{
+    Classifier, DeviceKind, MODELS, ModelSpec, Origin, Precision, RecipeSource, RunOptions, Weights, cores,
+    read_labels,
+};
+use serde::de::DeserializeOwned;
 
 /// Parses a model's name, so that a misspelt one is refused with the nearest names before anything starts.
 pub fn model(name: &str) -> Result<&'static ModelSpec, inception::nn::Error> {
@@ -23,6 +28,14 @@ pub fn batch(text: &str) -> Result<usize, String> {
     if (1..=256).contains(&batch) { Ok(batch) } else { Err("1 to 256 images".to_owned()) }
 }
 
+/// Parses a share of pictures.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a share of 0 to 1".to_owned()),
+    }
+}
+
 /// Which networks.
 #[derive(Args)]
 pub struct ModelArgs {
@@ -33,16 +46,27 @@ pub struct ModelArgs {
 
 /// Which weights.
 #[derive(Args)]
-#[group(required = true, multiple = false)]
 pub struct WeightArgs {
+    #[command(flatten)]
+    source: WeightSource,
+    /// Of a checkpoint with several dictionaries of tensors the one to take, by its place in the file, as
+    /// `state_dict` or `model.ema`; without it the one that fits, and of several the average (EMA)
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    state_dict: Option<String>,
+}
+
+/// Where the weights come from: one of these.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct WeightSource {
     /// A checkpoint; its format is found from its content
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// The published weights; the first time they are downloaded (see --help)
     ///
-    /// Only PaddleClas publishes at addresses that are known here. A download is resumed if it breaks off,
-    /// and the kept file is verified each time. INCEPTION_CACHE is the folder for them (otherwise `inception`
-    /// in the user's cache folder), INCEPTION_MIRROR an address instead of PaddleClas's, and
+    /// Only PaddleClas and pytorch-fid publish at addresses that are known here. A download is resumed if it
+    /// breaks off, and the kept file is verified each time. INCEPTION_CACHE is the folder for them (otherwise
+    /// `inception` in the user's cache folder), INCEPTION_MIRROR an address instead of theirs, and
     /// INCEPTION_OFFLINE=1 forbids downloads.
     #[arg(long)]
     pretrained: bool,
@@ -54,11 +78,184 @@ pub struct WeightArgs {
 impl WeightArgs {
     /// The weights asked for of `spec`; clap requires exactly one of the flags.
     pub fn weights(&self, spec: &ModelSpec, seed: u64) -> anyhow::Result<Weights> {
-        Ok(match &self.weights {
-            Some(file) => Weights::File(file.clone()),
-            None if self.pretrained => Weights::File(crate::pretrained::fetch(spec)?),
-            None => Weights::Random { seed },
+        Ok(match (&self.source.weights, &self.state_dict) {
+            (Some(path), Some(name)) => Weights::StateDict { path: path.clone(), name: name.clone() },
+            (Some(file), None) => Weights::File(file.clone()),
+            _ if self.source.pretrained => Weights::File(crate::pretrained::fetch(spec)?),
+            _ => Weights::Random { seed },
         })
+    }
+}
+
+/// Which weights, where there may be nothing to compute with them.
+#[cfg(feature = "fid")]
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct OptionalWeightArgs {
+    /// A checkpoint; its format is found from its content
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// The published weights; the first time they are downloaded (see `predict --help`)
+    #[arg(long)]
+    pretrained: bool,
+    /// Weights drawn from --seed: for trying things out; the figures mean nothing
+    #[arg(long)]
+    random_weights: bool,
+}
+
+#[cfg(feature = "fid")]
+impl OptionalWeightArgs {
+    /// The weights asked for of `spec`, which are needed.
+    pub fn weights(&self, spec: &ModelSpec, seed: u64) -> anyhow::Result<Weights> {
+        let Self { weights, pretrained, random_weights } = self;
+        ensure!(
+            weights.is_some() || *pretrained || *random_weights,
+            "{} needs weights: --weights FILE, --pretrained or --random-weights",
+            spec.name
+        );
+        let (weights, pretrained, random_weights) = (weights.clone(), *pretrained, *random_weights);
+        let source = WeightSource { weights, pretrained, random_weights };
+        WeightArgs { source, state_dict: None }.weights(spec, seed)
+    }
+}
+
+/// What is done to pictures where the weights ask for something else, or nobody says.
+#[derive(Args)]
+#[command(next_help_heading = "Preprocessing, instead of what the weights ask for")]
+pub struct PreprocessArgs {
+    /// A recipe: paddleclas, torchvision (its presets, for networks without transform_input), timm, keras, or
+    /// imagenet (ImageNet's mean and standard deviation, and the rest as it is)
+    #[arg(long, value_name = "NAME")]
+    preprocess: Option<RecipeName>,
+    /// How to resize: cv2-bilinear, pil-bilinear or pil-bicubic
+    #[arg(long, value_name = "NAME", value_parser = named::<Resampler>)]
+    resampler: Option<Resampler>,
+    /// Whose rounding of sizes, of the crop's place and of pixels: paddleclas or torchvision
+    #[arg(long, value_name = "NAME", value_parser = named::<Arithmetic>)]
+    arithmetic: Option<Arithmetic>,
+    /// Short side after resizing
+    #[arg(long, value_name = "PIXELS")]
+    resize_short: Option<u32>,
+    /// Side of the centre crop
+    #[arg(long, value_name = "PIXELS")]
+    crop: Option<u32>,
+    /// Mean of red, green and blue, on the scale of 0 to 1
+    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    mean: Option<[f32; 3]>,
+    /// Standard deviation of red, green and blue
+    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    std: Option<[f32; 3]>,
+}
+
+/// A recipe by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RecipeName {
+    Paddleclas,
+    Torchvision,
+    Timm,
+    Keras,
+    Imagenet,
+}
+
+/// A value by the name that it has in a report.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
+fn three(text: &str) -> Result<[f32; 3], String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+    let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+    numbers.ok_or_else(|| "expected three numbers with commas between".to_owned())
+}
+
+impl PreprocessArgs {
+    /// What is asked for, where the weights ask for `own`.
+    pub fn apply(&self, own: &Preprocessing) -> Preprocessing {
+        let (short, crop) = (own.resize_short, own.crop);
+        let torchvision = Preprocessing::torchvision(short, crop);
+        let half = Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..torchvision };
+        let mut changed = match self.preprocess {
+            None => *own,
+            Some(RecipeName::Paddleclas) => Preprocessing::paddleclas(short, crop),
+            Some(RecipeName::Torchvision) => torchvision,
+            Some(RecipeName::Timm) => Preprocessing { resampler: Resampler::PilBicubic, ..half },
+            Some(RecipeName::Keras) => half,
+            Some(RecipeName::Imagenet) => {
+                Preprocessing { mean: torchvision.mean, std: torchvision.std, ..*own }
+            }
+        };
+        changed.resampler = self.resampler.unwrap_or(changed.resampler);
+        changed.arithmetic = self.arithmetic.unwrap_or(changed.arithmetic);
+        changed.resize_short = self.resize_short.unwrap_or(changed.resize_short);
+        changed.crop = self.crop.unwrap_or(changed.crop);
+        changed.mean = self.mean.unwrap_or(changed.mean);
+        changed.std = self.std.unwrap_or(changed.std);
+        changed
+    }
+
+    /// Whether the user says what pixels are to be.
+    pub fn says_pixels(&self) -> bool {
+        self.preprocess.is_some() || (self.mean.is_some() && self.std.is_some())
+    }
+
+    /// What is assumed of weights that say nothing, for standard error.
+    pub fn assumed(&self, spec: &ModelSpec, used: &Preprocessing) -> String {
+        let Preprocessing { mean, std, .. } = used;
+        format!(
+            "{}: the file does not say what it was trained on; the pixels of its origin's published weights are assumed, \
+             mean {mean:?}, deviation {std:?}. --preprocess, or --mean and --std, say otherwise, and convert keeps it",
+            spec.name
+        )
+    }
+}
+
+/// Networks, their weights, and what is done to pictures for them.
+#[derive(Args)]
+pub struct NetworkArgs {
+    /// Which networks.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
+    /// Where they run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+impl NetworkArgs {
+    /// A classifier with the weights asked for; what is to be known of it is said on standard error, and is in the
+    /// list of warnings. `labels` are names of its classes.
+    pub fn classifier(
+        &self,
+        spec: &'static ModelSpec,
+        options: &RunOptions,
+        labels: Option<&Path>,
+    ) -> anyhow::Result<(Weights, Classifier, Vec<String>)> {
+        let weights = self.weights.weights(spec, self.device.seed)?;
+        let mut own = None;
+        let mut classifier = Classifier::with_preprocessing(spec, &weights, options, |asked| {
+            own = Some(*asked);
+            self.preprocess.apply(asked)
+        })?;
+        if let Some(path) = labels {
+            let names = read_labels(path)?;
+            classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
+        }
+        let used = classifier.preprocessing();
+        let mut warnings = classifier.warnings().to_vec();
+        if let Some(own) = own.filter(|own| own != used) {
+            warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
+        }
+        for warning in &warnings {
+            eprintln!("warning: {}: {warning}", spec.name);
+        }
+        let is_file = self.weights.source.weights.is_some();
+        if is_file && classifier.recipe_source() == RecipeSource::Origin && !self.preprocess.says_pixels() {
+            eprintln!("assumed: {}", self.preprocess.assumed(spec, used));
+        }
+        Ok((weights, classifier, warnings))
     }
 }
 

@@ -3,10 +3,12 @@
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
-use inception::weights::{self, Checkpoint, Dtype, Metadata};
-use inception::{ModelSpec, Precision, data, preprocessing};
+use inception::weights::{self, Checkpoint, Dtype, LoadOptions, Metadata};
+use inception::{ModelSpec, Precision, RecipeSource, data, read_labels, recipe};
+
+use crate::args::PreprocessArgs;
 
 #[derive(Args)]
 pub struct Convert {
@@ -25,6 +27,14 @@ pub struct Convert {
     /// Element type to write; only .safetensors can hold f16 and bf16
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
+    /// Names of the classes in their order, to be kept in the file: one a line, `0 name` a line, or JSON
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Of a checkpoint with several dictionaries of tensors the one to take, as `predict --help` has it
+    #[arg(long, value_name = "NAME")]
+    state_dict: Option<String>,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,15 +47,37 @@ impl Convert {
             None => crate::pretrained::fetch(self.model)?,
         };
         let checkpoint = Checkpoint::open(&from)?;
-        // What the weights expect of a picture goes along, unless the checkpoint itself says it.
-        let recipe = match checkpoint.metadata.preprocessing() {
-            Some(json) => json.to_owned(),
-            None => serde_json::to_string(&preprocessing(self.model))?,
+        // What the weights expect of a picture goes along, and the names of their classes.
+        let own = recipe(self.model, &checkpoint)?;
+        for note in &own.notes {
+            writeln!(stderr(), "warning: {note}")?;
+        }
+        let preprocessing = self.preprocess.apply(&own.preprocessing);
+        if self.from.is_some() && own.source == RecipeSource::Origin && !self.preprocess.says_pixels() {
+            writeln!(stderr(), "assumed: {}", self.preprocess.assumed(self.model, &preprocessing))?;
+        }
+        let mut metadata =
+            Metadata::of(self.model).with(Metadata::PREPROCESSING, serde_json::to_string(&preprocessing)?);
+        let mut options = LoadOptions::default();
+        options.state_dict.clone_from(&self.state_dict);
+        let classes =
+            weights::num_classes(self.model, &checkpoint, &options).context("nothing was converted")?;
+        let labels = match &self.labels {
+            Some(path) => {
+                let names = read_labels(path)?;
+                ensure!(
+                    names.len() == classes,
+                    "{}: {} names for {classes} classes",
+                    path.display(),
+                    names.len()
+                );
+                Some(names)
+            }
+            None if checkpoint.metadata.labels().is_some() || classes != data::labels().len() => None,
+            None => Some(data::labels().iter().map(|&name| name.to_owned()).collect()),
         };
-        let mut metadata = Metadata::of(self.model).with(Metadata::PREPROCESSING, recipe);
-        let labels: Vec<_> = data::labels().iter().collect();
-        if checkpoint.metadata.get("labels").is_none() && labels.len() == self.model.num_classes {
-            metadata = metadata.with("labels", serde_json::to_string(&labels)?);
+        if let Some(labels) = labels {
+            metadata = metadata.with(Metadata::LABELS, serde_json::to_string(&labels)?);
         }
         let dtype = match self.precision {
             Precision::F32 => Dtype::F32,
@@ -53,7 +85,7 @@ impl Convert {
             Precision::Bf16 => Dtype::Bf16,
             other => bail!("no format here holds {other}"),
         };
-        let done = weights::convert(self.model, &checkpoint, &self.to, &dtype, &metadata)
+        let done = weights::convert_with(self.model, &checkpoint, &self.to, &dtype, &metadata, options)
             .context("nothing was converted")?;
         for warning in done.loaded.warnings() {
             writeln!(stderr(), "warning: {warning}")?;

@@ -1,20 +1,18 @@
 //! `eval`
 
-use std::io::{IsTerminal, Write, stderr, stdout};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use inception::data::{Arithmetic, Dataset, DatasetOptions, Preprocessing, Resampler, ScanStats};
+use inception::data::{Dataset, DatasetOptions, ScanStats};
 use inception::{
-    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, Tally, cores,
+    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, cores,
     dataset_hash, evaluate, merge,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::de::DeserializeOwned;
 
-use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
+use crate::args::{self, NetworkArgs};
+use crate::progress::Bar;
 
 /// The command: a run, or `eval merge`. By hand, because clap's derive cannot make all of a run's flags
 /// optional at once.
@@ -76,11 +74,7 @@ struct Output {
 #[derive(Args)]
 pub struct Run {
     #[command(flatten)]
-    models: ModelArgs,
-    #[command(flatten)]
-    weights: WeightArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
+    network: NetworkArgs,
     /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, a
     /// list of `relative/path label` lines, or Parquet (a file or a folder of them; needs the feature
     /// `parquet`)
@@ -89,7 +83,8 @@ pub struct Run {
     /// Where the pictures of a list are, if not beside it: a folder or a tar archive
     #[arg(long, value_name = "PATH")]
     image_root: Option<PathBuf>,
-    /// Names of the classes' folders, one a line, in the order of the class numbers
+    /// Names of the classes in their order, which are those of a folder's folders, too: one a line, `0 name` a
+    /// line, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Which files of a folder of Parquet files: what their names start with, as `validation`
@@ -111,67 +106,16 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Fail if more than this share of the pictures cannot be used
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = args::share)]
     max_skipped: f64,
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    overrides: Overrides,
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a share of 0 to 1".to_owned()),
-    }
-}
-
-/// A value by the name that it has in a report.
-fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
-    serde_json::from_value(name.into()).map_err(|error| error.to_string())
-}
-
-fn three(text: &str) -> Result<[f32; 3], String> {
-    let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
-    let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
-    numbers.ok_or_else(|| "expected three numbers with commas between".to_owned())
-}
-
-/// Changes of the preprocessing that the weights ask for.
-#[derive(Args)]
-#[command(next_help_heading = "Other preprocessing than the weights ask for")]
-struct Overrides {
-    /// How to resize: cv2-bilinear, pil-bilinear or pil-bicubic
-    #[arg(long, value_name = "NAME", value_parser = named::<Resampler>)]
-    resampler: Option<Resampler>,
-    /// Whose rounding of sizes, of the crop's place and of pixels: paddleclas or torchvision
-    #[arg(long, value_name = "NAME", value_parser = named::<Arithmetic>)]
-    arithmetic: Option<Arithmetic>,
-    /// Short side after resizing
-    #[arg(long, value_name = "PIXELS")]
-    resize_short: Option<u32>,
-    /// Side of the centre crop
-    #[arg(long, value_name = "PIXELS")]
-    crop: Option<u32>,
-    /// Mean of red, green and blue
-    #[arg(long, value_name = "R,G,B", value_parser = three)]
-    mean: Option<[f32; 3]>,
-    /// Standard deviation of red, green and blue
-    #[arg(long, value_name = "R,G,B", value_parser = three)]
-    std: Option<[f32; 3]>,
-}
-
-impl Overrides {
-    fn apply(&self, preprocessing: &Preprocessing) -> Preprocessing {
-        let mut changed = *preprocessing;
-        changed.resampler = self.resampler.unwrap_or(changed.resampler);
-        changed.arithmetic = self.arithmetic.unwrap_or(changed.arithmetic);
-        changed.resize_short = self.resize_short.unwrap_or(changed.resize_short);
-        changed.crop = self.crop.unwrap_or(changed.crop);
-        changed.mean = self.mean.unwrap_or(changed.mean);
-        changed.std = self.std.unwrap_or(changed.std);
-        changed
-    }
+/// Whether a file of names has one a line and nothing else, as a folder of classes is named by.
+fn is_plain(path: &Path, names: Option<&[String]>) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    names.is_some_and(|names| text.lines().map(str::trim).filter(|line| !line.is_empty()).eq(names))
 }
 
 impl Eval {
@@ -216,30 +160,19 @@ impl Output {
 
 impl Run {
     fn run(&self) -> anyhow::Result<()> {
-        if self.resume.is_some() && self.models.models.len() > 1 {
+        if self.resume.is_some() && self.network.models.models.len() > 1 {
             bail!("--resume keeps the state of one model; run them one by one, each with a file of its own");
         }
-        let run_options = self.device.apply()?;
-        for spec in &self.models.models {
-            let weights = self.weights.weights(spec, self.device.seed)?;
-            let mut own = None;
-            let classifier = Classifier::with_preprocessing(spec, &weights, &run_options, |asked| {
-                own = Some(*asked);
-                self.overrides.apply(asked)
-            })?;
+        let run_options = self.network.device.apply()?;
+        for spec in &self.network.models.models {
+            let (weights, classifier, warnings) =
+                self.network.classifier(spec, &run_options, self.labels.as_deref())?;
             let preprocessing = *classifier.preprocessing();
-            let mut warnings = classifier.warnings().to_vec();
-            if let Some(own) = own.filter(|own| *own != preprocessing) {
-                warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
-            }
-            for warning in &warnings {
-                eprintln!("warning: {}: {warning}", spec.name);
-            }
             eprintln!("{}: {}", spec.name, serde_json::to_string(&preprocessing)?);
 
             let mut options = DatasetOptions::new(classifier.num_classes());
             options.image_root.clone_from(&self.image_root);
-            options.labels.clone_from(&self.labels);
+            options.labels = self.labels.clone().filter(|path| is_plain(path, classifier.labels()));
             options.split.clone_from(&self.split);
             let mut dataset = Dataset::open(&self.data, &options)?;
             if let Some(limit) = self.limit {
@@ -290,71 +223,12 @@ impl Run {
         let mut bar = Bar::new();
         let evaluation =
             evaluate(classifier.runner(), dataset, settings, &options, state.as_mut(), |progress| {
-                bar.show(&progress)
+                let Progress { tally, done_now, done, total, .. } = progress;
+                bar.name_skipped(tally.skipped.values());
+                let (top1, top5) = (tally.top1_share() * 100.0, tally.top5_share() * 100.0);
+                bar.show(done_now, done, total, &format!("top-1 {top1:.2} %  top-5 {top5:.2} %  "));
             });
         bar.finish();
-        Ok(EvalReport::new(&evaluation?, warnings, self.output.details()))
+        Ok(EvalReport::new(&evaluation?, warnings, self.output.details(), classifier.labels()))
     }
-}
-
-/// Progress on standard error: a bar on a terminal, now and then a line elsewhere.
-struct Bar {
-    bar: ProgressBar,
-    start: Instant,
-    last_line: Instant,
-    /// Skipped pictures that were named.
-    named: usize,
-}
-
-/// Skipped pictures that are named while the run goes on; the result has them all.
-const NAMED: usize = 20;
-
-impl Bar {
-    fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, start: Instant::now(), last_line: Instant::now(), named: 0 }
-    }
-
-    fn show(&mut self, progress: &Progress<'_>) {
-        let Progress { tally, done_now, done, total, .. } = progress;
-        self.name_skipped(tally);
-        let elapsed = self.start.elapsed().as_secs_f64();
-        let speed = if elapsed > 0.0 { *done_now as f64 / elapsed } else { 0.0 };
-        let left = match speed > 0.0 {
-            true => format!("{} left", clock((total - done) as f64 / speed)),
-            false => "starting".to_owned(),
-        };
-        let (top1, top5) = (tally.top1_share() * 100.0, tally.top5_share() * 100.0);
-        let message = format!("top-1 {top1:.2} %  top-5 {top5:.2} %  {speed:.1} images/s  {left}");
-        if stderr().is_terminal() {
-            self.bar.set_length(*total);
-            self.bar.set_position(*done);
-            self.bar.set_message(message);
-        } else if self.last_line.elapsed() > Duration::from_secs(30) {
-            self.last_line = Instant::now();
-            eprintln!("{done}/{total}  {message}");
-        }
-    }
-
-    fn name_skipped(&mut self, tally: &Tally) {
-        for skipped in tally.skipped.values().take(NAMED).skip(self.named) {
-            self.named += 1;
-            self.bar.suspend(|| eprintln!("skipped: {}: {}", skipped.image, skipped.reason));
-            if self.named == NAMED {
-                self.bar.suspend(|| eprintln!("skipped: further ones are in the result only"));
-            }
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-/// Seconds as a clock shows them.
-fn clock(seconds: f64) -> String {
-    let seconds = seconds.ceil() as u64;
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use clap::Args;
-use inception::weights::{Checkpoint, Dtype, likely_models};
+use inception::weights::{Checkpoint, Dtype, fitting_models};
 
 #[derive(Args)]
 pub struct Inspect {
@@ -19,7 +19,7 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(&self) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::open(&self.file)?;
-        let models: Vec<_> = likely_models(&checkpoint).iter().map(|spec| spec.name).collect();
+        let models: Vec<_> = fitting_models(&checkpoint).iter().map(|spec| spec.name).collect();
         let numbers = checkpoint.entries.iter().filter(|e| !matches!(e.dtype, Dtype::Other(_)));
         let parameters: usize = numbers.map(|e| e.len()).sum();
         let text = match self.json {

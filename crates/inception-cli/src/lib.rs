@@ -7,13 +7,22 @@ mod convert;
 mod devices;
 mod eval;
 mod explain;
+mod features;
+#[cfg(feature = "fid")]
+mod fid;
 mod inspect;
 mod models;
+#[cfg(not(feature = "fid"))]
+mod no_fid;
 mod predict;
 mod pretrained;
 mod program;
+mod progress;
 
 use clap::Subcommand;
+
+#[cfg(not(feature = "fid"))]
+use no_fid as fid;
 
 pub use program::Program;
 
@@ -28,6 +37,10 @@ pub enum Command {
     Bench(bench::Bench),
     /// Measure accuracy on labelled pictures, whole or in parts
     Eval(eval::Eval),
+    /// Write the features of pictures: what a network makes of each before its classifier
+    Features(features::Features),
+    /// Measure how far two sets of pictures are apart: FID, KID, Inception Score, precision and recall
+    Fid(Box<fid::Fid>),
     /// List the devices of this build and of this machine, with what each GPU can do
     Devices(devices::Devices),
     /// List the models with their parameters, multiply-adds and published accuracy
@@ -51,6 +64,8 @@ impl Command {
             Self::Predict(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Eval(command) => command.run(),
+            Self::Features(command) => command.run(),
+            Self::Fid(command) => command.run(),
             Self::Devices(command) => command.run(program),
             Self::Models(command) => command.run(),
             Self::Explain(command) => command.run(),

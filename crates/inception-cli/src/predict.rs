@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use inception::weights::Output;
 use inception::{Classifier, Guess, Prediction, data};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::args::{DeviceArgs, ModelArgs, WeightArgs};
+use crate::args::NetworkArgs;
+use crate::program::message;
 
 #[derive(Args)]
 pub struct Predict {
     #[command(flatten)]
-    models: ModelArgs,
-    #[command(flatten)]
-    weights: WeightArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
+    network: NetworkArgs,
+    /// Names of the classes in their order: one a line, `0 name` a line, or JSON (a list, a map,
+    /// `class_to_idx`)
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
     /// Pictures, JPEG or PNG
     #[arg(long = "image", value_name = "FILE", required = true, num_args = 1..)]
     images: Vec<PathBuf>,
@@ -41,6 +43,9 @@ struct Line<'a> {
     model: &'static str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
+    /// What they are, where they are no shares of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probabilities: Option<Output>,
     top: Vec<Guess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<&'a [f32]>,
@@ -48,31 +53,31 @@ struct Line<'a> {
 
 impl Predict {
     pub fn run(&self) -> anyhow::Result<()> {
-        let options = self.device.apply()?;
+        let options = self.network.device.apply()?;
         let mut failures = 0;
-        for spec in &self.models.models {
-            let weights = self.weights.weights(spec, self.device.seed)?;
-            let classifier = Classifier::new(spec, &weights, &options)?;
-            for warning in classifier.warnings() {
-                eprintln!("warning: {}: {warning}", spec.name);
-            }
+        for spec in &self.network.models.models {
+            let (_, classifier, warnings) =
+                self.network.classifier(spec, &options, self.labels.as_deref())?;
             // Until the first answer, which on a GPU waits for kernels to be compiled and tried.
-            let waiting = self.device.device.is_gpu().then(|| waiting(spec.name));
+            let waiting = self.network.device.device.is_gpu().then(|| waiting(spec.name));
             for image in &self.images {
                 let answer = self.predict(&classifier, image);
                 waiting.iter().for_each(ProgressBar::finish_and_clear);
                 // A picture that cannot be used does not cost the others their answers.
                 match answer {
-                    Ok(prediction) => self.print(&classifier, image, &prediction)?,
+                    Ok(prediction) => self.print(&classifier, &warnings, image, &prediction)?,
                     Err(error) => {
                         failures += 1;
-                        eprintln!("error: {error:#}");
+                        eprintln!("error: {}", message(&error));
                     }
                 }
             }
         }
         if failures > 0 {
-            bail!("{failures} of {} predictions failed", self.images.len() * self.models.models.len());
+            bail!(
+                "{failures} of {} predictions failed",
+                self.images.len() * self.network.models.models.len()
+            );
         }
         Ok(())
     }
@@ -82,13 +87,20 @@ impl Predict {
         classifier.predict(&picture).with_context(|| image.display().to_string())
     }
 
-    fn print(&self, classifier: &Classifier, image: &Path, prediction: &Prediction) -> anyhow::Result<()> {
+    fn print(
+        &self,
+        classifier: &Classifier,
+        warnings: &[String],
+        image: &Path,
+        prediction: &Prediction,
+    ) -> anyhow::Result<()> {
         let top = classifier.top(prediction, self.top_k);
         let model = classifier.spec().name;
         let mut out = stdout().lock();
         if self.json {
             let logits = self.with_logits.then_some(&prediction.logits[..]);
-            let line = Line { image, model, warnings: classifier.warnings(), top, logits };
+            let sigmoid = (classifier.output() == Output::Sigmoid).then_some(Output::Sigmoid);
+            let line = Line { image, model, warnings, probabilities: sigmoid, top, logits };
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
             return Ok(());
         }

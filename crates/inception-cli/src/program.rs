@@ -57,7 +57,7 @@ impl Program {
         let hint = error.chain().find_map(|cause| self.hint(cause));
         let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         // Nothing is left to do if standard error is closed, too.
-        let _ = writeln!(io::stderr(), "error: {error:#}{hint}");
+        let _ = writeln!(io::stderr(), "error: {}{hint}", message(&error));
         ExitCode::FAILURE
     }
 
@@ -67,12 +67,19 @@ impl Program {
         if error.is::<NoDownload>() {
             return build("download");
         }
+        #[cfg(not(feature = "fid"))]
+        if error.is::<crate::no_fid::NoFid>() {
+            return build("fid");
+        }
         if let Some(data::Error::Dataset { problem, .. }) = error.downcast_ref() {
             let DatasetProblem::NeedsFeature { feature, .. } = **problem else { return None };
             return build(feature);
         }
         if let Some(weights::Error::NotPublished { .. }) = error.downcast_ref() {
             return Some("give a checkpoint by --weights".to_owned());
+        }
+        if let Some(weights::Error::NoStateDict { .. }) = error.downcast_ref() {
+            return Some("--state-dict names one of them".to_owned());
         }
         match error.downcast_ref()? {
             Error::NoDevice { device } => build(device.name()),
@@ -87,4 +94,12 @@ impl Program {
             _ => None,
         }
     }
+}
+
+/// An error and its causes, each said once: some errors have their cause in their own text.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |message, cause| {
+        let cause = cause.to_string();
+        if message.contains(&cause) { message } else { format!("{message}: {cause}") }
+    })
 }

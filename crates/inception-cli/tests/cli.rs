@@ -439,3 +439,79 @@ fn explain_accounts_for_all_multiply_adds() {
     assert_eq!(macs, 8_498_210_072, "what `models` counts");
     assert!(stdout(&["explain", "--model", "Xception41"]).contains("pointwise"));
 }
+
+/// Names of classes and what is done to pictures are given once and kept by `convert`; what is assumed is said.
+#[test]
+fn names_and_pixels_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let spec = inception::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let network = spec.config().with_num_classes(3).with_seed(1).init(&device).unwrap();
+    let plain = path("plain.safetensors");
+    inception::weights::save(&network, &inception::weights::Metadata::default(), plain.as_ref()).unwrap();
+    let labels = path("labels.txt");
+    std::fs::write(&labels, "0 cat\n1 dog, hound\n2 axolotl\n").unwrap();
+    let image = photograph(RABBIT);
+    let predict = |weights: &str, more: &[&str]| {
+        let base = ["predict", "--model", spec.name, "--image", &image, "--json", "--weights", weights];
+        inception(&[&base[..], more].concat())
+    };
+    let names = |output: &Output| {
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut rows = line["top"].as_array().unwrap().clone();
+        rows.sort_by_key(|row| row["index"].as_u64());
+        rows.into_iter().map(|row| row["label"].clone()).collect::<Vec<_>>()
+    };
+    let errors = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
+    let bare = predict(&plain, &[]);
+    assert_eq!(names(&bare), [Value::Null, Value::Null, Value::Null]);
+    assert!(errors(&bare).contains("assumed: torchvision-googlenet"), "{}", errors(&bare));
+    let named = predict(&plain, &["--labels", &labels, "--preprocess", "imagenet"]);
+    assert_eq!(names(&named), ["cat", "dog, hound", "axolotl"]);
+    assert!(!errors(&named).contains("assumed"), "{}", errors(&named));
+    assert_ne!(bare.stdout, named.stdout);
+    // The same, twice to the byte, and without a flag from there on.
+    for extension in ["safetensors", "bpk", "onnx"] {
+        let [first, second] = ["a", "b"].map(|name| path(&format!("{name}.{extension}")));
+        for to in [&first, &second] {
+            stdout(&[
+                "convert",
+                "--model",
+                spec.name,
+                "--from",
+                &plain,
+                "--to",
+                to,
+                "--labels",
+                &labels,
+                "--preprocess",
+                "imagenet",
+            ]);
+        }
+        assert!(std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap(), "{extension}");
+        let kept = predict(&first, &[]);
+        assert_eq!(names(&kept), ["cat", "dog, hound", "axolotl"], "{extension}");
+        assert!(!errors(&kept).contains("assumed"), "{extension}: {}", errors(&kept));
+        let tops = [&kept, &named].map(|output| {
+            let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+            line["top"].clone()
+        });
+        assert_eq!(tops[0], tops[1], "{extension}");
+        // What the user says comes before what the file says.
+        let other = predict(&first, &["--preprocess", "torchvision", "--mean", "0,0,0", "--std", "1,1,1"]);
+        assert!(errors(&other).contains("overridden"), "{}", errors(&other));
+        assert_ne!(other.stdout, kept.stdout, "{extension}");
+    }
+    // As many names as classes, and each error once.
+    std::fs::write(&labels, "cat\ndog\n").unwrap();
+    for arguments in [
+        ["predict", "--weights", &plain, "--image", &image],
+        ["convert", "--from", &plain, "--to", &path("c.onnx")],
+    ] {
+        let message = failure(&[&arguments[..], &["--model", spec.name, "--labels", &labels]].concat());
+        assert!(message.contains("2 names for 3 classes"), "{message}");
+    }
+    let message = failure(&["inspect", &path("absent.pth")]);
+    assert_eq!(message.matches("No such file").count(), 1, "{message}");
+}

@@ -518,7 +518,7 @@ fn bad_datasets_are_refused_with_a_message() {
     fs::write(root.join("names.txt"), "one\ntwo\n").unwrap();
     let labels = root.join("names.txt");
     let message = run("hollow", &["--labels", text(&labels)]);
-    assert!(message.contains("1000 classes, found 2"), "{message}");
+    assert!(message.contains("2 names for 1000 classes"), "{message}");
     // A build without Parquet says how to get one with it.
     if cfg!(not(feature = "parquet")) {
         fs::write(root.join("val.parquet"), "PAR1").unwrap();

@@ -10,10 +10,11 @@
 //! | [`resize_pil_bilinear`], [`resize_pil_bicubic`] | the same with antialiasing | Pillow's `image.resize((width, height), Image.BILINEAR)`, `Image.BICUBIC` |
 //! | [`Preprocessing::apply`] | resizes the short side, crops the centre, normalises to float `[3, crop, crop]` | PaddleClas's `ResizeImage`, `CropImage`, `NormalizeImage`, `ToCHWImage`; torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` |
 //! | [`Preprocessing::ten_crop`] | the same for ten crops | torchvision's `TenCrop` |
+//! | [`Stretch::apply`](Stretch) | stretches to a square in single precision | pytorch-fid, clean-fid, torch-fidelity, torchmetrics |
 //! | [`Augmentation`], [`Mixup`], [`smooth_label`] | data augmentation for training | PaddleClas's `RandCropImage`, `RandFlipImage`, `MixupOperator`, `CELoss(epsilon)`, from the same seeds |
 //!
-//! [`Dataset`] lists labelled images in folders, lists, archives and (feature `parquet`) Parquet files,
-//! [`load`] makes batches of them ahead of the network.
+//! [`Dataset`] lists images, labelled or not, in folders, lists, archives and (feature `parquet`) Parquet files,
+//! [`load`] makes batches of them ahead of the network, by any recipe that is [`Prepare`].
 //!
 //! ```
 //! # fn main() -> Result<(), inception_data::Error> {
@@ -76,6 +77,7 @@ mod format;
 mod image;
 mod labels;
 mod loader;
+mod prepare;
 mod preprocessing;
 mod random;
 mod resize;
@@ -83,14 +85,15 @@ mod scan_stats;
 mod training;
 
 pub use dataset::{Dataset, DatasetOptions, Item, MAX_FILE_BYTES};
-pub use decode::{MAX_PIXELS, decode, decode_with_limit, read};
+pub use decode::{MAX_PIXELS, decode, decode_unturned, decode_with_limit, read};
 pub use error::{DatasetProblem, Error};
 pub use format::{FoundFormat, ImageFormat};
 pub use image::RgbImage;
 pub use labels::{class_of_wordnet_id, label, labels, wordnet_ids};
 pub use loader::{Batch, LoaderOptions, load};
+pub use prepare::{Prepare, Scaling, Stretch};
 pub use preprocessing::{Arithmetic, Preprocessing};
 pub use random::MersenneTwister;
-pub use resize::{Resampler, resize_cv2_bilinear, resize_pil_bicubic, resize_pil_bilinear};
+pub use resize::{FloatResampler, Resampler, resize_cv2_bilinear, resize_pil_bicubic, resize_pil_bilinear};
 pub use scan_stats::ScanStats;
 pub use training::{Augmentation, Mixup, RandomCrop, smooth_label};

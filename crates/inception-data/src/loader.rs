@@ -6,9 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::dataset::Dataset;
-use crate::decode::decode;
 use crate::error::Error;
-use crate::preprocessing::Preprocessing;
+use crate::prepare::Prepare;
 
 /// How [`load`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub struct Batch {
 /// That of `consume`. An image that cannot be used is no error, but in [`Batch::skipped`].
 pub fn load<E>(
     dataset: &Dataset,
-    preprocessing: &Preprocessing,
+    preprocessing: &dyn Prepare,
     options: &LoaderOptions,
     numbers: impl IntoIterator<Item = usize> + Send,
     mut consume: impl FnMut(Batch, &mut dyn FnMut(Vec<f32>)) -> Result<(), E>,
@@ -66,7 +65,7 @@ pub fn load<E>(
 
 fn fill_all(
     dataset: &Dataset,
-    preprocessing: &Preprocessing,
+    preprocessing: &dyn Prepare,
     options: &LoaderOptions,
     numbers: impl IntoIterator<Item = usize>,
     filled: &SyncSender<Batch>,
@@ -90,7 +89,7 @@ fn fill_all(
 /// Fills one batch, each worker taking the next image that nobody has.
 fn fill(
     dataset: &Dataset,
-    preprocessing: &Preprocessing,
+    preprocessing: &dyn Prepare,
     workers: usize,
     items: Range<usize>,
     input: &mut [f32],
@@ -106,7 +105,7 @@ fn fill(
             // Nothing in here panics while it holds a lock.
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((index, out)) = job else { return };
-            let result = dataset.read_bytes(index, &mut bytes).and_then(|()| decode(&bytes));
+            let result = dataset.read_bytes(index, &mut bytes).and_then(|()| preprocessing.decode(&bytes));
             if let Err(error) = result.and_then(|image| preprocessing.apply(&image, out)) {
                 out.fill(0.0);
                 skipped.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));

@@ -496,6 +496,7 @@ impl Translator<'_> {
                     pad_end: [bottom, right],
                     dilation: op.options.dilation,
                     ceil: false,
+                    same: false,
                 };
                 let bias = op.bias.as_ref().map(|bias| self.weight(bias)).transpose()?;
                 let groups = op.options.groups;

@@ -161,6 +161,13 @@ impl<W: Weight> Graph<W> {
     pub fn infer_shapes(&mut self, [height, width]: [usize; 2]) -> Result<(), Error> {
         (self.nodes[0].shape.height, self.nodes[0].shape.width) = (height, width);
         for id in 0..self.nodes.len() {
+            let before = self.nodes[id].inputs.first().and_then(|&input| self.nodes.get(input));
+            let size = before.map(|node| node.shape.size());
+            if let (Op::Pool(pool), Some(size)) = (&mut self.nodes[id].op, size)
+                && pool.window.same
+            {
+                pool.window.set_same(size);
+            }
             let shape = self.infer(&self.nodes[id], id)?;
             if shape.is_empty() {
                 return Err(self.nodes[id].error("has an empty output"));

@@ -18,7 +18,7 @@ pub enum Binding<'a> {
         /// Rows and columns are exchanged.
         transposed: bool,
     },
-    /// Nowhere: the file has folded the norm into its convolution, which leaves this value.
+    /// Nowhere: the file has folded the norm into its convolution, which leaves this value, or has no bias.
     Constant(f32),
 }
 
@@ -97,13 +97,17 @@ impl<'t> Walk<'_, 't> {
                 return Ok(vec![Pair { our: a.inputs[0], their, folded: false }]);
             }
             // The norm is in the convolution's weights and bias.
-            (Op::BatchNorm(norm), Op::Conv(conv)) if conv.bias.is_some() => {
+            (Op::BatchNorm(norm), Op::Conv(conv)) => {
                 let constants =
                     [(&norm.gamma, 1.0), (&norm.mean, 0.0), (&norm.variance, (1.0 - norm.epsilon) as f32)];
                 for (weight, value) in constants {
                     self.bindings.insert(weight.name.clone(), Binding::Constant(value));
                 }
-                conv.bias.iter().for_each(|bias| self.bind(&norm.beta, bias, false));
+                match &conv.bias {
+                    Some(bias) => self.bind(&norm.beta, bias, false),
+                    // One of zeros is left out.
+                    None => drop(self.bindings.insert(norm.beta.name.clone(), Binding::Constant(0.0))),
+                }
                 return Ok(vec![Pair { our: a.inputs[0], their, folded: true }]);
             }
             (ours, theirs) => {
@@ -139,8 +143,10 @@ impl<'t> Walk<'_, 't> {
             (Op::Conv(a), Op::Conv(b)) if a.bias.is_none() => self.bind(&a.weight, &b.weight, false),
             (Op::Linear(a), Op::Linear(b)) => {
                 self.bind(&a.weight, &b.weight, a.transposed != b.transposed);
-                if let (Some(a), Some(b)) = (&a.bias, &b.bias) {
-                    self.bind(a, b, false);
+                match (&a.bias, &b.bias) {
+                    (Some(a), Some(b)) => self.bind(a, b, false),
+                    (Some(a), None) => drop(self.bindings.insert(a.name.clone(), Binding::Constant(0.0))),
+                    _ => {}
                 }
             }
             _ => {
@@ -169,11 +175,11 @@ fn difference(ours: &Op<Parameter>, theirs: &Op<Parameter>, folded: bool) -> Opt
                 unless(same_window && a.groups == b.groups)
             }
         },
-        (Op::Linear(a), Op::Linear(b)) => unless(a.bias.is_some() == b.bias.is_some()),
+        (Op::Linear(a), Op::Linear(b)) => unless(a.bias.is_some() || b.bias.is_none()),
         (Op::Pool(a), Op::Pool(b)) => {
             // With stride 1 no window hangs over, and how to round does not matter.
             let rounds_alike = a.window.ceil == b.window.ceil || a.window.stride == [1; 2];
-            let window = |pool: &Pool<Parameter>| crate::Window { ceil: false, ..pool.window };
+            let window = |pool: &Pool<Parameter>| crate::Window { ceil: false, same: false, ..pool.window };
             unless(a.kind == b.kind && window(a) == window(b) && rounds_alike)
         }
         (Op::Scale { scale: a, shift: s }, Op::Scale { scale: b, shift: t }) => {

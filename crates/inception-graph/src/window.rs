@@ -15,6 +15,9 @@ pub struct Window {
     pub dilation: [usize; 2],
     /// Round the output size up instead of down (pools).
     pub ceil: bool,
+    /// TensorFlow's padding `same`: [`Graph::infer_shapes`](crate::Graph::infer_shapes) sets `pad` and `pad_end`
+    /// by the size of the input, so that the output has a pixel for each step.
+    pub same: bool,
 }
 
 impl Window {
@@ -25,12 +28,23 @@ impl Window {
 
     /// A window without dilation, symmetric padding, sizes rounded down.
     pub fn new(kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]) -> Self {
-        Window { kernel, stride, pad, pad_end: pad, dilation: [1; 2], ceil: false }
+        Window { kernel, stride, pad, pad_end: pad, dilation: [1; 2], ceil: false, same: false }
     }
 
     /// Whether the window is one pixel at a time, unpadded, with step one.
     pub fn is_pointwise(&self) -> bool {
         self.kernel == [1; 2] && self.stride == [1; 2] && self.pad == [0; 2] && self.pad_end == [0; 2]
+    }
+
+    /// Sets the padding of a `same` window for an input of `[height, width]`: what the windows lack is padded, an
+    /// odd pixel after the input.
+    pub(crate) fn set_same(&mut self, size: [usize; 2]) {
+        for (axis, size) in size.into_iter().enumerate() {
+            let (kernel, stride) = (self.kernel[axis], self.stride[axis].max(1));
+            let reach = size.div_ceil(stride).saturating_sub(1).saturating_mul(stride).saturating_add(kernel);
+            let padding = reach.saturating_sub(size);
+            (self.pad[axis], self.pad_end[axis]) = (padding / 2, padding - padding / 2);
+        }
     }
 
     /// The `[height, width]` that an input of `[height, width]` becomes; `None` if the window does not fit.
@@ -76,6 +90,19 @@ mod tests {
             (Window { pad: [usize::MAX; 2], ..Window::square(1, 1, 0) }, [2, 2], None),
         ] {
             assert_eq!(window.output(input), output, "{window:?} on {input:?}");
+        }
+    }
+
+    /// TensorFlow's `same`, with stride 2 and 1: an even side is padded after its end alone.
+    #[test]
+    fn same_padding_by_hand() {
+        for (stride, size, pads) in
+            [(2, 147, (1, 1)), (2, 74, (0, 1)), (2, 2, (0, 1)), (2, 1, (1, 1)), (1, 5, (1, 1))]
+        {
+            let mut window = Window { same: true, ..Window::square(3, stride, 0) };
+            window.set_same([size; 2]);
+            assert_eq!((window.pad, window.pad_end), ([pads.0; 2], [pads.1; 2]), "{size}, stride {stride}");
+            assert_eq!(window.output([size; 2]), Some([size.div_ceil(stride); 2]));
         }
     }
 }

@@ -10,6 +10,14 @@ pub enum Error {
         /// The names that are most like it, best first.
         nearest: Vec<&'static str>,
     },
+    /// The network has no stage of this name.
+    #[error("there is no stage `{stage}`; the stages are {}", stages.join(", "))]
+    UnknownStage {
+        /// The name asked for.
+        stage: String,
+        /// The names of all stages.
+        stages: Vec<String>,
+    },
     /// A classifier of no classes.
     #[error("a network needs at least one class")]
     NoClasses,

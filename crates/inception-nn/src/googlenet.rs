@@ -186,6 +186,10 @@ impl GoogLeNet {
         forward_stages(&self.stages, STAGES, images, observe)
     }
 
+    pub(crate) fn stages() -> Vec<String> {
+        STAGES.iter().flat_map(StageRow::names).collect()
+    }
+
     /// The auxiliary heads, which inference does not use, stay as they are.
     pub(crate) fn for_gpu(&mut self) {
         self.stages.iter_mut().for_each(Stage::for_gpu);
@@ -193,6 +197,10 @@ impl GoogLeNet {
 
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Classifier {
+        &mut self.head
     }
 }
 

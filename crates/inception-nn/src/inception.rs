@@ -1,5 +1,6 @@
 //! Inception V3 and Inception V4 as PaddleClas 2.6 has them
-//! (`legendary_models/inception_v3.py`, `model_zoo/inception_v4.py` under `ppcls/arch/backbone`).
+//! (`legendary_models/inception_v3.py`, `model_zoo/inception_v4.py` under `ppcls/arch/backbone`), and the Inception V3
+//! of FID (`pytorch_fid/inception.py` of pytorch-fid 0.3).
 //!
 //! Inception V3: Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2015.
 //! Inception V4: Szegedy et al., *Inception-v4, Inception-ResNet and the impact of residual connections on learning*, 2016.
@@ -12,6 +13,10 @@
 //! - At inference the pooled features are multiplied by 0.8 (dropout's share kept; elsewhere nothing).
 //! - V3's average poolings count the padding (as torchvision's and timm's V3), V4's do not (as timm's V4).
 //! - V3 has no auxiliary head (torchvision has one).
+//! - Keras's V3 is pinned by `tests/goldens/weights/keras-inception_v3.json`: its average poolings leave the padding
+//!   out, its epsilon is 1e-3, and its norms have no scale (here one that is 1).
+//! - FID's V3 is TensorFlow's of December 2015: its average poolings leave the padding out, and its last module pools
+//!   by maximum (pinned by `tests/goldens/weights/fid-inception_v3.json`).
 //! - V4 orders the branches of its modules pool first; timm orders them otherwise, which permutes channels.
 
 use burn::module::Module;
@@ -29,23 +34,24 @@ const STYLE: StageStyle = StageStyle { norm: Some(PADDLE_NORM), relu: true, relu
 const MAX_S2: PoolRow = PoolRow::Max { stride: 2, padding: 0 };
 const AVERAGE_V3: PoolRow = PoolRow::Average { count_padding: true };
 const AVERAGE_V4: PoolRow = PoolRow::Average { count_padding: false };
+const MAX_S1: PoolRow = PoolRow::Max { stride: 1, padding: 1 };
 
 macro_rules! v3_a {
-    ($name:literal, pool $pool:literal) => {
+    ($name:literal, pool $pool:literal, $average:expr) => {
         stage(
             $name,
             &[
                 chain(&[conv(64, 1)]),
                 chain(&[conv(48, 1), conv(64, 5)]),
                 chain(&[conv(64, 1), conv(96, 3), conv(96, 3)]),
-                pooled(AVERAGE_V3, &[conv($pool, 1)]),
+                pooled($average, &[conv($pool, 1)]),
             ],
         )
     };
 }
 
 macro_rules! v3_c {
-    ($name:literal, width $c:literal) => {
+    ($name:literal, width $c:literal, $average:expr) => {
         stage(
             $name,
             &[
@@ -58,65 +64,74 @@ macro_rules! v3_c {
                     conv_hw($c, [7, 1]),
                     conv_hw(192, [1, 7]),
                 ]),
-                pooled(AVERAGE_V3, &[conv(192, 1)]),
+                pooled($average, &[conv(192, 1)]),
             ],
         )
     };
 }
 
 macro_rules! v3_e {
-    ($name:literal) => {
+    ($name:literal, $pool:expr) => {
         stage(
             $name,
             &[
                 chain(&[conv(320, 1)]),
                 forked(&[conv(384, 1)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
                 forked(&[conv(448, 1), conv(384, 3)], &[conv_hw(384, [1, 3]), conv_hw(384, [3, 1])]),
-                pooled(AVERAGE_V3, &[conv(192, 1)]),
+                pooled($pool, &[conv(192, 1)]),
             ],
         )
     };
 }
 
-const V3: &[StageRow] = &[
-    stage("conv1a", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
-    stage("conv2a", &[chain(&[conv(32, 3).valid()])]),           // 147
-    stage("conv2b", &[chain(&[conv(64, 3)])]),
-    stage("pool2", &[pooled(MAX_S2, &[])]), // 73
-    stage("conv3b", &[chain(&[conv(80, 1)])]),
-    stage("conv4a", &[chain(&[conv(192, 3).valid()])]), // 71
-    stage("pool4", &[pooled(MAX_S2, &[])]),             // 35
-    v3_a!("a1", pool 32),
-    v3_a!("a2", pool 64),
-    v3_a!("a3", pool 64),
-    stage(
-        "b", // 17
+/// The stages by the average pooling, and the pooling of the last module.
+macro_rules! v3 {
+    ($average:expr, $last:expr) => {
         &[
-            chain(&[conv(384, 3).stride(2).valid()]),
-            chain(&[conv(64, 1), conv(96, 3), conv(96, 3).stride(2).valid()]),
-            pooled(MAX_S2, &[]),
-        ],
-    ),
-    v3_c!("c1", width 128),
-    v3_c!("c2", width 160),
-    v3_c!("c3", width 160),
-    v3_c!("c4", width 192),
-    stage(
-        "d", // 8
-        &[
-            chain(&[conv(192, 1), conv(320, 3).stride(2).valid()]),
-            chain(&[
-                conv(192, 1),
-                conv_hw(192, [1, 7]),
-                conv_hw(192, [7, 1]),
-                conv(192, 3).stride(2).valid(),
-            ]),
-            pooled(MAX_S2, &[]),
-        ],
-    ),
-    v3_e!("e1"),
-    v3_e!("e2"),
-];
+            stage("conv1a", &[chain(&[conv(32, 3).stride(2).valid()])]), // 299 -> 149
+            stage("conv2a", &[chain(&[conv(32, 3).valid()])]),           // 147
+            stage("conv2b", &[chain(&[conv(64, 3)])]),
+            stage("pool2", &[pooled(MAX_S2, &[])]), // 73
+            stage("conv3b", &[chain(&[conv(80, 1)])]),
+            stage("conv4a", &[chain(&[conv(192, 3).valid()])]), // 71
+            stage("pool4", &[pooled(MAX_S2, &[])]),             // 35
+            v3_a!("a1", pool 32, $average),
+            v3_a!("a2", pool 64, $average),
+            v3_a!("a3", pool 64, $average),
+            stage(
+                "b", // 17
+                &[
+                    chain(&[conv(384, 3).stride(2).valid()]),
+                    chain(&[conv(64, 1), conv(96, 3), conv(96, 3).stride(2).valid()]),
+                    pooled(MAX_S2, &[]),
+                ],
+            ),
+            v3_c!("c1", width 128, $average),
+            v3_c!("c2", width 160, $average),
+            v3_c!("c3", width 160, $average),
+            v3_c!("c4", width 192, $average),
+            stage(
+                "d", // 8
+                &[
+                    chain(&[conv(192, 1), conv(320, 3).stride(2).valid()]),
+                    chain(&[
+                        conv(192, 1),
+                        conv_hw(192, [1, 7]),
+                        conv_hw(192, [7, 1]),
+                        conv(192, 3).stride(2).valid(),
+                    ]),
+                    pooled(MAX_S2, &[]),
+                ],
+            ),
+            v3_e!("e1", $average),
+            v3_e!("e2", $last),
+        ]
+    };
+}
+
+const V3: &[StageRow] = v3!(AVERAGE_V3, AVERAGE_V3);
+const KERAS_V3: &[StageRow] = v3!(AVERAGE_V4, AVERAGE_V4);
+const FID_V3: &[StageRow] = v3!(AVERAGE_V4, MAX_S1);
 
 macro_rules! v4_a {
     ($name:literal) => {
@@ -231,16 +246,20 @@ pub(crate) enum Version {
     V3,
     V4,
     TorchV3,
+    FidV3,
     TimmV4,
     TimmResNetV2,
     TorchvisionGoogLeNet,
+    KerasV3,
 }
 
 impl Version {
     const fn rows(self) -> &'static [StageRow] {
         match self {
             Self::V3 | Self::TorchV3 => V3,
+            Self::FidV3 => FID_V3,
             Self::V4 => V4,
+            Self::KerasV3 => KERAS_V3,
             Self::TimmV4 => torch::V4,
             Self::TimmResNetV2 => inception_resnet::V2,
             Self::TorchvisionGoogLeNet => torch::GOOGLENET,
@@ -250,14 +269,17 @@ impl Version {
     const fn style(self) -> (StageStyle, DropoutSpec) {
         match self {
             Self::V3 | Self::V4 => (STYLE, DropoutSpec::AfterPool(0.2)),
-            Self::TorchV3 | Self::TimmV4 | Self::TimmResNetV2 | Self::TorchvisionGoogLeNet => {
-                (torch::STYLE, DropoutSpec::None)
-            }
+            Self::TorchV3
+            | Self::FidV3
+            | Self::TimmV4
+            | Self::TimmResNetV2
+            | Self::TorchvisionGoogLeNet
+            | Self::KerasV3 => (torch::STYLE, DropoutSpec::None),
         }
     }
 }
 
-/// Inception V3 or V4, PaddleClas's or PyTorch's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
+/// Inception V3 or V4, PaddleClas's, PyTorch's, Keras's or FID's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
 /// which are built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {
@@ -278,6 +300,10 @@ impl Inception {
         forward_stages(&self.stages, self.version.rows(), images, observe)
     }
 
+    pub(crate) fn stages(&self) -> Vec<String> {
+        self.version.rows().iter().flat_map(StageRow::names).collect()
+    }
+
     pub(crate) fn fold(&mut self) {
         self.stages.iter_mut().for_each(Stage::fold);
     }
@@ -292,5 +318,9 @@ impl Inception {
 
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Classifier {
+        &mut self.head
     }
 }

@@ -250,6 +250,9 @@ pub(crate) enum PoolRow {
     Max { stride: usize, padding: usize },
     /// Maximum with stride 2 whose last window may hang over the edge.
     MaxRoundingUp { window: usize },
+    /// Maximum with stride 2 and TensorFlow's padding `same`: a side of an even number of pixels is padded after its
+    /// end alone.
+    MaxSame,
     /// Size-keeping average. `count_padding` divides by 9 at the border too (Inception V3),
     /// otherwise by the number of real pixels (Inception V4).
     Average { count_padding: bool },
@@ -260,6 +263,8 @@ pub(crate) enum PoolRow {
 pub enum Pool {
     /// Maximum of a window.
     Max(MaxPool2d),
+    /// Maximum of a window of 3 whose padding depends on the size of the map.
+    MaxSame(MaxPool2d),
     /// Average of a window.
     Average(AvgPool2d),
 }
@@ -280,6 +285,9 @@ impl Pool {
                     .with_ceil_mode(true)
                     .init(),
             ),
+            PoolRow::MaxSame => {
+                Self::MaxSame(MaxPool2dConfig::new([3, 3]).with_strides([2, 2]).with_ceil_mode(true).init())
+            }
             PoolRow::Average { count_padding } => Self::Average(
                 AvgPool2dConfig::new([3, 3])
                     .with_strides([1, 1])
@@ -294,9 +302,22 @@ impl Pool {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Max(pool) => pool.forward(input),
+            Self::MaxSame(pool) => same_size(pool, input.dims()).forward(input),
             Self::Average(pool) => pool.forward(input),
         }
     }
+}
+
+/// `pool` with the windows of TensorFlow's padding `same` for maps of `[batch, channels, height, width]`. On an odd
+/// side the first window starts one pixel before the map; on an even one it starts with the map, and the last one
+/// hangs over its end. (Burn's own `Same` copies the map to pad one end alone.)
+fn same_size(pool: &MaxPool2d, [_, _, height, width]: [usize; 4]) -> MaxPool2d {
+    let [(tall, top), (wide, left)] = [height, width].map(|side| match side % 2 {
+        1 => (3, 1),
+        _ => (side.min(3), 0),
+    });
+    let padding = PaddingConfig2d::Explicit(top, left, top, left);
+    MaxPool2d { kernel_size: [tall, wide], padding, ..pool.clone() }
 }
 
 /// Paddle's dropout in its `downscale_in_infer` mode: training zeroes values and leaves the others as
@@ -327,12 +348,30 @@ pub(crate) enum DropoutSpec {
     AfterPool(f64),
 }
 
-/// Global average pool, dropout, fully connected layer: features to logits.
+/// A fully connected layer of a classifier before its last, as fine-tuned networks have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HiddenLayer {
+    /// Number of outputs.
+    pub outputs: usize,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+/// A [`HiddenLayer`] with its weights.
+#[derive(Module, Debug)]
+pub struct Hidden {
+    fc: Linear,
+    relu: bool,
+}
+
+/// Global average pool, dropout, fully connected layers, of which all published networks have one: features to
+/// logits.
 #[derive(Module, Debug)]
 pub struct Classifier {
     dropout: Option<DownscaleDropout>,
     dropout_before_pool: bool,
     pool: AdaptiveAvgPool2d,
+    hidden: Vec<Hidden>,
     fc: Linear,
 }
 
@@ -347,12 +386,39 @@ impl Classifier {
             dropout: probability.map(DownscaleDropout::new),
             dropout_before_pool,
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            hidden: Vec::new(),
             fc: LinearConfig::new(channels, num_classes).init(device),
         }
     }
 
+    /// The same with other fully connected layers before the last; all of them are made anew.
+    pub(crate) fn set_hidden(&mut self, layers: &[HiddenLayer], device: &Device) {
+        let first = self.hidden.first().map_or(&self.fc, |hidden| &hidden.fc);
+        let mut channels = first.weight.lazy_shape()[0];
+        let classes = self.num_classes();
+        let hidden = layers.iter().map(|layer| {
+            let inputs = std::mem::replace(&mut channels, layer.outputs);
+            Hidden { fc: LinearConfig::new(inputs, layer.outputs).init(device), relu: layer.relu }
+        });
+        self.hidden = hidden.collect();
+        self.fc = LinearConfig::new(channels, classes).init(device);
+    }
+
+    /// The fully connected layers before the last.
+    pub fn hidden(&self) -> Vec<HiddenLayer> {
+        let layer =
+            |hidden: &Hidden| HiddenLayer { outputs: hidden.fc.weight.lazy_shape()[1], relu: hidden.relu };
+        self.hidden.iter().map(layer).collect()
+    }
+
     pub(crate) fn num_classes(&self) -> usize {
         self.fc.weight.lazy_shape()[1]
+    }
+
+    /// The fully connected layer's weights, `[channels, classes]` row-major.
+    pub(crate) fn weight(&self) -> Vec<f32> {
+        let data = self.fc.weight.val().into_data().convert::<f32>();
+        data.try_into_vec::<f32>().expect("just converted")
     }
 
     /// Features `[batch, channels, height, width]` to logits `[batch, classes]`.
@@ -363,7 +429,11 @@ impl Classifier {
         };
         let x = drop(features, self.dropout_before_pool);
         let x = drop(self.pool.forward(x), !self.dropout_before_pool);
-        self.fc.forward(x.flatten::<2>(1, 3))
+        let x = self.hidden.iter().fold(x.flatten::<2>(1, 3), |x, layer| {
+            let x = layer.fc.forward(x);
+            if layer.relu { relu(x) } else { x }
+        });
+        self.fc.forward(x)
     }
 }
 

@@ -1,5 +1,5 @@
 //! GoogLeNet, the Xceptions, Inception V3 and V4 and Inception-ResNet-v2 as [Burn](burn) modules that compute
-//! what [PaddleClas](https://github.com/PaddlePaddle/PaddleClas) 2.6, timm and torchvision compute.
+//! what [PaddleClas](https://github.com/PaddlePaddle/PaddleClas) 2.6, timm, torchvision and Keras compute.
 //!
 //! [`MODELS`] is the table of what there is; a row builds a [`Network`] on any Burn device:
 //!
@@ -41,12 +41,12 @@ pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::Inception;
 pub use inception_graph::with_storage_device;
-pub use layers::{Classifier, ConvNorm, DownscaleDropout, Observer, Pool};
+pub use layers::{Classifier, ConvNorm, DownscaleDropout, Hidden, HiddenLayer, Observer, Pool};
 pub use models::{
     LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
     StateDict, VARIANTS, model, nearest,
 };
-pub use network::{Architecture, Network, NetworkConfig};
+pub use network::{Architecture, Network, NetworkConfig, Output};
 pub use stage::{Branch, Residual, Stage};
 pub use tensors::{TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters};
 pub use xception::{Block, OutputStride, SeparableConv, Xception};

@@ -15,8 +15,8 @@ pub struct Reference {
     pub top1: f64,
     /// Top-5 accuracy on them.
     pub top5: f64,
-    /// Floating-point operations of one image, in units of 10^9, as published.
-    pub flops_g: f64,
+    /// Floating-point operations of one image, in units of 10^9, where published.
+    pub flops_g: Option<f64>,
     /// Parameters, in units of 10^6, as published.
     pub params_m: f64,
     /// Latency at [`LATENCY_BATCHES`] in half and in single precision, where published.
@@ -26,7 +26,13 @@ pub struct Reference {
 /// The figures of `docs/en/models/Inception_en.md`, of timm's `results/results-imagenet.csv`, or of
 /// torchvision's metadata.
 const fn reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Reference {
-    Reference { top1, top5, flops_g, params_m, latency: None }
+    Reference { top1, top5, flops_g: Some(flops_g), params_m, latency: None }
+}
+
+/// The figures of the README of keras-applications (commit 05ff470), which has errors in percent; parameters as Keras
+/// counts them.
+const fn keras_reference(top1: f64, top5: f64, params_m: f64) -> Reference {
+    Reference { top1, top5, flops_g: None, params_m, latency: None }
 }
 
 impl Reference {
@@ -57,6 +63,10 @@ pub enum Origin {
     Timm,
     /// torchvision 0.29.
     Torchvision,
+    /// `keras.applications` of Keras 3.15.
+    Keras,
+    /// pytorch-fid 0.3, whose network torch-fidelity, torchmetrics and clean-fid have, too.
+    PytorchFid,
 }
 
 /// The framework of the published weights' state dict; `inception-weights` has the key table of each network.
@@ -70,6 +80,9 @@ pub enum StateDict {
     /// PyTorch's: `weight`, `bias`, `running_mean`, `running_var`; fully connected weights are `[outputs,
     /// inputs]`.
     PyTorch,
+    /// Keras's: layers by class and place, `kernel`, `gamma`, `beta`, `moving_mean`, `moving_variance`; kernels are
+    /// `[height, width, inputs, outputs]`.
+    Keras,
 }
 
 /// The interpolation with which the published weights are evaluated.
@@ -118,6 +131,8 @@ pub struct ModelSpec {
     /// Address of the published weights, below that of their origin, where they can be downloaded without a
     /// login.
     pub download: Option<&'static str>,
+    /// The first digits of the published weights' SHA-256, where their name has them.
+    pub sha256: Option<&'static str>,
     /// Rows and columns of the image that the published weights are evaluated on.
     pub input_size: usize,
     /// Length in pixels of the image's short side before that square is cropped from its centre.
@@ -151,6 +166,7 @@ impl ModelSpec {
             architecture,
             state_dict: StateDict::Paddle,
             download: None,
+            sha256: None,
             input_size: 299,
             resize_short: 320,
             resampler: Resampler::Cv2Bilinear,
@@ -184,13 +200,33 @@ impl ModelSpec {
             ..Self::timm(name, architecture, reference)
         }
     }
+
+    /// A row of Keras's: `preprocess_input` in its mode `tf`, from -1 to 1. The published figures are of a single crop
+    /// from the centre; that it is 7/8 of the resized side is TensorFlow's evaluation of the same weights.
+    /// (`load_img(target_size=..)` of Keras's examples squeezes the whole picture instead.)
+    const fn keras(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
+        Self {
+            origin: Origin::Keras,
+            state_dict: StateDict::Keras,
+            resize_short: 341,
+            resampler: Resampler::PilBilinear,
+            rounding: Rounding::Torchvision,
+            normalisation: Normalisation::Half,
+            note: KERAS_NOTE,
+            ..Self::paddleclas(name, architecture, reference)
+        }
+    }
 }
 
 const XCEPTION_NOTE: &str = "published parameters and operations leave out the depthwise convolutions; operations are 2 x MACs and a little";
 const INCEPTION_NOTE: &str = "operations are 2 x MACs and a little";
 
 const TIMM_NOTE: &str = "timm counts multiply-adds";
+const KERAS_NOTE: &str = "Keras's norms have no scale, and its figure counts running statistics";
 const TORCHVISION_NOTE: &str = "torchvision counts multiply-adds, and parameters with the auxiliary head";
+
+const FID_NOTE: &str =
+    "published figures are those of the paper's network, which has 1000 classes; it counts multiply-adds";
 
 const TIMM_INCEPTION_V3: ModelSpec = ModelSpec {
     aliases: &["timm-inception_v3.tv_in1k"],
@@ -355,6 +391,40 @@ pub static MODELS: &[ModelSpec] = &[
             "torchvision-googlenet",
             Architecture::TorchvisionGoogLeNet,
             reference(0.69778, 0.89530, 1.498, 6.624904),
+        )
+    },
+    ModelSpec::keras(
+        "keras-inception_v3",
+        Architecture::KerasInceptionV3,
+        keras_reference(0.77898, 0.93720, 23.851784),
+    ),
+    ModelSpec::keras(
+        "keras-inception_resnet_v2",
+        Architecture::TimmInceptionResNetV2,
+        keras_reference(0.80256, 0.95252, 55.873736),
+    ),
+    ModelSpec {
+        note: "Keras's figure counts running statistics",
+        ..ModelSpec::keras(
+            "keras-xception",
+            Architecture::KerasXception,
+            keras_reference(0.79006, 0.94452, 22.910480),
+        )
+    },
+    // Szegedy et al., *Rethinking the Inception architecture*, 2015: one crop, one network. FID has recipes of its own
+    // for pictures; this is pytorch-fid's for a square one.
+    ModelSpec {
+        origin: Origin::PytorchFid,
+        download: Some("releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"),
+        sha256: Some("6726825d"),
+        resize_short: 299,
+        num_classes: 1008,
+        normalisation: Normalisation::Half,
+        note: FID_NOTE,
+        ..ModelSpec::torchvision(
+            "fid-inception_v3",
+            Architecture::FidInceptionV3,
+            reference(0.788, 0.944, 5.0, 25.0),
         )
     },
 ];

@@ -1,13 +1,14 @@
 //! Any network of the family behind one type.
 
 use burn::module::Module;
+use burn::nn::pool::AdaptiveAvgPool2dConfig;
 use burn::tensor::{Device, Tensor};
-use inception_graph::{Graph, Parameter, capture_structure, with_storage_device};
+use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_storage_device};
 
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
-use crate::layers::{Classifier, Observer};
+use crate::layers::{Classifier, HiddenLayer, Observer};
 use crate::tensors::{TensorInfo, seed_parameters, tensors};
 use crate::xception::{OutputStride, Variant, Xception};
 
@@ -24,6 +25,7 @@ pub enum Architecture {
     Xception41Deeplab,
     Xception65Deeplab,
     TorchInceptionV3,
+    FidInceptionV3,
     TimmInceptionV4,
     TimmInceptionResNetV2,
     TorchvisionGoogLeNet,
@@ -31,6 +33,8 @@ pub enum Architecture {
     TimmXception65,
     TimmXception71,
     TimmLegacyXception,
+    KerasInceptionV3,
+    KerasXception,
 }
 
 /// What to build; [`init`](NetworkConfig::init) builds it.
@@ -39,18 +43,26 @@ pub struct NetworkConfig {
     name: &'static str,
     architecture: Architecture,
     num_classes: usize,
+    hidden: Vec<HiddenLayer>,
     output_stride: OutputStride,
     seed: u64,
 }
 
 impl NetworkConfig {
     pub(crate) fn new(name: &'static str, architecture: Architecture) -> Self {
-        Self { name, architecture, num_classes: 1000, output_stride: OutputStride::default(), seed: 0 }
+        let (hidden, output_stride) = (Vec::new(), OutputStride::default());
+        Self { name, architecture, num_classes: 1000, hidden, output_stride, seed: 0 }
     }
 
     /// Number of logits; 1000 unless set.
     pub fn with_num_classes(mut self, num_classes: usize) -> Self {
         self.num_classes = num_classes;
+        self
+    }
+
+    /// Fully connected layers of the classifier before its last; none unless set.
+    pub fn with_hidden(mut self, hidden: &[HiddenLayer]) -> Self {
+        self.hidden = hidden.to_vec();
         self
     }
 
@@ -80,7 +92,7 @@ impl NetworkConfig {
         let stride = self.output_stride;
         let xception = |variant| Network::Xception(Xception::new(variant, classes, device));
         let inception = |version| Network::Inception(Inception::new(version, classes, device));
-        let network = match self.architecture {
+        let mut network = match self.architecture {
             A::Xception41Deeplab => xception(Variant::Xception41Deeplab(stride)),
             A::Xception65Deeplab => xception(Variant::Xception65Deeplab(stride)),
             _ if stride != OutputStride::S32 => {
@@ -93,6 +105,7 @@ impl NetworkConfig {
             A::Xception65 => xception(Variant::Xception65),
             A::Xception71 => xception(Variant::Xception71),
             A::TorchInceptionV3 => inception(Version::TorchV3),
+            A::FidInceptionV3 => inception(Version::FidV3),
             A::TimmInceptionV4 => inception(Version::TimmV4),
             A::TimmInceptionResNetV2 => inception(Version::TimmResNetV2),
             A::TorchvisionGoogLeNet => inception(Version::TorchvisionGoogLeNet),
@@ -100,7 +113,12 @@ impl NetworkConfig {
             A::TimmXception65 => xception(Variant::Timm65),
             A::TimmXception71 => xception(Variant::Timm71),
             A::TimmLegacyXception => xception(Variant::TimmLegacy),
+            A::KerasInceptionV3 => inception(Version::KerasV3),
+            A::KerasXception => xception(Variant::Keras),
         };
+        if !self.hidden.is_empty() {
+            network.head_mut().set_hidden(&self.hidden, device);
+        }
         Ok(seed_parameters(network, self.seed))
     }
 
@@ -156,6 +174,56 @@ impl Network {
         self.features(images, &mut |_, _| {})
     }
 
+    /// Normalised images `[batch, 3, height, width]` to what `output` asks for, `[batch, dimensions]`.
+    ///
+    /// # Panics
+    ///
+    /// On a stage that [`check_output`](Self::check_output) refuses.
+    pub fn forward_output(&self, images: Tensor<4>, output: &Output) -> Tensor<2> {
+        let map = match output {
+            Output::Logits => return self.forward(images),
+            Output::Pooled => self.forward_features(images),
+            Output::Stage(wanted) => {
+                let mut found = None;
+                self.features(images, &mut |name, map| {
+                    if name.eq_ignore_ascii_case(wanted) {
+                        found = Some(map.clone());
+                    }
+                });
+                found.expect("`check_output` knows the stages")
+            }
+        };
+        AdaptiveAvgPool2dConfig::new([1, 1]).init().forward(map).flatten::<2>(1, 3)
+    }
+
+    /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
+    pub fn classifier_weight(&self) -> Vec<f32> {
+        self.head().weight()
+    }
+
+    /// The names of the stages, in the order in which [`forward_observed`](Self::forward_observed) shows them.
+    pub fn stages(&self) -> Vec<String> {
+        match self {
+            Self::GoogLeNet(_) => GoogLeNet::stages(),
+            Self::Inception(network) => network.stages(),
+            Self::Xception(network) => network.stages(),
+        }
+    }
+
+    /// Whether the network has such an output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownStage`], with the names of all stages.
+    pub fn check_output(&self, output: &Output) -> Result<(), Error> {
+        let Output::Stage(stage) = output else { return Ok(()) };
+        let stages = self.stages();
+        match stages.iter().any(|name| name.eq_ignore_ascii_case(stage)) {
+            true => Ok(()),
+            false => Err(Error::UnknownStage { stage: stage.clone(), stages }),
+        }
+    }
+
     fn features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
         match self {
             Self::GoogLeNet(network) => network.forward_features(images, observe),
@@ -209,14 +277,32 @@ impl Network {
         }
     }
 
+    fn head_mut(&mut self) -> &mut Classifier {
+        match self {
+            Self::GoogLeNet(network) => network.head_mut(),
+            Self::Inception(network) => network.head_mut(),
+            Self::Xception(network) => network.head_mut(),
+        }
+    }
+
+    /// The fully connected layers of the classifier before its last.
+    pub fn hidden(&self) -> Vec<HiddenLayer> {
+        self.head().hidden()
+    }
+
     /// The same network, untrained, on another device.
     fn untrained(&self, device: &Device) -> Self {
         let classes = self.head().num_classes();
-        match self {
+        let mut network = match self {
             Self::GoogLeNet(_) => Self::GoogLeNet(GoogLeNet::new(classes, device)),
             Self::Inception(network) => Self::Inception(Inception::new(network.version(), classes, device)),
             Self::Xception(network) => Self::Xception(Xception::new(network.variant(), classes, device)),
+        };
+        let hidden = self.hidden();
+        if !hidden.is_empty() {
+            network.head_mut().set_hidden(&hidden, device);
         }
+        network
     }
 
     /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for images of
@@ -236,7 +322,19 @@ impl Network {
     /// The graph at a size that every network takes.
     fn recorded(&self) -> Graph<Parameter> {
         let graph = capture_structure(|device| self.untrained(device), Self::forward, [3, 299, 299]);
-        graph.expect("every row of `MODELS` is captured in the tests")
+        let mut graph = graph.expect("every row of `MODELS` is captured in the tests");
+        if matches!(self, Self::Xception(network) if network.pools_same()) {
+            // Recorded are the paddings for one size.
+            for node in &mut graph.nodes {
+                if let Op::Pool(pool) = &mut node.op
+                    && pool.kind == PoolKind::Max
+                {
+                    (pool.window.same, pool.window.ceil) = (true, false);
+                }
+            }
+            graph.infer_shapes([299; 2]).expect("the size that it was recorded at");
+        }
+        graph
     }
 
     /// The smallest square input that every window of the network fits in.
@@ -252,6 +350,19 @@ impl Network {
     pub fn check_input(&self, input: [usize; 2]) -> Result<(), Error> {
         self.graph(input).map(|_| ())
     }
+}
+
+/// What is taken of a network, one vector for each image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// The scores of the classes.
+    Logits,
+    /// The last map, averaged over places: what the classifier reads, before any dropout.
+    Pooled,
+    /// The map after a stage, averaged over places; the names of stages are those that
+    /// [`Network::forward_observed`] shows.
+    Stage(String),
 }
 
 /// The smallest square input of a recorded graph.
@@ -277,6 +388,32 @@ mod tests {
             found.sort();
             wanted.sort();
             assert_eq!(found, wanted, "{}", spec.name);
+        }
+        Ok(())
+    }
+
+    /// The names of stages are those that are shown, and each stage can be asked for.
+    #[test]
+    fn stages_are_those_observed() -> Result<(), Error> {
+        for spec in MODELS {
+            let config = spec.config().with_num_classes(2);
+            let mut shown = Vec::new();
+            let observe = |network: &Network, images| {
+                let stages = network.stages();
+                let last = Output::Stage(stages[stages.len() - 1].to_uppercase());
+                assert_eq!(network.check_output(&last), Ok(()));
+                let unknown = network.check_output(&Output::Stage("zero".to_owned()));
+                assert_eq!(
+                    unknown,
+                    Err(Error::UnknownStage { stage: "zero".to_owned(), stages: stages.clone() })
+                );
+                let logits = network
+                    .forward_observed(images, &mut |name: &str, _: &Tensor<4>| shown.push(name.to_owned()));
+                assert_eq!(stages, shown, "{}", spec.name);
+                logits
+            };
+            let init = |device: &Device| config.init(device).expect("two classes");
+            capture_structure(init, observe, [3, 299, 299]).expect("captured");
         }
         Ok(())
     }

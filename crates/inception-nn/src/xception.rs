@@ -23,7 +23,8 @@
 //! timm's `legacy_xception` is Chollet's own network, pinned by `tests/goldens/weights/timm-legacy_xception.json`.
 //! It has Xception41's blocks, but convolves depthwise first, with one norm after both convolutions, has a norm on
 //! the shortcut, and does not pad its stem. Its epsilon is PyTorch's 1e-5; Keras, where its weights come from, has
-//! 1e-3.
+//! 1e-3. Keras's form, pinned by `tests/goldens/weights/keras-xception.json`, pads its max pools as TensorFlow's `same`
+//! does: the second one, on a map of 74 pixels, after the end alone.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
@@ -77,6 +78,8 @@ enum SeparableOrder {
 enum Downsampling {
     /// A 3x3 max pool that closes each block whose shortcut is a projection, even at stride 1.
     MaxPool,
+    /// As [`MaxPool`](Self::MaxPool) at stride 2, with TensorFlow's padding `same`.
+    MaxPoolSame,
     /// The depthwise convolution of the block's last separable convolution.
     LastDepthwise,
 }
@@ -126,6 +129,9 @@ const LEGACY: Style = Style {
     shortcut_norm: true,
     ..PLAIN
 };
+
+/// Chollet's own, as Keras has it.
+const KERAS: Style = Style { norm: TENSORFLOW_NORM, downsampling: Downsampling::MaxPoolSame, ..LEGACY };
 
 const fn row(
     name: &'static str,
@@ -297,16 +303,21 @@ impl Block {
     fn new(channels_in: usize, row: &BlockRow, style: &Style, device: &Device) -> Self {
         let last = row.channels.len() - 1;
         let projects = row.shortcut == Projection;
-        let pools = style.downsampling == Downsampling::MaxPool && projects;
+        let pool = match style.downsampling {
+            Downsampling::MaxPool => Some(PoolRow::Max { stride: row.stride, padding: 1 }),
+            Downsampling::MaxPoolSame => Some(PoolRow::MaxSame),
+            Downsampling::LastDepthwise => None,
+        };
+        let pool = pool.filter(|_| projects);
         let mut channels = channels_in;
         let separable = row.channels.iter().enumerate().map(|(i, &channels_out)| {
-            let stride = if i == last && !pools { row.stride } else { 1 };
+            let stride = if i == last && pool.is_none() { row.stride } else { 1 };
             let pair = [std::mem::replace(&mut channels, channels_out), channels_out];
             SeparableConv::new(pair, stride, row.dilation, row.relus, style, device)
         });
         Self {
             separable: separable.collect(),
-            pool: pools.then(|| Pool::new(PoolRow::Max { stride: row.stride, padding: 1 })),
+            pool: pool.map(Pool::new),
             projection: projects.then(|| {
                 let projection = conv(row.channels[last], 1).stride(row.stride);
                 let norm = style.shortcut_norm.then_some(style.norm);
@@ -383,6 +394,7 @@ pub(crate) enum Variant {
     Timm65,
     Timm71,
     TimmLegacy,
+    Keras,
 }
 
 impl Variant {
@@ -392,12 +404,13 @@ impl Variant {
             Self::Xception41Deeplab(_) | Self::Xception65Deeplab(_) => &DEEPLAB,
             Self::Timm41 | Self::Timm65 | Self::Timm71 => &TIMM,
             Self::TimmLegacy => &LEGACY,
+            Self::Keras => &KERAS,
         }
     }
 
     fn rows(self) -> Vec<BlockRow> {
         let (entry, middle, exit) = match self {
-            Self::Xception41 | Self::TimmLegacy => (ENTRY, 8, EXIT),
+            Self::Xception41 | Self::TimmLegacy | Self::Keras => (ENTRY, 8, EXIT),
             Self::Xception65 => (ENTRY, 16, EXIT),
             Self::Xception71 => (ENTRY_71, 16, EXIT),
             Self::Xception41Deeplab(_) => (ENTRY_DEEPLAB, 8, EXIT_DEEPLAB),
@@ -415,7 +428,7 @@ impl Variant {
     }
 }
 
-/// One of PaddleClas's five Xceptions or of timm's four.
+/// One of PaddleClas's five Xceptions, of timm's four, or Keras's.
 #[derive(Module, Debug)]
 pub struct Xception {
     stem: Vec<ConvNorm>,
@@ -448,23 +461,26 @@ impl Xception {
     }
 
     pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
-        let mut x = images;
-        for (name, conv) in ["conv1", "conv2"].iter().zip(&self.stem) {
-            x = conv.forward(x);
-            observe(name, &x);
-        }
+        let mut names = self.stages().into_iter();
+        let mut shown = |x: Tensor<4>| {
+            observe(&names.next().unwrap_or_default(), &x);
+            x
+        };
+        let x = self.stem.iter().fold(images, |x, conv| shown(conv.forward(x)));
+        self.blocks.iter().fold(x, |x, block| shown(block.forward(x)))
+    }
+
+    /// The stem's convolutions and the blocks, those of the middle flow numbered from 1.
+    pub(crate) fn stages(&self) -> Vec<String> {
         let mut middle = 0;
-        for (row, block) in self.variant.rows().iter().zip(&self.blocks) {
-            x = block.forward(x);
-            match row.name == MIDDLE.name {
-                true => {
-                    middle += 1;
-                    observe(&format!("{}{middle}", row.name), &x);
-                }
-                false => observe(row.name, &x),
+        let blocks = self.variant.rows().into_iter().map(|row| match row.name == MIDDLE.name {
+            true => {
+                middle += 1;
+                format!("{}{middle}", row.name)
             }
-        }
-        x
+            false => row.name.to_owned(),
+        });
+        ["conv1", "conv2"].map(str::to_owned).into_iter().chain(blocks).collect()
     }
 
     pub(crate) fn fold(&mut self) {
@@ -477,11 +493,20 @@ impl Xception {
         self.blocks.iter_mut().for_each(Block::for_gpu);
     }
 
+    /// Whether the padding of its max pools depends on the size of the map.
+    pub(crate) fn pools_same(&self) -> bool {
+        self.variant.style().downsampling == Downsampling::MaxPoolSame
+    }
+
     pub(crate) fn variant(&self) -> Variant {
         self.variant
     }
 
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Classifier {
+        &mut self.head
     }
 }

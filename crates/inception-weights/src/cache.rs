@@ -5,14 +5,21 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use inception_nn::ModelSpec;
+use inception_nn::{ModelSpec, Origin};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::folder::{cache_folder, var};
 
-/// Where PaddleClas publishes its weights (`MODEL_URLS` in `ppcls/arch/backbone`).
-const OFFICIAL: &str = "https://paddle-imagenet-models-name.bj.bcebos.com";
+/// Where an origin publishes its weights: PaddleClas's `MODEL_URLS` in `ppcls/arch/backbone`, pytorch-fid's
+/// `FID_WEIGHTS_URL`.
+const fn official(origin: Origin) -> Option<&'static str> {
+    match origin {
+        Origin::PaddleClas => Some("https://paddle-imagenet-models-name.bj.bcebos.com"),
+        Origin::PytorchFid => Some("https://github.com/mseitzer/pytorch-fid"),
+        _ => None,
+    }
+}
 
 /// Attempts of a transfer in a call. The bytes that have arrived are kept for the next call.
 const ATTEMPTS: usize = 3;
@@ -32,21 +39,20 @@ pub struct Progress {
 pub struct Cache {
     /// The folder; made when needed.
     pub folder: PathBuf,
-    /// The address below which the official paths are looked for.
-    pub mirror: String,
+    /// The address below which the official paths are looked for, in place of that of their origin.
+    pub mirror: Option<String>,
     /// Whether nothing may be downloaded.
     pub offline: bool,
 }
 
 impl Cache {
     /// The cache of the environment: `INCEPTION_CACHE` is the folder (see
-    /// [`cache_folder`](crate::cache_folder)), `INCEPTION_MIRROR` replaces the official address,
+    /// [`cache_folder`](crate::cache_folder)), `INCEPTION_MIRROR` replaces the official addresses,
     /// `INCEPTION_OFFLINE` (not empty, not 0) forbids downloads.
     pub fn from_env() -> Self {
         Self {
             folder: cache_folder(),
-            mirror: var("INCEPTION_MIRROR")
-                .map_or_else(|| OFFICIAL.to_owned(), |mirror| mirror.to_string_lossy().into_owned()),
+            mirror: var("INCEPTION_MIRROR").map(|mirror| mirror.to_string_lossy().into_owned()),
             offline: var("INCEPTION_OFFLINE").is_some_and(|value| value != "0"),
         }
     }
@@ -63,9 +69,13 @@ impl Cache {
     /// not the one that was downloaded, [`Error::Io`], and those of
     /// [`Checkpoint::open`](crate::Checkpoint::open).
     pub fn fetch(&self, spec: &ModelSpec, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
-        let Some(remote) = spec.download else { return Err(Error::NotPublished { model: spec.name }) };
-        let url = format!("{}/{remote}", self.mirror.trim_end_matches('/'));
-        let path = self.folder.join(format!("{}.pdparams", spec.name));
+        let address = self.mirror.as_deref().or(official(spec.origin));
+        let (Some(remote), Some(address)) = (spec.download, address) else {
+            return Err(Error::NotPublished { model: spec.name });
+        };
+        let url = format!("{}/{remote}", address.trim_end_matches('/'));
+        let extension = Path::new(remote).extension().unwrap_or_default().to_string_lossy();
+        let path = self.folder.join(format!("{}.{extension}", spec.name));
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { path, source }
@@ -75,7 +85,7 @@ impl Cache {
         let lock_file =
             OpenOptions::new().create(true).truncate(false).write(true).open(&lock).map_err(io(&lock))?;
         lock_file.lock().map_err(io(&lock))?; // Until it is closed.
-        let record = path.with_extension("pdparams.sha256");
+        let record = path.with_extension(format!("{extension}.sha256"));
         if path.exists() {
             let found = digest(&path).map_err(io(&path))?;
             match fs::read_to_string(&record) {
@@ -92,7 +102,7 @@ impl Cache {
         if self.offline {
             return Err(Error::Offline { path, url });
         }
-        let part = path.with_extension("pdparams.part");
+        let part = path.with_extension(format!("{extension}.part"));
         let mut attempt = 1;
         while let Err(error) = transfer(&url, &part, progress) {
             if attempt == ATTEMPTS || !matches!(error, Error::Download { retry: true, .. }) {
@@ -105,7 +115,14 @@ impl Cache {
             fs::remove_file(&part).map_err(io(&part))?;
             return Err(error);
         }
-        write_record(&record, &digest(&part).map_err(io(&part))?)?;
+        let found = digest(&part).map_err(io(&part))?;
+        if let Some(expected) = spec.sha256.filter(|expected| !found.starts_with(expected)) {
+            fs::remove_file(&part).map_err(io(&part))?;
+            let reason =
+                format!("what came has the SHA-256 {found}, and the published file's begins with {expected}");
+            return Err(Error::Download { url, reason, retry: false });
+        }
+        write_record(&record, &found)?;
         fs::rename(&part, &path).map_err(io(&path))?;
         // Nothing is lost if it cannot be removed.
         let _ = fs::remove_file(tag_path(&part));

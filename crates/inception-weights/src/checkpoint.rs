@@ -9,10 +9,11 @@ use inception_graph::{Graph, Parameter};
 
 use crate::entry::{Dtype, Entry};
 use crate::error::Error;
-use crate::format::{self, Contents, Format};
-use crate::input::{Fault, Input, damaged};
+use crate::format::{self, Contents, Format, StateDict};
+use crate::input::{Beside, Fault, Input, damaged};
 use crate::metadata::Metadata;
 use crate::strides::row_major;
+use crate::surroundings::{Output, Surroundings};
 
 /// An opened checkpoint: its tensors are known, their values still in the file.
 #[derive(Debug)]
@@ -24,8 +25,14 @@ pub struct Checkpoint {
     pub format: Format,
     /// The file's metadata.
     pub metadata: Metadata,
-    /// The tensors, in the file's order.
+    /// The tensors, in the file's order: of the dictionary with the most weights, where there are several.
     pub entries: Vec<Entry>,
+    /// Where `entries` are in a file of nested dictionaries: their keys, joined by dots.
+    pub state_dict: String,
+    /// The file's further dictionaries of tensors.
+    pub(crate) others: Vec<StateDict>,
+    /// The operations of the file that are not the network's: what they do before and after it.
+    pub surroundings: Surroundings,
     /// The operations that use the tensors, for formats that have them.
     pub(crate) graph: Option<Graph<Parameter>>,
 }
@@ -43,7 +50,8 @@ impl Checkpoint {
             return Err(Error::UnknownFormat { path, found: "a folder" });
         }
         let input = File::open(&path).and_then(Input::file).map_err(io)?;
-        Self::of_input(path, input)
+        let folder = path.clone();
+        Self::of_input(path, input, &|name| Input::beside(&folder, name))
     }
 
     /// As [`open`](Self::open), of a file that is already in memory; `name` is what messages call it.
@@ -52,7 +60,25 @@ impl Checkpoint {
     ///
     /// As [`open`](Self::open).
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, Error> {
-        Self::of_input(name.into(), Input::memory(bytes))
+        Self::of_input(name.into(), Input::memory(bytes), &|_| Ok(None))
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), with the files beside it, by their names: ONNX's external data, the
+    /// files of a sharded checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn from_files(
+        name: impl Into<PathBuf>,
+        bytes: Vec<u8>,
+        files: &[(&str, &[u8])],
+    ) -> Result<Self, Error> {
+        let beside = |wanted: &str| {
+            let file = files.iter().find(|(name, _)| *name == wanted);
+            Ok(file.map(|(_, bytes)| Input::memory(bytes.to_vec())))
+        };
+        Self::of_input(name.into(), Input::memory(bytes), &beside)
     }
 
     /// As [`open`](Self::open), of a Paddle inference pair that is already in memory: the program, as JSON or
@@ -66,23 +92,40 @@ impl Checkpoint {
         Self::new(name.into(), Format::PaddleInference, opened)
     }
 
-    fn of_input(path: PathBuf, input: Input) -> Result<Self, Error> {
+    fn of_input(path: PathBuf, input: Input, beside: Beside) -> Result<Self, Error> {
         let format = match format::detect(&input) {
             Ok(Ok(format)) => format,
             Ok(Err(found)) => return Err(Error::UnknownFormat { path, found }),
             Err(source) => return Err(Error::Io { path, source }),
         };
-        let opened = format::open(format, &path, input);
+        let opened = format::open(format, &path, input, beside);
         Self::new(path, format, opened)
     }
 
     fn new(path: PathBuf, format: Format, opened: Result<(Input, Contents), Fault>) -> Result<Self, Error> {
         match opened {
-            Ok((input, Contents { entries, metadata, graph })) => {
-                Ok(Self { path, input, format, metadata, entries, graph })
+            Ok((input, Contents { entries, state_dict, others, metadata, graph, surroundings })) => {
+                Ok(Self { path, input, format, metadata, entries, state_dict, others, graph, surroundings })
             }
             Err(fault) => Err(fault_of(&path, format, fault)),
         }
+    }
+
+    /// The file's further dictionaries of tensors, by their places in it.
+    pub fn other_state_dicts(&self) -> impl Iterator<Item = &str> {
+        self.others.iter().map(|dict| dict.name.as_str())
+    }
+
+    /// Whether the file has the operations of its network.
+    pub fn has_operations(&self) -> bool {
+        self.graph.is_some()
+    }
+
+    /// What the logits stand for: as the metadata has it, otherwise as the file's own operations.
+    pub fn output(&self) -> Output {
+        let said = self.metadata.get(Metadata::OUTPUT);
+        let said = said.and_then(|name| serde_json::from_value(name.into()).ok());
+        said.unwrap_or(self.surroundings.output)
     }
 
     /// The file's path.

@@ -8,7 +8,7 @@ use inception_nn::ModelSpec;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Dtype;
 use crate::error::Error;
-use crate::load::{Loaded, load};
+use crate::load::{LoadOptions, Loaded, load_with};
 use crate::metadata::Metadata;
 use crate::save;
 
@@ -47,6 +47,22 @@ pub fn convert(
     dtype: &Dtype,
     metadata: &Metadata,
 ) -> Result<Converted, Error> {
+    convert_with(spec, checkpoint, path, dtype, metadata, LoadOptions::default())
+}
+
+/// As [`convert`], loaded with options.
+///
+/// # Errors
+///
+/// As [`convert`].
+pub fn convert_with(
+    spec: &ModelSpec,
+    checkpoint: &Checkpoint,
+    path: &Path,
+    dtype: &Dtype,
+    metadata: &Metadata,
+    options: LoadOptions,
+) -> Result<Converted, Error> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     let target = match extension.as_str() {
         "safetensors" => Target::Safetensors,
@@ -61,8 +77,9 @@ pub fn convert(
     if !can_hold {
         return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
     }
-    let loaded = with_storage_device(|device| load(spec, checkpoint, device))?;
+    let loaded = with_storage_device(|device| load_with(spec, checkpoint, device, options))?;
     let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
+    let own = own.with_head(&loaded.network).with_output(loaded.output).with_labels_of(loaded.num_classes);
     match target {
         Target::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
         Target::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,

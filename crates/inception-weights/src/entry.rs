@@ -50,8 +50,44 @@ pub(crate) enum Source {
     At(u64),
     /// As the characters of UTF-8 text: how Python 3 pickles bytes under protocol 2.
     Latin1 { offset: u64, len: u64 },
+    /// Quantised: `(value - zero) * scale`, in single precision.
+    Quantised {
+        kind: Quantised,
+        values: Box<Source>,
+        /// Single-precision numbers, and how many they are.
+        scales: (Box<Source>, u64),
+        /// As many numbers of `kind`; none if all are zero.
+        zeros: Option<Box<Source>>,
+        /// Values that follow each other with the same scale, before the next scale's.
+        inner: u64,
+    },
     /// In pieces, each with its number of bytes, one after the other.
     Pieces(Vec<(Source, u64)>),
+}
+
+/// The whole numbers of a quantised tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quantised {
+    I8,
+    U8,
+    I32,
+}
+
+impl Quantised {
+    /// Bytes of one.
+    pub fn size(self) -> u64 {
+        if self == Self::I32 { 4 } else { 1 }
+    }
+
+    fn read(self, source: &Source, count: u64, input: &Input) -> Result<Vec<i64>, Fault> {
+        let mut bytes = vec![0; (count * self.size()) as usize];
+        source.fill(input, &mut bytes)?;
+        Ok(match self {
+            Self::I8 => bytes.into_iter().map(|b| i64::from(b as i8)).collect(),
+            Self::U8 => bytes.into_iter().map(i64::from).collect(),
+            Self::I32 => bytes.as_chunks::<4>().0.iter().map(|&b| i32::from_le_bytes(b).into()).collect(),
+        })
+    }
 }
 
 /// One tensor of a file.
@@ -90,6 +126,22 @@ impl Entry {
         Ok(Self { key, shape, dtype, source, strides: None })
     }
 
+    /// Whether `bytes` from `source` on are within `total`.
+    pub(crate) fn checked_extent(source: &Source, bytes: u64, total: u64) -> Result<(), String> {
+        match source {
+            Source::At(offset) if offset.checked_add(bytes).is_some_and(|end| end <= total) => Ok(()),
+            _ => Err(format!("{bytes} bytes end beyond the file's {total}")),
+        }
+    }
+
+    /// The same tensor in an input in which what was at 0 is at `start`.
+    pub(crate) fn moved(mut self, start: u64) -> Self {
+        if let Source::At(offset) = &mut self.source {
+            *offset += start;
+        }
+        self
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -116,6 +168,7 @@ impl Source {
                 true => Err(format!("of {bytes} bytes has {len} bytes of text")),
                 false => Ok(()),
             },
+            Self::Quantised { .. } => Ok(()), // Checked where it is made.
             Self::Pieces(pieces) => {
                 let sum = pieces.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes));
                 match sum == Some(bytes) || !exact {
@@ -141,6 +194,25 @@ impl Source {
                     decoder.text(block);
                 }
                 if decoder.is_whole() { Ok(()) } else { Err(bad()) }
+            }
+            Self::Quantised { kind, values, scales: (scales, count), zeros, inner } => {
+                let values = kind.read(values, buffer.len() as u64 / 4, input)?;
+                let mut scale_bytes = vec![0; *count as usize * 4];
+                scales.fill(input, &mut scale_bytes)?;
+                let zeros = match zeros {
+                    Some(zeros) => kind.read(zeros, *count, input)?,
+                    None => vec![0; *count as usize],
+                };
+                let scales = scale_bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b));
+                let scales: Vec<(f32, i64)> = scales.zip(zeros).collect();
+                let groups = values.chunks(*inner as usize).zip(scales.iter().cycle());
+                let exact = groups.flat_map(|(group, &(scale, zero))| {
+                    group.iter().map(move |value| (value - zero) as f32 * scale)
+                });
+                for (to, value) in buffer.as_chunks_mut::<4>().0.iter_mut().zip(exact) {
+                    *to = value.to_le_bytes();
+                }
+                Ok(())
             }
             Self::Pieces(pieces) => {
                 let mut rest = buffer;

@@ -16,7 +16,7 @@ pub enum Error {
     },
     /// The file is none of the formats that can be read.
     #[error(
-        "{}: {found}; a checkpoint is a .pdparams, .pth, .safetensors, .bpk or .onnx file or a Paddle inference model",
+        "{}: {found}; a checkpoint is a .pdparams, .pth, .safetensors, .bpk, .onnx, .h5 or .keras file or a Paddle inference model",
         path.display()
     )]
     UnknownFormat {
@@ -68,6 +68,31 @@ pub enum Error {
         problems: Vec<Problem>,
         /// The models whose tensors the file has, where it has another's.
         likely: Vec<&'static str>,
+    },
+    /// The network is there but for its classifier.
+    #[error(
+        "{}: {model} without its classifier, as made for features (Keras's include_top=False); no classes can be had from it",
+        path.display()
+    )]
+    NoClassifier {
+        /// The file.
+        path: PathBuf,
+        /// The network asked for.
+        model: &'static str,
+    },
+    /// The file has no dictionary of tensors of this name that has a tensor of the network.
+    #[error(
+        "{}: no tensors of the network at `{name}`; they are at {}",
+        path.display(),
+        known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ")
+    )]
+    NoStateDict {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
     },
     /// The operations of the file are not those of the network asked for.
     #[error("{} is not {model}: {difference}", path.display())]

@@ -36,6 +36,7 @@ pub(crate) fn window(
         pad_end: [bottom, right],
         dilation: dilation.map(size),
         ceil,
+        same: false,
     }
 }
 
@@ -61,6 +62,18 @@ impl<'a> Builder<'a> {
         name.clone_into(&mut self.graph.nodes[0].name);
         self.values.insert(name.to_owned(), 0);
         Ok(())
+    }
+
+    /// That `name` is the image, too: in a form that its preprocessing stands for.
+    pub fn input_too(&mut self, name: &str) -> Result<(), String> {
+        self.values.insert(name.to_owned(), 0);
+        Ok(())
+    }
+
+    /// Whether a value is that of an operation before a ReLU, which may be negative.
+    pub fn is_unclamped(&self, name: &str) -> bool {
+        let node = self.values.get(name).and_then(|&node| self.graph.nodes.get(node));
+        node.is_some_and(|node| matches!(node.op, Op::Conv(_) | Op::BatchNorm(_) | Op::Add { .. }))
     }
 
     pub fn node(&mut self, name: &str, op: Op<Parameter>, inputs: &[&str]) -> Result<(), String> {

@@ -2,13 +2,19 @@
 
 use std::fs::File;
 use std::io;
+use std::path::{Component, Path};
 
 /// Where bytes come from.
 #[derive(Debug)]
 enum Bytes {
     File(File),
     Memory(Vec<u8>),
+    /// One after the other, each with where it begins.
+    Joined(Vec<(u64, Input)>),
 }
+
+/// Opens a file beside another one, by its name there; nothing if there is no such file.
+pub(crate) type Beside<'a> = &'a dyn Fn(&str) -> Result<Option<Input>, Fault>;
 
 /// A file or a piece of memory, and its length.
 #[derive(Debug)]
@@ -26,6 +32,36 @@ impl Input {
         Self { len: bytes.len() as u64, bytes: Bytes::Memory(bytes) }
     }
 
+    /// Several inputs as one.
+    pub fn joined(inputs: Vec<Self>) -> Self {
+        let mut len = 0;
+        let inputs = inputs.into_iter().map(|input| {
+            let start = len;
+            len += input.len;
+            (start, input)
+        });
+        let inputs = inputs.collect();
+        Self { bytes: Bytes::Joined(inputs), len }
+    }
+
+    /// The file `name` in the folder of the file at `path`: one that is below it, whatever a name says.
+    pub fn beside(path: &Path, name: &str) -> Result<Option<Self>, Fault> {
+        let parts = Path::new(name).components();
+        if name.is_empty()
+            || name.contains('\\')
+            || !parts.clone().all(|part| matches!(part, Component::Normal(_)))
+        {
+            return damaged(format!("it names `{name}`, which is not in its folder"));
+        }
+        let path = path.parent().unwrap_or(Path::new("")).join(name);
+        // No pipe and no device.
+        match std::fs::metadata(&path) {
+            Ok(kind) if kind.is_file() => Ok(Some(Self::file(File::open(path)?)?)),
+            Ok(_) => damaged(format!("it names `{name}`, which is no file")),
+            Err(_) => Ok(None),
+        }
+    }
+
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -34,6 +70,12 @@ impl Input {
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         match &self.bytes {
             Bytes::File(file) => read_exact_at(file, offset, buffer),
+            Bytes::Joined(inputs) => {
+                let after = inputs.partition_point(|(start, _)| *start <= offset);
+                let (start, input) =
+                    after.checked_sub(1).map(|i| &inputs[i]).ok_or(io::ErrorKind::UnexpectedEof)?;
+                input.read_at(offset - start, buffer)
+            }
             Bytes::Memory(bytes) => {
                 let start = usize::try_from(offset).ok();
                 let from = start.and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));

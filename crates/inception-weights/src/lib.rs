@@ -48,6 +48,7 @@ mod metadata;
 #[cfg(feature = "network")]
 mod save;
 mod strides;
+mod surroundings;
 
 #[cfg(feature = "download")]
 pub use cache::{Cache, Progress};
@@ -56,12 +57,13 @@ pub use entry::{Dtype, Entry};
 pub use error::{Error, Problem};
 pub use format::Format;
 pub use metadata::Metadata;
+pub use surroundings::{Output, Surroundings};
 #[cfg(feature = "network")]
 pub use {
-    convert::{Converted, convert},
+    convert::{Converted, convert, convert_with},
     folder::cache_folder,
     key_scheme::{KeyRow, KeyScheme, key_table},
-    load::{LoadOptions, Loaded, likely_models, load, load_with},
+    load::{LoadOptions, Loaded, fitting_models, likely_models, load, load_with, num_classes},
     save::burnpack::save as save_burnpack,
     save::onnx::save as save_onnx,
     save::safetensors::{save, save_as},

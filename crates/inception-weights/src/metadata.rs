@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::surroundings::Output;
+
 /// Key-value metadata of a file, such as its model, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(pub(crate) BTreeMap<String, String>);
@@ -10,11 +12,45 @@ impl Metadata {
     const MODEL: &str = "model";
     /// The key of the preprocessing that the weights expect.
     pub const PREPROCESSING: &str = "preprocessing";
+    /// The key of the classes' names, a list in JSON.
+    pub const LABELS: &str = "labels";
+    /// The key of what the logits stand for.
+    pub const OUTPUT: &str = "output";
+    /// The key of the classifier's layers before its last: whether a ReLU follows each, a list in JSON.
+    pub const HEAD: &str = "head";
 
     /// The metadata of a file of `spec`'s network.
     #[cfg(feature = "network")]
     pub fn of(spec: &inception_nn::ModelSpec) -> Self {
         Self(BTreeMap::from([(Self::MODEL.to_owned(), spec.name.to_owned())]))
+    }
+
+    /// With the layers of `network`'s classifier, where it has more than one.
+    #[cfg(feature = "network")]
+    pub fn with_head(self, network: &inception_nn::Network) -> Self {
+        let relus: Vec<_> = network.hidden().iter().map(|layer| layer.relu.to_string()).collect();
+        if relus.is_empty() { self } else { self.with(Self::HEAD, format!("[{}]", relus.join(","))) }
+    }
+
+    /// With what the logits stand for, where that is not the share of one.
+    pub(crate) fn with_output(self, output: Output) -> Self {
+        match output {
+            Output::Softmax => self,
+            Output::Sigmoid => self.with(Self::OUTPUT, "sigmoid"),
+        }
+    }
+
+    /// Without names of classes that are not as many as there are classes.
+    pub(crate) fn with_labels_of(mut self, classes: usize) -> Self {
+        if self.labels().is_none_or(|labels| labels.len() != classes) {
+            self.0.remove(Self::LABELS);
+        }
+        self
+    }
+
+    /// The names of the classes, where the file has them.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        self.get(Self::LABELS).and_then(|json| serde_json::from_str(json).ok())
     }
 
     /// The row of [`inception_nn::MODELS`] that the weights are of, where the file says so.

@@ -93,7 +93,7 @@ fn spec(name: &str) -> &'static inception_nn::ModelSpec {
 }
 
 fn cache(folder: &Path, mirror: &str) -> Cache {
-    Cache { folder: folder.to_owned(), mirror: mirror.to_owned(), offline: false }
+    Cache { folder: folder.to_owned(), mirror: Some(mirror.to_owned()), offline: false }
 }
 
 #[test]
@@ -183,4 +183,19 @@ fn downloads_of_one_file_wait_for_one_another() {
         }
     });
     assert_eq!(server.seen.lock().unwrap().len(), 1);
+}
+
+/// A file whose name says its checksum is taken only if it has that one.
+#[test]
+fn a_known_checksum_is_required() {
+    let server = server(&[Act::Whole]);
+    let folder = tempfile::tempdir().unwrap();
+    let error =
+        cache(folder.path(), &server.address).fetch(spec("fid-inception_v3"), &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("begins with 6726825d"), "{error}");
+    let (path, _) = server.seen.lock().unwrap()[0].clone();
+    assert_eq!(path, "/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth");
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| !name.to_string_lossy().ends_with(".lock")).collect();
+    assert!(left.iter().all(|name| name.to_string_lossy().ends_with(".etag")), "{left:?}");
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
-use inception_nn::{ModelSpec, Normalisation, Rounding};
-use inception_weights::{Checkpoint, Metadata};
+use inception_nn::{ModelSpec, NetworkConfig, Normalisation, Origin, Rounding};
+use inception_weights::{Checkpoint, LoadOptions, Metadata, Output};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -20,6 +20,13 @@ use crate::runner::Runner;
 pub enum Weights {
     /// A checkpoint.
     File(PathBuf),
+    /// One of several dictionaries of tensors in a checkpoint.
+    StateDict {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The dictionary's place in it, or the last part of that.
+        name: String,
+    },
     /// Drawn from a seeded generator: good for timing and for trying things out, meaningless as a classifier.
     Random {
         /// The generator's seed.
@@ -36,6 +43,7 @@ impl Weights {
     pub fn identity(&self) -> io::Result<String> {
         match self {
             Self::File(path) => file_hash(path),
+            Self::StateDict { path, name } => Ok(format!("{}, {name}", file_hash(path)?)),
             Self::Random { seed } => Ok(format!("random, seed {seed}")),
         }
     }
@@ -61,6 +69,168 @@ pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     Preprocessing { resampler, mean, std, ..recipe }
 }
 
+/// Who says what is done to a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecipeSource {
+    /// The file, in its metadata.
+    File,
+    /// The file, by its operations before the network.
+    Operations,
+    /// Nobody: it is what the origin's published weights expect.
+    Origin,
+}
+
+/// What weights expect of a picture.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// What is done to it.
+    pub preprocessing: Preprocessing,
+    /// Who says so.
+    pub source: RecipeSource,
+    /// What was found in the file, as sentences for the user.
+    pub notes: Vec<String>,
+}
+
+impl Recipe {
+    /// What the published weights of `spec`'s origin expect.
+    fn of_origin(spec: &ModelSpec) -> Self {
+        Self { preprocessing: preprocessing(spec), source: RecipeSource::Origin, notes: Vec::new() }
+    }
+}
+
+/// Largest side of an image that a file may ask for by the size that it fixes.
+const MAX_SIDE: usize = 2048;
+
+/// What `checkpoint`, weights of `spec`'s network, expects of a picture: what it says itself, or what its origin's
+/// published weights expect.
+///
+/// # Errors
+///
+/// [`Error::Metadata`] for a recipe that cannot be read; [`weights::Error::Graph`](inception_weights::Error::Graph)
+/// for operations on the image that no preprocessing stands for.
+pub fn recipe(spec: &ModelSpec, checkpoint: &Checkpoint) -> Result<Recipe, Error> {
+    if let Some(json) = checkpoint.metadata.preprocessing() {
+        let key = Metadata::PREPROCESSING;
+        let preprocessing = serde_json::from_str(json).map_err(|source| Error::Metadata { key, source })?;
+        return Ok(Recipe { preprocessing, source: RecipeSource::File, notes: Vec::new() });
+    }
+    let mut preprocessing = preprocessing(spec);
+    let (mut source, mut notes) = (RecipeSource::Origin, Vec::new());
+    let around = &checkpoint.surroundings;
+    if let Some(transform) = &around.input {
+        let Some((mean, std, given)) = normalisation(transform) else {
+            let (path, model) = (checkpoint.path().to_owned(), spec.name);
+            let difference = format!("its image is changed by {transform:?}, which no preprocessing does");
+            return Err(inception_weights::Error::Graph { path, model, difference }.into());
+        };
+        (preprocessing.mean, preprocessing.std, source) = (mean, std, RecipeSource::Operations);
+        notes.push(format!(
+            "the file transforms its image itself, {given}: mean {mean:?}, deviation {std:?} in all"
+        ));
+    } else if checkpoint.has_operations()
+        && (spec.origin, spec.normalisation) == (Origin::Torchvision, Normalisation::Half)
+    {
+        let plain = Preprocessing::torchvision(preprocessing.resize_short, preprocessing.crop);
+        (preprocessing.mean, preprocessing.std, source) = (plain.mean, plain.std, RecipeSource::Operations);
+        notes.push("the file has no transform_input: ImageNet's mean and standard deviation".to_owned());
+    }
+    match around.size {
+        Some([height, width]) if height == width && height <= MAX_SIDE => {
+            let (side, own) = (height as u32, preprocessing.crop);
+            if side != own {
+                let resized = f64::from(preprocessing.resize_short) * f64::from(side) / f64::from(own);
+                preprocessing.resize_short = (resized.round() as u32).max(side);
+                preprocessing.crop = side;
+                notes.push(format!("the file is for images of {side}x{side}, not of {own}x{own}"));
+            }
+        }
+        Some([height, width]) => {
+            let side = preprocessing.crop;
+            notes.push(format!(
+                "the file is for images of {height}x{width}; it gets {side}x{side} all the same"
+            ));
+        }
+        None => {}
+    }
+    Ok(Recipe { preprocessing, source, notes })
+}
+
+/// Mean and standard deviation, on the scale of 0 to 1, of a transformation of the image; and what that is given.
+fn normalisation(transform: &[[f64; 2]; 3]) -> Option<([f32; 3], [f32; 3], &'static str)> {
+    let largest = transform.iter().map(|[scale, _]| *scale).fold(0.0, f64::max);
+    let imagenet = Preprocessing::torchvision(1, 1);
+    // What a file is given is not written down, but the factors tell: 1/255 and less are for bytes, those of
+    // torchvision's transform_input are below one half, and one over a standard deviation is above one.
+    let (mean, std, given) = match largest {
+        largest if largest < 0.1 => ([0.0; 3], [1.0 / 255.0; 3], "from pixels of 0 to 255"),
+        largest if largest < 0.95 => (
+            imagenet.mean.map(f64::from),
+            imagenet.std.map(f64::from),
+            "from pixels normalised as ImageNet's (torchvision's transform_input)",
+        ),
+        _ => ([0.0; 3], [1.0; 3], "from pixels of 0 to 1"),
+    };
+    // To six digits: the factors are single-precision numbers.
+    let round = |value: f64| ((value * 1e6).round() / 1e6) as f32;
+    let mut all = ([0.0; 3], [0.0; 3]);
+    for (i, &[scale, shift]) in transform.iter().enumerate() {
+        all.0[i] = round(mean[i] - shift * std[i] / scale);
+        all.1[i] = round(std[i] / scale);
+        if !(scale > 0.0 && all.0[i].is_finite() && all.1[i].is_finite() && all.1[i] > 0.0) {
+            return None;
+        }
+    }
+    Some((all.0, all.1, given))
+}
+
+/// Weights before a network takes them.
+pub(crate) struct Opened {
+    /// The file, where they are in one.
+    pub checkpoint: Option<Checkpoint>,
+    /// How to load it.
+    pub how: LoadOptions,
+    /// What to build.
+    pub config: NetworkConfig,
+    /// What a user should know before trusting them.
+    pub warnings: Vec<String>,
+}
+
+impl Opened {
+    /// Opens the weights of `spec`'s network.
+    pub fn new(spec: &'static ModelSpec, weights: &Weights) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        let mut config = spec.config();
+        let mut how = LoadOptions::default();
+        let checkpoint = match weights {
+            Weights::Random { seed } => {
+                warnings.push(format!("random weights (seed {seed}): the classes mean nothing"));
+                config = config.with_seed(*seed);
+                None
+            }
+            Weights::File(path) => Some(Checkpoint::open(path)?),
+            Weights::StateDict { path, name } => {
+                how.state_dict = Some(name.clone());
+                Some(Checkpoint::open(path)?)
+            }
+        };
+        let model = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.model());
+        if let Some(model) = model.filter(|model| *model != spec.name) {
+            warnings.push(format!("the file says that it is {model}, not {}", spec.name));
+        }
+        Ok(Self { checkpoint, how, config, warnings })
+    }
+
+    /// What they expect of a picture.
+    pub fn recipe(&self, spec: &ModelSpec) -> Result<Recipe, Error> {
+        match &self.checkpoint {
+            Some(checkpoint) => recipe(spec, checkpoint),
+            None => Ok(Recipe::of_origin(spec)),
+        }
+    }
+}
+
 /// A network with weights on a device, ready for pictures.
 #[derive(Debug)]
 pub struct Classifier {
@@ -68,6 +238,9 @@ pub struct Classifier {
     runner: Runner,
     num_classes: usize,
     preprocessing: Preprocessing,
+    source: RecipeSource,
+    labels: Option<Vec<String>>,
+    output: Output,
     warnings: Vec<String>,
 }
 
@@ -86,8 +259,8 @@ pub struct Guess {
     /// The class, from 0.
     pub index: usize,
     /// Its name, where it has one.
-    pub label: Option<&'static str>,
-    /// Its share of the softmax over all classes.
+    pub label: Option<String>,
+    /// Its share of the softmax over all classes, or its sigmoid, as [`Classifier::output`] says.
     pub probability: f64,
 }
 
@@ -113,42 +286,31 @@ impl Classifier {
         change: impl FnOnce(&Preprocessing) -> Preprocessing,
     ) -> Result<Self, Error> {
         options.check()?;
-        let mut warnings = Vec::new();
-        let mut config = spec.config();
-        let checkpoint = match weights {
-            Weights::Random { seed } => {
-                warnings.push(format!("random weights (seed {seed}): the classes mean nothing"));
-                config = config.with_seed(*seed);
-                None
-            }
-            Weights::File(path) => {
-                let checkpoint = Checkpoint::open(path)?;
-                if let Some(model) = checkpoint.metadata.model().filter(|model| *model != spec.name) {
-                    warnings.push(format!("the file says that it is {model}, not {}", spec.name));
-                }
-                Some(checkpoint)
-            }
-        };
-        let preprocessing =
-            match checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.preprocessing()) {
-                Some(json) => serde_json::from_str(json)
-                    .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?,
-                None => preprocessing(spec),
-            };
-        let preprocessing = change(&preprocessing);
+        let opened = Opened::new(spec, weights)?;
+        let own = opened.recipe(spec)?;
+        let Opened { checkpoint, how, config, mut warnings } = opened;
+        let source = own.source;
+        let preprocessing = change(&own.preprocessing);
         let side = preprocessing.crop as usize;
-        let mut num_classes = spec.num_classes;
+        let (mut num_classes, mut output) = (spec.num_classes, Output::default());
         let init = |device: &Device| {
             if let Some(checkpoint) = &checkpoint {
-                let loaded = inception_weights::load(spec, checkpoint, device)?;
+                let loaded = inception_weights::load_with(spec, checkpoint, device, how)?;
                 warnings.extend(loaded.warnings());
-                num_classes = loaded.num_classes;
+                (num_classes, output) = (loaded.num_classes, loaded.output);
                 return Ok(loaded.network);
             }
             Ok(config.init(device)?)
         };
         let runner = Runner::build(init, [side, side], options)?;
-        Ok(Self { spec, runner, num_classes, preprocessing, warnings })
+        warnings.extend(own.notes);
+        let labels = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.labels());
+        // The names of ImageNet's 1000 classes; others have names that only the file or the user knows.
+        let known = inception_data::labels();
+        let of_imagenet = || known.iter().map(|&name| name.to_owned()).collect();
+        let labels = labels.filter(|labels| labels.len() == num_classes);
+        let labels = labels.or_else(|| (num_classes == known.len()).then(of_imagenet));
+        Ok(Self { spec, runner, num_classes, preprocessing, source, labels, output, warnings })
     }
 
     /// The model.
@@ -159,6 +321,33 @@ impl Classifier {
     /// Number of logits.
     pub fn num_classes(&self) -> usize {
         self.num_classes
+    }
+
+    /// With these names of the classes instead of the file's or ImageNet's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LabelCount`] if they are not as many as the classes.
+    pub fn with_labels(self, labels: Vec<String>) -> Result<Self, Error> {
+        match labels.len() == self.num_classes {
+            true => Ok(Self { labels: Some(labels), ..self }),
+            false => Err(Error::LabelCount { names: labels.len(), classes: self.num_classes }),
+        }
+    }
+
+    /// The names of the classes, where they are known.
+    pub fn labels(&self) -> Option<&[String]> {
+        self.labels.as_deref()
+    }
+
+    /// Who says what the weights ask of a picture.
+    pub fn recipe_source(&self) -> RecipeSource {
+        self.source
+    }
+
+    /// What the logits stand for.
+    pub fn output(&self) -> Output {
+        self.output
     }
 
     /// What a user should know before trusting the predictions.
@@ -200,12 +389,13 @@ impl Classifier {
         let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        // The labels are ImageNet's 1000; other classes have names that we do not know.
-        let named = self.num_classes == inception_data::labels().len();
         let guess = |index: usize| Guess {
             index,
-            label: inception_data::label(index).filter(|_| named),
-            probability: weight(logits[index]) / sum,
+            label: self.labels.as_ref().and_then(|labels| labels.get(index).cloned()),
+            probability: match self.output {
+                Output::Sigmoid => 1.0 / (1.0 + f64::from(-logits[index]).exp()),
+                _ => weight(logits[index]) / sum,
+            },
         };
         order.into_iter().take(k).map(guess).collect()
     }

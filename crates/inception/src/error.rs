@@ -49,6 +49,22 @@ pub enum Error {
         /// Why not.
         source: serde_json::Error,
     },
+    /// A file of names of classes cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There are not as many names as classes.
+    #[error("{names} names for {classes} classes")]
+    LabelCount {
+        /// Names.
+        names: usize,
+        /// Classes of the network.
+        classes: usize,
+    },
     /// The network cannot be built or run.
     #[error(transparent)]
     Network(#[from] inception_nn::Error),
@@ -85,6 +101,19 @@ pub enum Error {
         /// Its logit.
         value: f32,
     },
+    /// A feature is infinite or not a number.
+    #[error(
+        "feature {index} of {image} is {value}: values left the range of the numbers computed in, or the weights hold \
+         such values"
+    )]
+    Feature {
+        /// The picture.
+        image: String,
+        /// The first feature of which it is so.
+        index: usize,
+        /// Its value.
+        value: f32,
+    },
     /// A label that the network does not have.
     #[error("a picture has the label {label}, and the network has {classes} classes, from 0")]
     Label {
@@ -116,7 +145,7 @@ pub enum Error {
         /// The first of them.
         first: Skipped,
     },
-    /// The state of the evaluation cannot be used.
+    /// The state of a run cannot be used.
     #[error("{}: {problem}", path.display())]
     State {
         /// Its file.
@@ -137,14 +166,14 @@ pub enum Error {
 #[non_exhaustive]
 pub enum StateProblem {
     /// It cannot be opened or read.
-    #[error("the state of the evaluation cannot be read: {source}")]
+    #[error("the state cannot be read: {source}")]
     Io {
         /// What the operating system said.
         source: io::Error,
     },
     /// It cannot be written.
     #[error(
-        "the state of the evaluation cannot be written: {source}; the finished batches are in it ({kept} bytes), the \
+        "the state cannot be written: {source}; the finished batches are in it ({kept} bytes), the \
          same command goes on from there once there is room"
     )]
     Write {
@@ -154,15 +183,13 @@ pub enum StateProblem {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("another process is evaluating with this state; each needs a file of its own")]
+    #[error("another process uses this state; each needs a file of its own")]
     InUse,
     /// It is some other file.
-    #[error("this is not the state of an evaluation; it was left as it is")]
+    #[error("this is not the state of such a run; it was left as it is")]
     Foreign,
-    /// It is the state of another evaluation.
-    #[error(
-        "this is the state of another evaluation: its {what} is {theirs}, not {ours}; choose another file"
-    )]
+    /// It is the state of another run.
+    #[error("this is the state of another run: its {what} is {theirs}, not {ours}; choose another file")]
     Other {
         /// What differs.
         what: &'static str,

@@ -16,13 +16,14 @@
 //! ```
 //!
 //! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits,
-//! [`evaluate`] from a labelled dataset to its accuracy. [`RunOptions`] says where and how a network runs: on
+//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features. [`RunOptions`] says where and how a network runs: on
 //! the [engine], on a CPU backend of Burn's, or on a GPU. The crates below this one are its modules [`nn`],
-//! [`weights`], [`data`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
+//! [`weights`], [`data`], [`metrics`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
 //!
 //! # Features
 //!
 //! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets in Parquet files.
+//! `distances`: FID and its relatives in [`metrics`].
 //! `flex`, `ndarray`, `wgpu`, `vulkan` and `cuda`: the devices of these names. The engine needs none of them.
 
 mod classifier;
@@ -30,7 +31,9 @@ mod cpu;
 mod device;
 mod error;
 mod eval;
+mod features;
 mod gpu;
+mod labels;
 mod name;
 mod options;
 mod precision;
@@ -39,7 +42,7 @@ mod table;
 mod tuning;
 
 pub use burn;
-pub use classifier::{Classifier, Guess, Prediction, Weights, preprocessing};
+pub use classifier::{Classifier, Guess, Prediction, Recipe, RecipeSource, Weights, preprocessing, recipe};
 pub use cpu::{Cores, cores, cpu_name};
 pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
@@ -47,12 +50,18 @@ pub use eval::{
     ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
     Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, merge,
 };
+pub use features::{
+    ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,
+    FeatureSettings, FeatureState, FidProtocol, Generator, PROTOCOLS, Preparation, extract,
+};
 pub use gpu::{Adapter, adapters, catch_panic};
 pub use inception_data as data;
 pub use inception_engine as engine;
+pub use inception_metrics as metrics;
 pub use inception_nn as nn;
 pub use inception_nn::{MODELS, ModelSpec, Origin, model};
 pub use inception_weights as weights;
+pub use labels::read_labels;
 pub use name::UnknownName;
 pub use options::RunOptions;
 pub use precision::Precision;

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use inception_engine::Compiled;
 use inception_engine::graph::{Graph, Parameter};
-use inception_nn::Network;
+use inception_nn::{Network, Output};
 
 use crate::device::DeviceKind;
 use crate::error::Error;
@@ -17,17 +17,22 @@ use crate::tuning::tuned;
 #[derive(Debug)]
 struct Eager {
     network: Network,
+    output: Output,
     device: Device,
     precision: Precision,
 }
 
 impl Eager {
+    fn cast(&self, images: Tensor<4>, to: FloatDType) -> Tensor<2> {
+        self.network.forward_output(images.cast(to), &self.output).cast(FloatDType::F32)
+    }
+
     /// `f32` images to `f32` logits, both on the device; nothing waits for it in between.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         match self.precision {
-            Precision::F32 => self.network.forward(images),
-            Precision::F16 => self.network.forward(images.cast(FloatDType::F16)).cast(FloatDType::F32),
-            Precision::Bf16 => self.network.forward(images.cast(FloatDType::BF16)).cast(FloatDType::F32),
+            Precision::F32 => self.network.forward_output(images, &self.output),
+            Precision::F16 => self.cast(images, FloatDType::F16),
+            Precision::Bf16 => self.cast(images, FloatDType::BF16),
         }
     }
 }
@@ -89,13 +94,28 @@ impl Runner {
     /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here,
     /// [`Error::Tuning`] where its tuning cannot be kept.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
+        Self::with_output(network, input, Output::Logits, options)
+    }
+
+    /// As [`new`](Self::new), for another output than the logits: what is said of logits below then is of that one.
+    fn with_output(
+        network: Network,
+        input: [usize; 2],
+        output: Output,
+        options: &RunOptions,
+    ) -> Result<Self, Error> {
+        network.check_output(&output)?;
         let structure = network.graph(input)?;
         match options.device {
             DeviceKind::Engine => {
-                let graph = inception_engine::capture(network, Network::forward, image(input))?;
+                let graph = inception_engine::capture(
+                    network,
+                    |net, x| net.forward_output(x, &output),
+                    image(input),
+                )?;
                 Self::compile(graph, &structure, input, options)
             }
-            _ => Self::eager(network, &structure, input, options),
+            _ => Self::eager(network, &structure, input, output, options),
         }
     }
 
@@ -110,17 +130,33 @@ impl Runner {
         input: [usize; 2],
         options: &RunOptions,
     ) -> Result<Self, Error> {
+        Self::build_output(init, input, Output::Logits, options)
+    }
+
+    /// As [`build`](Self::build), for another output than the logits: what is said of logits below then is of that one.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build); [`Error::Network`] for a stage that the network does not have.
+    pub fn build_output(
+        init: impl FnOnce(&Device) -> Result<Network, Error>,
+        input: [usize; 2],
+        output: Output,
+        options: &RunOptions,
+    ) -> Result<Self, Error> {
         if options.device != DeviceKind::Engine {
-            return Self::new(init(&options.open()?)?, input, options);
+            return Self::with_output(init(&options.open()?)?, input, output, options);
         }
         options.check()?;
         let mut structure = None;
         let init = |device: &Device| {
             let network = init(device)?;
+            network.check_output(&output)?;
             structure = Some(network.graph(input)?);
             Ok::<_, Error>(network)
         };
-        let graph = inception_engine::capture_init(init, Network::forward, image(input))?;
+        let graph =
+            inception_engine::capture_init(init, |net, x| net.forward_output(x, &output), image(input))?;
         Self::compile(graph, &structure.expect("nothing is recorded before it"), input, options)
     }
 
@@ -142,6 +178,7 @@ impl Runner {
         network: Network,
         structure: &Graph<Parameter>,
         input: [usize; 2],
+        output: Output,
         options: &RunOptions,
     ) -> Result<Self, Error> {
         let (kind, precision, device) = (options.device, options.precision, options.open()?);
@@ -155,7 +192,7 @@ impl Runner {
             Ok(if kind.is_gpu() { network.for_gpu() } else { network })
         };
         let network = gpu::catch_panic(kind, ready)?;
-        let backend = Backend::Eager(Box::new(Eager { network, device, precision }));
+        let backend = Backend::Eager(Box::new(Eager { network, output, device, precision }));
         Ok(Self::of(backend, structure, input, options))
     }
 

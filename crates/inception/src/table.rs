@@ -32,7 +32,7 @@ pub struct ModelRow {
 pub struct Published {
     pub top1: f64,
     pub top5: f64,
-    pub flops_g: f64,
+    pub flops_g: Option<f64>,
     pub params_m: f64,
 }
 
@@ -88,7 +88,8 @@ pub fn counts_markdown(rows: &[ModelRow]) -> String {
         let Published { flops_g, params_m, .. } = row.reference;
         let (parameters, macs) = (grouped(row.parameters as u64), grouped(row.macs));
         let (name, note) = (row.name, row.note);
-        let line = format!("| {name} | {parameters} | {params_m:.2} | {macs} | {flops_g:.2} | {note} |");
+        let flops = flops_g.map_or_else(|| "-".to_owned(), |flops| format!("{flops:.2}"));
+        let line = format!("| {name} | {parameters} | {params_m:.2} | {macs} | {flops} | {note} |");
         writeln!(text, "{line}").expect("a string takes everything");
     }
     text

@@ -2,14 +2,18 @@
 
 usage: RIVALS/bin/python tests/goldens/weights/generate.py torch     (torch, torchvision, timm, safetensors)
        RIVALS/bin/python tests/goldens/weights/generate.py torch MODEL...    only timm-pixels.json and these MODEL.json
+       (fid-inception_v3 needs pytorch-fid, too)
        PADDLE/bin/python tests/goldens/weights/generate.py paddle    (paddlepaddle)
        P2O/bin/python tests/goldens/weights/generate.py p2o          (paddle2onnx, after paddle)
+       KERAS/bin/python tests/goldens/weights/generate.py keras      (keras on torch, h5py)
+       KERAS2/bin/python tests/goldens/weights/generate.py keras2    (tensorflow 2.15, whose Keras is 2)
 where `environments.sh` makes the environments.
 
 MODEL.json   what timm or torchvision computes for a whole network whose state dict has the formula's values: keys with
              their shapes, parameters without the auxiliary heads, multiply-adds, and the logits of images 0 and 1. A fully connected weight is the formula's [inputs, outputs],
              transposed.
 timm-pixels.json  what timm's weights expect of a picture, and the epsilons of its networks.
+keras/       files of small networks that Keras 2 and 3 have written, and hdf5.h5, h5py's other forms of a file.
 graphs/      one small network with every kind of operation, in every form that carries its operations: what the tests of
              hostile files cut and change, and the fuzz targets start from.
 files/       small state dicts in every form that the libraries write. The tensors of all are the same: see `TENSORS`.
@@ -53,13 +57,18 @@ def torch_model(name, **kwargs):
         import timm
 
         return timm.create_model(name, **kwargs)
+    if origin == "fid":
+        sys.path.insert(0, os.path.join(HERE, "../../../bench/fid"))
+        import weights
+
+        return weights.network()
     import torchvision
 
     return getattr(torchvision.models, name)(init_weights=False, **kwargs)
 
 
 TORCH = ["timm-inception_v3", "timm-inception_v4", "timm-inception_resnet_v2", "timm-xception41", "timm-xception65",
-         "timm-xception71", "timm-legacy_xception", "torchvision-inception_v3", "torchvision-googlenet"]
+         "timm-xception71", "timm-legacy_xception", "torchvision-inception_v3", "torchvision-googlenet", "fid-inception_v3"]
 
 
 def torch_goldens(names):
@@ -128,8 +137,57 @@ def torch_files():
         torch.save(cast, path(name + ".pth"))
         save_file(cast, path(name + ".safetensors"))
     save_file(state, path("plain.safetensors"), metadata={"format": "pt"})
-    torch.save(torch.nn.Linear(2, 2), path("module.pth"))  # not a state dict: names a class
+    training_files(state)
     print(sorted(os.listdir(FILES)))
+
+
+def training_files(state):
+    """What training loops and exporters keep around the same tensors."""
+    import argparse
+    import collections
+    import datetime
+    import pathlib
+
+    import torch
+
+    path = lambda name: os.path.join(FILES, name)
+    # One tensor beside the state dict, as pytorch/examples has it.
+    torch.save({"epoch": 3, "arch": "inception_v3", "state_dict": state, "best_acc1": torch.tensor(71.5),
+                "optimizer": {"state": {0: {"exp_avg": torch.ones(4)}}}}, path("best_acc1.pth"))
+    # timm's, with everything that people put into a checkpoint; the average is what timm evaluates.
+    twice = {k: 2 * v for k, v in state.items()}
+    torch.save({"epoch": 3, "state_dict": twice, "state_dict_ema": state, "loss": torch.tensor(0.5),
+                "args": argparse.Namespace(lr=0.1, model="inception_v3", out=pathlib.PurePosixPath("a/b")),
+                "counter": collections.Counter("aab"), "set": {1, 2}, "deque": collections.deque([1.0], maxlen=3),
+                "default": collections.defaultdict(list, a=[1]), "date": datetime.datetime(2026, 1, 2), "dtype": torch.float16,
+                "numpy": {"scalar": np.float64(0.5), "generator": np.random.RandomState(0).get_state()[1]},
+                "large": 2**200, "complex": 1j}, path("training.pth"))
+    torch.save({"model": {"state_dict": {"Student.backbone." + k: v for k, v in state.items()}}, "step": 7}, path("deep.pth"))
+    # Whole modules, whose classes are not looked up; in the old format with their sources.
+    module = torch.nn.Module()
+    for key, value in state.items():
+        layer, field = key.split(".")
+        if not hasattr(module, layer):
+            module.add_module(layer, torch.nn.Module())
+        getattr(module, layer).register_parameter(field, torch.nn.Parameter(value))
+    torch.save(module, path("module.pth"))
+    torch.save(module, path("module_legacy.pth"), _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 1, "model": module, "optimizer": torch.optim.SGD(module.parameters(), 0.1)}, path("nested_whole.pth"))
+
+    class Traced(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, child in module.named_children():
+                self.add_module(name, child)
+
+        def forward(self, x):
+            x = torch.nn.functional.conv2d(x, self.conv.weight).mean((2, 3)) * self.norm.weight + self.norm.bias
+            return x.sum() + self.fc.weight.sum() + self.fc.bias.sum()
+
+    x = torch.zeros(1, 3, 8, 8)
+    traced = torch.jit.trace(Traced(), x)
+    torch.jit.save(traced, path("traced.pt"))
+    torch.export.save(torch.export.export(Traced(), (x,)), path("exported.pt2"))
 
 
 def timm_pixels():
@@ -188,7 +246,90 @@ def torch_graphs():
     # In this mode the norm stays an operation.
     torch.onnx.export(model, (x,), os.path.join(GRAPHS, "torchscript.onnx"), dynamo=False, opset_version=17, input_names=["x"],
                       training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, dynamic_axes={"x": {0: "n"}})
+    surrounded_graphs(model)
+    sharded_files()
     print(sorted(os.listdir(GRAPHS)))
+
+
+def surrounded_graphs(small):
+    """The same network with what exporters and quantisers put around it and into it."""
+    import onnx
+    import onnxruntime
+    import torch
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    path = lambda name: os.path.join(GRAPHS, name)
+
+    class Transformed(torch.nn.Module):
+        """torchvision's `_transform_input`, and a softmax."""
+
+        def __init__(self):
+            super().__init__()
+            self.small = small
+
+        def forward(self, x):
+            channels = [(0.229, 0.485), (0.224, 0.456), (0.225, 0.406)]
+            x = torch.cat([torch.unsqueeze(x[:, i], 1) * (std / 0.5) + (mean - 0.5) / 0.5 for i, (std, mean) in enumerate(channels)], 1)
+            return self.small(x).softmax(1)
+
+    class Normalised(torch.nn.Module):
+        """Bytes in, the number of a class out."""
+
+        def __init__(self):
+            super().__init__()
+            self.small = small
+            self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+        def forward(self, x):
+            return self.small((x / 255 - self.mean) / self.std).argmax(1)
+
+    class Multilabel(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small = small
+
+        def forward(self, x):
+            return self.small(x).sigmoid()
+
+    x = torch.zeros(1, 3, 16, 16)
+    # The dynamo exporter keeps weights in a file beside the model unless it is told otherwise.
+    torch.onnx.export(Transformed().eval(), (x,), path("transformed.onnx"), dynamo=True, input_names=["x"], external_data=True)
+    for name, model in (("transformed_torchscript", Transformed()), ("normalised", Normalised()), ("multilabel", Multilabel())):
+        torch.onnx.export(model.eval(), (x,), path(name + ".onnx"), dynamo=False, opset_version=17, input_names=["x"])
+    plain = path("plain_tmp.onnx")
+    torch.onnx.export(small, (x,), plain, dynamo=False, opset_version=17, input_names=["x"])
+    onnx.save(convert_float_to_float16(onnx.load(plain), keep_io_types=True), path("half.onnx"))
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.images = iter([{"x": formula.images(1, 16)}])
+
+        def get_next(self):
+            return next(self.images, None)
+
+    quantize_static(plain, path("quantised.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+    for name, level in (("extended", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED), ("all", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level, options.optimized_model_filepath = level, path(f"optimised_{name}.onnx")
+        onnxruntime.InferenceSession(plain, options, providers=["CPUExecutionProvider"])
+    os.remove(plain)
+
+
+def sharded_files():
+    """A checkpoint in two files and a list, as Hugging Face's libraries write large ones."""
+    from safetensors.numpy import save_file
+
+    folder = os.path.join(HERE, "sharded")
+    os.makedirs(folder, exist_ok=True)
+    where = {}
+    for i, keys in enumerate((["conv.weight", "norm.weight"], ["norm.bias", "fc.weight", "fc.bias"])):
+        name = f"model-{i + 1:05}-of-00002.safetensors"
+        save_file({k: value(k, TENSORS[k]) for k in keys}, os.path.join(folder, name), metadata={"format": "pt"})
+        where.update(dict.fromkeys(keys, name))
+    with open(os.path.join(folder, "model.safetensors.index.json"), "w") as file:
+        json.dump({"metadata": {"total_size": 4 * sum(int(np.prod(s)) for s in TENSORS.values())}, "weight_map": where}, file, indent=2)
 
 
 def paddle_graph(stem):
@@ -208,7 +349,9 @@ def paddle_graph(stem):
             x = nn.functional.max_pool2d(nn.functional.relu(self.norm(self.conv(x))), 3, 2)
             y = paddle.concat([self.one(x), self.two(nn.functional.avg_pool2d(x, 3, 1, 1))], 1) + self.both(x)
             y = nn.functional.adaptive_avg_pool2d(y, 1)
-            return self.fc(self.drop(paddle.flatten(y, 1)))
+            y = self.fc(self.drop(paddle.flatten(y, 1)))
+            # What PaddleClas's tools/export_model.py adds unless it is told otherwise, and for several labels.
+            return nn.functional.softmax(y, axis=-1) if "softmax" in stem else nn.functional.sigmoid(y) if "sigmoid" in stem else y
 
     paddle.seed(1)
     model = Small()
@@ -223,8 +366,9 @@ def paddle_graph(stem):
 def p2o_graph():
     import subprocess
 
-    subprocess.run([os.path.join(os.path.dirname(sys.executable), "paddle2onnx"), "--model_dir", GRAPHS, "--model_filename", "new.json",
-                    "--params_filename", "new.pdiparams", "--save_file", os.path.join(GRAPHS, "paddle2onnx.onnx"), "--opset_version", "13"], check=True)
+    for stem, onnx in (("new", "paddle2onnx"), ("new_softmax", "paddle2onnx_softmax")):
+        subprocess.run([os.path.join(os.path.dirname(sys.executable), "paddle2onnx"), "--model_dir", GRAPHS, "--model_filename", stem + ".json",
+                        "--params_filename", stem + ".pdiparams", "--save_file", os.path.join(GRAPHS, onnx + ".onnx"), "--opset_version", "13"], check=True)
 
 
 def paddle_files():
@@ -269,8 +413,172 @@ def paddle_files():
     print(sorted(os.listdir(FILES)))
 
 
+# Keras's layers by class, and the variables of each class with the formula's keys' last part.
+KERAS = {"keras-inception_v3": "InceptionV3", "keras-xception": "Xception", "keras-inception_resnet_v2": "InceptionResNetV2"}
+KERAS_CLASSES = {"Conv2D": "conv2d", "SeparableConv2D": "separable_conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}
+
+
+def keras_variables(model):
+    """(key, variable) in the order of `Model.layers`; keys as Keras 3 numbers layers in `.weights.h5`."""
+    counts = {}
+    for layer in model.layers:
+        kind = KERAS_CLASSES.get(type(layer).__name__)
+        if kind and layer.weights:
+            n = counts[kind] = counts.get(kind, -1) + 1
+            for variable in layer.weights:
+                yield (f"{kind}_{n}" if n else kind) + "/" + variable.name.split("/")[-1].split(":")[0], variable
+
+
+def keras_value(key, shape):
+    """The formula's value of our tensor, in Keras's order of dimensions."""
+    u = lambda count: formula.uniform(key, count)
+    if len(shape) == 4:
+        h, w, i, o = shape
+        ours = (i, o, h, w) if key.endswith("depthwise_kernel") else (o, i, h, w)
+        scale = np.sqrt((3.0 if ours[1] == 1 else 6.0) / (ours[1] * h * w))
+        value = (u(int(np.prod(shape))) * scale).astype(np.float32).reshape(ours)
+        return np.ascontiguousarray(value.transpose((2, 3, 0, 1) if key.endswith("depthwise_kernel") else (2, 3, 1, 0)))
+    if len(shape) == 2:
+        return (u(int(np.prod(shape))) * np.sqrt(3.0 / shape[0])).astype(np.float32).reshape(shape)
+    if key.endswith("moving_variance"):
+        return (1.0 + u(shape[0]) * 0.5).astype(np.float32)
+    if key.endswith(("bias", "beta", "moving_mean")):
+        return (u(shape[0]) * 0.15).astype(np.float32)
+    return (0.9 + u(shape[0]) * 0.2).astype(np.float32)
+
+
+def keras_model(name, **kwargs):
+    import keras
+
+    keras.utils.clear_session()
+    model = getattr(keras.applications, KERAS[name])(weights=None, classifier_activation=None, **kwargs)
+    keys = [(key, [int(d) for d in variable.shape]) for key, variable in keras_variables(model)]
+    for key, variable in keras_variables(model):
+        variable.assign(keras_value(key, [int(d) for d in variable.shape]))
+    return model, keys
+
+
+def keras_logits(model, images):
+    import torch
+
+    with torch.no_grad():
+        return model(images.transpose(0, 2, 3, 1), training=False).detach().cpu().numpy()
+
+
+def keras_goldens(names):
+    import keras
+    import torch
+
+    versions = {"keras": keras.__version__, "torch": torch.__version__}
+    for name in names:
+        model, keys = keras_model(name)
+        # In single precision throughout; from the shapes of the outputs.
+        macs = 0
+        for layer in model.layers:
+            positions = int(np.prod(layer.output.shape[1:-1])) if type(layer).__name__ != "Dense" else 1
+            for variable in layer.weights:
+                if variable.name.endswith("kernel"):
+                    macs += int(np.prod(variable.shape)) * positions
+        logits = keras_logits(model, formula.images(2, 299))
+        spread = np.abs(logits[0] - logits[1]).max() / np.abs(logits).max()
+        assert spread > 1e-2, spread
+        golden = {"model": name, "size": 299, "versions": versions,
+                  "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables), "macs": macs,
+                  "logits": [formula.floats(row) for row in logits], "keys": keys}
+        with open(os.path.join(HERE, name + ".json"), "w") as file:
+            file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in golden.items()) + "\n}\n")
+        print(name, "spread", float(spread), "largest", float(np.abs(logits).max()))
+
+
+KERAS_FILES = os.path.join(HERE, "keras")
+
+
+def keras_small(keras, nested):
+    """Every kind of layer with weights, a name, and numbers that do not start at 0; by itself or in a model with a new head."""
+    layers = keras.layers
+    layers.Conv2D(1, 1), layers.BatchNormalization()  # take the first names
+    x = start = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization(scale=False)(layers.Conv2D(4, (3, 2), use_bias=False)(x))
+    x = layers.BatchNormalization(name="block2_sepconv1_bn")(layers.SeparableConv2D(5, 3, use_bias=False, name="block2_sepconv1")(x))
+    x = layers.add([layers.Conv2D(5, 1)(x), layers.Conv2D(5, 1, use_bias=False)(x)])
+    x = layers.GlobalAveragePooling2D()(x)
+    if nested:
+        model = keras.Sequential([keras.Model(start, x, name="base"), layers.Dropout(0.2), layers.Dense(2)])
+        model.build((None, 8, 8, 3))
+    else:
+        model = keras.Model(start, layers.Dense(2, name="predictions", activation="softmax")(x))
+    base = model.layers[0] if nested else model
+    values = list(keras_variables(base)) + (list(keras_variables(model)) if nested else [])
+    for key, variable in values:
+        variable.assign(keras_value(key, [int(d) for d in variable.shape]))
+    model.compile("adam", "mse")
+    model.fit(np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 2), np.float32), verbose=0)
+    for key, variable in values:
+        variable.assign(keras_value(key, [int(d) for d in variable.shape]))
+    return model
+
+
+def keras_files(keras, label):
+    os.makedirs(KERAS_FILES, exist_ok=True)
+    path = lambda name: os.path.join(KERAS_FILES, f"{label}_{name}")
+    for nested in (False, True):
+        keras.backend.clear_session()
+        model, form = keras_small(keras, nested), "nested" if nested else "flat"
+        model.save(path(form + ".keras"))
+        if label == "keras3" and nested:
+            continue  # The others are to be had without it.
+        model.save(path(form + "_whole.h5"))
+        if not nested:
+            model.save_weights(path(form + ".weights.h5"))
+            model.save_weights(path(form + "_weights.h5")) if label == "keras2" else keras3_weights(model, path(form + "_weights.h5"))
+    print(sorted(os.listdir(KERAS_FILES)))
+
+
+def keras3_weights(model, path):
+    """As Keras 3 has them in a whole `.h5`, and reads them alone; with names of fixed length, as older h5py wrote them."""
+    import h5py
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+        def fixed(name, group):
+            for key in ("layer_names", "weight_names"):
+                if key in group.attrs and len(group.attrs[key]):
+                    group.attrs[key] = np.array([n if isinstance(n, bytes) else n.encode() for n in group.attrs[key]], "S")
+
+        fixed("", file)
+        file.visititems(fixed)
+
+
+def hdf5_files():
+    """The same tensors as in files/, as variables of Keras's layout, in forms that h5py writes when told to."""
+    import h5py
+
+    shapes = {"layers/conv2d/vars/0": (3, 3, 3, 4), "layers/dense/vars/0": (6, 5), "layers/dense/vars/1": (5,)}
+    for name, kwargs, options in (("latest", {"libver": "latest"}, {}), ("compressed", {}, {"compression": "gzip", "shuffle": True}),
+                                  ("f16", {}, {"dtype": "f2"}), ("f64", {}, {"dtype": "f8"}), ("big_endian", {}, {"dtype": ">f4"}),
+                                  ("v110", {"libver": ("v110", "v110")}, {})):
+        with h5py.File(os.path.join(KERAS_FILES, f"hdf5_{name}.h5"), "w", **kwargs) as file:
+            for key, shape in shapes.items():
+                layer, variable = key.split("/")[1], {"0": "kernel", "1": "bias"}[key[-1]]
+                file.create_dataset(key, data=keras_value(f"{layer}/{variable}", shape), **options)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "torch":
+    if sys.argv[1] == "keras":
+        os.environ["KERAS_BACKEND"] = "torch"
+        import keras
+
+        if not sys.argv[2:]:
+            keras_files(keras, "keras3")
+            hdf5_files()
+        keras_goldens(sys.argv[2:] or list(KERAS))
+    elif sys.argv[1] == "keras2":
+        import tensorflow as tf
+
+        keras_files(tf.keras, "keras2")
+    elif sys.argv[1] == "torch":
         if not sys.argv[2:]:
             torch_files()
             torch_graphs()
@@ -285,5 +593,5 @@ if __name__ == "__main__":
 
         paddle_files()
         # Each in a process of its own: the flag that chooses the program's format is read at the start.
-        for stem, flag in (("new", "1"), ("old", "0")):
+        for stem, flag in (("new", "1"), ("old", "0"), ("new_softmax", "1"), ("old_softmax", "0"), ("new_sigmoid", "1")):
             subprocess.run([sys.executable, os.path.abspath(__file__), "paddle-graph", stem], check=True, env={**os.environ, "FLAGS_enable_pir_api": flag})

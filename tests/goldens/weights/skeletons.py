@@ -1,7 +1,8 @@
 """Cuts the weights out of full-size files that the real tools have written: what is left is small enough to commit.
 
 usage: RIVALS/bin/python full_size.py torch DIR MODEL...; PADDLE/bin/python full_size.py paddle DIR MODEL...; and p2o
-       RIVALS/bin/python skeletons.py DIR
+       KERAS/bin/python full_size.py keras DIR
+       RIVALS/bin/python skeletons.py DIR [SKELETON...]
 
 The weights are those of the formula in ../generate.py, which `tests/src/formula.rs` evaluates too. skeletons/NAME.zz is,
 behind zlib, a line of JSON and then the bytes that are left of all files of the pair, one after the other:
@@ -10,7 +11,8 @@ behind zlib, a line of JSON and then the bytes that are left of all files of the
   files     name, size and SHA-256 of each real file, and its holes, in order
   logits    of image 0 of the formula, where the goldens do not have them
 A hole is [offset, key, count, add, scale, rows, form]: `add + scale * uniform(key)`, single precision, `count` numbers;
-with `rows`, an array of so many rows, transposed; form "latin1": each byte as the character of that number, in UTF-8.
+with `rows`, an array of so many rows, transposed; form "latin1": each byte as the character of that number, in UTF-8;
+form "kernel N": a kernel of `rows` outputs and N pixels from [outputs, inputs, pixels] to [pixels, inputs, outputs].
 
 Both of PyTorch's exporters fold batch norms into convolutions. So that the products are known to the bit, the two ONNX
 files have a scale and a variance in each channel whose quotient is one: the folded weights are those of the formula; the
@@ -45,19 +47,30 @@ FILES = [
     ("pth", "timm-inception_v3", ["{}.pth"]),
     ("legacy.pth", "torchvision-googlenet", ["{}.legacy.pth"]),
     ("safetensors", "timm-xception41", ["{}.safetensors"]),
+    ("keras.h5", "keras-inception_v3", ["{}.h5"]),
+    ("keras_weights.h5", "keras-xception", ["{}_weights.h5"]),
+    ("weights.h5", "keras-inception_resnet_v2", ["{}.weights.h5"]),
+    ("keras", "keras-xception", ["{}.keras"]),
 ]
 
 
 def recipe(key, shape, torch):
-    """(add, scale, rows) of the formula's value under `key`: as `formula.tensor` and `tensor` of generate.py have it."""
+    """(add, scale, rows) of the formula's value under `key`: as `formula.tensor`, and `tensor` and `keras_value` of
+    generate.py have it."""
+    if "/" in key and len(shape) == 4:
+        height, width, inputs, outputs = shape
+        if key.endswith("depthwise_kernel"):
+            inputs, outputs = outputs, inputs
+        return 0.0, float(np.sqrt((3.0 if inputs == 1 else 6.0) / (inputs * height * width))), outputs
     if len(shape) == 4:
         return 0.0, float(np.sqrt((3.0 if shape[1] == 1 else 6.0) / (shape[1] * shape[2] * shape[3]))), 0
     if len(shape) == 2:
+        torch = torch and "/" not in key
         inputs, outputs = shape[::-1] if torch else shape
         return 0.0, float(np.sqrt(3.0 / inputs)), inputs if torch else 0
-    if key.endswith(("._variance", ".running_var")):
+    if key.endswith(("._variance", ".running_var", "/moving_variance")):
         return 1.0, 0.5, 0
-    if key.endswith((".bias", "._mean", ".running_mean")):
+    if key.endswith((".bias", "._mean", ".running_mean", "/bias", "/beta", "/moving_mean")):
         return 0.0, 0.15, 0
     return 0.9, 0.2, 0
 
@@ -71,9 +84,15 @@ def cut(data, keys, torch, latin1):
             continue
         add, scale, rows = recipe(key, shape, torch)
         value = (add + scale * formula.uniform(key, count)).astype(np.float32)
-        forms = [(rows, "plain", value.reshape(rows, -1).T.tobytes() if rows else value.tobytes())]
-        if rows:
-            forms.append((0, "plain", value.tobytes()))
+        if "/" in key and rows:
+            # What is 1 x 1 or depthwise is a transposed matrix, too.
+            form, pixels = f"kernel {shape[0] * shape[1]}", shape[0] * shape[1]
+            ours = value.reshape(rows, -1, pixels)
+            forms = [(rows, form, ours.transpose(2, 1, 0).tobytes())]
+        else:
+            forms = [(rows, "plain", value.reshape(rows, -1).T.tobytes() if rows else value.tobytes())]
+            if rows:
+                forms.append((0, "plain", value.tobytes()))
         if latin1:
             forms = [(rows, "latin1", forms[0][2].decode("latin1").encode())]
         for rows, form, image in forms:
@@ -156,7 +175,10 @@ def folded(folder, name, dynamo):
 if __name__ == "__main__":
     folder = sys.argv[1]
     os.makedirs(OUT, exist_ok=True)
+    wanted = sys.argv[2:] or [name for name, *_ in FILES] + ["torchscript.onnx", "dynamo.onnx"]
     for name, model, files in FILES:
+        if name not in wanted:
+            continue
         sources = {}
         for manifest in os.listdir(folder):
             if manifest.startswith("manifest-"):
@@ -164,5 +186,7 @@ if __name__ == "__main__":
                     sources.update({row["file"]: row["source"] for row in json.load(f)})
         files = [file.format(model) for file in files]
         write(name, model, sources[files[0]], [os.path.join(folder, file) for file in files], keys_of(model), "-" in model)
-    folded(folder, "torchvision-googlenet", dynamo=False)
-    folded(folder, "timm-xception41", dynamo=True)
+    if "torchscript.onnx" in wanted:
+        folded(folder, "torchvision-googlenet", dynamo=False)
+    if "dynamo.onnx" in wanted:
+        folded(folder, "timm-xception41", dynamo=True)

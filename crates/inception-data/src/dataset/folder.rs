@@ -46,7 +46,7 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
 }
 
 /// Collects the images below `root/folder`.
-fn walk(
+pub(super) fn walk(
     root: &Path,
     folder: &Path,
     label: u32,

@@ -1,4 +1,4 @@
-//! Labelled images on a disk: folders, lists, archives, Parquet files. Each layout is a file of its own.
+//! Images on a disk, labelled or not: folders, lists, archives, Parquet files. Each layout is a file of its own.
 
 mod archive;
 mod class_names;
@@ -11,6 +11,7 @@ mod listing;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod shards;
+mod unlabelled;
 
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,21 @@ impl Dataset {
             return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
         }
         Ok(Self(listing))
+    }
+
+    /// Lists the images of `path` without classes: those at any depth of a folder or a tar archive, in the order
+    /// of their paths as text; those of a list, a path a line, with or without a label; or those of Parquet files.
+    /// Each has the label 0, but for Parquet's.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), as far as it is not about classes.
+    pub fn open_unlabelled(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let listing = unlabelled::open(path)?;
+        match listing.items.is_empty() {
+            true => Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats })),
+            false => Ok(Self(listing)),
+        }
     }
 
     /// All images.

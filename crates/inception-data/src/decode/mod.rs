@@ -37,15 +37,28 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, Error> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Error> {
+    let (image, orientation) = as_stored(bytes, max_pixels)?;
+    orientation.apply(image)
+}
+
+/// As [`decode`], but not turned as Exif data asks for: what Pillow's `Image.open(file).convert("RGB")` has.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_unturned(bytes: &[u8]) -> Result<RgbImage, Error> {
+    as_stored(bytes, MAX_PIXELS).map(|(image, _)| image)
+}
+
+/// The picture as it is stored, and how it is to be turned.
+fn as_stored(bytes: &[u8], max_pixels: u64) -> Result<(RgbImage, exif::Orientation), Error> {
     if bytes.is_empty() {
         return Err(Error::Empty);
     }
-    let (image, orientation) = match ImageFormat::of(bytes) {
-        Some(ImageFormat::Jpeg) => jpeg::decode(bytes, max_pixels)?,
-        Some(ImageFormat::Png) => png::decode(bytes, max_pixels)?,
-        None => return Err(Error::UnsupportedFormat { found: FoundFormat::sniff(bytes) }),
-    };
-    orientation.apply(image)
+    match ImageFormat::of(bytes) {
+        Some(ImageFormat::Jpeg) => jpeg::decode(bytes, max_pixels),
+        Some(ImageFormat::Png) => png::decode(bytes, max_pixels),
+        None => Err(Error::UnsupportedFormat { found: FoundFormat::sniff(bytes) }),
+    }
 }
 
 /// Reads the file at `path` and decodes it as [`decode`] does.

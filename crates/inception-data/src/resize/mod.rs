@@ -1,5 +1,6 @@
 //! Resizing as OpenCV and Pillow do it: whole images, or the rows of a rectangle of the result.
 
+mod float;
 mod opencv;
 mod pillow;
 
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::image::{RgbImage, byte_count};
+pub use float::FloatResampler;
+pub(crate) use float::stretch;
 use opencv::Cv2Rows;
 use pillow::{Filter, PillowRows};
 

@@ -25,14 +25,14 @@ pub(super) enum Filter {
 
 impl Filter {
     /// Source pixels to either side of the centre, where the image grows.
-    fn support(self) -> f64 {
+    pub(super) fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
             Self::Bicubic => 2.0,
         }
     }
 
-    fn weight(self, x: f64) -> f64 {
+    pub(super) fn weight(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         let x = x.abs();
         match self {

@@ -70,5 +70,5 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     if ranges.array_windows().any(|[a, b]| b.0 < a.1) {
         return damaged("two tensors share bytes");
     }
-    Ok(Contents { entries, metadata: Metadata(description.metadata), graph: None })
+    Ok(Contents { entries, metadata: Metadata(description.metadata), ..Contents::default() })
 }

@@ -2,10 +2,13 @@
 
 mod burnpack;
 mod contents;
+mod hdf5;
+mod keras;
 mod onnx;
 mod paddle;
 mod paddle_inference;
 mod pickle;
+mod pixels;
 mod proto;
 mod pytorch;
 mod safetensors;
@@ -16,9 +19,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-pub(crate) use contents::Contents;
+pub(crate) use contents::{Contents, StateDict};
+pub(crate) use state_dict::Name;
 
-use crate::input::{Fault, Input, damaged};
+use crate::input::{Beside, Fault, Input, damaged};
 
 /// The format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,12 @@ pub enum Format {
     Burnpack,
     /// ONNX.
     Onnx,
+    /// Keras's `.h5` and `.weights.h5`: HDF5.
+    KerasH5,
+    /// Keras's `.keras`: a zip of a `.weights.h5` and the model's description.
+    Keras,
+    /// The list of the files of a large safetensors checkpoint, which lie beside it.
+    SafetensorsIndex,
 }
 
 impl Format {
@@ -51,6 +61,9 @@ impl Format {
             Self::PyTorchLegacy => "legacy PyTorch checkpoint",
             Self::Burnpack => "burnpack",
             Self::Onnx => "ONNX model",
+            Self::KerasH5 => "Keras HDF5 file",
+            Self::Keras => "Keras archive",
+            Self::SafetensorsIndex => "safetensors index",
         }
     }
 }
@@ -58,9 +71,21 @@ impl Format {
 /// The format of a file by its first bytes, or a description of what it is instead.
 pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> {
     let start = input.read(0, input.len().min(32))?;
+    // A tar archive has its name in the header of its first member, behind that one's own name.
+    if input.len() >= 512 && input.read(257, 5)? == b"ustar" {
+        return Ok(Err("a tar archive; unpack it first (tar -xf)"));
+    }
     Ok(match &start[..] {
         [] => Err("an empty file"),
-        [b'P', b'K', 3, 4, ..] => Ok(Format::PyTorch),
+        [b'P', b'K', 3, 4, ..] => match zip::Members::of(input) {
+            Ok(members) if members.ending(keras::MEMBER).any(|name| name == keras::MEMBER) => {
+                Ok(Format::Keras)
+            }
+            // Opening says what is wrong with it.
+            Ok(_) | Err(Fault::Damaged(_)) => Ok(Format::PyTorch),
+            Err(Fault::Io(error)) => return Err(error),
+        },
+        [0x89, b'H', b'D', b'F', ..] => Ok(Format::KerasH5),
         // Pickle: PyTorch's magic number in protocol 2, or anything else.
         [0x80, _, 0x8a, 10, magic @ ..] if magic.starts_with(&pickle::TORCH_MAGIC) => {
             Ok(Format::PyTorchLegacy)
@@ -71,12 +96,19 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
         [b'N', b'R', b'U', b'B', ..] => Ok(Format::Burnpack),
         // The version of the format, then its producer or another of the first fields.
         [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
+        [b'{', ..] if has_weight_map(input)? => Ok(Format::SafetensorsIndex),
         // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to
         // one.
         [b'{', ..] | [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
             Ok(Format::PaddleInference)
         }
         [b'<', ..] => Err("a web page, not a checkpoint"),
+        [0x1f, 0x8b, ..] => Err("a gzip archive; unpack it first (gunzip)"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err("a Zstandard archive; unpack it first (unzstd)"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] | [b'B', b'Z', b'h', b'1'..=b'9', ..] => {
+            Err("a compressed file; unpack it first")
+        }
+        [b'7', b'z', 0xbc, 0xaf, ..] | [b'R', b'a', b'r', b'!', ..] => Err("an archive; unpack it first"),
         [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', b'h', ..] => {
             Err("a Git LFS pointer, not the file itself")
         }
@@ -85,17 +117,34 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
 }
 
 /// Lists the tensors of `input`, a file at `path` in `format`; with them the input that holds their values.
-pub(crate) fn open(format: Format, path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
+/// `beside` opens other files of its folder.
+pub(crate) fn open(
+    format: Format,
+    path: &Path,
+    input: Input,
+    beside: Beside,
+) -> Result<(Input, Contents), Fault> {
     let open = match format {
         Format::Safetensors => safetensors::open,
         Format::Pdparams => paddle::open,
         Format::Burnpack => burnpack::open,
         Format::PyTorch => pytorch::open_zip,
         Format::PyTorchLegacy => pytorch::open_legacy,
-        Format::Onnx => onnx::open,
+        Format::Onnx => return onnx::open(input, beside),
+        Format::SafetensorsIndex => {
+            return safetensors::open_index(&input, beside);
+        }
+        Format::KerasH5 => keras::open_h5,
+        Format::Keras => keras::open_archive,
         Format::PaddleInference => return open_pair(path, input),
     };
     open(&input).map(|contents| (input, contents))
+}
+
+/// Whether some JSON begins as the list of a sharded checkpoint: with its map, or with the few facts before it.
+fn has_weight_map(input: &Input) -> io::Result<bool> {
+    let start = input.read(0, input.len().min(4096))?;
+    Ok(start.windows(12).any(|word| word == b"\"weight_map\""))
 }
 
 /// Opens a Paddle inference pair of which `input` is either part; the other one lies beside it.
@@ -103,6 +152,11 @@ fn open_pair(path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
     let beside = |extension: &str| File::open(path.with_extension(extension)).and_then(Input::file);
     let mut start = [0];
     input.read_at(0, &mut start)?;
+    if start == *b"{"
+        && let Some(keys) = paddle_inference::other_json(&input)?
+    {
+        return damaged(format!("JSON, but no program of Paddle's: it has {keys}"));
+    }
     let (program, values) = match start {
         [0] => match beside("json").or_else(|_| beside("pdmodel")) {
             Ok(program) => (program, input),

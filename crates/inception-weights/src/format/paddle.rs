@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::contents::Contents;
 use super::pickle::{Array, Pickle, Value, unpickle};
-use super::state_dict::state_dict;
+use super::state_dict::{Candidate, contents};
 use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, Stream, damaged};
 
@@ -14,17 +14,19 @@ const CHUNKED: &str = "UnpackBigParamInfor@@";
 
 pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     let pickle = unpickle(&mut Stream::new(input, 0, input.len()))?;
-    let dict = state_dict(&pickle, |value| array(&pickle, value).is_some())?;
+    contents(&pickle, |value| array(&pickle, value).is_some(), |dict| entries(input, &pickle, dict))
+}
+
+fn entries(input: &Input, pickle: &Pickle, dict: &Candidate) -> Result<Vec<Entry>, Fault> {
     let mut entries = Vec::new();
     let mut chunks = HashMap::new();
-    let chunked =
-        pickle.get(dict, CHUNKED).map(|info| pieces(&pickle, info)).transpose()?.unwrap_or_default();
-    for &(key, value) in pickle.dict(dict).unwrap_or_default() {
-        // A nested dictionary is the name table, the pieces, or the state of an optimiser or schedule.
-        let (Some(key), Some(array)) = (pickle.text(key), array(&pickle, value)) else { continue };
-        let entry = entry(input, &pickle, key, array)?;
-        match chunked.iter().any(|c| c.pieces.iter().any(|p| p == key)) {
-            true => drop(chunks.insert(key.to_owned(), entry)),
+    let info = pickle.get(dict.dict, CHUNKED);
+    let chunked = info.map(|info| pieces(pickle, info)).transpose()?.unwrap_or_default();
+    for (key, value) in &dict.tensors {
+        let Some(array) = array(pickle, *value) else { continue };
+        let entry = entry(input, pickle, key, array)?;
+        match chunked.iter().any(|c| c.pieces.contains(key)) {
+            true => drop(chunks.insert(key.clone(), entry)),
             false => entries.push(entry),
         }
     }
@@ -44,7 +46,7 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
         let Some(dtype) = dtype else { return damaged(format!("`{key}` consists of no pieces")) };
         entries.push(Entry::checked(input, key, &shape, dtype, Source::Pieces(sources))?);
     }
-    Ok(Contents { entries, ..Contents::default() })
+    Ok(entries)
 }
 
 struct Chunked {

@@ -1,16 +1,18 @@
 //! PaddlePaddle's inference pair: a program, as JSON (`inference.json`, since version 3) or as protocol buffers
 //! (`inference.pdmodel`), and beside it the values of its variables in the order of their names (`.pdiparams`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
 use serde_json::Value;
 
 use super::contents::Contents;
+use super::pixels::Ending;
 use super::proto::{Message, Wire};
 use crate::entry::{Dtype, Entry, Source};
 use crate::graph::{Builder, pool, scale, window};
 use crate::input::{Fault, Input, Range, Stream, damaged};
+use crate::surroundings::{Output, Surroundings};
 
 /// Longest program that is read; those of the family are under 3 MB.
 const MAX_PROGRAM: u64 = 100 << 20;
@@ -49,15 +51,35 @@ pub(crate) fn open(program: &Input, input: &Input) -> Result<Contents, Fault> {
     parameters.sort_unstable();
     parameters.dedup();
     let entries = values(input, &parameters)?;
-    let graph = Operations {
+    let operations_of = Operations {
+        ending: Ending::default(),
+        output: Output::default(),
         builder: Builder::new(&entries),
         parameters: &parameters,
         numbers: HashMap::new(),
         lists: HashMap::new(),
         combined: HashMap::new(),
     };
-    let graph = graph.build(&operations).map_err(Fault::Damaged)?;
-    Ok(Contents { entries, graph: Some(graph), ..Contents::default() })
+    let (graph, surroundings) = operations_of.build(&operations).map_err(Fault::Damaged)?;
+    Ok(Contents { entries, graph: Some(graph), surroundings, ..Contents::default() })
+}
+
+/// The first keys of JSON that is no program; nothing for one that may be.
+pub(crate) fn other_json(input: &Input) -> Result<Option<String>, Fault> {
+    if input.len() > MAX_PROGRAM {
+        return Ok(None);
+    }
+    let bytes = input.read(0, input.len())?;
+    // Without what is below the keys.
+    match serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&bytes) {
+        Ok(keys) if keys.contains_key("program") => Ok(None),
+        Ok(keys) if keys.is_empty() => Ok(Some("no keys".to_owned())),
+        Ok(keys) => {
+            let keys: Vec<String> = keys.keys().take(3).map(|key| format!("`{key:.40}`")).collect();
+            Ok(Some(keys.join(", ")))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// Reads the values' headers: version, levels of detail, version, description, and skips the numbers.
@@ -295,6 +317,8 @@ impl Raw {
 }
 
 struct Operations<'a> {
+    ending: Ending,
+    output: Output,
     builder: Builder<'a>,
     /// Names of the variables with values, sorted.
     parameters: &'a [String],
@@ -319,14 +343,46 @@ impl<'a> Operations<'a> {
         }
     }
 
-    fn build(mut self, operations: &'a [Raw]) -> Result<Graph<Parameter>, String> {
+    fn build(mut self, operations: &'a [Raw]) -> Result<(Graph<Parameter>, Surroundings), String> {
         for raw in operations {
             if raw.op == "fetch" {
-                return self.builder.finish(raw.x()?);
+                let (output, notes) = (self.output, self.ending.notes());
+                let surroundings = Surroundings { output, notes, ..Surroundings::default() };
+                return Ok((self.builder.finish(raw.x()?)?, surroundings));
             }
-            self.operation(raw)?;
+            if !self.after(raw)? {
+                self.operation(raw)?;
+            }
         }
         Err("the program gives nothing back".to_owned())
+    }
+
+    /// Operations on the logits, which `tools/export_model.py` puts behind the network; whether this is one.
+    fn after(&mut self, raw: &Raw) -> Result<bool, String> {
+        let input = raw.x().unwrap_or_default();
+        match raw.op.as_str() {
+            "softmax" => self.ending.add([raw.output()?], "softmax"),
+            "sigmoid" => {
+                self.output = Output::Sigmoid;
+                self.ending.add([raw.output()?], "sigmoid");
+            }
+            "argmax" | "arg_max" | "top_k" | "top_k_v2" | "topk" => {
+                self.ending.add(raw.outputs.iter().map(String::as_str), "choice of the best class");
+            }
+            // Exporters end with a copy of the result.
+            "scale" | "assign" | "share_data" | "share_data_" if self.ending.has(input) => {
+                self.ending.pass([raw.output()?], input);
+            }
+            "fetch" => return Ok(false),
+            _ => {
+                let mut inputs = raw.inputs.values().flatten();
+                return inputs.try_for_each(|input| self.ending.check(input)).map(|()| false);
+            }
+        }
+        for output in &raw.outputs {
+            self.builder.pass(output, input)?;
+        }
+        Ok(true)
     }
 
     fn operation(&mut self, raw: &'a Raw) -> Result<(), String> {

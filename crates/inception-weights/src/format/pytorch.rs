@@ -1,16 +1,17 @@
 //! PyTorch's checkpoints: a pickle of tensors that refer to storages, which lie beside it in a zip archive
-//! (since 1.6) or behind it in the same file (before).
+//! (since 1.6) or behind it in the same file (before). TorchScript's archives and those of `torch.export`
+//! are zip archives, too.
 //!
 //! `burn-store` reads these too, through `pytorch-reader`. This reader shares the pickle machine with
-//! Paddle's, keeps to one list of allowed names for both, gives byte ranges of the file, and says where a
+//! Paddle's, keeps to one list of known names for both, gives byte ranges of the file, and says where a
 //! file is wrong.
 
 use std::collections::HashMap;
 
 use super::contents::Contents;
 use super::pickle::{Pickle, Storage, Tensor, Value, unpickle};
-use super::state_dict::state_dict;
-use super::zip;
+use super::state_dict::{Candidate, contents};
+use super::zip::Members;
 use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Fault, Input, Stream, damaged};
 use crate::strides::is_permutation;
@@ -19,31 +20,106 @@ use crate::strides::is_permutation;
 type Storages = HashMap<Box<str>, (u64, u64)>;
 
 pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
-    let members = zip::members(input)?;
+    let members = Members::of(input)?;
+    if let Some(name) = members.ending(WEIGHTS_OF_EXPORT).next() {
+        let folder = name.trim_end_matches("model_weights_config.json").to_owned();
+        return open_exported(input, &members, &folder);
+    }
     // One folder, named as the file was when it was written.
-    let mut pickles = members.iter().filter(|(name, _)| name.ends_with("/data.pkl"));
-    let (Some((name, member)), None) = (pickles.next(), pickles.next()) else {
-        let reason = match members.keys().any(|name| name.ends_with("constants.pkl")) {
-            true => "a zip archive with several `data.pkl`",
-            false => "a zip archive without a `data.pkl`: no PyTorch checkpoint",
-        };
-        return damaged(reason);
+    let mut pickles = members.ending("/data.pkl");
+    let name = match (pickles.next(), pickles.next()) {
+        (Some(name), None) => name,
+        (None, _) => return damaged(no_checkpoint(&members)),
+        _ => return damaged("a zip archive with several `data.pkl`"),
     };
     let folder = name.trim_end_matches("data.pkl");
-    if members.contains_key(&format!("{folder}constants.pkl")) {
-        return damaged("a TorchScript archive, whose tensors belong to code; save the state dict alone");
-    }
-    if let Some(order) = members.get(&format!("{folder}byteorder"))
+    if let Some(order) = members.get(&format!("{folder}byteorder"))?
         && input.read(order.offset, order.len.min(8))? != b"little"
     {
         return damaged("the numbers are big-endian");
     }
+    let Some(member) = members.get(name)? else { return damaged("a zip archive without a `data.pkl`") };
     let pickle = unpickle(&mut Stream::new(input, member.offset, member.offset + member.len))?;
-    let storages = pickle.storages().iter().filter_map(|storage| {
-        let member = members.get(&format!("{folder}data/{}", storage.key))?;
-        Some((storage.key.clone(), (member.offset, member.len)))
-    });
-    entries(input, &pickle, &storages.collect())
+    let mut storages = Storages::new();
+    for storage in pickle.storages() {
+        if let Some(member) = members.get(&format!("{folder}data/{}", storage.key))? {
+            storages.insert(storage.key.clone(), (member.offset, member.len));
+        }
+    }
+    let contents = all_entries(input, &pickle, &storages)?;
+    match contents.entries.is_empty() && members.get(&format!("{folder}constants/0"))?.is_some() {
+        true => {
+            damaged("a frozen TorchScript archive, whose weights have no names; save it before it is frozen")
+        }
+        false => Ok(contents),
+    }
+}
+
+/// What a zip archive is that PyTorch has not written.
+fn no_checkpoint(members: &Members) -> String {
+    let mut names: Vec<&str> = members.ending("").collect();
+    names.sort_unstable();
+    names.truncate(3);
+    match names[..] {
+        [] => "an empty zip archive".to_owned(),
+        _ => format!(
+            "a zip archive without a `data.pkl` (of `{}`): no PyTorch checkpoint; unpack it first",
+            names.join("`, `")
+        ),
+    }
+}
+
+/// Where the archives of `torch.export` list their weights.
+const WEIGHTS_OF_EXPORT: &str = "/data/weights/model_weights_config.json";
+
+/// Longest such list that is read.
+const MAX_LIST: u64 = 16 << 20;
+
+/// `torch.export`'s archive: each weight is a member of its own, which a list describes.
+fn open_exported(input: &Input, members: &Members, folder: &str) -> Result<Contents, Fault> {
+    let list =
+        members.get(&format!("{folder}model_weights_config.json"))?.filter(|list| list.len <= MAX_LIST);
+    let Some(list) = list else { return damaged("a list of weights that is too long") };
+    let list = input.read(list.offset, list.len)?;
+    let list: serde_json::Value =
+        serde_json::from_slice(&list).map_err(|e| Fault::Damaged(format!("the list of weights: {e}")))?;
+    let mut entries = Vec::new();
+    for (key, row) in list["config"].as_object().into_iter().flatten() {
+        let bad = || Fault::Damaged(format!("the list of weights: `{key}`"));
+        let meta = &row["tensor_meta"];
+        let numbers = |name: &str| {
+            let items = meta[name].as_array().filter(|items| items.len() <= 8)?;
+            items.iter().map(|item| item["as_int"].as_u64()).collect::<Option<Vec<u64>>>()
+        };
+        if row["use_pickle"].as_bool() == Some(true) {
+            return damaged(format!("`{key}` is pickled; save the state dict alone"));
+        }
+        let (shape, strides) = (numbers("sizes").ok_or_else(bad)?, numbers("strides").ok_or_else(bad)?);
+        // `ScalarType` of `torch/_export/serde/schema.py`.
+        let dtype = match meta["dtype"].as_u64() {
+            Some(6) => "f16",
+            Some(7) => "f32",
+            Some(8) => "f64",
+            Some(13) => "bf16",
+            Some(5) => "i64",
+            Some(4) => "i32",
+            Some(3) => "i16",
+            Some(1) => "u8",
+            Some(2) => "i8",
+            Some(12) => "bool",
+            _ => return damaged(format!("`{key}` is of an unknown element type")),
+        };
+        let file = row["path_name"].as_str().ok_or_else(bad)?;
+        let member = members.get(&format!("{folder}{file}"))?;
+        let Some(member) = member else { return damaged(format!("`{key}` lacks its member `{file}`")) };
+        let elements = member.len / element_size(dtype);
+        let storage = Storage { dtype, key: file.into(), elements };
+        let offset = meta["storage_offset"]["as_int"].as_u64().unwrap_or(0);
+        let tensor = Tensor { storage: 0, offset, shape, strides };
+        let storages = Storages::from([(file.into(), (member.offset, member.len))]);
+        entries.push(entry(input, key, &tensor, &storage, &storages)?);
+    }
+    Ok(Contents { entries, ..Contents::default() })
 }
 
 /// Four pickles (magic number, version, facts about the system, the object), one of the storages' keys in the
@@ -73,7 +149,7 @@ pub(crate) fn open_legacy(input: &Input) -> Result<Contents, Fault> {
         stream.skip(bytes, &format!("storage {key}"))?;
         storages.insert(key.into(), (offset, bytes));
     }
-    entries(input, &pickle, &storages)
+    all_entries(input, &pickle, &storages)
 }
 
 fn element_size(dtype: &str) -> u64 {
@@ -85,12 +161,12 @@ fn element_size(dtype: &str) -> u64 {
     }
 }
 
-fn entries(input: &Input, pickle: &Pickle, storages: &Storages) -> Result<Contents, Fault> {
-    let dict = state_dict(pickle, |value| pickle.tensor(value).is_some())?;
-    let pairs = pickle.dict(dict).unwrap_or_default().iter();
-    let tensors = pairs.filter_map(|(key, value)| Some((pickle.text(*key)?, pickle.tensor(*value)?)));
-    let entries = tensors.map(|(key, (tensor, storage))| entry(input, key, tensor, storage, storages));
-    Ok(Contents { entries: entries.collect::<Result<_, _>>()?, ..Contents::default() })
+fn all_entries(input: &Input, pickle: &Pickle, storages: &Storages) -> Result<Contents, Fault> {
+    let entries = |dict: &Candidate| {
+        let tensors = dict.tensors.iter().filter_map(|(key, value)| Some((key, pickle.tensor(*value)?)));
+        tensors.map(|(key, (tensor, storage))| entry(input, key, tensor, storage, storages)).collect()
+    };
+    contents(pickle, |value| pickle.tensor(value).is_some(), entries)
 }
 
 fn entry(

@@ -1,17 +1,70 @@
 //! The safetensors format.
 
+use std::collections::BTreeMap;
+
 use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 
 use super::contents::Contents;
 use crate::entry::{Dtype, Entry, Source};
-use crate::input::{Fault, Input, damaged};
+use crate::input::{Beside, Fault, Input, damaged};
 use crate::metadata::Metadata;
 
 /// The `safetensors` crate's own bound on the JSON at the start of a file.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// Most files of a sharded checkpoint.
+const MAX_SHARDS: usize = 1024;
+
+/// The list of a sharded checkpoint: `{"weight_map": {key: file}}`.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Lists the tensors of a sharded checkpoint; with them the input that has all of its files, which `beside`
+/// opens.
+pub(crate) fn open_index(index: &Input, beside: Beside) -> Result<(Input, Contents), Fault> {
+    if index.len() > MAX_HEADER {
+        return damaged(format!("a list of {} bytes", index.len()));
+    }
+    let text = index.read(0, index.len())?;
+    let index: Index = serde_json::from_slice(&text).map_err(|e| Fault::Damaged(e.to_string()))?;
+    let mut names: Vec<&String> = index.weight_map.values().collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > MAX_SHARDS {
+        return damaged(format!("more than {MAX_SHARDS} files"));
+    }
+    let (mut inputs, mut start) = (Vec::new(), 0);
+    let (mut entries, mut metadata) = (Vec::new(), Metadata::default());
+    for name in names {
+        let Some(shard) = beside(name)? else {
+            return damaged(format!("its file `{name}` is not beside it"));
+        };
+        let within = |fault| match fault {
+            Fault::Damaged(reason) => Fault::Damaged(format!("`{name}`: {reason}")),
+            other => other,
+        };
+        let contents = open(&shard).map_err(within)?;
+        let own = contents.entries.into_iter().filter(|entry| index.weight_map.get(&entry.key) == Some(name));
+        entries.extend(own.map(|entry| entry.moved(start)));
+        metadata = contents.metadata.0.into_iter().fold(metadata, |all, (key, value)| all.with(key, value));
+        start += shard.len();
+        inputs.push(shard);
+    }
+    let found: std::collections::HashSet<&str> =
+        entries.iter().map(|entry: &Entry| entry.key.as_str()).collect();
+    if let Some((key, name)) = index.weight_map.iter().find(|(key, _)| !found.contains(key.as_str())) {
+        return damaged(format!("`{key}` is not in `{name}`"));
+    }
+    Ok((Input::joined(inputs), Contents { entries, metadata, ..Contents::default() }))
+}
+
 pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     let size = input.len();
+    if size < 8 {
+        return damaged(format!("{size} bytes"));
+    }
     let mut length = [0; 8];
     input.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
@@ -43,5 +96,5 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     });
     let entries = entries.collect::<Result<_, _>>()?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    Ok(Contents { entries, metadata: Metadata(metadata.into_iter().collect()), graph: None })
+    Ok(Contents { entries, metadata: Metadata(metadata.into_iter().collect()), ..Contents::default() })
 }

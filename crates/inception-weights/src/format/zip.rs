@@ -1,6 +1,7 @@
-//! The central directory of a zip archive whose members are stored without compression, as PyTorch writes it.
+//! The central directory of a zip archive. What is read of it is stored without compression, as Keras and
+//! PyTorch write all but the code of TorchScript archives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::input::{Fault, Input, Range, damaged};
 
@@ -15,7 +16,36 @@ fn le(bytes: &[u8]) -> u64 {
 }
 
 /// Members by name.
-pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
+#[derive(Default)]
+pub(crate) struct Members {
+    stored: HashMap<String, Range>,
+    /// Those that are compressed or encrypted.
+    packed: HashSet<String>,
+}
+
+impl Members {
+    /// Where a member is, if there is one of that name.
+    pub fn get(&self, name: &str) -> Result<Option<Range>, Fault> {
+        match self.packed.contains(name) {
+            true => {
+                damaged(format!("`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"))
+            }
+            false => Ok(self.stored.get(name).copied()),
+        }
+    }
+
+    /// The names that end in `end`.
+    pub fn ending(&self, end: &str) -> impl Iterator<Item = &str> {
+        let names = self.stored.keys().chain(&self.packed).map(String::as_str);
+        names.filter(move |name| name.ends_with(end))
+    }
+
+    pub fn of(input: &Input) -> Result<Self, Fault> {
+        members(input)
+    }
+}
+
+fn members(input: &Input) -> Result<Members, Fault> {
     // The end record has a comment of up to 65535 bytes behind it.
     let tail_len = input.len().min(22 + 0xffff);
     let tail_at = input.len() - tail_len;
@@ -42,7 +72,7 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
     }
     let directory = input.read(offset, size)?;
     let mut rest = &directory[..];
-    let mut members = HashMap::new();
+    let mut members = Members::default();
     for _ in 0..count {
         let Some((head, tail)) = rest.split_at_checked(46).filter(|(head, _)| head.starts_with(&CENTRAL))
         else {
@@ -61,7 +91,8 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
         wide(extra, &mut fields);
         let [len, packed, local] = fields;
         if method != 0 || flags & 1 != 0 || len != packed {
-            return damaged(format!("`{name}` is compressed or encrypted, which PyTorch never does"));
+            members.packed.insert(name);
+            continue;
         }
         let header = input.read(local, 30)?;
         if !header.starts_with(&LOCAL) {
@@ -74,7 +105,7 @@ pub(crate) fn members(input: &Input) -> Result<HashMap<String, Range>, Fault> {
                 input.len()
             ));
         }
-        if members.insert(name.clone(), Range { offset, len }).is_some() {
+        if members.stored.insert(name.clone(), Range { offset, len }).is_some() {
             return damaged(format!("`{name}` is in the archive twice"));
         }
     }

@@ -1,5 +1,6 @@
 //! The keys of our tensors in the state dicts of other libraries.
 
+mod keras;
 mod paddle;
 mod table;
 mod torch;
@@ -19,6 +20,8 @@ pub enum KeyScheme {
     PaddleClas,
     /// The state dict of timm or torchvision.
     PyTorch,
+    /// Keras's layers by class and place, as `.weights.h5` has them.
+    Keras,
     /// Any: the operations of the file have said which tensor is which.
     Graph,
 }
@@ -29,6 +32,7 @@ impl KeyScheme {
         let foreign = match spec.state_dict {
             StateDict::Paddle => Self::PaddleClas,
             StateDict::PyTorch => Self::PyTorch,
+            StateDict::Keras => Self::Keras,
         };
         [Self::Native, foreign]
     }
@@ -39,18 +43,20 @@ impl KeyScheme {
             Self::Native | Self::Graph => &[][..],
             Self::PaddleClas => paddle::TABLES,
             Self::PyTorch => torch::TABLES,
+            Self::Keras => keras::TABLES,
         };
         tables.iter().find(|table| table.architecture == architecture)
     }
 
     /// Whether a key that belongs to no tensor of the network may be passed over. PyTorch's norms count their
-    /// batches, its networks have heads for training only, and Paddle's optimisers keep their state beside
-    /// the parameters.
+    /// batches, its networks have heads for training only, Paddle's optimisers keep their state beside
+    /// the parameters, and Keras's dropout that of its generator.
     pub fn is_unused(self, architecture: Architecture, key: &str) -> bool {
         let suffixes = match self {
             Self::Native | Self::Graph => &[][..],
             Self::PaddleClas => PADDLE_OPTIMISER,
             Self::PyTorch => &[".num_batches_tracked"],
+            Self::Keras => KERAS_GENERATOR,
         };
         let prefixes = self.table(architecture).map_or(&[][..], |table| table.unused);
         suffixes.iter().any(|suffix| key.ends_with(suffix))
@@ -61,6 +67,11 @@ impl KeyScheme {
     fn field(self, role: TensorRole) -> &'static str {
         use TensorRole as R;
         match (self, role) {
+            (Self::Keras, R::ConvWeight | R::LinearWeight) => "kernel",
+            (Self::Keras, R::NormScale) => "gamma",
+            (Self::Keras, R::NormShift) => "beta",
+            (Self::Keras, R::RunningMean) => "moving_mean",
+            (Self::Keras, R::RunningVariance) => "moving_variance",
             (_, R::ConvWeight | R::LinearWeight | R::NormScale) => "weight",
             (_, R::Bias | R::NormShift) => "bias",
             (Self::PaddleClas, R::RunningMean) => "_mean",
@@ -84,8 +95,11 @@ const PADDLE_OPTIMISER: &[&str] = &[
     "_momentum_0",
 ];
 
+/// The state of a generator of random numbers, by its names in the two formats.
+const KERAS_GENERATOR: &[&str] = &["seed_generator/0", "seed_generator_state"];
+
 /// One tensor of a network and its key in a scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct KeyRow {
     /// Our tensor.
@@ -94,6 +108,8 @@ pub struct KeyRow {
     pub key: String,
     /// Whether the scheme has the transposed matrix: PyTorch's fully connected weights.
     pub transposed: bool,
+    /// What all of its values are where the scheme has no such tensor: the scale of Keras's norms.
+    pub constant: Option<f32>,
 }
 
 impl KeyRow {
@@ -112,7 +128,12 @@ impl KeyRow {
 pub fn key_table<M: Module>(network: &M, architecture: Architecture, scheme: KeyScheme) -> Vec<KeyRow> {
     let tensors = tensors(network);
     if matches!(scheme, KeyScheme::Native | KeyScheme::Graph) {
-        let row = |tensor: TensorInfo| KeyRow { key: tensor.name.clone(), tensor, transposed: false };
+        let row = |tensor: TensorInfo| KeyRow {
+            key: tensor.name.clone(),
+            tensor,
+            transposed: false,
+            constant: None,
+        };
         return tensors.into_iter().map(row).collect();
     }
     let table = scheme.table(architecture).expect("a key table for the network");
@@ -124,9 +145,12 @@ pub fn key_table<M: Module>(network: &M, architecture: Architecture, scheme: Key
             let theirs = layers.next().expect("a name for each layer");
             layer = (path.to_owned(), theirs);
         }
-        let key = format!("{}.{}", layer.1, scheme.field(tensor.role));
+        // Keras's layers end in what separates them from the field.
+        let dot = if scheme == KeyScheme::Keras { "" } else { "." };
+        let key = format!("{}{dot}{}", layer.1, scheme.field(tensor.role));
         let transposed = scheme == KeyScheme::PyTorch && tensor.role == TensorRole::LinearWeight;
-        KeyRow { tensor, key, transposed }
+        let constant = (table.without_scale && tensor.role == TensorRole::NormScale).then_some(1.0);
+        KeyRow { tensor, key, transposed, constant }
     });
     let rows = rows.collect();
     assert_eq!(layers.next(), None, "a layer for each name");

@@ -9,11 +9,18 @@ pub(super) struct KeyTable {
     pub layers: fn() -> Vec<String>,
     /// Prefixes of keys that inference does not need: auxiliary heads.
     pub unused: &'static [&'static str],
+    /// The norms have no scale; it is 1.
+    pub without_scale: bool,
 }
 
 impl KeyTable {
     pub const fn new(architecture: Architecture, layers: fn() -> Vec<String>) -> Self {
-        Self { architecture, layers, unused: &[] }
+        Self { architecture, layers, unused: &[], without_scale: false }
+    }
+
+    /// With norms that have no scale.
+    pub const fn without_scale(self) -> Self {
+        Self { without_scale: true, ..self }
     }
 
     /// With prefixes of keys that inference does not need.

@@ -1,4 +1,4 @@
-//! The layers of timm 1.0 and torchvision 0.29, in the order of our fields.
+//! The layers of timm 1.0, torchvision 0.29 and pytorch-fid 0.3, in the order of our fields.
 
 use inception_nn::Architecture as A;
 
@@ -123,6 +123,7 @@ const V4: &[Stage] = &[
 
 pub(super) const TABLES: &[KeyTable] = &[
     KeyTable::new(A::TorchInceptionV3, || stages(V3, &PAIR, &["fc"])).unused(&["AuxLogits."]),
+    KeyTable::new(A::FidInceptionV3, || stages(V3, &PAIR, &["fc"])),
     KeyTable::new(A::TimmInceptionV4, || stages(V4, &PAIR, &["last_linear"])),
     KeyTable::new(A::TimmInceptionResNetV2, inception_resnet_v2),
     KeyTable::new(A::TorchvisionGoogLeNet, || stages(GOOGLENET, &PAIR, &["fc"])).unused(&["aux1.", "aux2."]),

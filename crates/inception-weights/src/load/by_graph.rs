@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::tensor::Device;
-use inception_graph::{Binding, Graph, Parameter, match_weights};
-use inception_nn::ModelSpec;
+use inception_graph::{Binding, Graph, Node, Op, Parameter, match_weights};
+use inception_nn::{HiddenLayer, ModelSpec};
 
-use super::found::{CLASSIFIER_BIAS, Found, Source, classes, misfit};
+use super::found::{Found, Source, misfit};
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
@@ -20,20 +20,20 @@ pub(super) fn by_graph<'a>(
     device: &Device,
 ) -> Result<Found<'a>, Error> {
     let path = || checkpoint.path.clone();
-    let structure = spec.config().init(device)?.graph([spec.input_size; 2])?;
+    let mut hidden = classifier(graph);
+    let classes = hidden.pop().map(|last| last.outputs).filter(|&classes| classes > 0);
+    let classes = classes.unwrap_or(spec.num_classes);
+    let config = spec.config().with_num_classes(classes).with_hidden(&hidden);
+    let network = config.init(device)?;
+    let structure = network.graph([spec.input_size; 2])?;
     let bindings = match_weights(&structure, graph).map_err(|difference| Error::Graph {
         path: path(),
         model: spec.name,
         difference,
     })?;
     let entries: HashMap<&str, &Entry> = checkpoint.entries.iter().map(|e| (e.key.as_str(), e)).collect();
-    let bias = match bindings.get(CLASSIFIER_BIAS) {
-        Some(Binding::Weight { parameter, .. }) => entries.get(&*parameter.name).copied(),
-        _ => None,
-    };
-    let classes = classes(spec, bias);
     let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
-    for info in inception_nn::tensors(&spec.config().with_num_classes(classes).init(device)?) {
+    for info in inception_nn::tensors(&network) {
         sources.push(match bindings.get(&info.name) {
             None => Source::Nowhere,
             Some(Binding::Constant(value)) => Source::Constant(*value),
@@ -58,5 +58,30 @@ pub(super) fn by_graph<'a>(
     let unused = checkpoint.entries.iter().filter(|e| !used.contains(e.key.as_str())).map(|e| e.key.clone());
     let ours = checkpoint.metadata.model().is_some();
     let key_scheme = if ours { KeyScheme::Native } else { KeyScheme::Graph };
-    Ok(Found { key_scheme, classes, sources, unused: unused.collect() })
+    let unused = unused.collect();
+    let notes = checkpoint.surroundings.notes.clone();
+    Ok(Found { key_scheme, classes, hidden, sources, unused, strange: Vec::new(), notes })
+}
+
+/// The fully connected layers at the end of a graph, in order.
+fn classifier(graph: &Graph<Parameter>) -> Vec<HiddenLayer> {
+    let (mut layers, mut relu, mut at) = (Vec::new(), false, graph.output);
+    while let Some(Node { op, inputs, .. }) = graph.nodes.get(at) {
+        match op {
+            // More of them are no classifier.
+            Op::Linear(linear) if layers.len() < 8 => {
+                layers.push(HiddenLayer { outputs: linear.out_features, relu });
+                relu = false;
+            }
+            Op::Relu => relu = true,
+            Op::Flatten | Op::Scale { scale: 1.0, shift: 0.0 } => {}
+            _ => break,
+        }
+        match inputs.first() {
+            Some(&input) if input < at => at = input,
+            _ => break,
+        }
+    }
+    layers.reverse();
+    layers
 }

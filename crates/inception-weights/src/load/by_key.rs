@@ -1,90 +1,292 @@
 //! Finding tensors by their keys.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use burn::tensor::Device;
-use inception_nn::{ModelSpec, nearest};
+use inception_nn::{ModelSpec, TensorInfo};
 
-use super::found::{CLASSIFIER_BIAS, Found, Source, classes, misfit};
-use super::keys::Keys;
-use super::likely::likely_models;
+use super::found::{Found, Source, misfit};
+use super::head::{BIAS, HEAD, Head, WEIGHT, field};
+use super::keys::{Keys, prefixes};
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
+use crate::format::Name;
 use crate::key_scheme::{KeyRow, KeyScheme, key_table};
 
-/// Finds tensors under the keys of our key schemes.
+/// A network as published, and its keys in each scheme.
+struct Wanted<'s> {
+    spec: &'s ModelSpec,
+    device: &'s Device,
+    tables: [(KeyScheme, Vec<KeyRow>); 2],
+}
+
+/// The tensors below a prefix of a dictionary, taken for the network's.
+struct Attempt<'a> {
+    /// Where they are in the file.
+    name: String,
+    /// Whether the name says that these are the ones to take.
+    rank: Name,
+    found: Found<'a>,
+    problems: Vec<Problem>,
+}
+
+/// Finds tensors under the keys of our key schemes, in whichever of the file's dictionaries has them all;
+/// `chosen` is the one that the user names.
+///
+/// # Errors
+///
+/// [`Error::NoStateDict`]; [`Error::Mismatch`] with what is nearest to fitting.
 pub(super) fn by_key<'a>(
     spec: &ModelSpec,
     checkpoint: &'a Checkpoint,
     device: &Device,
+    chosen: Option<&str>,
 ) -> Result<Found<'a>, Error> {
-    let keys = Keys::new(checkpoint);
     let published = spec.config().init(device)?;
     let tables = KeyScheme::of(spec).map(|scheme| (scheme, key_table(&published, spec.architecture, scheme)));
-    let known = |table: &[KeyRow]| table.iter().filter(|row| keys.get(&row.key).is_some()).count();
-    let [native, foreign] = tables;
-    let (key_scheme, table) = if known(&foreign.1) > known(&native.1) { foreign } else { native };
-    let bias = table.iter().find(|row| row.tensor.name == CLASSIFIER_BIAS);
-    let classes = classes(spec, bias.and_then(|row| keys.get(&row.key)));
-    let table = match classes == spec.num_classes {
-        true => table,
-        false => {
-            let network = spec.config().with_num_classes(classes).init(device)?;
-            key_table(&network, spec.architecture, key_scheme)
+    let wanted = Wanted { spec, device, tables };
+    let mut attempts = wanted.attempts(checkpoint)?;
+    if let Some(chosen) = chosen {
+        let known: Vec<String> = attempts.iter().map(|attempt| attempt.name.clone()).collect();
+        let is_chosen = |name: &str| {
+            let mut last = name.rsplit('.');
+            name == chosen || last.next() == Some(chosen) || name.ends_with(&format!(".{chosen}"))
+        };
+        attempts.retain(|attempt| is_chosen(&attempt.name));
+        if attempts.is_empty() {
+            let (path, name) = (checkpoint.path.clone(), chosen.to_owned());
+            return Err(Error::NoStateDict { path, name, known });
         }
-    };
-    let mut unused = Vec::new();
-    let problems = differences(spec, key_scheme, &table, &keys, &mut unused);
-    if !problems.is_empty() {
-        let likely = likely_models(checkpoint).into_iter().map(|spec| spec.name);
-        let likely = likely.filter(|&name| name != spec.name).collect();
-        return Err(Error::Mismatch { path: checkpoint.path.clone(), model: spec.name, problems, likely });
     }
-    let source = |row: &KeyRow| match keys.get(&row.key) {
-        Some(entry) => Source::Entry { entry, transposed: row.transposed },
-        None => Source::Nowhere, // There is none such: no difference was found.
+    let fitting = attempts.iter().filter(|attempt| attempt.problems.is_empty());
+    let others: Vec<String> = fitting.map(|attempt| format!("`{}`", attempt.name)).collect();
+    // The first of the best.
+    let best =
+        attempts.into_iter().min_by_key(|attempt| (attempt.problems.len(), std::cmp::Reverse(attempt.rank)));
+    let Attempt { name, mut found, problems, .. } = best.expect("at least one, of which some are left");
+    if problems.is_empty() {
+        let others: Vec<_> = others.into_iter().filter(|other| *other != format!("`{name}`")).collect();
+        if chosen.is_none() && !others.is_empty() {
+            let others = others.join(", ");
+            found.notes.insert(0, format!("the tensors of `{name}` are taken; {others} would fit, too"));
+        }
+        return Ok(found);
+    }
+    let (path, model) = (checkpoint.path.clone(), spec.name);
+    let is_head = |key: &str| {
+        let mut rows = wanted.tables.iter().flat_map(|(_, table)| table);
+        rows.any(|row| row.key == key && [WEIGHT, BIAS].contains(&&*row.tensor.name))
     };
-    Ok(Found { key_scheme, classes, sources: table.iter().map(source).collect(), unused })
+    let lacks_head = |problem: &Problem| matches!(problem, Problem::Missing { key, .. } if is_head(key));
+    match problems.len() == 2 && problems.iter().all(lacks_head) {
+        true => Err(Error::NoClassifier { path, model }),
+        false => Err(Error::Mismatch { path, model, problems, likely: Vec::new() }),
+    }
 }
 
-/// All differences between the file and the network.
-fn differences(
-    spec: &ModelSpec,
-    key_scheme: KeyScheme,
-    table: &[KeyRow],
-    keys: &Keys,
-    unused: &mut Vec<String>,
-) -> Vec<Problem> {
-    let wanted: HashSet<&str> = table.iter().map(|row| row.key.as_str()).collect();
-    let mut unknown: Vec<&Entry> = Vec::new();
-    for entry in keys.all {
-        let key = keys.short(&entry.key);
-        match wanted.contains(key) {
-            true => {}
-            false if key_scheme.is_unused(spec.architecture, key) => unused.push(entry.key.clone()),
-            false => unknown.push(entry),
-        }
-    }
-    // The search takes time, and in a file of another network only the first few keys are shown.
-    let mut nearest_left = 20;
-    let mut problems: Vec<Problem> =
-        keys.twice.iter().map(|&key| Problem::Duplicate { key: key.to_owned() }).collect();
-    for row in table {
-        let shape = row.shape();
-        match keys.get(&row.key) {
-            None => {
-                let candidates = unknown.iter().take_while(|_| nearest_left > 0);
-                let nearest = nearest(&row.key, candidates, |e| keys.short(&e.key), 1).pop();
-                let nearest = nearest.map(|entry| entry.key.clone());
-                nearest_left -= usize::from(nearest.is_some());
-                problems.push(Problem::Missing { key: row.key.clone(), shape, nearest });
+fn unknown(entry: &Entry) -> Problem {
+    Problem::Unknown { key: entry.key.clone(), shape: entry.shape.clone() }
+}
+
+impl Wanted<'_> {
+    /// All ways to read the file as this network.
+    fn attempts<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Vec<Attempt<'a>>, Error> {
+        let first = (checkpoint.state_dict.as_str(), &checkpoint.entries[..]);
+        let others = checkpoint.others.iter().map(|dict| (dict.name.as_str(), &dict.entries[..]));
+        let mut attempts = Vec::new();
+        for (dict, all) in [first].into_iter().chain(others) {
+            for (scheme, table) in &self.tables {
+                let keys = table.iter().map(|row| row.key.as_str()).collect();
+                for prefix in prefixes(all, &keys) {
+                    let name = format!("{dict}.{prefix}").trim_matches('.').to_owned();
+                    let keys = Keys::below(prefix, all);
+                    let (found, problems) = self.attempt(checkpoint, *scheme, table, &keys)?;
+                    attempts.push(Attempt { rank: Name::of(&name), name, found, problems });
+                }
             }
-            Some(entry) => problems.extend(misfit(entry, shape)),
         }
+        // A file without a single one of the keys is compared with them all the same.
+        if attempts.is_empty() {
+            let [_, (scheme, table)] = &self.tables;
+            let keys = Keys::below(String::new(), &checkpoint.entries);
+            let (found, problems) = self.attempt(checkpoint, *scheme, table, &keys)?;
+            let name = checkpoint.state_dict.clone();
+            attempts.push(Attempt { rank: Name::of(&name), name, found, problems });
+        }
+        Ok(attempts)
     }
-    let of_file =
-        unknown.into_iter().map(|e| Problem::Unknown { key: e.key.clone(), shape: e.shape.clone() });
-    problems.extend(of_file);
-    problems
+
+    fn attempt<'a>(
+        &self,
+        checkpoint: &'a Checkpoint,
+        scheme: KeyScheme,
+        table: &[KeyRow],
+        keys: &Keys<'a>,
+    ) -> Result<(Found<'a>, Vec<Problem>), Error> {
+        let spare = |key: &str| scheme.is_unused(self.spec.architecture, key);
+        let head = Head::find(scheme, table, keys, &checkpoint.metadata, spare);
+        let classes = head.as_ref().map(Head::classes).filter(|&classes| classes > 0);
+        let classes = classes.unwrap_or(self.spec.num_classes);
+        let hidden = head.as_ref().map(Head::hidden).unwrap_or_default();
+        let config = self.spec.config().with_num_classes(classes).with_hidden(&hidden);
+        let rows: HashMap<&str, &KeyRow> = table.iter().map(|row| (row.tensor.name.as_str(), row)).collect();
+        let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
+        problems.extend(keys.twice.iter().map(|&key| Problem::Duplicate { key: key.to_owned() }));
+        let mut missing = Vec::new();
+        for info in inception_nn::tensors(&config.init(self.device)?) {
+            let (key, entry, transposed) = match (&head, rows.get(info.name.as_str())) {
+                (Some(head), row) if info.name.starts_with(HEAD) => {
+                    let entry = head.of(&info.name).and_then(|layer| field(layer, info.role));
+                    let is_bias = info.role != inception_nn::TensorRole::LinearWeight;
+                    if entry.is_none() && is_bias {
+                        sources.push(Source::Constant(0.0));
+                        continue;
+                    }
+                    (row.map_or("", |row| &*row.key), entry, head.transposed && !is_bias)
+                }
+                (_, Some(row)) => (&*row.key, keys.get(&row.key), row.transposed),
+                (_, None) => continue, // Hidden layers only come with a head.
+            };
+            let shape = shape_in_file(&info, transposed);
+            let constant = rows.get(info.name.as_str()).and_then(|row| row.constant);
+            match (entry, constant) {
+                (None, Some(value)) => sources.push(Source::Constant(value)),
+                (None, None) => missing.push((key.to_owned(), shape)),
+                (Some(entry), _) => {
+                    used.insert(entry.key.as_str());
+                    problems.extend(misfit(entry, shape));
+                    sources.push(Source::Entry { entry, transposed });
+                }
+            }
+        }
+        let strays = Strays::of(keys, &used, &spare);
+        // Layers of Keras are told by their places, which a further one would shift.
+        let strict = !problems.is_empty() || !missing.is_empty() || scheme == KeyScheme::Keras;
+        let missing = missing.into_iter();
+        problems.extend(missing.map(|(key, shape)| Problem::Missing { key, shape, nearest: None }));
+        let differences = strays.differences(table, classes, head.as_ref(), !strict);
+        problems.extend(differences.into_iter().map(unknown));
+        let mut notes = head.map(|head| head.notes).unwrap_or_default();
+        notes.extend(
+            keys.notable_prefix().map(|prefix| format!("the prefix `{prefix}` of its keys is left out")),
+        );
+        let strange = strays.inside.iter().chain(&strays.outside).map(|entry| entry.key.clone());
+        let found = Found {
+            key_scheme: scheme,
+            classes,
+            hidden,
+            sources,
+            unused: strays.unused.iter().map(|entry| entry.key.clone()).collect(),
+            strange: strange.collect(),
+            notes,
+        };
+        Ok((found, problems))
+    }
+}
+
+fn shape_in_file(info: &TensorInfo, transposed: bool) -> Vec<usize> {
+    let shape = info.shape.iter().copied();
+    if transposed { shape.rev().collect() } else { shape.collect() }
+}
+
+/// The entries that the network does not ask for.
+struct Strays<'a> {
+    /// Below the prefix.
+    inside: Vec<&'a Entry>,
+    /// Elsewhere in the dictionary.
+    outside: Vec<&'a Entry>,
+    /// Those that the scheme has for training only.
+    unused: Vec<&'a Entry>,
+    prefix: usize,
+}
+
+/// The fields of layers that compute something at inference, in the last part of a key.
+const FIELDS: &[&str] = &[
+    "weight",
+    "bias",
+    "running_mean",
+    "running_var",
+    "_mean",
+    "_variance",
+    "gamma",
+    "beta",
+    "weight_g",
+    "weight_v",
+    "weight_mask",
+    "weight_orig",
+];
+
+impl<'a> Strays<'a> {
+    fn of(keys: &Keys<'a>, used: &HashSet<&str>, is_spare: &impl Fn(&str) -> bool) -> Self {
+        let mut inside: Vec<(&str, &'a Entry)> =
+            keys.entries.iter().map(|(key, entry)| (*key, *entry)).collect();
+        inside.retain(|(_, entry)| !used.contains(entry.key.as_str()));
+        inside.sort_unstable_by_key(|(_, entry)| entry.key.as_str());
+        let (unused, inside): (Vec<_>, Vec<_>) = inside.into_iter().partition(|(key, _)| is_spare(key));
+        let entries = |list: Vec<(&str, &'a Entry)>| list.into_iter().map(|(_, entry)| entry).collect();
+        let prefix = keys.prefix.len();
+        Self { inside: entries(inside), unused: entries(unused), outside: keys.outside.clone(), prefix }
+    }
+
+    /// Those of `inside` without which the network would not be the file's. Where all else `fits`, these are
+    /// what layers in the network's own parts, or behind its classifier, compute with; the rest does not count.
+    fn differences(
+        &self,
+        table: &[KeyRow],
+        classes: usize,
+        head: Option<&Head>,
+        fits: bool,
+    ) -> Vec<&'a Entry> {
+        if !fits {
+            return self.inside.clone();
+        }
+        let first = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+        let mut parts: HashSet<String> = table.iter().map(|row| first(&row.key)).collect();
+        for layer in head.iter().flat_map(|head| &head.layers) {
+            parts.insert(first(layer.path));
+        }
+        let counts = |entry: &&&Entry| {
+            let key = &entry.key[self.prefix..];
+            let is_field = FIELDS.contains(&key.rsplit('.').next().unwrap_or_default());
+            let follows = entry.shape.len() == 2 && entry.shape.contains(&classes);
+            is_field && (parts.contains(&first(key)) || entry.shape.len() == 4 || follows)
+        };
+        let wanted: HashSet<&str> = table.iter().map(|row| row.key.as_str()).collect();
+        let behind = |entry: &&&Entry| {
+            let is_weight = entry.key.ends_with(".weight") && entry.shape.len() == 2;
+            let mut tails = entry.key.match_indices('.').map(|(dot, _)| &entry.key[dot + 1..]);
+            // A layer that a wrapper has put behind the network: what is between the two is not known. (A
+            // second network, as a distillation's teacher, has a layer of the same name.)
+            is_weight && entry.shape.contains(&classes) && !tails.any(|tail| wanted.contains(tail))
+        };
+        let inside = self.inside.iter().filter(counts);
+        inside.chain(self.outside.iter().filter(behind)).copied().collect()
+    }
+}
+
+/// How many of the network's tensors a file has that are named and shaped as its are, of those; the better of
+/// the two schemes.
+pub(super) fn share(spec: &ModelSpec, tables: &[(KeyScheme, Vec<KeyRow>); 2], all: &[Entry]) -> usize {
+    let score = tables.iter().map(|(scheme, table)| {
+        let wanted: HashSet<&str> = table.iter().map(|row| row.key.as_str()).collect();
+        let scores = prefixes(all, &wanted).into_iter().map(|prefix| {
+            let keys = Keys::below(prefix, all);
+            let fits = |row: &&KeyRow| {
+                let shape = keys.get(&row.key).map(|entry| &entry.shape);
+                let is_head = [WEIGHT, BIAS].contains(&&*row.tensor.name);
+                shape.is_some_and(|shape| *shape == row.shape()) || is_head
+            };
+            let table: Vec<_> =
+                table.iter().filter(|row| row.constant.is_none() || keys.get(&row.key).is_some()).collect();
+            let found = table.iter().filter(|row| fits(row)).count();
+            let strange = keys
+                .entries
+                .keys()
+                .filter(|key| !wanted.contains(**key) && !scheme.is_unused(spec.architecture, key));
+            (found * 1000).saturating_sub(strange.count() * 500) / table.len()
+        });
+        scores.max().unwrap_or(0)
+    });
+    score.max().unwrap_or(0)
 }

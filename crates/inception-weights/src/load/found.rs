@@ -1,18 +1,13 @@
 //! The tensors of a network in a file.
 
-use inception_nn::ModelSpec;
+use inception_nn::{HiddenLayer, ModelSpec};
 
 use crate::entry::{Dtype, Entry};
 use crate::error::Problem;
 use crate::key_scheme::KeyScheme;
 
-/// The classifier's bias, by our name.
-pub(super) const CLASSIFIER_BIAS: &str = "head.fc.bias";
-
-/// Prefix of our names of the classifier's tensors, whose shapes depend on the number of classes.
-pub(super) const CLASSIFIER: &str = "head.fc.";
-
 /// Where the values of one of our tensors come from.
+#[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     Entry { entry: &'a Entry, transposed: bool },
     Constant(f32),
@@ -24,23 +19,44 @@ pub(super) struct Found<'a> {
     pub key_scheme: KeyScheme,
     /// Classes that the file's classifier has.
     pub classes: usize,
+    /// The classifier's layers before its last.
+    pub hidden: Vec<HiddenLayer>,
     /// One for each of our tensors, in their order.
     pub sources: Vec<Source<'a>>,
+    /// Keys that no part of the network needs, as the key scheme allows them.
     pub unused: Vec<String>,
+    /// Keys that nothing that is known needs.
+    pub strange: Vec<String>,
+    /// What was taken, where the file leaves a choice or has names of its own.
+    pub notes: Vec<String>,
 }
 
-/// The number of classes that a classifier has, from its bias; the published one if that says nothing, so
-/// that the difference comes to light.
-pub(super) fn classes(spec: &ModelSpec, bias: Option<&Entry>) -> usize {
-    let classes = bias.and_then(|entry| entry.shape.first().copied());
-    classes.filter(|&classes| classes > 0).unwrap_or(spec.num_classes)
+impl Found<'_> {
+    /// The classes that the network gets: without TensorFlow's background unless it is to be kept, and two for
+    /// the one logit of a sigmoid.
+    pub fn kept_classes(&self, spec: &ModelSpec, keep_background: bool) -> usize {
+        match self.classes {
+            1 => 2,
+            classes if self.key_scheme == KeyScheme::Native || keep_background => classes,
+            classes if classes == spec.num_classes + 1 => spec.num_classes,
+            classes => classes,
+        }
+    }
+}
+
+/// Whether `found` is the shape `wanted`; a 1x1 convolution is a matrix, too.
+fn is_shape(found: &[usize], wanted: &[usize]) -> bool {
+    found == wanted
+        || (wanted.len() == 2 && found.len() == 4 && found[..2] == *wanted && found[2..] == [1, 1])
 }
 
 /// What keeps `entry` from being a tensor of the shape `wanted`.
 pub(super) fn misfit(entry: &Entry, wanted: Vec<usize>) -> Option<Problem> {
     let key = entry.key.clone();
     match &entry.dtype {
-        _ if entry.shape != wanted => Some(Problem::Shape { key, wanted, found: entry.shape.clone() }),
+        _ if !is_shape(&entry.shape, &wanted) => {
+            Some(Problem::Shape { key, wanted, found: entry.shape.clone() })
+        }
         Dtype::Other(dtype) => Some(Problem::Dtype { key, dtype: dtype.clone() }),
         _ => None,
     }

@@ -1,39 +1,35 @@
-//! The keys of a checkpoint.
+//! The keys of a dictionary of tensors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 
 /// Prefixes that wrappers put in front of every key: `DataParallel`, `torch.compile`, training loops, and
-/// Burn's own files, which have the variant of `Network` there.
-const PREFIXES: &[&str] = &["module.", "_orig_mod.", "model.", "GoogLeNet.", "Inception.", "Xception."];
+/// Burn's own files, which have the variant of `Network` there. Nobody needs to be told of them.
+const WRAPPERS: &[&str] = &["module.", "_orig_mod.", "model.", "GoogLeNet.", "Inception.", "Xception."];
 
-/// The entries of a checkpoint by their keys, without the prefixes of wrappers.
+/// The entries below a prefix, by the rest of their keys.
 pub(super) struct Keys<'a> {
+    /// What stands in front of the network's own keys.
+    pub prefix: String,
     pub entries: HashMap<&'a str, &'a Entry>,
     /// Keys that the file has twice.
     pub twice: Vec<&'a str>,
-    pub all: &'a [Entry],
-    /// Length of the prefix.
-    prefix: usize,
+    /// Entries without the prefix.
+    pub outside: Vec<&'a Entry>,
 }
 
 impl<'a> Keys<'a> {
-    pub fn new(checkpoint: &'a Checkpoint) -> Self {
-        let all = &checkpoint.entries[..];
-        let mut prefix = 0;
-        while !all.is_empty()
-            && let Some(wrapper) = PREFIXES
-                .iter()
-                .find(|p| all.iter().all(|e| e.key.get(prefix..).is_some_and(|k| k.starts_with(**p))))
-        {
-            prefix += wrapper.len();
+    pub fn below(prefix: String, all: &'a [Entry]) -> Self {
+        let mut keys = Self { prefix, entries: HashMap::new(), twice: Vec::new(), outside: Vec::new() };
+        for entry in all {
+            match entry.key.strip_prefix(&*keys.prefix) {
+                Some(key) if keys.entries.insert(key, entry).is_some() => keys.twice.push(&entry.key),
+                Some(_) => {}
+                None => keys.outside.push(entry),
+            }
         }
-        let mut entries = HashMap::new();
-        let twice = all.iter().filter(|e| entries.insert(&e.key[prefix..], *e).is_some());
-        let twice = twice.map(|e| e.key.as_str()).collect();
-        Self { twice, entries, all, prefix }
+        keys
     }
 
     /// The entry of a key without prefix.
@@ -41,8 +37,38 @@ impl<'a> Keys<'a> {
         self.entries.get(key).copied()
     }
 
-    /// A key of the file without prefix.
-    pub fn short<'k>(&self, key: &'k str) -> &'k str {
-        &key[self.prefix..]
+    /// The prefix, unless it is one that says nothing.
+    pub fn notable_prefix(&self) -> Option<&str> {
+        let mut rest = &*self.prefix;
+        while let Some(shorter) = WRAPPERS.iter().find_map(|wrapper| rest.strip_prefix(wrapper)) {
+            rest = shorter;
+        }
+        (!rest.is_empty()).then_some(&*self.prefix)
     }
+}
+
+/// The prefixes below which `all` has the most of the keys `wanted`, in the order of the file; none if it has
+/// none of them.
+pub(super) fn prefixes(all: &[Entry], wanted: &HashSet<&str>) -> Vec<String> {
+    let mut votes: HashMap<&str, usize> = HashMap::new();
+    for entry in all {
+        let key = &entry.key;
+        // A prefix is nothing, or ends in a dot.
+        let starts = std::iter::once(0).chain(key.match_indices('.').map(|(dot, _)| dot + 1));
+        for start in starts.filter(|&start| wanted.contains(&key[start..])) {
+            *votes.entry(&key[..start]).or_default() += 1;
+        }
+    }
+    let most = votes.values().copied().max().unwrap_or(0);
+    let mut prefixes: Vec<&str> = Vec::new();
+    // Only a few: a network and its teacher, its average.
+    votes.retain(|_, count| *count * 10 >= most * 9);
+    for entry in all {
+        let mut starting = votes.keys().copied().filter(|prefix| entry.key.starts_with(prefix));
+        let longest = starting.by_ref().max_by_key(|prefix| prefix.len());
+        if let Some(prefix) = longest.filter(|prefix| !prefixes.contains(prefix) && prefixes.len() < 4) {
+            prefixes.push(prefix);
+        }
+    }
+    prefixes.into_iter().map(str::to_owned).collect()
 }

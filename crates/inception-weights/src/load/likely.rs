@@ -1,51 +1,40 @@
 //! Recognising the network of a checkpoint.
 
-use std::collections::HashSet;
-
-use burn::tensor::Device;
-use inception_graph::{match_weights, with_storage_device};
+use inception_graph::with_storage_device;
 use inception_nn::{MODELS, ModelSpec};
 
-use super::found::CLASSIFIER;
-use super::keys::Keys;
+use super::by_key::share;
+use super::find::find;
 use crate::checkpoint::Checkpoint;
-use crate::key_scheme::{KeyRow, KeyScheme, key_table};
+use crate::key_scheme::{KeyScheme, key_table};
 
-/// The networks whose tensors the file has, with their shapes, whatever the number of classes; the best
-/// first, those that have less than half of theirs there left out.
-pub fn likely_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
-    with_storage_device(|device| fitting(checkpoint, device))
+/// The networks that load from `checkpoint`, the one that it names first. No value is read.
+pub fn fitting_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
+    let mut fitting: Vec<&ModelSpec> = with_storage_device(|device| {
+        MODELS.iter().filter(|spec| find(spec, checkpoint, device, None).is_ok()).collect()
+    });
+    fitting.sort_by_key(|spec| checkpoint.metadata.model() != Some(spec.name));
+    fitting
 }
 
-fn fitting(checkpoint: &Checkpoint, device: &Device) -> Vec<&'static ModelSpec> {
-    if let Some(graph) = &checkpoint.graph {
-        let fits = |spec: &&ModelSpec| {
-            let structure =
-                spec.config().init(device).and_then(|network| network.graph([spec.input_size; 2]));
-            structure.is_ok_and(|structure| match_weights(&structure, graph).is_ok())
-        };
-        return MODELS.iter().filter(fits).collect();
+/// The networks most of whose tensors the file has, with their shapes, whatever the number of classes; the
+/// best first, those that have less than half of theirs there left out.
+pub fn likely_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
+    if checkpoint.graph.is_some() {
+        return fitting_models(checkpoint);
     }
-    let keys = Keys::new(checkpoint);
     let mut scored = Vec::new();
     for spec in MODELS {
-        let Ok(network) = spec.config().init(device) else { continue };
-        let score = KeyScheme::of(spec).map(|scheme| {
-            let table = key_table(&network, spec.architecture, scheme);
-            let fits = |row: &&KeyRow| {
-                let shape = keys.get(&row.key).map(|entry| &entry.shape);
-                shape.is_some_and(|shape| *shape == row.shape() || row.tensor.name.starts_with(CLASSIFIER))
-            };
-            let wanted: HashSet<&str> = table.iter().map(|row| row.key.as_str()).collect();
-            let found = table.iter().filter(fits).count();
-            let strange = checkpoint.entries.iter().filter(|e| {
-                let key = keys.short(&e.key);
-                !wanted.contains(key) && !scheme.is_unused(spec.architecture, key)
-            });
-            (found * 1000).saturating_sub(strange.count() * 500) / table.len()
+        let tables = with_storage_device(|device| {
+            let network = spec.config().init(device).ok()?;
+            Some(KeyScheme::of(spec).map(|scheme| (scheme, key_table(&network, spec.architecture, scheme))))
         });
+        let Some(tables) = tables else { continue };
+        let others = checkpoint.others.iter().map(|dict| &dict.entries[..]);
+        let dicts = [&checkpoint.entries[..]].into_iter().chain(others);
+        let score = dicts.map(|entries| share(spec, &tables, entries)).max().unwrap_or(0);
         let says = checkpoint.metadata.model() == Some(spec.name);
-        scored.push((says, score[0].max(score[1]), spec));
+        scored.push((says, score, spec));
     }
     scored.retain(|(_, score, _)| *score >= 500);
     let best = scored.iter().map(|(_, score, _)| *score).max().unwrap_or(0);

@@ -2,20 +2,23 @@
 
 mod by_graph;
 mod by_key;
+mod find;
 mod found;
+mod head;
 mod keys;
 mod likely;
 
 use burn::tensor::{Device, TensorData};
-use inception_nn::{ModelSpec, Network, TensorInfo, load_tensors};
+use inception_graph::with_storage_device;
+use inception_nn::{HiddenLayer, ModelSpec, Network, TensorInfo, load_tensors};
 
-pub use likely::likely_models;
+pub use likely::{fitting_models, likely_models};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::Error;
+use crate::error::{Error, Problem};
 use crate::key_scheme::KeyScheme;
-use by_graph::by_graph;
-use by_key::by_key;
+use crate::surroundings::Output;
+use find::find;
 use found::{Found, Source};
 
 /// A network with a checkpoint's weights.
@@ -33,9 +36,20 @@ pub struct Loaded {
     /// Whether the classifier had one class more than published, TensorFlow's "background" before all others,
     /// which has been left out.
     pub background_dropped: bool,
+    /// Whether the file has one logit, the log-odds of class 1: class 0 has a logit of zero beside it, so that
+    /// the softmax of both is the sigmoid of the one.
+    pub single_logit: bool,
+    /// The classifier's layers before its last.
+    pub hidden: Vec<HiddenLayer>,
+    /// What the logits stand for.
+    pub output: Output,
     /// Keys of the file that no part of the network needs, as the key scheme allows them: counters of batches
     /// and heads for training only.
     pub unused: Vec<String>,
+    /// Keys of the file that nothing needs that is known: counters of operations, weights of losses.
+    pub strange: Vec<String>,
+    /// What was taken of the file, where it leaves a choice or has names of its own.
+    pub notes: Vec<String>,
     /// Our names of tensors that inference does not need and that the file, a graph for inference, does not
     /// have: they keep their initial values.
     pub not_in_file: Vec<String>,
@@ -50,7 +64,18 @@ impl Loaded {
             let more = names.len().saturating_sub(NAMED);
             first.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
         };
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes.clone();
+        if !self.strange.is_empty() {
+            warnings.push(format!("no part of the network needs {}", named(&self.strange)));
+        }
+        if self.single_logit {
+            warnings.push("one logit: it is taken for the log-odds of class 1 against class 0".to_owned());
+        }
+        if self.output == Output::Sigmoid {
+            warnings.push(
+                "each class has a probability by itself (sigmoid): they do not add up to one".to_owned(),
+            );
+        }
         if !self.not_finite.is_empty() {
             warnings.push(format!("infinities or NaN in {}", named(&self.not_finite)));
         }
@@ -68,9 +93,12 @@ impl Loaded {
 }
 
 /// How to load a checkpoint.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
+    /// Which of a file's dictionaries of tensors to take: its place in the file, or the last part of that.
+    /// Without it the one that fits, and of several the average that training has kept (EMA), as timm does.
+    pub state_dict: Option<String>,
     /// Keeps the first of 1001 classes. Without it the classifier of another library that has one class more
     /// than published is taken for TensorFlow's and loses its first class, the background.
     pub keep_background: bool,
@@ -81,7 +109,7 @@ pub struct LoadOptions {
 /// # Errors
 ///
 /// [`Error::Mismatch`] with every tensor that is missing, unknown, misshapen, of the wrong kind or there
-/// twice; [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while
+/// twice; [`Error::NoClassifier`] where only the classifier is missing; [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while
 /// reading the values.
 pub fn load(spec: &ModelSpec, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded, Error> {
     load_with(spec, checkpoint, device, LoadOptions::default())
@@ -98,14 +126,12 @@ pub fn load_with(
     device: &Device,
     options: LoadOptions,
 ) -> Result<Loaded, Error> {
-    let Found { key_scheme, classes, sources, unused } = match &checkpoint.graph {
-        Some(graph) => by_graph(spec, checkpoint, graph, device)?,
-        None => by_key(spec, checkpoint, device)?,
-    };
-    let background_dropped =
-        key_scheme != KeyScheme::Native && classes == spec.num_classes + 1 && !options.keep_background;
-    let num_classes = if background_dropped { spec.num_classes } else { classes };
-    let network = spec.config().with_num_classes(num_classes).init(device)?;
+    let found = find(spec, checkpoint, device, options.state_dict.as_deref());
+    let found = found.map_err(|error| with_likely(error, spec, checkpoint))?;
+    let num_classes = found.kept_classes(spec, options.keep_background);
+    let Found { key_scheme, classes, hidden, sources, unused, strange, notes } = found;
+    let (background_dropped, single_logit) = (num_classes < classes, classes == 1);
+    let network = spec.config().with_num_classes(num_classes).with_hidden(&hidden).init(device)?;
     let (mut not_finite, mut not_in_file) = (Vec::new(), Vec::new());
     let mut sources = sources.into_iter();
     let network = load_tensors(network, |info: &TensorInfo| {
@@ -113,10 +139,11 @@ pub fn load_with(
             Source::Entry { entry, transposed } => {
                 let values = checkpoint.values(entry)?;
                 match (transposed, &entry.shape[..]) {
-                    (true, &[rows, columns]) => {
-                        without_background(transpose(&values, rows, columns), &[columns, rows], &info.shape)
+                    // A fully connected layer may be written as a 1x1 convolution.
+                    (true, &[rows, columns] | &[rows, columns, 1, 1]) => {
+                        with_classes(transpose(&values, rows, columns), Some(rows), &info.shape)
                     }
-                    _ => without_background(values, &entry.shape, &info.shape),
+                    (_, shape) => with_classes(values, shape.last().copied(), &info.shape),
                 }
             }
             Source::Constant(value) => vec![value; info.shape.iter().product()],
@@ -130,15 +157,72 @@ pub fn load_with(
         }
         Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
     })?;
-    Ok(Loaded { network, num_classes, key_scheme, not_finite, background_dropped, unused, not_in_file })
+    let output = checkpoint.output();
+    Ok(Loaded {
+        network,
+        num_classes,
+        key_scheme,
+        not_finite,
+        background_dropped,
+        single_logit,
+        hidden,
+        output,
+        unused,
+        strange,
+        notes,
+        not_in_file,
+    })
 }
 
-/// Leaves out the first class where the file has one more than we want.
-fn without_background(values: Vec<f32>, in_file: &[usize], wanted: &[usize]) -> Vec<f32> {
-    match in_file.last() {
-        // The classes are the last dimension.
-        Some(&last) if in_file != wanted => {
-            values.chunks(last).flat_map(|classes| &classes[1..]).copied().collect()
+/// How many classes [`load_with`] would find, read from the shapes alone.
+///
+/// # Errors
+///
+/// As [`load`], but for those of reading values.
+pub fn num_classes(spec: &ModelSpec, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<usize, Error> {
+    let keep = options.keep_background;
+    let classes = with_storage_device(|device| {
+        find(spec, checkpoint, device, options.state_dict.as_deref())
+            .map(|found| found.kept_classes(spec, keep))
+    });
+    classes.map_err(|error| with_likely(error, spec, checkpoint))
+}
+
+/// Adds to a mismatch what networks the tensors are those of.
+fn with_likely(error: Error, spec: &ModelSpec, checkpoint: &Checkpoint) -> Error {
+    match error {
+        Error::Mismatch { path, model, mut problems, .. } => {
+            name_nearest(&mut problems);
+            let likely = likely_models(checkpoint).into_iter().map(|spec| spec.name);
+            let likely = likely.filter(|&name| name != spec.name).collect();
+            Error::Mismatch { path, model, problems, likely }
+        }
+        other => other,
+    }
+}
+
+/// Names beside what is missing the unknown key that is most like it.
+fn name_nearest(problems: &mut [Problem]) {
+    let unknown = problems.iter().filter_map(|problem| match problem {
+        Problem::Unknown { key, .. } => Some(key.clone()),
+        _ => None,
+    });
+    let unknown: Vec<String> = unknown.collect();
+    // The search takes time, and in a file of another network only the first few keys are shown.
+    for problem in problems.iter_mut().take(20) {
+        if let Problem::Missing { key, nearest, .. } = problem {
+            *nearest = inception_nn::nearest(key, &unknown, |known| known, 1).pop().cloned();
+        }
+    }
+}
+
+/// The values of the wanted classes, which are the last dimension: without the first where the file has one
+/// more, the background; with zeros before them where it has one and two are wanted.
+fn with_classes(values: Vec<f32>, in_file: Option<usize>, wanted: &[usize]) -> Vec<f32> {
+    match (in_file, wanted.last()) {
+        (Some(1), Some(2)) => values.into_iter().flat_map(|value| [0.0, value]).collect(),
+        (Some(found), Some(&wanted)) if found == wanted + 1 => {
+            values.chunks(found).flat_map(|classes| &classes[1..]).copied().collect()
         }
         _ => values,
     }

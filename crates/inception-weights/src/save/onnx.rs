@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use inception_graph::{Op, Parameter, PoolKind, Window};
-use inception_nn::{ModelSpec, Network, read_tensors, tensors};
+use inception_nn::{ModelSpec, Network, TensorInfo, read_tensors, tensors};
 
 use crate::error::Error;
 use crate::metadata::Metadata;
@@ -108,9 +108,19 @@ pub fn save(network: &Network, spec: &ModelSpec, metadata: &Metadata, path: &Pat
     let size = spec.input_size;
     let graph =
         graph.bytes(11, &value_info("images", &[3, size, size])).bytes(12, &value_info("logits", &[classes]));
+    write(network, &infos, &graph.0, metadata, path)
+}
 
-    // A tensor's message up to its values, whose lengths are known beforehand: one tensor in memory at a time.
-    let head = |info: &inception_nn::TensorInfo| {
+/// Writes a graph with the values of the tensors `infos`, one tensor in memory at a time.
+fn write(
+    network: &Network,
+    infos: &[TensorInfo],
+    graph: &[u8],
+    metadata: &Metadata,
+    path: &Path,
+) -> Result<(), Error> {
+    // A tensor's message up to its values, whose lengths are known beforehand.
+    let head = |info: &TensorInfo| {
         let head = info.shape.iter().fold(Writer::default(), |w, &d| w.number(1, d as u64));
         let head = head.number(2, 1).bytes(8, info.name.as_bytes());
         let bytes = 4 * info.shape.iter().product::<usize>();
@@ -127,10 +137,10 @@ pub fn save(network: &Network, spec: &ModelSpec, metadata: &Metadata, path: &Pat
     });
     super::replace_file(path, |file: &mut BufWriter<File>| {
         file.write_all(&model.0)?;
-        file.write_all(&prefix(7, graph.0.len() + weights))?;
-        file.write_all(&graph.0)?;
+        file.write_all(&prefix(7, graph.len() + weights))?;
+        file.write_all(graph)?;
         read_tensors(network, |info, data| {
-            if used.contains(&info.name) {
+            if infos.contains(info) {
                 file.write_all(&head(info).0)?;
                 file.write_all(data.convert::<f32>().as_bytes())?;
             }

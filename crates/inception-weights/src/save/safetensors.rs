@@ -1,64 +1,15 @@
 //! The safetensors format.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::TensorData;
 use half::{bf16, f16};
-use inception_nn::{TensorInfo, read_tensors};
-use safetensors::tensor::{Dtype as Kind, View};
+use inception_nn::{read_tensors, tensors};
 
 use crate::entry::Dtype;
 use crate::error::Error;
 use crate::metadata::Metadata;
-
-/// The values of a tensor in a dtype.
-struct Values {
-    kind: Kind,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl View for Values {
-    fn dtype(&self) -> Kind {
-        self.kind
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-impl Values {
-    fn new(info: &TensorInfo, data: TensorData, dtype: &Dtype, path: &Path) -> Result<Self, Error> {
-        let data = data.convert::<f32>();
-        let values: &[f32] = bytemuck::cast_slice(data.as_bytes());
-        let too_large = || Error::TooLarge { path: path.to_owned(), tensor: info.name.clone() };
-        let (kind, bytes) = match dtype {
-            Dtype::F32 => (Kind::F32, encode(values, f32::to_le_bytes)),
-            Dtype::Bf16 => (Kind::BF16, encode(values, |v| bf16::from_f32(v).to_le_bytes())),
-            Dtype::F16 => {
-                let lost = values.iter().any(|&v| v.is_finite() && !f16::from_f32(v).is_finite());
-                if lost {
-                    return Err(too_large());
-                }
-                (Kind::F16, encode(values, |v| f16::from_f32(v).to_le_bytes()))
-            }
-            other => return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: other.to_string() }),
-        };
-        Ok(Self { kind, shape: info.shape.clone(), bytes })
-    }
-}
 
 fn encode<const N: usize>(values: &[f32], bytes: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
     values.iter().flat_map(|&value| bytes(value)).collect()
@@ -81,17 +32,50 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
 ///
 /// [`Error::Io`]; [`Error::TooLarge`] for a value that would become infinite; [`Error::UnwritableDtype`].
 pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path: &Path) -> Result<(), Error> {
-    let mut tensors = Vec::new();
-    read_tensors(network, |info, data| {
-        tensors.push((info.name.clone(), Values::new(info, data, dtype, path)?));
-        Ok::<_, Error>(())
-    })?;
-    let header: HashMap<_, _> = metadata.0.clone().into_iter().collect();
-    safetensors::serialize_to_file(tensors, Some(header), path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source: match source {
-            safetensors::SafeTensorError::IoError(source) => source,
-            other => std::io::Error::other(other),
-        },
-    })
+    let (kind, size) = match dtype {
+        Dtype::F32 => ("F32", 4),
+        Dtype::Bf16 => ("BF16", 2),
+        Dtype::F16 => ("F16", 2),
+        other => return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: other.to_string() }),
+    };
+    // In the order of the names, so that equal networks are equal files; the crate `safetensors` has its
+    // metadata in an order of its own each time.
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    if !metadata.0.is_empty() {
+        let metadata = metadata.iter().map(|(key, value)| (key.to_owned(), value.into()));
+        header.insert("__metadata__".to_owned(), serde_json::Value::Object(metadata.collect()));
+    }
+    for info in tensors(network) {
+        let end = at + size * info.shape.iter().product::<usize>();
+        let row = serde_json::json!({"dtype": kind, "shape": info.shape, "data_offsets": [at, end]});
+        header.insert(info.name.clone(), row);
+        at = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    // The values begin at a multiple of eight.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    let mut lost = None;
+    let written = super::replace_file(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        read_tensors(network, |info, data| {
+            let data = data.convert::<f32>();
+            let values: &[f32] = bytemuck::cast_slice(data.as_bytes());
+            match dtype {
+                Dtype::F32 => file.write_all(&encode(values, f32::to_le_bytes)),
+                Dtype::Bf16 => file.write_all(&encode(values, |v| bf16::from_f32(v).to_le_bytes())),
+                _ => {
+                    if values.iter().any(|&v| v.is_finite() && !f16::from_f32(v).is_finite()) {
+                        lost = Some(info.name.clone());
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                    file.write_all(&encode(values, |v| f16::from_f32(v).to_le_bytes()))
+                }
+            }
+        })
+    });
+    match lost {
+        Some(tensor) => Err(Error::TooLarge { path: path.to_owned(), tensor }),
+        None => written,
+    }
 }

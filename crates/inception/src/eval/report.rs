@@ -34,6 +34,9 @@ pub struct EvalReport {
     pub shards: Vec<Shard>,
     pub exact: Exact,
     pub settings: EvalSettings,
+    /// Whether the classes are ImageNet's, so that published figures are of the same.
+    #[serde(skip)]
+    pub imagenet: bool,
 }
 
 /// The integers that merging needs.
@@ -68,7 +71,7 @@ pub struct ClassRow {
 }
 
 /// A cell of the confusion matrix that is not zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfusionRow {
     /// Class of the pictures.
     pub label: u32,
@@ -76,6 +79,12 @@ pub struct ConfusionRow {
     pub guess: u32,
     /// How many.
     pub images: u64,
+    /// The name of `label`, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_name: Option<String>,
+    /// The name of `guess`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess_name: Option<String>,
 }
 
 /// Optional parts of a report.
@@ -88,16 +97,28 @@ pub struct Details {
 }
 
 impl EvalReport {
-    /// The report of an evaluation.
-    pub fn new(evaluation: &Evaluation, warnings: &[String], details: Details) -> Self {
+    /// The report of an evaluation, with the names of the classes, if they are not ImageNet's.
+    pub fn new(
+        evaluation: &Evaluation,
+        warnings: &[String],
+        details: Details,
+        labels: Option<&[String]>,
+    ) -> Self {
         let Evaluation { settings, shards, tally, seconds } = evaluation;
-        let named = settings.classes == inception_data::labels().len();
-        let class_row = |(&index, &count): (&u32, &ClassCount)| {
-            let label = inception_data::label(index as usize).filter(|_| named).map(str::to_owned);
-            ClassRow { index, label, count }
+        let known = inception_data::labels();
+        let imagenet = settings.classes == known.len() && labels.is_none_or(|labels| labels == known);
+        let name = |index: u32| match labels {
+            Some(labels) => labels.get(index as usize).cloned(),
+            None => known.get(index as usize).filter(|_| imagenet).map(|&name| name.to_owned()),
         };
-        let confusion_row =
-            |(&(label, guess), &images): (&(u32, u32), &u64)| ConfusionRow { label, guess, images };
+        let class_row = |(&index, &count): (&u32, &ClassCount)| ClassRow { index, label: name(index), count };
+        let confusion_row = |(&(label, guess), &images): (&(u32, u32), &u64)| ConfusionRow {
+            label,
+            guess,
+            images,
+            label_name: name(label),
+            guess_name: name(guess),
+        };
         Self {
             model: settings.model.clone(),
             images: tally.images,
@@ -119,6 +140,7 @@ impl EvalReport {
                 seconds: *seconds,
             },
             settings: settings.clone(),
+            imagenet,
         }
     }
 
@@ -136,7 +158,7 @@ impl EvalReport {
             "{:<22} {:>8} {top1:>7.3} % {top5:>7.3} % {loss:>11} {:>10.1}",
             self.model, self.images, self.images_per_second
         ));
-        if let Ok(spec) = inception_nn::model(&self.model) {
+        if let Some(spec) = inception_nn::model(&self.model).ok().filter(|_| self.imagenet) {
             let (top1, top5) = (spec.reference.top1 * 100.0, spec.reference.top5 * 100.0);
             line(format!("{:<22} {:>8} {top1:>7.1} % {top5:>7.1} %", "published (ImageNet)", 50_000));
         }
@@ -161,8 +183,10 @@ impl EvalReport {
         }
         if let Some(confusion) = &self.confusion {
             line(format!("\n{:>6} {:>9} {:>8}", "class", "taken for", "images"));
-            for ConfusionRow { label, guess, images } in confusion {
-                line(format!("{label:>6} {guess:>9} {images:>8}"));
+            for ConfusionRow { label, guess, images, label_name, guess_name } in confusion {
+                let names = label_name.as_ref().zip(guess_name.as_ref());
+                let names = names.map(|(label, guess)| format!("  {label} -> {guess}")).unwrap_or_default();
+                line(format!("{label:>6} {guess:>9} {images:>8}{names}"));
             }
         }
         text
@@ -229,7 +253,7 @@ pub fn merge(files: &[PathBuf], details: Details) -> Result<EvalReport, Error> {
         per_class: details.per_class && has.per_class,
         confusion: details.confusion && has.confusion,
     };
-    Ok(EvalReport::new(&whole, &warnings, details))
+    Ok(EvalReport::new(&whole, &warnings, details, None))
 }
 
 struct Part {

@@ -211,7 +211,7 @@ impl<'a> EvalRun<'a> {
 }
 
 /// An error with its causes, in one line and without the picture's path, which stands beside it.
-fn reason(error: &inception_data::Error) -> String {
+pub(crate) fn reason(error: &inception_data::Error) -> String {
     if let inception_data::Error::Read { source, .. } = error {
         return format!("cannot be read: {source}");
     }

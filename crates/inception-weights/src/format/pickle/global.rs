@@ -1,6 +1,6 @@
-//! The names of Python that a pickle may use.
+//! The names of Python that stand for something here.
 
-/// The names that a pickle may use.
+/// A name that a pickle gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Global {
     Reconstruct,
@@ -15,14 +15,17 @@ pub(crate) enum Global {
     RebuildTensor,
     RebuildTensorV2,
     RebuildParameter,
+    RebuildFromType,
     Size,
     Device,
     /// A storage class of PyTorch, by its dtype.
     Storage(&'static str),
+    /// Any other: the class of inert objects, by its place in the pickle's list of names.
+    Other(u32),
 }
 
 impl Global {
-    /// The one that `module.name` stands for, if it is allowed.
+    /// The one that `module.name` stands for, if it is known.
     pub fn find(module: &str, name: &str) -> Option<Self> {
         Some(match (module, name) {
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Self::Reconstruct,
@@ -36,7 +39,10 @@ impl Global {
             ("builtins" | "__builtin__", "bytes" | "bytearray") => Self::ByteString,
             ("torch._utils", "_rebuild_tensor") => Self::RebuildTensor,
             ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensorV2,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Self::RebuildParameter
+            }
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildFromType,
             ("torch", "Size") => Self::Size,
             ("torch", "device") => Self::Device,
             ("torch", storage) => Self::Storage(match storage {

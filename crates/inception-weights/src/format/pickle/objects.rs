@@ -27,6 +27,7 @@ pub(crate) enum Value {
     Array(u32),
     Storage(u32),
     Tensor(u32),
+    Object(u32),
 }
 
 impl Value {
@@ -47,6 +48,7 @@ impl Value {
             Self::Array(_) => "an array",
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
+            Self::Object(_) => "an object of a class",
         }
     }
 }
@@ -94,6 +96,19 @@ pub(crate) struct Tensor {
     pub strides: Vec<u64>,
 }
 
+/// An object of a class that is not looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    /// The class: its place in the list of names.
+    pub class: u32,
+    /// What it was made of.
+    pub arguments: Value,
+    /// The state that it was given.
+    pub state: Value,
+    /// The entries that were set in it, as in a dictionary.
+    pub items: Vec<(Value, Value)>,
+}
+
 /// The objects of a pickle.
 #[derive(Debug, Default)]
 pub(crate) struct Pickle {
@@ -105,6 +120,9 @@ pub(crate) struct Pickle {
     pub(super) arrays: Vec<Array>,
     pub(super) storages: Vec<Storage>,
     pub(super) tensors: Vec<Tensor>,
+    pub(super) objects: Vec<Object>,
+    /// Names that are not looked up: module and name, both of them texts.
+    pub(super) names: Vec<(Value, Value)>,
     /// The integer beyond 64 bits that a PyTorch file starts with.
     pub has_magic: bool,
 }
@@ -129,11 +147,44 @@ impl Pickle {
         }
     }
 
+    /// The entries of a dictionary, or of an object in which entries were set, as in a class derived from one.
     pub fn dict(&self, value: Value) -> Option<&[(Value, Value)]> {
         match value {
             Value::Dict(id) => Some(&self.dicts[id as usize]),
+            Value::Object(id) => Some(&self.objects[id as usize].items[..]).filter(|items| !items.is_empty()),
             _ => None,
         }
+    }
+
+    pub fn object(&self, value: Value) -> Option<&Object> {
+        match value {
+            Value::Object(id) => Some(&self.objects[id as usize]),
+            _ => None,
+        }
+    }
+
+    /// The name of an inert object's class.
+    pub fn class(&self, object: &Object) -> String {
+        let part = |value| self.text(value).unwrap_or("?").chars().take(100).collect::<String>();
+        let (module, name) = self.names[object.class as usize];
+        format!("{}.{}", part(module), part(name))
+    }
+
+    /// What a value is, in messages.
+    pub fn describe(&self, value: Value) -> String {
+        match self.object(value) {
+            Some(object) => format!("an object of `{}`", self.class(object)),
+            None => value.kind().to_owned(),
+        }
+    }
+
+    /// The class of an inert object that was made of a tensor or a storage.
+    pub fn unknown_tensor(&self, value: Value) -> Option<String> {
+        let object = self.object(value)?;
+        let is_numbers = |value: &Value| matches!(value, Value::Storage(_) | Value::Tensor(_));
+        let arguments = self.items(object.arguments).unwrap_or_default();
+        let mut nested = arguments.iter().filter_map(|value| self.items(*value)).take(8).flatten().take(64);
+        (arguments.iter().any(is_numbers) || nested.any(is_numbers)).then(|| self.class(object))
     }
 
     /// The last value under a key, as Python would have it.

@@ -1,7 +1,7 @@
 //! Data in place of the calls that a pickle asks for: NumPy's arrays, PyTorch's tensors and storages.
 
 use super::global::Global;
-use super::objects::{Array, NumpyDtype, Pickle, Storage, Tensor, Value};
+use super::objects::{Array, NumpyDtype, Object, Pickle, Storage, Tensor, Value};
 use crate::input::{Fault, Range};
 
 /// Longest name of a dtype or a storage: these are copied, so that a long one would be a way to fill the
@@ -17,8 +17,14 @@ impl Pickle {
         arguments: Value,
         objects: &mut usize,
     ) -> Result<Value, Fault> {
-        let Value::Global(global) = callee else {
-            return Err(Fault::at(at, format!("{} is called", callee.kind())));
+        let global = match callee {
+            Value::Global(Global::Other(class)) => return Ok(self.inert(class, arguments)),
+            Value::Object(id) => {
+                let class = self.objects[id as usize].class;
+                return Ok(self.inert(class, arguments));
+            }
+            Value::Global(global) => global,
+            _ => return Err(Fault::at(at, format!("{} is called", callee.kind()))),
         };
         let Value::Tuple(id) = arguments else {
             return Err(Fault::at(at, format!("a call with {} for arguments", arguments.kind())));
@@ -31,10 +37,15 @@ impl Pickle {
             (Global::Reconstruct, [Value::Global(Global::Ndarray), ..]) => {
                 Value::Array(Pickle::add(&mut self.arrays, Array::default()))
             }
-            (Global::Dtype, [name, ..]) => {
-                let name = self.text(*name).filter(|n| n.len() <= MAX_NAME).ok_or_else(bad)?.into();
-                Value::Dtype(Pickle::add(&mut self.dtypes, NumpyDtype { name, order: '=' }))
-            }
+            // An array of another class.
+            (Global::Reconstruct, _) => Value::Opaque,
+            (Global::Dtype, [name, ..]) => match self.text(*name).filter(|n| n.len() <= MAX_NAME) {
+                Some(name) => {
+                    let name = name.into();
+                    Value::Dtype(Pickle::add(&mut self.dtypes, NumpyDtype { name, order: '=' }))
+                }
+                None => Value::Opaque, // Of records, which no weight is.
+            },
             (Global::Encode, [Value::Text(id), encoding]) => match self.text(*encoding) {
                 Some("latin1" | "latin-1") => Value::Latin1(self.texts[*id as usize].range),
                 _ => return Err(bad()),
@@ -49,16 +60,7 @@ impl Pickle {
                 Value::Array(Pickle::add(&mut self.arrays, array))
             }
             (Global::OrderedDict, []) => Value::Dict(Pickle::add(&mut self.dicts, vec![])),
-            (Global::OrderedDict, [pairs]) => {
-                let pairs = self.items(*pairs).ok_or_else(bad)?.iter();
-                let pairs = pairs.map(|pair| match self.items(*pair) {
-                    Some([key, value]) => Ok((*key, *value)),
-                    _ => Err(bad()),
-                });
-                let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-                *objects += pairs.len(); // A copy.
-                Value::Dict(Pickle::add(&mut self.dicts, pairs))
-            }
+            (Global::OrderedDict, [pairs]) => self.ordered(*pairs, objects).ok_or_else(bad)?,
             (Global::Tuple | Global::Size, [items @ (Value::Tuple(_) | Value::List(_))]) => match *items {
                 Value::List(id) | Value::Tuple(id) => Value::Tuple(id),
                 _ => return Err(bad()),
@@ -74,9 +76,32 @@ impl Pickle {
                 let tensor = self.tensor_view(*storage, *offset, *shape, *strides).ok_or_else(bad)?;
                 Value::Tensor(Pickle::add(&mut self.tensors, tensor))
             }
-            (Global::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => *tensor,
+            (Global::RebuildParameter, [tensor @ (Value::Tensor(_) | Value::Object(_)), ..]) => *tensor,
+            // A tensor of a derived class, or with attributes: function, class, arguments, state.
+            (Global::RebuildFromType, [inner @ Value::Global(function), _, arguments, ..])
+                if *function != Global::RebuildFromType =>
+            {
+                return self.reduce(at, *inner, *arguments, objects);
+            }
             _ => return Err(bad()),
         })
+    }
+
+    /// A dictionary of pairs, which are copied.
+    fn ordered(&mut self, pairs: Value, objects: &mut usize) -> Option<Value> {
+        let pairs = self.items(pairs)?.iter().map(|pair| match self.items(*pair) {
+            Some([key, value]) => Some((*key, *value)),
+            _ => None,
+        });
+        let pairs = pairs.collect::<Option<Vec<_>>>()?;
+        *objects += pairs.len();
+        Some(Value::Dict(Pickle::add(&mut self.dicts, pairs)))
+    }
+
+    /// An object of a class that is not looked up.
+    pub(super) fn inert(&mut self, class: u32, arguments: Value) -> Value {
+        let object = Object { class, arguments, state: Value::None, items: Vec::new() };
+        Value::Object(Pickle::add(&mut self.objects, object))
     }
 
     /// Completes an object that a call has made.
@@ -84,11 +109,12 @@ impl Pickle {
         let bad = || Fault::at(at, format!("{} gets a state that it cannot have", object.kind()));
         match object {
             Value::Array(id) => {
-                let [_, shape, Value::Dtype(dtype), Value::Bool(column_major), data] =
+                let [_, shape, dtype, Value::Bool(column_major), data] =
                     *self.items(state).ok_or_else(bad)?
                 else {
                     return Err(bad());
                 };
+                let Value::Dtype(dtype) = dtype else { return Ok(()) };
                 let shape = self.sizes(shape).ok_or_else(bad)?;
                 let dtype = Some(self.dtypes[dtype as usize].clone());
                 self.arrays[id as usize] = Array { shape, dtype, column_major, data: Some(data) };
@@ -98,6 +124,7 @@ impl Pickle {
                 let order = order.and_then(|order| order.chars().next()).ok_or_else(bad)?;
                 self.dtypes[id as usize].order = order;
             }
+            Value::Object(id) => self.objects[id as usize].state = state,
             // The attributes of an ordered dictionary or a tensor: PyTorch's `_metadata`.
             Value::Dict(_) | Value::Tensor(_) | Value::Opaque => {}
             _ => return Err(bad()),
@@ -106,10 +133,15 @@ impl Pickle {
     }
 
     /// PyTorch's references to storages: ("storage", class, key, device, number of elements, view of
-    /// another).
+    /// another); in old files of whole modules also to classes with their sources: ("module", class, file, text).
     pub(super) fn persistent(&mut self, at: u64, id: Value) -> Result<Value, Fault> {
         let bad = || Fault::at(at, "refers to something other than a storage");
         let items = self.items(id).ok_or_else(bad)?;
+        if let [kind, class @ Value::Global(_), ..] = items
+            && self.text(*kind) == Some("module")
+        {
+            return Ok(*class);
+        }
         let [kind, Value::Global(Global::Storage(dtype)), key, _, Value::Int(elements), view @ ..] = items
         else {
             return Err(bad());

@@ -183,27 +183,13 @@ impl Unpickler<'_, '_> {
             },
             0x95 => self.stream.array::<8>().map(drop), // The length of a frame, for buffering.
             0x98 => Ok(()),                             // Makes a buffer read-only.
-            b'c' => {
-                let module = self.stream.line(MAX_TEXT as usize)?;
-                let name = self.stream.line(MAX_TEXT as usize)?;
-                let [module, name] = [module, name].map(|line| String::from_utf8_lossy(&line).into_owned());
-                self.global(at, &module, &name)
-            }
+            b'c' => self.named_global(at),
             0x93 => {
                 let name = self.pop(at)?;
                 let module = self.pop(at)?;
-                match [module, name].map(|value| self.pickle.text(value).map(str::to_owned)) {
-                    [Some(module), Some(name)] => self.global(at, &module, &name),
-                    _ => fault("a global without a name"),
-                }
+                self.global(at, module, name)
             }
-            b'R' | 0x81 => {
-                let arguments = self.pop(at)?;
-                let callee = self.pop(at)?;
-                let value = self.pickle.reduce(at, callee, arguments, &mut self.objects)?;
-                self.count(at)?;
-                self.push(at, value)
-            }
+            b'R' | 0x81 => self.make(at),
             b'b' => {
                 let state = self.pop(at)?;
                 let object = self.top(at)?;
@@ -217,7 +203,27 @@ impl Unpickler<'_, '_> {
             }
             0x82..=0x84 => fault("names an extension; none is allowed"),
             0x97 => fault("refers to a buffer outside of the file"),
-            b'i' | b'o' | 0x92 => fault("makes an object of a class; none is allowed"),
+            // With arguments by name, which no object here keeps.
+            0x92 => {
+                self.pop(at)?;
+                self.make(at)
+            }
+            b'o' => {
+                let mut items = self.pop_mark(at)?;
+                if items.is_empty() {
+                    return fault("an object without a class");
+                }
+                let class = items.remove(0);
+                self.push(at, class)?;
+                self.sequence(at, items, true)?;
+                self.make(at)
+            }
+            b'i' => {
+                let items = self.pop_mark(at)?;
+                self.named_global(at)?;
+                self.sequence(at, items, true)?;
+                self.make(at)
+            }
             _ => fault(&format!("0x{code:02x} is no instruction of pickle protocols 2 to 5")),
         }
     }
@@ -290,7 +296,8 @@ impl Unpickler<'_, '_> {
     fn long<const N: usize>(&mut self, at: u64) -> Result<(), Fault> {
         let len = self.uint::<N>()?;
         if len > 16 {
-            return Err(Fault::at(at, format!("an integer of {len} bytes")));
+            self.stream.skip(len, "an integer")?;
+            return self.push(at, Value::Opaque); // The state of some generator.
         }
         let bytes = self.stream.bytes(len, "an integer")?;
         if bytes == TORCH_MAGIC {
@@ -337,7 +344,8 @@ impl Unpickler<'_, '_> {
     fn append(&mut self, at: u64, items: &[Value]) -> Result<(), Fault> {
         match self.top(at)? {
             Value::List(id) => self.pickle.sequences[id as usize].extend_from_slice(items),
-            Value::Opaque => {}
+            // What a class derived from a list or a deque holds is no tensor by name.
+            Value::Opaque | Value::Object(_) => {}
             other => return Err(Fault::at(at, format!("an item is appended to {}", other.kind()))),
         }
         Ok(())
@@ -359,21 +367,47 @@ impl Unpickler<'_, '_> {
             Value::Dict(id) => {
                 self.pickle.dicts[id as usize].extend(pairs.iter().map(|&[key, value]| (key, value)));
             }
+            Value::Object(id) => {
+                let pairs = pairs.iter().map(|&[key, value]| (key, value));
+                self.pickle.objects[id as usize].items.extend(pairs);
+            }
             Value::Opaque => {}
             other => return Err(Fault::at(at, format!("an entry is set in {}", other.kind()))),
         }
         Ok(())
     }
 
-    fn global(&mut self, at: u64, module: &str, name: &str) -> Result<(), Fault> {
-        match Global::find(module, name) {
-            Some(global) => self.push(at, Value::Global(global)),
-            None => {
-                let reason = format!(
-                    "names `{module}.{name}`, which no state dict needs and which is not looked up; save the state dict alone"
-                );
-                Err(Fault::at(at, reason))
-            }
-        }
+    /// Calls what is below the arguments on the stack.
+    fn make(&mut self, at: u64) -> Result<(), Fault> {
+        let arguments = self.pop(at)?;
+        let callee = self.pop(at)?;
+        let value = self.pickle.reduce(at, callee, arguments, &mut self.objects)?;
+        self.count(at)?;
+        self.push(at, value)
+    }
+
+    /// A name in two lines.
+    fn named_global(&mut self, at: u64) -> Result<(), Fault> {
+        let mut line = || -> Result<Value, Fault> {
+            let offset = self.stream.pos;
+            let line = self.stream.line(MAX_TEXT as usize)?;
+            let range = Range { offset, len: line.len() as u64 };
+            let text = Some(String::from_utf8_lossy(&line).into());
+            Ok(Value::Text(Pickle::add(&mut self.pickle.texts, Text { range, text, is_bytes: false })))
+        };
+        let [module, name] = [line()?, line()?];
+        self.global(at, module, name)
+    }
+
+    /// A name; one that is not known is kept by its two parts, which are not copied.
+    fn global(&mut self, at: u64, module: Value, name: Value) -> Result<(), Fault> {
+        let global = match [module, name].map(|value| self.pickle.text(value)) {
+            [Some(module), Some(name)] => Global::find(module, name),
+            _ => return Err(Fault::at(at, "a global without a name")),
+        };
+        let global =
+            global.unwrap_or_else(|| Global::Other(Pickle::add(&mut self.pickle.names, (module, name))));
+        self.count(at)?;
+        self.push(at, Value::Global(global))
     }
 }

@@ -1,0 +1,355 @@
+//! `features`
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use inception::data::{Dataset, LoaderOptions, ScanStats};
+use inception::metrics::npy::{self, Element};
+use inception::nn::Output;
+use inception::{
+    ExtractOptions, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, Preparation, RunOptions, Shard,
+    Skipped, Weights, cores, dataset_hash, extract,
+};
+use serde::Serialize;
+
+use crate::args::{self, DeviceArgs, ModelArgs, WeightArgs};
+use crate::progress::Bar;
+
+/// Which pictures of a dataset, and how they are read.
+#[derive(Args)]
+pub struct ReadArgs {
+    /// Pictures in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub batch: u16,
+    /// Threads that read and decode pictures [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub workers: Option<u16>,
+    /// Only the first N pictures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Only part I of N, counted from 0
+    #[arg(long, value_name = "I/N", default_value = "0/1")]
+    pub shard: Shard,
+    /// Fail if more than this share of the pictures cannot be used
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = args::share)]
+    pub max_skipped: f64,
+}
+
+impl ReadArgs {
+    /// The options of an extraction.
+    pub fn options(&self) -> ExtractOptions {
+        let loader = LoaderOptions {
+            batch: self.batch.into(),
+            workers: self.workers.map_or_else(cores, usize::from),
+            prefetch: 2,
+        };
+        ExtractOptions { shard: self.shard, loader, max_skipped: self.max_skipped }
+    }
+
+    /// The pictures of `path`, without classes.
+    pub fn open(&self, path: &Path) -> anyhow::Result<Arc<Dataset>> {
+        let mut dataset = Dataset::open_unlabelled(path)?;
+        if let Some(limit) = self.limit {
+            dataset.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        let stats = dataset.scan_stats();
+        if stats != ScanStats::default() {
+            eprintln!("{}: {stats}", path.display());
+        }
+        Ok(Arc::new(dataset))
+    }
+}
+
+/// Everything that the features of `dataset` depend on.
+pub fn settings(
+    extractor: &FeatureExtractor,
+    weights: &Weights,
+    run: &RunOptions,
+    layer: &str,
+    dataset: &Dataset,
+    batch: usize,
+) -> anyhow::Result<FeatureSettings> {
+    let model = extractor.spec().name;
+    Ok(FeatureSettings {
+        model: model.to_owned(),
+        weights: weights.identity().with_context(|| format!("reading the weights of {model}"))?,
+        device: run.description(),
+        layer: layer.to_owned(),
+        recipe: *extractor.recipe(),
+        dataset: dataset_hash(dataset),
+        pictures: dataset.len(),
+        dimensions: extractor.dimensions(),
+        batch,
+    })
+}
+
+/// The state in `path`, if there is one to keep.
+pub fn state(
+    path: Option<&Path>,
+    settings: impl FnOnce() -> anyhow::Result<FeatureSettings>,
+    shard: Shard,
+) -> anyhow::Result<Option<FeatureState>> {
+    path.map(|path| Ok(FeatureState::open(path, &settings()?, shard)?)).transpose()
+}
+
+/// Types of numbers in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+}
+
+#[derive(Args)]
+pub struct Features {
+    #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Pictures: a folder at any depth, a tar archive, a list with a path a line, or Parquet (needs the feature
+    /// `parquet`)
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// The file to write; its extension says the format: .npy or .safetensors
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a stage,
+    /// averaged over places
+    #[arg(long, value_name = "LAYER", default_value = "pooled")]
+    layer: String,
+    /// Type of the numbers in the file
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: Dtype,
+    /// Write the pictures' paths to FILE, a line for each row
+    #[arg(long, value_name = "FILE")]
+    paths: Option<PathBuf>,
+    /// Keep finished batches in FILE, and continue from there
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    read: ReadArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    images: u64,
+    dimensions: usize,
+    file: PathBuf,
+    images_per_second: f64,
+    skipped: Vec<Skipped>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl Features {
+    pub fn run(&self) -> anyhow::Result<()> {
+        let [spec] = self.models.models[..] else { bail!("features are those of one --model") };
+        let format = Format::of(&self.to)?;
+        let run_options = self.device.apply()?;
+        let weights = self.weights.weights(spec, self.device.seed)?;
+        let (output, probabilities) = match self.layer.to_lowercase().as_str() {
+            "pooled" => (Output::Pooled, false),
+            "logits" => (Output::Logits, false),
+            "probabilities" => (Output::Logits, true),
+            stage => (Output::Stage(stage.to_owned()), false),
+        };
+        let extractor = FeatureExtractor::new(spec, &weights, output, &run_options, Preparation::Classifier)?;
+        for warning in extractor.warnings() {
+            eprintln!("warning: {}: {warning}", spec.name);
+        }
+        eprintln!("{}: {}", spec.name, serde_json::to_string(extractor.recipe())?);
+        let dataset = self.read.open(&self.data)?;
+        let settings =
+            || settings(&extractor, &weights, &run_options, &self.layer, &dataset, self.read.batch.into());
+        let mut state = state(self.resume.as_deref(), settings, self.read.shard)?;
+        let mut target =
+            Target::new(format, &self.to, self.dtype, extractor.dimensions(), self.paths.as_deref())?;
+        let mut bar = Bar::new();
+        let extraction = extract(
+            &extractor,
+            &dataset,
+            &self.read.options(),
+            state.as_mut(),
+            |batch: &FeatureBatch| -> anyhow::Result<()> {
+                let paths = batch.pictures.iter().map(|&index| &*dataset.items()[index].path);
+                match probabilities {
+                    true => target.add(&softmax(&batch.features, extractor.dimensions()), paths),
+                    false => target.add(&batch.features, paths),
+                }
+            },
+            |progress| bar.show_extraction(&progress),
+        );
+        bar.finish();
+        let extraction = extraction?;
+        if let (Some(path), true) = (&self.resume, state.as_ref().is_some_and(FeatureState::torn)) {
+            eprintln!("warning: the last batch in {} was not whole; it was computed again", path.display());
+        }
+        ensure!(extraction.images > 0, "no picture of this part could be used");
+        target.finish()?;
+        let report = Report {
+            images: extraction.images,
+            dimensions: extractor.dimensions(),
+            file: self.to.clone(),
+            images_per_second: extraction.computed as f64 / extraction.seconds.max(1e-9),
+            skipped: extraction.skipped,
+            warnings: extractor.warnings().to_vec(),
+        };
+        self.print(&report)
+    }
+
+    fn print(&self, report: &Report) -> anyhow::Result<()> {
+        let mut out = stdout().lock();
+        match self.json {
+            true => writeln!(out, "{}", serde_json::to_string(report)?)?,
+            false => writeln!(
+                out,
+                "{}: {} pictures, {} features each, {:.1} images/s, {} skipped",
+                report.file.display(),
+                report.images,
+                report.dimensions,
+                report.images_per_second,
+                report.skipped.len()
+            )?,
+        }
+        Ok(())
+    }
+}
+
+/// Rows of logits to rows of probabilities.
+fn softmax(logits: &[f32], classes: usize) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f64> = row.iter().map(|&logit| f64::from(logit - largest).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(move |weight| (weight / sum) as f32).collect::<Vec<f32>>()
+    };
+    logits.chunks_exact(classes).flat_map(row).collect()
+}
+
+/// The formats of feature files.
+#[derive(Clone, Copy)]
+enum Format {
+    Npy,
+    Safetensors,
+}
+
+impl Format {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase).as_deref() {
+            Some("npy") => Ok(Self::Npy),
+            Some("safetensors") => Ok(Self::Safetensors),
+            _ => bail!("{}: the name has to end in .npy or .safetensors", path.display()),
+        }
+    }
+}
+
+/// A file of rows under way: written beside its place, and put there when it is whole.
+struct Target {
+    path: PathBuf,
+    part: PathBuf,
+    rows: Rows,
+    paths: Option<BufWriter<File>>,
+}
+
+enum Rows {
+    Npy(npy::Writer<BufWriter<File>>),
+    Safetensors(Safetensors),
+}
+
+impl Target {
+    fn new(
+        format: Format,
+        path: &Path,
+        dtype: Dtype,
+        dimensions: usize,
+        paths: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let part = path.with_extension("part");
+        let element = match dtype {
+            Dtype::F32 => Element::F32,
+            Dtype::F16 => Element::F16,
+        };
+        let file = || File::create(&part).map(BufWriter::new);
+        let rows = || -> io::Result<Rows> {
+            Ok(match format {
+                Format::Npy => Rows::Npy(npy::Writer::new(file()?, element, dimensions)?),
+                Format::Safetensors => Rows::Safetensors(Safetensors::new(file()?, element, dimensions)?),
+            })
+        };
+        let rows = rows().with_context(|| format!("writing {}", part.display()))?;
+        let paths = paths.map(|path| {
+            File::create(path).map(BufWriter::new).with_context(|| format!("writing {}", path.display()))
+        });
+        Ok(Self { path: path.to_owned(), rows, part, paths: paths.transpose()? })
+    }
+
+    fn add<'a>(&mut self, rows: &[f32], paths: impl Iterator<Item = &'a Path>) -> anyhow::Result<()> {
+        let added = match &mut self.rows {
+            Rows::Npy(writer) => writer.add(rows),
+            Rows::Safetensors(writer) => writer.add(rows),
+        };
+        added.with_context(|| format!("writing {}", self.part.display()))?;
+        if let Some(file) = &mut self.paths {
+            for path in paths {
+                writeln!(file, "{}", path.display())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let finished = match self.rows {
+            Rows::Npy(writer) => writer.finish().map(drop),
+            Rows::Safetensors(writer) => writer.finish(),
+        };
+        finished
+            .and_then(|()| fs::rename(&self.part, &self.path))
+            .with_context(|| format!("writing {}", self.path.display()))?;
+        self.paths.map_or(Ok(()), |mut file| file.flush())?;
+        Ok(())
+    }
+}
+
+/// A `.safetensors` file with one tensor `features`, whose rows are counted at the end.
+struct Safetensors {
+    file: BufWriter<File>,
+    element: Element,
+    dimensions: usize,
+    rows: usize,
+}
+
+/// Bytes of its header, filled up with spaces, which the format allows.
+const HEADER: usize = 248;
+
+impl Safetensors {
+    fn new(mut file: BufWriter<File>, element: Element, dimensions: usize) -> io::Result<Self> {
+        file.write_all(&[b' '; 8 + HEADER])?;
+        Ok(Self { file, element, dimensions, rows: 0 })
+    }
+
+    fn add(&mut self, rows: &[f32]) -> io::Result<()> {
+        self.rows += rows.len() / self.dimensions;
+        self.file.write_all(&npy::bytes_of(self.element, rows))
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        let dtype = if self.element == Element::F16 { "F16" } else { "F32" };
+        let (shape, bytes) =
+            ([self.rows, self.dimensions], self.rows * self.dimensions * self.element.size());
+        let header =
+            format!(r#"{{"features":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
+        io::Seek::rewind(&mut self.file)?;
+        self.file.write_all(&(HEADER as u64).to_le_bytes())?;
+        self.file.write_all(format!("{header:HEADER$}").as_bytes())?;
+        self.file.flush()
+    }
+}

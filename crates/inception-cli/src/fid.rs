@@ -1,0 +1,394 @@
+//! `fid`
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use inception::metrics::{
+    Features, Gaussian, Interval, KernelOptions, Sums, bootstrap, frechet_distance, inception_score,
+    kernel_distance, npy, npz, precision_recall,
+};
+use inception::nn::Output;
+use inception::{
+    FeatureBatch, FeatureExtractor, FeatureState, FidProtocol, PROTOCOLS, Preparation, RunOptions, Skipped,
+    Weights, extract, model,
+};
+use serde::Serialize;
+
+use crate::args::{DeviceArgs, OptionalWeightArgs};
+use crate::features::{ReadArgs, settings, state};
+use crate::progress::Bar;
+
+/// What can be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Metric {
+    Fid,
+    Kid,
+    InceptionScore,
+    PrecisionRecall,
+}
+
+/// Parses a protocol's name.
+fn protocol(name: &str) -> Result<&'static FidProtocol, String> {
+    let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+    PROTOCOLS
+        .iter()
+        .find(|protocol| protocol.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| format!("the protocols are {}", known.join(", ")))
+}
+
+#[derive(Args)]
+pub struct Fid {
+    /// The generated pictures A and the real ones B: each a folder at any depth, a tar archive, a list with a path a
+    /// line, Parquet, features (.npy), or statistics (.npz with mu and sigma)
+    #[arg(value_name = "A B", required = true, num_args = 1..)]
+    inputs: Vec<PathBuf>,
+    /// Whose recipe for pictures, whose subsets: pytorch-fid, clean-fid, torch-fidelity or torchmetrics
+    #[arg(long, value_name = "TOOL", default_value = "pytorch-fid", value_parser = protocol)]
+    protocol: &'static FidProtocol,
+    /// Only these: fid, kid, inception-score, precision-recall; several with commas between [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    metrics: Vec<Metric>,
+    #[command(flatten)]
+    weights: OptionalWeightArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    read: ReadArgs,
+    /// Write the statistics of A to FILE (.npz); B may be left out then
+    #[arg(long, value_name = "FILE")]
+    save_stats: Option<PathBuf>,
+    /// Merge statistics of parts, which --save-stats wrote with --shard, to --save-stats
+    #[arg(long, requires = "save_stats")]
+    merge: bool,
+    /// Keep finished batches in FOLDER, and continue from there
+    #[arg(long, value_name = "FOLDER")]
+    resume: Option<PathBuf>,
+    /// Subsets of the kernel distance
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    kid_subsets: u32,
+    /// Pictures in each of them; fewer where there are fewer
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    kid_size: u32,
+    /// Splits of the Inception Score
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    splits: u32,
+    /// How many nearest pictures make a neighbourhood, for precision and recall
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    neighbours: u32,
+    /// An interval for FID from N samples of the pictures, drawn with replacement; each takes as long as FID
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    bootstrap: Option<u32>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A mean and a standard deviation.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Spread {
+    mean: f64,
+    std: f64,
+}
+
+/// What `--json` prints.
+#[derive(Default, Serialize)]
+struct Report {
+    fid: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<Bounds>,
+    kid: Option<Spread>,
+    inception_score: Option<Spread>,
+    precision: Option<f64>,
+    recall: Option<f64>,
+    images: Vec<Option<u64>>,
+    protocol: &'static str,
+    dimensions: usize,
+    images_per_second: Option<f64>,
+    skipped: Vec<Skipped>,
+    warnings: Vec<String>,
+}
+
+/// Where 95 of 100 distances of resampled pictures lie.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Bounds {
+    low: f64,
+    high: f64,
+    std: f64,
+}
+
+impl From<Interval> for Bounds {
+    fn from(Interval { low, high, std }: Interval) -> Self {
+        Self { low, high, std }
+    }
+}
+
+/// What is known of a side.
+struct Side {
+    gaussian: Gaussian,
+    sums: Option<Sums>,
+    /// All of them, where something needs them.
+    features: Option<Features>,
+    skipped: Vec<Skipped>,
+    /// Pictures computed, and in how many seconds.
+    speed: (u64, f64),
+}
+
+/// The network, once something has to be computed.
+struct Network {
+    extractor: FeatureExtractor,
+    weights: Weights,
+    options: RunOptions,
+}
+
+impl Fid {
+    pub fn run(&self) -> anyhow::Result<()> {
+        if self.merge {
+            return self.merge();
+        }
+        match self.inputs.len() {
+            1 => ensure!(self.save_stats.is_some(), "A alone has no distance; give B, or --save-stats FILE"),
+            2 => ensure!(
+                self.read.shard.count == 1,
+                "--shard is for the statistics of one side: give A alone, and --save-stats FILE"
+            ),
+            count => bail!("{count} inputs: A and B are wanted, or with --merge statistics of parts"),
+        }
+        let mut network = None;
+        let mut sides = Vec::new();
+        for (number, path) in (1..).zip(&self.inputs) {
+            sides.push(self.side(path, number, &mut network)?);
+        }
+        let mut warnings: Vec<String> =
+            network.iter().flat_map(|network| network.extractor.warnings().to_vec()).collect();
+        for (path, side) in self.inputs.iter().zip(&sides) {
+            warnings.extend(doubts(path, &side.gaussian));
+        }
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        if let Some(path) = &self.save_stats {
+            let Some(sums) = &mut sides[0].sums else {
+                bail!("{} is statistics of another tool already", self.inputs[0].display())
+            };
+            npz::write(path, sums)?;
+        }
+        let mut report = self.compare(&sides, network.as_ref(), &mut warnings)?;
+        let (computed, seconds) =
+            sides.iter().fold((0, 0.0), |(n, time), side| (n + side.speed.0, time + side.speed.1));
+        report.images_per_second = (computed > 0).then(|| computed as f64 / seconds.max(1e-9));
+        report.images = sides.iter().map(|side| side.gaussian.images()).collect();
+        report.dimensions = sides[0].gaussian.dimensions();
+        report.protocol = self.protocol.name;
+        report.skipped = sides.into_iter().flat_map(|side| side.skipped).collect();
+        report.warnings = warnings;
+        self.print(&report)
+    }
+
+    fn wants(&self, metric: Metric) -> bool {
+        self.metrics.is_empty() || self.metrics.contains(&metric)
+    }
+
+    /// Whether features have to be kept, and not only their sums.
+    fn keeps_features(&self) -> bool {
+        let others = [Metric::Kid, Metric::InceptionScore, Metric::PrecisionRecall];
+        self.inputs.len() > 1
+            && (self.bootstrap.is_some() || others.into_iter().any(|metric| self.wants(metric)))
+    }
+
+    /// What is known of an input.
+    fn side(&self, path: &Path, number: usize, network: &mut Option<Network>) -> anyhow::Result<Side> {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let speed = (0, 0.0);
+        match extension.as_str() {
+            "npz" => {
+                let npz::Statistics { gaussian, sums, .. } = npz::read(path)?;
+                Ok(Side { gaussian, sums, features: None, skipped: Vec::new(), speed })
+            }
+            "npy" => {
+                let features = npy::read_features(path)?;
+                let mut sums = Sums::new(features.dimensions())?;
+                sums.add(features.values()).with_context(|| path.display().to_string())?;
+                let gaussian = sums.gaussian().with_context(|| path.display().to_string())?;
+                let features = Some(features);
+                Ok(Side { gaussian, sums: Some(sums), features, skipped: Vec::new(), speed })
+            }
+            _ => {
+                // What is wrong with the pictures' path is found before the network is made.
+                let dataset = self.read.open(path)?;
+                let network = match network {
+                    Some(network) => network,
+                    None => network.insert(self.network()?),
+                };
+                self.extract(path, number, network, &dataset)
+            }
+        }
+    }
+
+    fn network(&self) -> anyhow::Result<Network> {
+        let spec = model(self.protocol.model)?;
+        let options = self.device.apply()?;
+        let weights = self.weights.weights(spec, self.device.seed)?;
+        let recipe = |_| Preparation::Stretch(self.protocol.stretch);
+        let extractor = FeatureExtractor::new(spec, &weights, Output::Pooled, &options, recipe)?;
+        Ok(Network { extractor, weights, options })
+    }
+
+    /// Computes the features of pictures.
+    fn extract(
+        &self,
+        path: &Path,
+        number: usize,
+        network: &Network,
+        dataset: &std::sync::Arc<inception::data::Dataset>,
+    ) -> anyhow::Result<Side> {
+        let Network { extractor, weights, options } = network;
+        let file = self.resume.as_ref().map(|folder| {
+            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+            Ok::<_, anyhow::Error>(folder.join(format!("{number}.features")))
+        });
+        let batch = self.read.batch.into();
+        let settings = || settings(extractor, weights, options, "pooled", dataset, batch);
+        let mut state = state(file.transpose()?.as_deref(), settings, self.read.shard)?;
+        let mut sums = Sums::new(extractor.dimensions())?;
+        let mut features = match self.keeps_features() {
+            true => Some(Features::new(extractor.dimensions(), Vec::new())?),
+            false => None,
+        };
+        let mut bar = Bar::new();
+        let extraction = extract(
+            extractor,
+            dataset,
+            &self.read.options(),
+            state.as_mut(),
+            |batch: &FeatureBatch| -> anyhow::Result<()> {
+                sums.add(&batch.features)?;
+                features.as_mut().map_or(Ok(()), |features| features.extend(&batch.features))?;
+                Ok(())
+            },
+            |progress| bar.show_extraction(&progress),
+        );
+        bar.finish();
+        let extraction = extraction.with_context(|| path.display().to_string())?;
+        if state.as_ref().is_some_and(FeatureState::torn) {
+            eprintln!("warning: the last batch of {} was not whole; it was computed again", path.display());
+        }
+        let gaussian = sums.gaussian().with_context(|| path.display().to_string())?;
+        let speed = (extraction.computed, extraction.seconds);
+        Ok(Side { gaussian, sums: Some(sums), features, skipped: extraction.skipped, speed })
+    }
+
+    /// All metrics that are asked for and can be computed of what there is.
+    fn compare(
+        &self,
+        sides: &[Side],
+        network: Option<&Network>,
+        warnings: &mut Vec<String>,
+    ) -> anyhow::Result<Report> {
+        let mut report = Report::default();
+        let [a, b] = sides else { return Ok(report) };
+        // Sizes are compared whatever is asked for.
+        let distance = frechet_distance(&a.gaussian, &b.gaussian)?;
+        report.fid = self.wants(Metric::Fid).then_some(distance.distance);
+        let draw = || (self.protocol.generator)(self.device.seed);
+        let mut note = |error: inception::metrics::Error| {
+            let warning = format!("not computed: {error}");
+            eprintln!("warning: {warning}");
+            warnings.push(warning);
+        };
+        if let (Some(generated), Some(real)) = (&a.features, &b.features) {
+            if self.wants(Metric::Kid) {
+                let options = KernelOptions {
+                    subsets: self.kid_subsets as usize,
+                    size: self.kid_size as usize,
+                    second_first: self.protocol.real_first,
+                };
+                let kid = kernel_distance(generated, real, &options, &mut draw());
+                report.kid = kid.map(|kid| Spread { mean: kid.mean, std: kid.std }).map_err(&mut note).ok();
+            }
+            if self.wants(Metric::PrecisionRecall) {
+                let found =
+                    precision_recall(generated, real, self.neighbours as usize).map_err(&mut note).ok();
+                report.precision = found.map(|found| found.precision);
+                report.recall = found.map(|found| found.recall);
+            }
+            if let Some(samples) = self.bootstrap {
+                report.interval = Some(bootstrap(generated, real, samples as usize, &mut draw())?.into());
+            }
+        }
+        if let (Some(features), Some(Network { extractor, .. }), true) =
+            (&a.features, network, self.wants(Metric::InceptionScore))
+        {
+            let logits = features.times(extractor.classifier())?;
+            let (splits, FidProtocol { chunks, spread, .. }) = (self.splits as usize, *self.protocol);
+            let score = inception_score(&logits, splits, chunks, spread, &mut draw()).map_err(&mut note);
+            report.inception_score = score.map(|score| Spread { mean: score.mean, std: score.std }).ok();
+        }
+        Ok(report)
+    }
+
+    /// Adds the statistics of parts.
+    fn merge(&self) -> anyhow::Result<()> {
+        let mut whole: Option<Sums> = None;
+        for path in &self.inputs {
+            let Some(sums) = npz::read(path)?.sums else {
+                bail!("{} has no exact sums: --save-stats did not write it", path.display())
+            };
+            match &mut whole {
+                Some(whole) => whole.merge(sums).with_context(|| path.display().to_string())?,
+                None => whole = Some(sums),
+            }
+        }
+        let (Some(mut whole), Some(path)) = (whole, &self.save_stats) else { return Ok(()) };
+        npz::write(path, &mut whole)?;
+        let images = vec![Some(whole.images())];
+        let (protocol, dimensions) = (self.protocol.name, whole.dimensions());
+        self.print(&Report { images, protocol, dimensions, ..Report::default() })
+    }
+
+    fn print(&self, report: &Report) -> anyhow::Result<()> {
+        let mut out = stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(report)?)?;
+            return Ok(());
+        }
+        let counts: Vec<String> = report
+            .images
+            .iter()
+            .map(|count| count.map_or("?".to_owned(), |count| count.to_string()))
+            .collect();
+        writeln!(out, "pictures         {}", counts.join(" and "))?;
+        let mut line = |name: &str, value: Option<String>| match value {
+            Some(value) => writeln!(out, "{name:<16} {value}"),
+            None => Ok(()),
+        };
+        let spread =
+            |value: Option<Spread>| value.map(|Spread { mean, std }| format!("{mean:.6} (std {std:.6})"));
+        line("FID", report.fid.map(|fid| format!("{fid:.6}  ({})", report.protocol)))?;
+        line(
+            "  of samples",
+            report.interval.map(|i| format!("{:.4} to {:.4} (std {:.4})", i.low, i.high, i.std)),
+        )?;
+        line("KID", spread(report.kid))?;
+        line("Inception Score", spread(report.inception_score))?;
+        line("precision", report.precision.map(|share| format!("{share:.4}")))?;
+        line("recall", report.recall.map(|share| format!("{share:.4}")))?;
+        line("statistics", self.save_stats.as_ref().map(|path| path.display().to_string()))?;
+        line("skipped", (!report.skipped.is_empty()).then(|| report.skipped.len().to_string()))?;
+        Ok(())
+    }
+}
+
+/// What makes a distance to these statistics worth less.
+fn doubts(path: &Path, side: &Gaussian) -> Option<String> {
+    let (images, dimensions) = (side.images()?, side.dimensions());
+    let path = path.display();
+    if side.trace() == 0.0 {
+        return Some(format!("{path}: all {images} pictures have the same features"));
+    }
+    (images <= dimensions as u64).then(|| {
+        format!(
+            "{path}: {images} pictures for {dimensions} features: the covariance is singular, and FID is far too large \
+             by its bias; it falls as pictures are added, and is to be compared for equal numbers only"
+        )
+    })
+}

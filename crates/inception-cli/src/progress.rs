@@ -1,0 +1,74 @@
+//! Progress of commands that go through many pictures.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use inception::{ExtractProgress, Skipped};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Progress on standard error: a bar on a terminal, now and then a line elsewhere.
+pub struct Bar {
+    bar: ProgressBar,
+    start: Instant,
+    last_line: Instant,
+    /// Skipped pictures that were named.
+    named: usize,
+}
+
+/// Skipped pictures that are named while the run goes on; the result has them all.
+const NAMED: usize = 20;
+
+impl Bar {
+    pub fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, start: Instant::now(), last_line: Instant::now(), named: 0 }
+    }
+
+    /// Shows how far a run is. `what` is said of it beside its speed.
+    pub fn show(&mut self, done_now: u64, done: u64, total: u64, what: &str) {
+        let elapsed = self.start.elapsed().as_secs_f64();
+        let speed = if elapsed > 0.0 { done_now as f64 / elapsed } else { 0.0 };
+        let left = match speed > 0.0 {
+            true => format!("{} left", clock((total - done) as f64 / speed)),
+            false => "starting".to_owned(),
+        };
+        let message = format!("{what}{speed:.1} images/s  {left}");
+        if stderr().is_terminal() {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            self.bar.set_message(message);
+        } else if self.last_line.elapsed() > Duration::from_secs(30) {
+            self.last_line = Instant::now();
+            eprintln!("{done}/{total}  {message}");
+        }
+    }
+
+    /// Names the first pictures that were skipped, of all so far.
+    pub fn name_skipped<'a>(&mut self, skipped: impl Iterator<Item = &'a Skipped>) {
+        for skipped in skipped.take(NAMED).skip(self.named) {
+            self.named += 1;
+            self.bar.suspend(|| eprintln!("skipped: {}: {}", skipped.image, skipped.reason));
+            if self.named == NAMED {
+                self.bar.suspend(|| eprintln!("skipped: further ones are in the result only"));
+            }
+        }
+    }
+
+    /// Shows how far an extraction is.
+    pub fn show_extraction(&mut self, progress: &ExtractProgress<'_>) {
+        self.name_skipped(progress.extraction.skipped.iter());
+        self.show(progress.done_now, progress.done, progress.total, "");
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Seconds as a clock shows them.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.ceil() as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}

@@ -1,0 +1,281 @@
+//! `inception fid`: the figures of the tools from the pictures themselves, and what becomes of bad input.
+
+#![cfg(feature = "fid")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use inception::metrics::{npy, npz};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn inception(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_inception")).arg("fid").args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = inception(&[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn failure(arguments: &[&str]) -> String {
+    let output = inception(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {errors}");
+    assert!(errors.contains("error: ") && !errors.contains("panicked"), "{errors}");
+    assert!(output.stdout.is_empty());
+    errors
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/fid")
+}
+
+/// The network with the formula's weights, as the golden's script gave it to the tools; written once.
+fn weights() -> &'static str {
+    static WEIGHTS: OnceLock<(TempDir, String)> = OnceLock::new();
+    let (_, path) = WEIGHTS.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("formula.safetensors");
+        let spec = inception::model("fid-inception_v3").unwrap();
+        let network = inception_tests::formula_network(spec, &spec.config(), &inception_tests::storage());
+        inception::weights::save(&network, &inception::weights::Metadata::of(spec), &path).unwrap();
+        let path = text(&path).to_owned();
+        (folder, path)
+    });
+    path
+}
+
+fn near(found: &Value, wanted: &Value, tolerance: f64, what: &str) {
+    let (found, wanted) = (found.as_f64().unwrap(), wanted.as_f64().unwrap());
+    let off = (found - wanted).abs() / wanted.abs();
+    assert!(off <= tolerance, "{what}: {found} is not {wanted}, {off:.1e}");
+}
+
+/// Each protocol against its tool, from files to figures.
+fn equals(tool: &str) {
+    let golden: Value =
+        serde_json::from_str(&fs::read_to_string(goldens().join("protocols.json")).unwrap()).unwrap();
+    let wanted = &golden["tools"][tool];
+    let (a, b) = (goldens().join("pictures/a"), goldens().join("pictures/b"));
+    let (subsets, size) = (golden["kid"][0].to_string(), golden["kid"][1].to_string());
+    let (splits, seed) = (golden["splits"].to_string(), golden["seed"].to_string());
+    let state = tempfile::tempdir().unwrap();
+    let found = json(&[
+        text(&a),
+        text(&b),
+        "--protocol",
+        tool,
+        "--weights",
+        weights(),
+        "--kid-subsets",
+        &subsets,
+        "--kid-size",
+        &size,
+        "--splits",
+        &splits,
+        "--seed",
+        &seed,
+        "--resume",
+        text(state.path()),
+        "--batch",
+        "4",
+    ]);
+    // The features are in the state, a row a picture: as many as there are in batches of four.
+    let largest = wanted["largest"].as_f64().unwrap();
+    for (number, wanted) in (1..).zip(wanted["features"].as_array().unwrap()) {
+        let rows = state_rows(&state.path().join(format!("{number}.features")));
+        assert_eq!(rows.len(), wanted.as_array().unwrap().len());
+        for (picture, (row, wanted)) in rows.iter().zip(wanted.as_array().unwrap()).enumerate() {
+            for (found, wanted) in row.iter().step_by(32).zip(wanted.as_array().unwrap()) {
+                let off = (f64::from(*found) - wanted.as_f64().unwrap()).abs() / largest;
+                // The promise: f32 networks that add in another order, behind resizers that round differently.
+                assert!(
+                    off < 1e-4,
+                    "{tool}, side {number}, picture {picture}: {off:.1e} of the largest feature"
+                );
+            }
+        }
+    }
+    near(&found["fid"], &wanted["fid"], 1e-3, tool);
+    if wanted["kid"].is_object() {
+        // The tools' kernels, a little above 1, are f32 but for torchmetrics's: an estimate near 0 is off by roundings
+        // of these.
+        let [found, wanted] =
+            [&found["kid"]["mean"], &wanted["kid"]["mean"]].map(|mean| mean.as_f64().unwrap());
+        assert!((found - wanted).abs() < 1e-3 * wanted.abs() + 5e-7, "KID: {found} is not {wanted}");
+    }
+    if wanted["inception_score"].is_object() {
+        // Of this network it is 1.0001 to 1.0002: a tenth of a percent of what is above 1.
+        near(&found["inception_score"]["mean"], &wanted["inception_score"]["mean"], 2e-7, "Inception Score");
+    }
+    if wanted["precision"].is_number() {
+        for share in ["precision", "recall"] {
+            // Shares of twelve: the same pictures.
+            assert!(
+                (found[share].as_f64().unwrap() - wanted[share].as_f64().unwrap()).abs() < 1e-6,
+                "{share}"
+            );
+        }
+    }
+    assert_eq!(found["images"], serde_json::json!([12, 12]));
+    assert_eq!(found["protocol"], tool);
+    // Fewer pictures than features: both sides are warned of.
+    assert_eq!(found["warnings"].as_array().unwrap().len(), 2, "{}", found["warnings"]);
+}
+
+/// The features of a state: after the first line records of lengths, JSON, floats and a hash.
+fn state_rows(path: &Path) -> Vec<Vec<f32>> {
+    let bytes = fs::read(path).unwrap();
+    let mut rest = &bytes[bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1..];
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let len = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap()) as usize;
+        let (json, values) = (len(0), len(4));
+        let values: Vec<f32> =
+            rest[8 + json..][..values].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        rows.extend(values.chunks(2048).map(<[f32]>::to_vec));
+        rest = &rest[16 + json + values.len() * 4..];
+    }
+    rows
+}
+
+#[test]
+fn equals_pytorch_fid() {
+    equals("pytorch-fid");
+}
+
+#[test]
+fn equals_clean_fid() {
+    equals("clean-fid");
+}
+
+#[test]
+fn equals_torch_fidelity() {
+    equals("torch-fidelity");
+}
+
+#[test]
+fn equals_torchmetrics() {
+    equals("torchmetrics");
+}
+
+/// Statistics of shards, merged, are the whole's file to the byte; and so are those after a kill.
+#[test]
+fn statistics_merge_and_continue() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (a, b) = (goldens().join("pictures/a"), goldens().join("pictures/b"));
+    let stats = |file: &str, more: &[&str]| {
+        let file = path(file);
+        json(&[&[text(&a), "--random-weights", "--batch", "2", "--save-stats", text(&file)], more].concat());
+        fs::read(file).unwrap()
+    };
+    let whole = stats("whole.npz", &[]);
+    for part in ["0/3", "1/3", "2/3"] {
+        stats(&format!("{}.npz", &part[..1]), &["--shard", part]);
+    }
+    let [zero, one, two, merged] = ["0.npz", "1.npz", "2.npz", "merged.npz"].map(path);
+    json(&["--merge", text(&two), text(&zero), text(&one), "--save-stats", text(&merged)]);
+    assert_eq!(fs::read(&merged).unwrap(), whole);
+
+    let state = path("state");
+    let file = path("resumed.npz");
+    let arguments = [
+        "fid",
+        text(&a),
+        "--random-weights",
+        "--batch",
+        "2",
+        "--save-stats",
+        text(&file),
+        "--resume",
+        text(&state),
+    ];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_inception"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while fs::metadata(state.join("1.features")).map_or(0, |m| m.len()) < 17_000 {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(stats("resumed.npz", &["--resume", text(&state)]), whole);
+
+    // Statistics stand for their pictures.
+    let of_pictures = json(&[text(&a), text(&b), "--random-weights", "--metrics", "fid"]);
+    let of_statistics = json(&[text(&merged), text(&b), "--random-weights", "--metrics", "fid"]);
+    near(&of_statistics["fid"], &of_pictures["fid"], 1e-6, "statistics");
+    assert_eq!(of_statistics["images"], of_pictures["images"]);
+    let alone = json(&[text(&merged), text(&path("whole.npz"))]);
+    assert!(alone["fid"].as_f64().unwrap().abs() < 1e-6, "{alone}");
+    assert!(alone["kid"].is_null() && alone["precision"].is_null(), "no pictures, no neighbourhoods");
+}
+
+#[test]
+fn bad_input_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, dimensions: usize, values: &[f32]| {
+        let mut writer =
+            npy::Writer::new(fs::File::create(path(name)).unwrap(), npy::Element::F32, dimensions).unwrap();
+        writer.add(values).unwrap();
+        writer.finish().unwrap();
+    };
+    let features: Vec<f32> = (0..60).map(|n| ((n * 37) % 23) as f32 / 8.0).collect();
+    write("ok.npy", 3, &features);
+    write("one.npy", 3, &features[..3]);
+    write("wide.npy", 4, &features);
+    write("nan.npy", 3, &[0.0, f32::NAN, 1.0, 1.0, 2.0, 3.0]);
+    write("constant.npy", 3, &[0.5; 30]);
+    let ok = path("ok.npy");
+    let run = |name: &str| failure(&[text(&path(name)), text(&ok)]);
+    assert!(
+        run("one.npy").contains("a covariance needs at least 2 pictures, and there are 1"),
+        "{}",
+        run("one.npy")
+    );
+    assert!(run("wide.npy").contains("one side has 4 features a picture, the other 3"));
+    assert!(run("nan.npy").contains("is NaN"));
+    assert!(run("nothing.npy").contains("nothing.npy"));
+    let nan = failure(&[text(&goldens().join("nan.npz")), text(&ok)]);
+    assert!(nan.contains("the covariance of the statistics has an entry that is NaN"), "{nan}");
+    let other = failure(&[text(&goldens().join("numpy.npz")), text(&path("wide.npy"))]);
+    assert!(other.contains("one side has 3 features a picture, the other 4"), "{other}");
+    // Constant pictures have a distance, and a warning.
+    let constant = json(&[text(&path("constant.npy")), text(&ok)]);
+    assert!(constant["fid"].as_f64().unwrap() > 0.0);
+    assert!(constant["warnings"][0].as_str().unwrap().contains("the same features"), "{constant}");
+    let weights = failure(&[text(&goldens().join("pictures/a")), text(&ok)]);
+    assert!(weights.contains("--weights FILE, --pretrained or --random-weights"), "{weights}");
+    assert!(failure(&[text(&ok)]).contains("A alone has no distance"));
+    assert!(failure(&[text(&ok), text(&ok), "--shard", "0/2"]).contains("--shard is for"));
+    assert!(failure(&[text(&ok), text(&ok), text(&ok)]).contains("3 inputs"));
+    assert!(failure(&[text(&ok), text(&ok), "--protocol", "fid"]).contains("torch-fidelity"));
+    let single = path("single");
+    fs::create_dir(&single).unwrap();
+    fs::copy(goldens().join("pictures/a/00.png"), single.join("0.png")).unwrap();
+    let one = failure(&[text(&single), text(&ok), "--random-weights"]);
+    assert!(one.contains("single") && one.contains("needs at least 2 pictures"), "{one}");
+    let merged = path("m.npz");
+    let foreign = failure(&["--merge", text(&goldens().join("numpy.npz")), "--save-stats", text(&merged)]);
+    assert!(foreign.contains("no exact sums"), "{foreign}");
+    let interval = json(&[text(&path("constant.npy")), text(&ok), "--bootstrap", "20"]);
+    let bounds = &interval["interval"];
+    assert!(bounds["low"].as_f64() < bounds["high"].as_f64(), "{interval}");
+    assert!(npz::read(&merged).is_err());
+}

@@ -1,0 +1,132 @@
+//! From pictures to features.
+
+use burn::tensor::Device;
+use inception_data::{Prepare, Preprocessing, RgbImage, Stretch};
+use inception_nn::{ModelSpec, Output};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::classifier::{Opened, Weights};
+use crate::options::RunOptions;
+use crate::runner::Runner;
+
+/// What is done to a picture before a network sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Preparation {
+    /// A classifier's: the short side resized, the centre cropped.
+    Classifier(Preprocessing),
+    /// FID's: all of it, stretched to a square.
+    Stretch(Stretch),
+}
+
+impl Preparation {
+    /// The recipe as what [`inception_data::load`] takes.
+    pub fn prepare(&self) -> &dyn Prepare {
+        match self {
+            Self::Classifier(preprocessing) => preprocessing,
+            Self::Stretch(stretch) => stretch,
+        }
+    }
+
+    /// Rows and columns of the network's input.
+    pub fn side(&self) -> usize {
+        match self {
+            Self::Classifier(preprocessing) => preprocessing.crop as usize,
+            Self::Stretch(stretch) => stretch.side as usize,
+        }
+    }
+}
+
+/// A network with weights on a device, of which one output is taken.
+#[derive(Debug)]
+pub struct FeatureExtractor {
+    spec: &'static ModelSpec,
+    runner: Runner,
+    recipe: Preparation,
+    dimensions: usize,
+    classifier: Vec<f32>,
+    warnings: Vec<String>,
+}
+
+impl FeatureExtractor {
+    /// Builds and fills the network of `spec`. `choose` makes the recipe for pictures of what the weights ask for.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the device, of reading and of fitting the weights; [`Error::Network`] for a stage that the
+    /// network does not have.
+    pub fn new(
+        spec: &'static ModelSpec,
+        weights: &Weights,
+        output: Output,
+        options: &RunOptions,
+        choose: impl FnOnce(Preprocessing) -> Preparation,
+    ) -> Result<Self, Error> {
+        options.check()?;
+        let opened = Opened::new(spec, weights)?;
+        let own = opened.recipe(spec)?;
+        let recipe = choose(own.preprocessing);
+        let Opened { checkpoint, how, config, mut warnings } = opened;
+        let side = recipe.side();
+        let mut classifier = Vec::new();
+        let init = |device: &Device| {
+            let network = match &checkpoint {
+                Some(checkpoint) => {
+                    let loaded = inception_weights::load_with(spec, checkpoint, device, how)?;
+                    warnings.extend(loaded.warnings());
+                    loaded.network
+                }
+                None => config.init(device)?,
+            };
+            classifier = network.classifier_weight();
+            Ok(network)
+        };
+        let runner = Runner::build_output(init, [side, side], output, options)?;
+        warnings.extend(own.notes);
+        let dimensions = runner.run(&vec![0.0; runner.image_len()], 1)?.len();
+        Ok(Self { spec, runner, recipe, dimensions, classifier, warnings })
+    }
+
+    /// The model.
+    pub fn spec(&self) -> &'static ModelSpec {
+        self.spec
+    }
+
+    /// Features of a picture.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// What is done to a picture.
+    pub fn recipe(&self) -> &Preparation {
+        &self.recipe
+    }
+
+    /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
+    pub fn classifier(&self) -> &[f32] {
+        &self.classifier
+    }
+
+    /// What a user should know before trusting the features.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The network itself, for prepared images.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// The features of one picture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Picture`] where it cannot be resized; those of [`Runner::run`].
+    pub fn features(&self, picture: &RgbImage) -> Result<Vec<f32>, Error> {
+        let prepare = self.recipe.prepare();
+        let mut input = vec![0.0; prepare.output_len()];
+        prepare.apply(picture, &mut input)?;
+        self.runner.run(&input, 1)
+    }
+}

@@ -1,0 +1,117 @@
+//! The names of classes, in the forms in which people keep them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// Longest file of names that is read, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The names in a file, in the order of the classes: one a line; PaddleClas's `0 name` lines; a list in JSON; or
+/// an object in JSON from numbers to names, Keras's `{"0": ["n01440764", "tench"]}` among them, or from names to
+/// numbers, torchvision's `class_to_idx`.
+///
+/// # Errors
+///
+/// [`Error::Labels`].
+pub fn read_labels(path: impl AsRef<Path>) -> Result<Vec<String>, Error> {
+    let path = path.as_ref();
+    let fail = |reason: String| Error::Labels { path: path.to_owned(), reason };
+    let length = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
+    if !length.is_file() || length.len() > MAX_BYTES {
+        return Err(fail("not a file of names".to_owned()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    parse(&text).map_err(fail)
+}
+
+fn parse(text: &str) -> Result<Vec<String>, String> {
+    let text = text.trim_start_matches('\u{feff}').trim_end();
+    if text.trim_start().starts_with(['[', '{']) {
+        return json(&serde_json::from_str(text).map_err(|e| e.to_string())?);
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    // All lines have a number, and the numbers are those of the classes.
+    let numbered = lines.iter().map(|line| {
+        let (number, name) = line.split_once([' ', '\t', ',', ':'])?;
+        Some((number.parse::<usize>().ok()?, name.trim().to_owned()))
+    });
+    if let Some(Ok(names)) = numbered.collect::<Option<Vec<_>>>().map(in_order) {
+        return Ok(names);
+    }
+    match lines.iter().position(|line| line.is_empty()) {
+        Some(empty) => Err(format!("line {} is empty", empty + 1)),
+        None => Ok(lines.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+fn json(value: &Value) -> Result<Vec<String>, String> {
+    let name = |value: &Value| match value {
+        Value::String(name) => Some(name.clone()),
+        // WordNet's id and the name.
+        Value::Array(parts) => parts.last().and_then(Value::as_str).map(str::to_owned),
+        _ => None,
+    };
+    let bad = || "neither a list of names nor names with the numbers of their classes".to_owned();
+    match value {
+        Value::Array(names) => names.iter().map(|value| name(value).ok_or_else(bad)).collect(),
+        Value::Object(pairs) => {
+            let by_number = pairs.iter().map(|(key, value)| Some((key.parse::<usize>().ok()?, name(value)?)));
+            let by_name =
+                pairs.iter().map(|(key, value)| Some((usize::try_from(value.as_u64()?).ok()?, key.clone())));
+            let found = by_number.collect::<Option<Vec<_>>>().or_else(|| by_name.collect());
+            match (found, pairs.len()) {
+                (Some(found), 1..) => in_order(found),
+                // `class_to_idx` within what was saved beside it.
+                (_, 1) => json(pairs.values().next().ok_or_else(bad)?),
+                _ => Err(bad()),
+            }
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// Names by the numbers of their classes, which have to be 0 to one less than there are.
+fn in_order(pairs: Vec<(usize, String)>) -> Result<Vec<String>, String> {
+    let count = pairs.len();
+    let by_number: BTreeMap<usize, String> = pairs.into_iter().collect();
+    match by_number.len() == count && by_number.keys().copied().eq(0..count) {
+        true => Ok(by_number.into_values().collect()),
+        false => Err(format!("the numbers of {count} classes are not 0 to {}", count.saturating_sub(1))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_every_form() {
+        for text in [
+            "cat\ndog, hound\n",
+            "\u{feff}cat\r\ndog, hound\r\n\r\n",
+            "0 cat\n1 dog, hound\n",
+            "1 dog, hound\n0 cat",
+            r#"["cat", "dog, hound"]"#,
+            r#"{"0": "cat", "1": "dog, hound"}"#,
+            r#"{"0": ["n02123045", "cat"], "1": ["n02084071", "dog, hound"]}"#,
+            r#"{"dog, hound": 1, "cat": 0}"#,
+            r#"{"class_to_idx": {"dog, hound": 1, "cat": 0}}"#,
+        ] {
+            assert_eq!(parse(text), Ok(vec!["cat".to_owned(), "dog, hound".to_owned()]), "{text}");
+        }
+        // Names that begin with numbers, but not those of the classes.
+        assert_eq!(parse("3 musketeers\n7 dwarfs").map(|names| names.len()), Ok(2));
+        for text in
+            ["", "a\n\nb", "{}", "[1, 2]", r#"{"a": 0, "b": 2}"#, r#"{"a": 0, "b": 0}"#, "[", "{\"a\": {}}"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
