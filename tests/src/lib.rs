@@ -5,6 +5,7 @@
 pub mod formula;
 pub mod golden;
 pub mod skeleton;
+pub mod values;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};

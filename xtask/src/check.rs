@@ -36,8 +36,8 @@ const OF_EACH_TIER: &[&str] =
     &["test", "--release", "--package=inception-engine", "--no-default-features", "--lib", "--tests"];
 
 /// The engine's tests under AddressSanitizer. With `sanitized` the engine tells the sanitizer where each
-/// tensor lies in its arena. (The target is named so that build scripts and macros are spared; Burn, which
-/// only other tests need, is compiled once, slow as it is, and the engine alone with optimisation.)
+/// tensor lies in its arena. (The target is named so that build scripts and macros are spared, and the
+/// engine alone is compiled with optimisation.)
 const SANITIZED: (&str, &[&str]) = (
     "kernels under AddressSanitizer",
     &[

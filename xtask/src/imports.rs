@@ -84,6 +84,13 @@ fn is_module(line: &str) -> bool {
     line.starts_with("mod ") && line.ends_with('{')
 }
 
+/// A line without the paths of visibilities: `pub(in crate::a)` says who may see an item, and imports nothing.
+fn without_visibility(line: &str) -> String {
+    let mut parts = line.split("pub(in ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |line, part| line + "pub" + part.split_once(')').map_or(part, |(_, rest)| rest))
+}
+
 /// What a file imports and re-exports.
 fn scan(text: &str, module: &[String], modules: &HashSet<Segments>) -> File {
     let mut file = File::default();
@@ -93,7 +100,7 @@ fn scan(text: &str, module: &[String], modules: &HashSet<Segments>) -> File {
     while let Some(line) = lines.next() {
         // Without what stands in quotes, then without a comment.
         let line = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
-        let line = line.split("//").next().unwrap_or_default();
+        let line = &*without_visibility(line.split("//").next().unwrap_or_default());
         // A module of tests comes last in a file.
         if line == "#[cfg(test)]" && lines.clone().find(|next| !next.starts_with('#')).is_some_and(is_module)
         {
@@ -259,6 +266,24 @@ mod tests {
             ("b", "// crate::One\n#[cfg(test)]\nmod tests {\n    use crate::One;\n}\n"),
         ];
         assert_eq!(cycle(&commented), None);
+    }
+
+    #[test]
+    fn a_visibility_is_no_import_and_hides_none() {
+        let files =
+            |inner| [("", "mod a;\n"), ("a", "mod inner;\nfn f() { inner::f() }\n"), ("a::inner", inner)];
+        assert_eq!(cycle(&files("pub(in crate::a) fn f() {}\n")), None);
+        assert_eq!(cycle(&files("pub(in super::super) struct One(pub(in crate::a) u8);\n")), None);
+        let round =
+            cycle(&files("pub(in crate::a) fn f() -> crate::a::Two { todo() }\n")).unwrap_or_default();
+        assert_eq!(round, ["a", "a::inner", "a"]);
+        // A re-export is one whoever may see it.
+        let reexport = [
+            ("", "mod a;\nmod b;\npub(in crate) use a::One;\n"),
+            ("a", "use crate::b::Two;\n"),
+            ("b", "use crate::One;\n"),
+        ];
+        assert_eq!(cycle(&reexport).unwrap_or_default(), ["a", "b", "a"]);
     }
 
     #[test]

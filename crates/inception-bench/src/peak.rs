@@ -4,8 +4,10 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
+#[cfg(target_arch = "x86_64")]
+use inception::DeviceKind;
+use inception::Precision;
 use inception::engine::Isa;
-use inception::{DeviceKind, Precision};
 
 /// Iterations of the loop of multiply-adds: some tens of milliseconds.
 const TURNS: usize = 4_000_000;
@@ -54,6 +56,23 @@ fn multiply_adds_bf16() -> f64 {
     (TURNS * SUMS * 32) as f64
 }
 
+/// As `fma_loop!`, with NEON, and sums for four ports.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn multiply_adds_neon() -> f64 {
+    use std::arch::aarch64::{vdupq_n_f32, vfmaq_f32};
+    const SUMS: usize = 20;
+    let factor = vdupq_n_f32(black_box(0.5));
+    let mut sums = [vdupq_n_f32(black_box(1.0)); SUMS];
+    for _ in 0..TURNS {
+        for sum in &mut sums {
+            *sum = vfmaq_f32(*sum, factor, factor);
+        }
+    }
+    black_box(sums);
+    (TURNS * SUMS * 4) as f64
+}
+
 /// One thread's loop, with the instructions of `isa`, which this CPU has.
 fn multiply_adds(isa: Isa, precision: Precision) -> f64 {
     #[cfg(target_arch = "x86_64")]
@@ -67,6 +86,12 @@ fn multiply_adds(isa: Isa, precision: Precision) -> f64 {
     } else if isa == Isa::Avx2 && isa.available() {
         // SAFETY: the CPU has AVX2 and FMA, as just asked.
         return unsafe { multiply_adds_avx2() };
+    }
+    #[cfg(target_arch = "aarch64")]
+    #[allow(unsafe_code)]
+    if isa == Isa::Neon && isa.available() && precision == Precision::F32 {
+        // SAFETY: the CPU has NEON, as just asked.
+        return unsafe { multiply_adds_neon() };
     }
     // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do
     // there.

@@ -11,8 +11,8 @@ use inception::data::{Dataset, LoaderOptions, ScanStats};
 use inception::metrics::npy::{self, Element};
 use inception::nn::Output;
 use inception::{
-    ExtractOptions, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, Preparation, RunOptions, Shard,
-    Skipped, Weights, cores, dataset_hash, extract,
+    ExtractOptions, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, Preparation, RunOptions,
+    Shard, Skipped, Weights, cores, dataset_hash, extract,
 };
 use serde::Serialize;
 

@@ -37,7 +37,7 @@
 //! | plan | `plan` | chooses algorithms, fuses steps, and places tensors in one arena (`memory`) |
 //! | run | `executor`, `threads` | runs the plan level by level, or each image of a batch on a thread of its own |
 //! | steps | `steps` | split a layer into tasks and call kernels |
-//! | kernels | `kernels` | written once over a vector type, compiled for AVX-512, AVX2 with FMA, and any CPU |
+//! | kernels | `kernels` | written once over a vector type, compiled for AVX-512, AVX2 with FMA, NEON, and any CPU |
 //!
 //! The steps of a level run at the same time: threads take its tasks until none is left, then wait at a
 //! barrier. A batch of at least as many images as threads needs no barriers, since each thread computes

@@ -68,7 +68,7 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
         // Output and residual are prefetched now and in cache when the epilogue needs them: a store that
         // misses holds up all stores behind it.
         for r in 0..MR {
-            for z in 0..NZ {
+            for z in (0..NZ).step_by(LINE.div_ceil(S::LANES)) {
                 let column = col + z * S::LANES;
                 S::prefetch(t.out.cast::<O>().wrapping_add(r * t.ld_out + column).cast());
                 S::prefetch(t.residual.cast::<O>().wrapping_add(r * t.ld_residual + column).cast());
@@ -79,7 +79,9 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
         let mut prefetch = t.prefetch;
         for tap in 0..t.taps {
             let rows: [*const I; MR] = t.indirection.add(tap * MR).cast::<[*const I; MR]>().read();
-            for kk in 0..t.k / I::PACK {
+            let done = I::multiply_channels(&rows, t.k, b, t.width, &mut acc);
+            b = b.add(done / I::PACK * t.width);
+            for kk in done / I::PACK..t.k / I::PACK {
                 let mut bv = [I::weights(b); NZ];
                 for (z, v) in bv.iter_mut().enumerate() {
                     *v = I::weights(b.add(z * S::LANES));
@@ -163,8 +165,13 @@ unsafe fn epilogue<S: Simd, O: Stored<S>, const MR: usize, const NZ: usize, cons
 /// As [`block`].
 #[inline(always)]
 pub(super) unsafe fn panel<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize>(t: &Tile) {
-    // Two vectors a row while the panel has them: each broadcast then feeds two multiply-adds.
+    // Several vectors a row while the panel has them: each broadcast then feeds as many multiply-adds.
     let mut col = 0;
+    while S::VECTORS == 4 && col + 4 * S::LANES <= t.width {
+        // SAFETY: as the caller's.
+        unsafe { block::<S, I, O, MR, 4>(t, col) };
+        col += 4 * S::LANES;
+    }
     while col + 2 * S::LANES <= t.width {
         // SAFETY: as the caller's.
         unsafe { block::<S, I, O, MR, 2>(t, col) };

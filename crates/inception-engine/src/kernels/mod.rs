@@ -28,6 +28,8 @@ use isa::Isa;
 /// The kernels of each instruction set of this architecture.
 static TABLES: &[&Kernels] = &[
     &isa::portable::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &isa::neon::KERNELS,
     #[cfg(target_arch = "x86_64")]
     &isa::avx2::KERNELS,
     #[cfg(target_arch = "x86_64")]
@@ -52,6 +54,14 @@ impl Isa {
         let kernels = TABLES.iter().find(|kernels| kernels.isa == self);
         let tile = kernels.map_or([0; 2], |kernels| [kernels.tile_rows, kernels.panel]);
         Tier { isa: self, tile, cache: kernels.map_or(0, |kernels| kernels.costs.assumed_cache()) }
+    }
+
+    /// Features that this CPU has beside the instruction set and that no kernel uses yet: dot products of
+    /// integers and arithmetic of half precision.
+    pub fn unused_features(self) -> Vec<&'static str> {
+        let kernels = TABLES.iter().filter(|kernels| kernels.isa == self);
+        let has = |&(name, detected): &table::UnusedFeature| detected().then_some(name);
+        kernels.flat_map(|kernels| kernels.unused.iter().filter_map(has)).collect()
     }
 
     /// The fastest instruction set that this CPU has.

@@ -26,6 +26,9 @@ pub(crate) unsafe trait Simd {
     /// Whether the depthwise convolution prefetches the next row. With narrow vectors it has too few
     /// multiply-adds between two loads for it.
     const PREFETCH_ROWS: bool = Self::PREFETCH;
+    /// Registers of weights by which the micro-kernel multiplies each row at a time, 2 or 4, while a panel has
+    /// them.
+    const VECTORS: usize = 2;
 
     /// `LANES` copies of `x`.
     unsafe fn splat(x: f32) -> Self::V;
@@ -47,13 +50,28 @@ pub(crate) unsafe trait Simd {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// Prefetches the cache line at `p`, which may be any address, into the second-level cache.
     unsafe fn prefetch(p: *const f32);
+
+    /// Multiplies channels in a way of the instruction set's own: the first ones of the `k` channels of `rows`
+    /// with the weights at `b`, of which those of one channel begin `width` floats after those of the one
+    /// before. Returns how many it multiplied; the micro-kernel does the others one by one.
+    #[inline(always)]
+    unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
+        _rows: &[*const f32; MR],
+        _k: usize,
+        _b: *const f32,
+        _width: usize,
+        _acc: &mut [[Self::V; NZ]; MR],
+    ) -> usize {
+        0
+    }
 }
 
-/// Implements [`Simd`] with one expression, an intrinsic, for each method.
+/// Implements [`Simd`] with one expression, an intrinsic, for each method; what has a default follows in braces.
 macro_rules! implement_simd {
     (
         $simd:ty: $lanes:literal lanes of $v:ty, prefetch: $prefetch:literal $(, prefetch_rows: $prefetch_rows:literal)?;
         $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
+        $({ $($besides:tt)* })?
     ) => {
         // SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not
         // accessed, and a prefetch is a hint, which faults on no address.
@@ -69,6 +87,7 @@ macro_rules! implement_simd {
                     unsafe { $body }
                 }
             )*
+            $($($besides)*)?
         }
     };
 }
@@ -124,6 +143,18 @@ pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
     unsafe fn splat_first(p: *const Self) -> Self::Packed;
     /// `acc + a * b`, summed over the channels of each lane.
     unsafe fn dot(a: Self::Packed, b: Self::Packed, acc: S::V) -> S::V;
+
+    /// See [`Simd::multiply_channels`].
+    #[inline(always)]
+    unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
+        _rows: &[*const Self; MR],
+        _k: usize,
+        _b: *const f32,
+        _width: usize,
+        _acc: &mut [[S::V; NZ]; MR],
+    ) -> usize {
+        0
+    }
 }
 
 // SAFETY: `Simd`'s own operations.
@@ -150,5 +181,16 @@ unsafe impl<S: Simd> Operand<S> for f32 {
     unsafe fn dot(a: S::V, b: S::V, acc: S::V) -> S::V {
         // SAFETY: the caller's promise.
         unsafe { S::fma(a, b, acc) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
+        rows: &[*const f32; MR],
+        k: usize,
+        b: *const f32,
+        width: usize,
+        acc: &mut [[S::V; NZ]; MR],
+    ) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { S::multiply_channels(rows, k, b, width, acc) }
     }
 }

@@ -54,6 +54,9 @@ pub(crate) struct Feature {
     pub missing: &'static str,
 }
 
+/// The name of a CPU feature, and whether this CPU has it.
+pub(crate) type UnusedFeature = (&'static str, fn() -> bool);
+
 /// The kernels that one element type of activations needs beside those for `f32`, compiled for the same CPU
 /// features.
 ///
@@ -172,6 +175,8 @@ pub(crate) struct Kernels {
     pub narrow_panel: usize,
     /// The planner's model of the CPU.
     pub costs: CostModel,
+    /// CPU features that could speed up kernels but that none uses yet.
+    pub unused: &'static [UnusedFeature],
     /// The kernels, by the type of activations that they are for; those for `f32` come first.
     pub sets: &'static [KernelSet],
 }

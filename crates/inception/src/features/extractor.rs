@@ -5,8 +5,8 @@ use inception_data::{Prepare, Preprocessing, RgbImage, Stretch};
 use inception_nn::{ModelSpec, Output};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::classifier::{Opened, Weights};
+use crate::error::Error;
 use crate::options::RunOptions;
 use crate::runner::Runner;
 

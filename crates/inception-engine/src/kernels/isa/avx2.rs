@@ -35,13 +35,14 @@ implement_simd! {
 }
 
 /// The kernels.
-pub(crate) static KERNELS: Kernels = Kernels {
+pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
     // Twelve accumulators, two vectors of weights and one broadcast pixel fill fifteen of sixteen registers.
     tile_rows: 6,
     panel: 16,
     narrow_panel: 8,
     costs: CostModel::AVX2,
+    unused: &[("avxvnni", || is_x86_feature_detected!("avxvnni"))],
     sets: &[kernel_set! {
         simd: Avx2,
         target: [#[target_feature(enable = "avx2,fma")]],

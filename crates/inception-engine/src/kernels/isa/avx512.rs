@@ -294,7 +294,7 @@ unsafe fn segment(d: &Depthwise, s: &Segment) {
 }
 
 /// The kernels; those for `bf16` need more of AVX-512 than those for `f32`.
-pub(crate) static KERNELS: Kernels = Kernels {
+pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
     // Twenty-eight accumulators, two vectors of weights and one broadcast pixel fill thirty-one of thirty-two
     // registers.
@@ -302,6 +302,10 @@ pub(crate) static KERNELS: Kernels = Kernels {
     panel: 32,
     narrow_panel: 16,
     costs: CostModel::L2_OF_1_MIB,
+    unused: &[
+        ("avx512vnni", || is_x86_feature_detected!("avx512vnni")),
+        ("avx512fp16", || is_x86_feature_detected!("avx512fp16")),
+    ],
     sets: &[
         kernel_set! {
             simd: Avx512,

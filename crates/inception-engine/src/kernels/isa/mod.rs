@@ -8,6 +8,8 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 pub(super) mod portable;
 
 use std::fmt;
@@ -38,6 +40,8 @@ macro_rules! instruction_sets {
 instruction_sets! {
     /// No intrinsics: arrays that the compiler vectorises for the target's baseline.
     Portable = "portable";
+    /// NEON, the baseline of aarch64: thirty-two registers of four floats.
+    Neon = "neon";
     /// AVX2 with FMA: sixteen registers of eight floats.
     Avx2 = "avx2";
     /// AVX-512F: thirty-two registers of sixteen floats, with masks.

@@ -65,12 +65,13 @@ unsafe impl Simd for Portable {
 }
 
 /// The kernels; every CPU runs them.
-pub(crate) static KERNELS: Kernels = Kernels {
+pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
     tile_rows: 2,
     panel: 32,
     narrow_panel: 16,
     costs: CostModel::L2_OF_1_MIB,
+    unused: &[],
     sets: &[kernel_set! {
         simd: Portable,
         target: [],

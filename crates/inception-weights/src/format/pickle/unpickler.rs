@@ -14,10 +14,11 @@ const MAX_OBJECTS: usize = 1 << 20;
 const MAX_TEXT: u64 = 1 << 12;
 
 /// PyTorch's `MAGIC_NUMBER`, 0x1950a86a20f9469cfc6c, as a pickle has it.
-pub(crate) const TORCH_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+pub(in crate::format) const TORCH_MAGIC: [u8; 10] =
+    [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 /// Runs the pickle at `stream` to its end.
-pub(crate) fn unpickle(stream: &mut Stream) -> Result<Pickle, Fault> {
+pub(in crate::format) fn unpickle(stream: &mut Stream) -> Result<Pickle, Fault> {
     let (pickle, memo) = (Pickle::default(), HashMap::new());
     Unpickler { stream, pickle, stack: vec![], marks: vec![], memo, objects: 0 }.run()
 }

@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
 #[allow(dead_code)] // Its convolutions are the engine's own.
+#[path = "../crates/inception-engine/tests/numbers/mod.rs"]
 mod numbers;
 
 use burn::module::{Module, Param};

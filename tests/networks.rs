@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
 #[allow(dead_code)] // Only the tiers.
+#[path = "../crates/inception-engine/tests/numbers/mod.rs"]
 mod numbers;
 
 use burn::tensor::{Device, Distribution, Tensor};

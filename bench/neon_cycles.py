@@ -1,0 +1,107 @@
+"""Cycles of the NEON micro-kernel's inner loops by llvm-mca, against the limit of multiply-adds.
+
+    bench/neon_cycles.py [engine.s]
+
+Compiles the engine to assembly for aarch64 (the environment of .ci/aarch64: RUSTC names a compiler with that target's
+standard library), cuts out the inner loop of each tile, and prints a Markdown table. llvm-mca is Debian's package llvm-22;
+LLVM_MCA names another one. A CPU's limit is what llvm-mca says of a block of nothing but independent multiply-adds.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TARGET = "aarch64-unknown-linux-gnu"
+CPUS = ["neoverse-n1", "neoverse-v1", "apple-m1"]
+ITERATIONS = 200
+ROWS = 6
+MULTIPLY_ADD = re.compile(r"fmla\s+v\d+\.4s, v\d+\.4s, (v\d+)\.s\[\d\]")
+# Three columns of a kernel's row for four pixels: multiply-adds, and registers of pixels and weights.
+DEPTHWISE = (12, 6 + 3)
+
+
+def assembly() -> str:
+    """The engine's assembly, as it is compiled in releases."""
+    if len(sys.argv) > 1:
+        return Path(sys.argv[1]).read_text()
+    subprocess.run(
+        ["cargo", "rustc", "--release", "--package", "inception-engine", "--no-default-features", "--target", TARGET,
+         "--", "--emit", "asm"],
+        check=True,
+    )
+    folder = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / TARGET / "release" / "deps"
+    return max(folder.glob("inception_engine-*.s"), key=lambda path: path.stat().st_mtime).read_text()
+
+
+def inner_loops(text: str):
+    """The bodies of loops that hold no other label."""
+    lines = [line.split("//")[0].rstrip() for line in text.splitlines()]
+    labels = {}
+    for number, line in enumerate(lines):
+        if label := re.match(r"(\.L\w+):", line):
+            labels[label[1]] = number
+        branch = re.match(r"\s+(?:b|b\.\w+|cbn?z|tbn?z)\s.*?(\.L\w+)$", line)
+        if branch and branch[1] in labels:
+            body = lines[labels[branch[1]] + 1 : number + 1]
+            if not any(re.match(r"\S+:", line) for line in body):
+                yield [line for line in body if line.strip() and not line.strip().startswith(".")]
+
+
+def tiles(text: str) -> dict:
+    """The loop of each tile, by rows and columns: four channels of each row at a time.
+
+    A tile has a second loop for panels wider than itself, with an addition more for each channel; there is no such panel,
+    so the shorter loop is the one that runs.
+    """
+    found = {}
+    for body in inner_loops(text):
+        pixels = [match[1] for line in body if (match := MULTIPLY_ADD.search(line))]
+        rows = len(set(pixels))
+        if not pixels or len(pixels) % (4 * rows) or len(pixels) != sum("fmla" in line for line in body):
+            continue
+        key = (rows, len(pixels) // rows)
+        if rows <= ROWS and key[1] in (8, 16) and (key not in found or len(body) < len(found[key])):
+            found[key] = body
+    return found
+
+
+def depthwise(text: str) -> list:
+    """The loop over a kernel's rows for neighbours inside the input: the shortest, which clips and clamps nothing."""
+    loops = [
+        body
+        for body in inner_loops(text)
+        if (sum("fmla" in line for line in body), sum(len(re.findall(r"\bq\d+", line)) for line in body)) == DEPTHWISE
+        and not any(re.search(r"\.s\[|\sf(add|sub|mul|maxnm)\s", line) for line in body)
+    ]
+    return min(loops, key=len)
+
+
+def cycles(body: list, cpu: str) -> float:
+    """Cycles of one iteration."""
+    command = [os.environ.get("LLVM_MCA", "llvm-mca-22"), "-mtriple=aarch64", f"-mcpu={cpu}", f"-iterations={ITERATIONS}"]
+    output = subprocess.run(command, input="\n".join(body), capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"Total Cycles:\s+(\d+)", output)[1]) / ITERATIONS
+
+
+def main() -> None:
+    text = assembly()
+    found = tiles(text)
+    # Thirty independent multiply-adds.
+    independent = [f"fmla v{register}.4s, v30.4s, v31.s[1]" for register in range(30)]
+    limits = {cpu: round(len(independent) / cycles(independent, cpu)) for cpu in CPUS}
+    print("| tile | multiply-adds | other instructions | " + " | ".join(f"{cpu}, cycles (share of {limits[cpu]} a cycle)" for cpu in CPUS) + " |")
+    print("|---" * (3 + len(CPUS)) + "|")
+    named = [(f"{rows} x {columns}", body) for (rows, columns), body in sorted(found.items(), reverse=True)]
+    for name, body in named + [("depthwise", depthwise(text))]:
+        count = sum("fmla" in line for line in body)
+        row = [name, str(count), str(len(body) - count)]
+        for cpu in CPUS:
+            taken = cycles(body, cpu)
+            row.append(f"{taken:.1f} ({100 * count / limits[cpu] / taken:.0f} %)")
+        print("| " + " | ".join(row) + " |")
+    assert (ROWS, 16) in found and (ROWS, 8) in found, "the full tiles' loops were not found"
+
+
+main()
