@@ -442,9 +442,7 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
 #[test]
 fn large_pointwise_convolutions_by_strassen() {
     let mut numbers = Numbers::new(7);
-    // The last one is large enough for a second level on AVX2.
-    for (height, width, channels, out_channels, relu) in
-        [(10, 11, 512, 514, false), (13, 9, 530, 512, true), (17, 16, 640, 644, true)]
+    for (height, width, channels, out_channels, relu) in [(10, 11, 512, 514, false), (13, 9, 530, 512, true)]
     {
         let mut graph = Graph::new(Shape::new(height, width, channels));
         let x = if relu { graph.add("relu", Op::Relu, &[0]).unwrap() } else { 0 };

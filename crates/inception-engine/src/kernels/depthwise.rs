@@ -208,7 +208,7 @@ unsafe fn block<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usiz
     // and bias are padded to whole vectors.
     unsafe {
         let image = s.image.cast::<E>().wrapping_add(c);
-        if S::PREFETCH {
+        if S::PREFETCH_ROWS {
             footprint.prefetch::<S, E>(d, image, PIXELS * STRIDE);
         }
         let bias = S::load(s.bias.add(c));
@@ -276,7 +276,7 @@ unsafe fn whole_vectors<
         // SAFETY: `rows` rows of the kernel lie inside the input, and so do the columns that are not outside;
         // channels c..c + LANES exist; weights and bias are padded to whole vectors.
         unsafe {
-            if S::PREFETCH {
+            if S::PREFETCH_ROWS {
                 footprint.prefetch::<S, E>(d, image.wrapping_add(c), PIXELS * STRIDE);
             }
             let mut acc = [S::load(s.bias.add(c)); PIXELS];

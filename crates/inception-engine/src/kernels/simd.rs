@@ -21,9 +21,11 @@ pub(crate) unsafe trait Simd {
     type V: Copy;
     /// Floats in a register.
     const LANES: usize;
-    /// Whether kernels prefetch, the micro-kernel a cache line of later weights in each step of its inner loop,
-    /// the depthwise one the next row. Narrow vectors have too few multiply-adds between two loads for it.
+    /// Whether the micro-kernel prefetches a cache line of later weights in each step of its inner loop.
     const PREFETCH: bool;
+    /// Whether the depthwise convolution prefetches the next row. With narrow vectors it has too few
+    /// multiply-adds between two loads for it.
+    const PREFETCH_ROWS: bool = Self::PREFETCH;
     /// Registers of weights by which the micro-kernel multiplies each row at a time, 2 or 4, while a panel has
     /// them.
     const VECTORS: usize = 2;
@@ -67,7 +69,7 @@ pub(crate) unsafe trait Simd {
 /// Implements [`Simd`] with one expression, an intrinsic, for each method; what has a default follows in braces.
 macro_rules! implement_simd {
     (
-        $simd:ty: $lanes:literal lanes of $v:ty, prefetch: $prefetch:literal;
+        $simd:ty: $lanes:literal lanes of $v:ty, prefetch: $prefetch:literal $(, prefetch_rows: $prefetch_rows:literal)?;
         $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
         $({ $($besides:tt)* })?
     ) => {
@@ -77,6 +79,7 @@ macro_rules! implement_simd {
             type V = $v;
             const LANES: usize = $lanes;
             const PREFETCH: bool = $prefetch;
+            $(const PREFETCH_ROWS: bool = $prefetch_rows;)?
             $(
                 #[inline(always)]
                 unsafe fn $method($($argument: $type),*) $(-> $out)? {

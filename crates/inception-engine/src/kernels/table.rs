@@ -117,9 +117,6 @@ pub(crate) struct CostModel {
     pub strassen_pixels: usize,
     /// Row tiles of a chunk that Strassen's algorithm halves.
     pub strassen_tiles: usize,
-    /// Channels in and out, and pixels, from which Strassen's algorithm multiplies its products by Strassen's
-    /// algorithm.
-    pub strassen_twice: [usize; 2],
 }
 
 impl CostModel {
@@ -149,7 +146,6 @@ impl CostModel {
         strassen_pixels: 96,
         // Half of a 19x19 map: on two threads, Xception65 took 126 ms with 7, and 120 with 13.
         strassen_tiles: 13,
-        strassen_twice: [usize::MAX; 2],
     };
 
     /// A CPU with AVX2: half the multiply-adds a second of AVX-512, beside the same caches, so that all that
@@ -161,10 +157,8 @@ impl CostModel {
         transform_cost: 7.0,
         weight_load_cost: 6.5,
         strassen_add_cost: 2.5,
-        strassen_channels: 256,
         // Half of a 19x19 map, as above.
         strassen_tiles: 30,
-        strassen_twice: [640, 256],
         ..CostModel::L2_OF_1_MIB
     };
 }

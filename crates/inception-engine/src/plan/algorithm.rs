@@ -99,14 +99,6 @@ fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2]) -> Vec<(Transf
     transforms
 }
 
-/// How many times Strassen's algorithm halves a convolution with an output of so many `pixels`.
-pub(super) fn strassen_levels(costs: &CostModel, conv: &Conv, pixels: usize) -> usize {
-    let (channels, out_channels) = (conv.in_channels(), conv.out_channels);
-    let quarters = channels.is_multiple_of(4) && out_channels.is_multiple_of(4);
-    let [least, least_pixels] = costs.strassen_twice;
-    if quarters && channels.min(out_channels) >= least && pixels >= least_pixels { 2 } else { 1 }
-}
-
 /// Whether Strassen's algorithm can multiply: halves of pixels and channels exist, and the input is `f32`.
 /// (Sums of activations would have to be rounded to be multiplied as another type.)
 fn strassen_fits(costs: &CostModel, conv: &Conv, pixels: usize, dtype: DType) -> bool {

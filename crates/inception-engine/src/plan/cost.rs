@@ -23,16 +23,14 @@ pub(super) fn direct(costs: &CostModel, conv: &Conv, output: [usize; 2], dtype: 
     ((output[0] * output[1]) as f64 + costs.weight_load_cost) * weights / dtype.pack() as f64
 }
 
-/// A pointwise convolution by so many levels of Strassen's algorithm: seven eighths of the products for each,
-/// and four sums of inputs and two of products, of a quarter each. A second level makes seven times those, of a
-/// quarter of the size.
-pub(super) fn strassen(costs: &CostModel, conv: &Conv, pixels: usize, levels: usize) -> f64 {
+/// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and four sums of inputs
+/// and two of products, of a quarter each.
+pub(super) fn strassen(costs: &CostModel, conv: &Conv, pixels: usize) -> f64 {
     let (channels, out_channels, pixels) =
         (conv.in_channels() as f64, conv.out_channels as f64, pixels as f64);
     let summed = pixels / 4.0 * (14.0 * channels + 6.0 * out_channels);
-    let (products, sums) = if levels > 1 { (0.875 * 0.875, 1.0 + 7.0 / 4.0) } else { (0.875, 1.0) };
     let &CostModel { weight_load_cost, strassen_add_cost, .. } = costs;
-    products * (pixels + 2.0 * weight_load_cost) * channels * out_channels + sums * strassen_add_cost * summed
+    0.875 * (pixels + 2.0 * weight_load_cost) * channels * out_channels + strassen_add_cost * summed
 }
 
 /// A depthwise convolution.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::algorithm::{Rule, strassen_levels};
+use super::algorithm::Rule;
 use super::cost;
 use super::fusion::Lowering;
 use crate::Error;
@@ -266,9 +266,7 @@ impl Lower<'_> {
         nodes.extend(fused);
         let cost = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
             Op::Conv(conv) if conv.is_depthwise() => Some(cost::depthwise(costs, conv, pixels)),
-            Op::Conv(conv) if strassen => {
-                Some(cost::strassen(costs, conv, pixels, strassen_levels(costs, conv, pixels)))
-            }
+            Op::Conv(conv) if strassen => Some(cost::strassen(costs, conv, pixels)),
             Op::Conv(conv) => Some(cost::direct(costs, conv, self.size(node), dtype)),
             _ => None,
         });
@@ -290,10 +288,12 @@ impl Lower<'_> {
         let weight = dense(conv);
         let residual = self.residual(id)?;
         let weights = if strassen {
-            let levels =
-                strassen_levels(&self.decisions.kernels.costs, conv, self.graph.nodes[id].shape.pixels());
-            let extents = [channels, conv.out_channels];
-            Weights::Strassen(Box::new(Strassen::new(self.decisions.kernels, &weight, extents, levels)))
+            Weights::Strassen(Box::new(Strassen::new(
+                self.decisions.kernels,
+                &weight,
+                channels,
+                conv.out_channels,
+            )))
         } else {
             // The micro-kernel goes over taps, and over channels within a tap.
             Weights::Direct(Panels::pack_as(

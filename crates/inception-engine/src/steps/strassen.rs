@@ -1,5 +1,5 @@
-//! Strassen's algorithm, in Winograd's form, for large pointwise convolutions: seven products of half the size
-//! along each axis instead of eight. Each of the seven can be multiplied by it again.
+//! One level of Strassen's algorithm, in Winograd's form, for large pointwise convolutions: seven products of
+//! half the size along each axis instead of eight.
 //!
 //! The sums of weights are packed ahead. The sums of inputs are made one at a time, and the micro-kernel's
 //! epilogue adds the products up in two temporaries of a quarter of the output each, so that all but the
@@ -23,21 +23,13 @@ use crate::kernels::elementwise::{Elementwise, Sum};
 /// ```
 pub(crate) struct Strassen {
     /// `b11`, `b21`, `t2`, `t3`, `-t4`, `t1`, `b22`, in the order of use.
-    weights: [Factor; 7],
+    weights: [Panels; 7],
     /// Half of the channels in.
     depth: usize,
     /// Half of the channels out.
     width: usize,
     /// Neither bias nor lower bound, for the temporaries.
     identity: Epilogue,
-}
-
-/// The weights of one of the seven products.
-enum Factor {
-    /// Multiplied term by term.
-    Panels(Panels),
-    /// Multiplied by seven products in turn.
-    Halved(Box<Strassen>),
 }
 
 /// The matrix that a product reads: a quarter of the input, or a sum of quarters in scratch memory.
@@ -48,30 +40,16 @@ struct Matrix {
 }
 
 impl Strassen {
-    /// Packs `weight`, `[out][in]`, for `levels` levels: both extents are multiples of two to that power.
-    pub fn new(kernels: &Kernels, weight: &[f32], extents: [usize; 2], levels: usize) -> Self {
-        Self::pack(kernels, &|k, o| f64::from(weight[o * extents[0] + k]), extents, levels)
-    }
-
-    /// Packs the weights `weight(in, out)` of `channels` in and `out_channels` out.
-    fn pack(
-        kernels: &Kernels,
-        weight: &(dyn Fn(usize, usize) -> f64 + Sync),
-        [channels, out_channels]: [usize; 2],
-        levels: usize,
-    ) -> Self {
+    /// Packs `weight`, `[out][in]`, both extents even.
+    pub fn new(kernels: &Kernels, weight: &[f32], channels: usize, out_channels: usize) -> Self {
         let (depth, width) = (channels / 2, out_channels / 2);
-        let b = |row: usize, column: usize, k: usize, o: usize| weight(row * depth + k, column * width + o);
+        let b = |row: usize, column: usize, k: usize, o: usize| {
+            f64::from(weight[(column * width + o) * channels + row * depth + k])
+        };
         let t1 = |k, o| b(0, 1, k, o) - b(0, 0, k, o);
         let t2 = |k, o| b(1, 1, k, o) - t1(k, o);
         let pack = |f: &(dyn Fn(usize, usize) -> f64 + Sync)| {
-            if levels > 1 {
-                // Once, or each of its sums would make each of these sums again.
-                let sums: Vec<f64> = (0..width * depth).map(|i| f(i % depth, i / depth)).collect();
-                let halved = Self::pack(kernels, &|k, o| sums[o * depth + k], [depth, width], levels - 1);
-                return Factor::Halved(Box::new(halved));
-            }
-            Factor::Panels(Panels::pack(kernels, depth, width, |o| (0..depth).map(move |k| f(k, o) as f32)))
+            Panels::pack(kernels, depth, width, |o| (0..depth).map(move |k| f(k, o) as f32))
         };
         let weights = [
             pack(&|k, o| b(0, 0, k, o)),
@@ -82,7 +60,7 @@ impl Strassen {
             pack(&t1),
             pack(&|k, o| b(1, 1, k, o)),
         ];
-        Strassen { weights, depth, width, identity: Epilogue::new(&[], 2 * width, false) }
+        Strassen { weights, depth, width, identity: Epilogue::new(&[], width, false) }
     }
 
     /// Channels out.
@@ -95,15 +73,10 @@ impl Strassen {
         [self.depth, self.width].map(|columns| columns.next_multiple_of(LINE))
     }
 
-    /// Floats of scratch memory for `rows` rows: the sum of inputs and two temporaries. Where products are
-    /// halved too, also a product, and what it takes to make one.
+    /// Floats of scratch memory for `rows` rows: the sum of inputs and two temporaries.
     pub fn scratch(&self, rows: usize) -> usize {
-        let ([ld_sum, ld_temporary], half) = (self.strides(), rows.div_ceil(2));
-        let halved = self.weights.iter().find_map(|factor| match factor {
-            Factor::Halved(halved) => Some(half * ld_temporary + halved.scratch(half)),
-            Factor::Panels(_) => None,
-        });
-        half * (ld_sum.max(ld_temporary) + 2 * ld_temporary) + halved.unwrap_or(0)
+        let [ld_sum, ld_temporary] = self.strides();
+        rows.div_ceil(2) * (ld_sum.max(ld_temporary) + 2 * ld_temporary)
     }
 
     /// Multiplies `rows` rows at `input` and writes them with `epilogue` at `out`; each comes with the floats
@@ -136,8 +109,7 @@ impl Strassen {
         let null = std::ptr::null_mut();
         let temporary = |temporary, plus| Target { out: None, temporary, plus };
         let store = |out, plus| Target { out: Some(out), temporary: null, plus };
-        let product = y.wrapping_add(half * ld_temporary);
-        let products = Products { strassen: self, kernels, half, epilogue, ld_out, product };
+        let products = Products { strassen: self, kernels, half, epilogue, ld_out };
         // SAFETY: the caller's promise for input and output; the sum, `x` and `y` lie in scratch memory one
         // after the other, each with room for `half` rows.
         unsafe {
@@ -190,8 +162,6 @@ struct Products<'a> {
     epilogue: &'a Epilogue,
     /// Floats from one row of the output to the next.
     ld_out: usize,
-    /// Scratch memory for a product that is halved, and then for making it.
-    product: *mut f32,
 }
 
 impl Products<'_> {
@@ -214,8 +184,7 @@ impl Products<'_> {
         Matrix { start: out, ld: ld_sum }
     }
 
-    /// Writes the sum of temporaries `x` and `y` (or null), with `bias` (or null), and not less than `min`, at
-    /// `out`.
+    /// Writes the sum of temporaries `x` and `y`, with `bias` (or null), and not less than `min`, at `out`.
     ///
     /// # Safety
     /// All three have `half` rows of `width` floats, and the bias `width` floats padded to a whole vector.
@@ -253,29 +222,14 @@ impl Products<'_> {
             Some((out, first)) => (out, self.ld_out, self.epilogue, first),
             None => (target.temporary, ld_temporary, identity, 0),
         };
-        let panels = match &weights[index] {
-            Factor::Panels(panels) => panels,
-            Factor::Halved(halved) => {
-                let (kernels, from) = (self.kernels, (a.start, a.ld));
-                let scratch = self.product.wrapping_add(self.half * ld_temporary);
-                let bias = epilogue.bias.as_ptr().wrapping_add(first);
-                // SAFETY: the caller's promise; the product and the scratch memory after it are this one's.
-                // What is added can lie where the sum goes, so the product goes elsewhere first.
-                return unsafe {
-                    let to = (self.product, ld_temporary);
-                    halved.multiply(kernels, from, self.half, &halved.identity, to, scratch);
-                    self.add(self.product, target.plus, (out, ld_out), bias, epilogue.lower_bound());
-                };
-            }
-        };
         let tiles = self.half.div_ceil(self.kernels.tile_rows);
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         let micro_kernel = self.kernels.conv(DType::F32, DType::F32);
-        for p in 0..panels.count() {
-            let panel = panels.get(p);
+        for p in 0..weights[index].count() {
+            let panel = weights[index].get(p);
             let (next, next_panel) = match weights.get(index + 1) {
-                Some(Factor::Panels(next)) if p + 1 == panels.count() => (next, 0),
-                _ => (panels, p + 1),
+                Some(next) if p + 1 == weights[index].count() => (next, 0),
+                _ => (&weights[index], p + 1),
             };
             for t in 0..tiles {
                 let rows = chunk(self.half, t, tiles);

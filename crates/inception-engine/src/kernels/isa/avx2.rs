@@ -18,7 +18,7 @@ unsafe fn mask(n: usize) -> __m256i {
 }
 
 implement_simd! {
-    Avx2: 8 lanes of __m256, prefetch: false;
+    Avx2: 8 lanes of __m256, prefetch: true, prefetch_rows: false;
     splat(x: f32) -> __m256 = _mm256_set1_ps(x);
     load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
     load_n(p: *const f32, n: usize) -> __m256 =
