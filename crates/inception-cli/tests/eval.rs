@@ -479,7 +479,7 @@ fn bad_pictures_are_skipped_and_listed() {
         .map(|skipped| (skipped["image"].as_str().unwrap(), skipped["reason"].as_str().unwrap()))
         .collect();
     let wanted = [
-        ("5/animated.gif", "found GIF"),
+        ("5/animated.gif", "the GIF data end before the picture does"),
         ("5/cut.jpg", "end before the picture does"),
         ("5/empty.png", "the file is empty"),
         ("5/huge.png", "60000 x 60000 pixels"),
@@ -511,8 +511,11 @@ fn bad_datasets_are_refused_with_a_message() {
     assert!(run("hollow", &[]).contains("no picture"));
     fs::create_dir_all(root.join("far/1000")).unwrap();
     assert!(run("far", &[]).contains("1000 classes"));
-    fs::write(root.join("out.txt"), "a.jpg 1000\n").unwrap();
-    assert!(run("out.txt", &[]).contains("line 1"));
+    fs::write(root.join("out.txt"), "a.jpg 0\nb.jpg 1000\n").unwrap();
+    assert!(run("out.txt", &[]).contains("line 2"));
+    // The same label without a 0: a list that counts from 1.
+    fs::write(root.join("from_one.txt"), "a.jpg 1\nb.jpg 1000\n").unwrap();
+    assert!(run("from_one.txt", &[]).contains("--label-base 1"));
     fs::write(root.join("gone.txt"), "a.jpg 1\nb.jpg 2\n").unwrap();
     assert!(run("gone.txt", &[]).contains("none of its 2 pictures"));
     fs::write(root.join("names.txt"), "one\ntwo\n").unwrap();
