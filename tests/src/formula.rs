@@ -1,4 +1,4 @@
-//! Weights and images of the formula of [`values`](crate::values) as Burn's tensors.
+//! Weights and images of the formula of [`values`] as Burn's tensors.
 
 use burn::tensor::TensorData;
 use inception_nn::{TensorInfo, TensorRole};

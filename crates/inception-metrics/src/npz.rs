@@ -19,7 +19,7 @@ use crate::sums::Sums;
 pub struct Statistics {
     /// Mean and covariance.
     pub gaussian: Gaussian,
-    /// The exact sums, in a file that [`write`] has written.
+    /// The exact sums, in a file that [`write()`] has written.
     pub sums: Option<Sums>,
 }
 

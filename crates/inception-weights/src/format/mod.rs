@@ -20,6 +20,7 @@ use std::io;
 use std::path::Path;
 
 pub(crate) use contents::{Contents, StateDict};
+#[cfg(feature = "network")]
 pub(crate) use state_dict::Name;
 
 use crate::input::{Beside, Fault, Input, damaged};
