@@ -11,7 +11,7 @@ use inception_tests::{formula, formula_network, photograph_input};
 /// the rest is for drivers that contract, reassociate or approximate where WGSL lets them.
 const TOLERANCE: f32 = 1e-3;
 
-/// What two JPEG decoders differ by, besides.
+/// The bound of a photograph in `parity.rs`, from the time when two JPEG decoders differed.
 const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
 
 /// Half precision keeps eleven bits of each activation.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
-use inception_nn::{ModelSpec, NetworkConfig, Normalisation, Origin, Rounding};
+use inception_nn::{ModelSpec, Network, NetworkConfig, Normalisation, Origin, Rounding};
 use inception_weights::{Checkpoint, LoadOptions, Metadata, Output};
 use serde::Serialize;
 
@@ -188,11 +188,11 @@ fn normalisation(transform: &[[f64; 2]; 3]) -> Option<([f32; 3], [f32; 3], &'sta
 /// Weights before a network takes them.
 pub(crate) struct Opened {
     /// The file, where they are in one.
-    pub checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Checkpoint>,
     /// How to load it.
-    pub how: LoadOptions,
+    how: LoadOptions,
     /// What to build.
-    pub config: NetworkConfig,
+    config: NetworkConfig,
     /// What a user should know before trusting them.
     pub warnings: Vec<String>,
 }
@@ -220,6 +220,20 @@ impl Opened {
             warnings.push(format!("the file says that it is {model}, not {}", spec.name));
         }
         Ok(Self { checkpoint, how, config, warnings })
+    }
+
+    /// Builds the network of `spec` on `device` and fills it; how many classes it has, and what their scores are.
+    pub fn network(
+        &mut self,
+        spec: &'static ModelSpec,
+        device: &Device,
+    ) -> Result<(Network, usize, Output), Error> {
+        let Some(checkpoint) = &self.checkpoint else {
+            return Ok((self.config.init(device)?, spec.num_classes, Output::default()));
+        };
+        let loaded = inception_weights::load_with(spec, checkpoint, device, self.how.clone())?;
+        self.warnings.extend(loaded.warnings());
+        Ok((loaded.network, loaded.num_classes, loaded.output))
     }
 
     /// What they expect of a picture.
@@ -286,23 +300,19 @@ impl Classifier {
         change: impl FnOnce(&Preprocessing) -> Preprocessing,
     ) -> Result<Self, Error> {
         options.check()?;
-        let opened = Opened::new(spec, weights)?;
+        let mut opened = Opened::new(spec, weights)?;
         let own = opened.recipe(spec)?;
-        let Opened { checkpoint, how, config, mut warnings } = opened;
         let source = own.source;
         let preprocessing = change(&own.preprocessing);
         let side = preprocessing.crop as usize;
         let (mut num_classes, mut output) = (spec.num_classes, Output::default());
         let init = |device: &Device| {
-            if let Some(checkpoint) = &checkpoint {
-                let loaded = inception_weights::load_with(spec, checkpoint, device, how)?;
-                warnings.extend(loaded.warnings());
-                (num_classes, output) = (loaded.num_classes, loaded.output);
-                return Ok(loaded.network);
-            }
-            Ok(config.init(device)?)
+            let network;
+            (network, num_classes, output) = opened.network(spec, device)?;
+            Ok(network)
         };
         let runner = Runner::build(init, [side, side], options)?;
+        let Opened { checkpoint, mut warnings, .. } = opened;
         warnings.extend(own.notes);
         let labels = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.labels());
         // The names of ImageNet's 1000 classes; others have names that only the file or the user knows.

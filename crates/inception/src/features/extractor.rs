@@ -64,25 +64,18 @@ impl FeatureExtractor {
         choose: impl FnOnce(Preprocessing) -> Preparation,
     ) -> Result<Self, Error> {
         options.check()?;
-        let opened = Opened::new(spec, weights)?;
+        let mut opened = Opened::new(spec, weights)?;
         let own = opened.recipe(spec)?;
         let recipe = choose(own.preprocessing);
-        let Opened { checkpoint, how, config, mut warnings } = opened;
         let side = recipe.side();
         let mut classifier = Vec::new();
         let init = |device: &Device| {
-            let network = match &checkpoint {
-                Some(checkpoint) => {
-                    let loaded = inception_weights::load_with(spec, checkpoint, device, how)?;
-                    warnings.extend(loaded.warnings());
-                    loaded.network
-                }
-                None => config.init(device)?,
-            };
+            let (network, ..) = opened.network(spec, device)?;
             classifier = network.classifier_weight();
             Ok(network)
         };
         let runner = Runner::build_output(init, [side, side], output, options)?;
+        let mut warnings = opened.warnings;
         warnings.extend(own.notes);
         let dimensions = runner.run(&vec![0.0; runner.image_len()], 1)?.len();
         Ok(Self { spec, runner, recipe, dimensions, classifier, warnings })
