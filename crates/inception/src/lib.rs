@@ -38,6 +38,7 @@ mod name;
 mod options;
 mod precision;
 mod runner;
+mod state;
 mod table;
 mod tuning;
 

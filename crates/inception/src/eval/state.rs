@@ -4,16 +4,16 @@
 //! of its JSON, a space and the JSON; it is appended in one piece. A process that is killed leaves at most
 //! one line that is not whole, and that batch is computed again.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use inception_nn::fnv1a;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, StateProblem};
 use crate::eval::settings::{EvalSettings, Shard};
 use crate::eval::tally::Record;
+use crate::state::{append, cut, json, line, open_locked};
 
 /// Changes with the format.
 const VERSION: u32 = 2;
@@ -35,16 +35,6 @@ pub struct StateFile {
     /// Bytes that are whole lines.
     len: u64,
     torn: bool,
-}
-
-fn line(json: &str) -> Vec<u8> {
-    format!("{:016x} {json}\n", fnv1a(json.as_bytes())).into_bytes()
-}
-
-/// The JSON of a whole line, if it is one.
-fn json(line: &[u8]) -> Option<&str> {
-    let (hash, json) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    (u64::from_str_radix(hash, 16) == Ok(fnv1a(json.as_bytes()))).then_some(json)
 }
 
 /// Whole lines from the start on: the header, the records, and how many bytes they take.
@@ -94,14 +84,7 @@ impl StateFile {
     pub fn open(path: &Path, settings: &EvalSettings, shard: Shard) -> Result<Self, Error> {
         let fail = |problem| Error::State { path: path.to_owned(), problem };
         let io = |source| fail(StateProblem::Io { source });
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(fail(StateProblem::InUse)),
-            // A file system without locks is used without.
-            Err(TryLockError::Error(_)) => {}
-        }
+        let mut file = open_locked(path).map_err(fail)?;
         let header = Header { inception_eval: VERSION, shard, settings: settings.clone() };
         let text = serde_json::to_string(&header).map_err(|source| io(source.into()))?;
         let wanted = line(&text);
@@ -122,7 +105,7 @@ impl StateFile {
                 }
                 state.torn = len < bytes.len() as u64;
                 (state.records, state.len) = (records, len);
-                state.cut().map_err(io)?;
+                cut(&state.file, len).map_err(io)?;
             }
             // Killed while it wrote the header; anything else is somebody's file and is not touched.
             None if wanted.starts_with(&bytes) => state.write(&wanted)?,
@@ -150,22 +133,8 @@ impl StateFile {
 
     /// Appends a whole line; what a failure leaves of it is cut off again.
     fn write(&mut self, line: &[u8]) -> Result<(), Error> {
-        let result = self.file.seek(SeekFrom::Start(self.len)).and_then(|_| self.file.write_all(line));
-        if let Err(source) = result {
-            // If this fails, too, the next run does it.
-            let _ = self.cut();
-            let (path, kept) = (self.path.clone(), self.len);
-            return Err(Error::State { path, problem: StateProblem::Write { kept, source } });
-        }
-        self.len += line.len() as u64;
-        Ok(())
-    }
-
-    fn cut(&self) -> io::Result<()> {
-        match self.file.metadata()?.len() > self.len {
-            true => self.file.set_len(self.len),
-            false => Ok(()),
-        }
+        let appended = append(&mut self.file, &mut self.len, line);
+        appended.map_err(|problem| Error::State { path: self.path.clone(), problem })
     }
 }
 

@@ -4,8 +4,8 @@
 //! batch, in order: lengths, a JSON of the pictures, the features as `f32`, and a hash of all of these. A process
 //! that is killed leaves at most one record that is not whole, and that batch is computed again.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use inception_nn::fnv1a;
@@ -16,6 +16,7 @@ use super::extractor::Preparation;
 use crate::error::{Error, StateProblem};
 use crate::eval::settings::Shard;
 use crate::eval::tally::Skipped;
+use crate::state::{append, cut, json, line, open_locked};
 
 /// Changes with the format.
 const VERSION: u32 = 1;
@@ -107,29 +108,21 @@ impl FeatureState {
     pub fn open(path: &Path, settings: &FeatureSettings, shard: Shard) -> Result<Self, Error> {
         let fail = |problem| Error::State { path: path.to_owned(), problem };
         let io = |source| fail(StateProblem::Io { source });
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(fail(StateProblem::InUse)),
-            // A file system without locks is used without.
-            Err(TryLockError::Error(_)) => {}
-        }
+        let file = open_locked(path).map_err(fail)?;
         let header = Header { inception_features: VERSION, shard, settings: settings.clone() };
-        let json = serde_json::to_string(&header).map_err(|source| io(source.into()))?;
-        let wanted = format!("{:016x} {json}\n", fnv1a(json.as_bytes())).into_bytes();
+        let wanted = line(&serde_json::to_string(&header).map_err(|source| io(source.into()))?);
         let mut file = BufReader::new(file);
-        let mut line = Vec::new();
-        file.by_ref().take(MAX_HEADER).read_until(b'\n', &mut line).map_err(io)?;
+        let mut first = Vec::new();
+        file.by_ref().take(MAX_HEADER).read_until(b'\n', &mut first).map_err(io)?;
         let mut state = Self {
             path: path.to_owned(),
             file,
             settings: settings.clone(),
-            len: line.len() as u64,
+            len: first.len() as u64,
             replayed: false,
             torn: false,
         };
-        match parse(&line) {
+        match parse(&first) {
             Some(found) => {
                 if let Some((what, theirs, ours)) = found.settings.difference(settings) {
                     return Err(fail(StateProblem::Other { what, theirs, ours }));
@@ -140,7 +133,7 @@ impl FeatureState {
                 }
             }
             // Killed while it wrote the header; anything else is somebody's file and is not touched.
-            None if wanted.starts_with(&line) => {
+            None if wanted.starts_with(&first) => {
                 (state.len, state.replayed) = (0, true);
                 state.write(&wanted)?;
             }
@@ -172,7 +165,8 @@ impl FeatureState {
             // What a crash of the machine may leave after the last whole record is of no use, nor is what follows.
             Ok(None) => {
                 self.replayed = true;
-                self.torn = self.cut().map_err(|source| self.failed(StateProblem::Io { source }))?;
+                let torn = cut(self.file.get_ref(), self.len);
+                self.torn = torn.map_err(|source| self.failed(StateProblem::Io { source }))?;
                 Ok(None)
             }
             Err(source) => Err(self.failed(StateProblem::Io { source })),
@@ -233,33 +227,13 @@ impl FeatureState {
 
     /// Appends a whole record; what a failure leaves of it is cut off again.
     fn write(&mut self, record: &[u8]) -> Result<(), Error> {
-        let len = self.len;
-        let file = self.file.get_mut();
-        let result = file.seek(SeekFrom::Start(len)).and_then(|_| file.write_all(record));
-        if let Err(source) = result {
-            // If this fails, too, the next run does it.
-            let _ = self.cut();
-            return Err(self.failed(StateProblem::Write { kept: len, source }));
-        }
-        self.len += record.len() as u64;
-        Ok(())
-    }
-
-    /// Cuts off what is no whole record; whether there was something.
-    fn cut(&self) -> io::Result<bool> {
-        let file = self.file.get_ref();
-        let torn = file.metadata()?.len() > self.len;
-        if torn {
-            file.set_len(self.len)?;
-        }
-        Ok(torn)
+        let appended = append(self.file.get_mut(), &mut self.len, record);
+        appended.map_err(|problem| self.failed(problem))
     }
 }
 
 /// The header of a state, if it is one.
 fn parse(line: &[u8]) -> Option<Header> {
-    let (hash, json) = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?.split_once(' ')?;
-    let known = u64::from_str_radix(hash, 16) == Ok(fnv1a(json.as_bytes()));
-    let header: Header = serde_json::from_str(json).ok()?;
-    (known && header.inception_features == VERSION).then_some(header)
+    let header: Header = serde_json::from_str(json(line.strip_suffix(b"\n")?)?).ok()?;
+    (header.inception_features == VERSION).then_some(header)
 }
