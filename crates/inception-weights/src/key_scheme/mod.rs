@@ -98,6 +98,12 @@ const PADDLE_OPTIMISER: &[&str] = &[
 /// The state of a generator of random numbers, by its names in the two formats.
 const KERAS_GENERATOR: &[&str] = &["seed_generator/0", "seed_generator_state"];
 
+/// The shape of a tensor in a file that may have the transposed matrix.
+pub(crate) fn shape_in_file(tensor: &TensorInfo, transposed: bool) -> Vec<usize> {
+    let shape = tensor.shape.iter().copied();
+    if transposed { shape.rev().collect() } else { shape.collect() }
+}
+
 /// One tensor of a network and its key in a scheme.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -115,8 +121,7 @@ pub struct KeyRow {
 impl KeyRow {
     /// The tensor's shape in the scheme.
     pub fn shape(&self) -> Vec<usize> {
-        let shape = self.tensor.shape.iter().copied();
-        if self.transposed { shape.rev().collect() } else { shape.collect() }
+        shape_in_file(&self.tensor, self.transposed)
     }
 }
 

@@ -10,7 +10,7 @@ use super::found::{Found, Source, misfit};
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
-use crate::key_scheme::KeyScheme;
+use crate::key_scheme::{KeyScheme, shape_in_file};
 
 /// Finds tensors by the operations of the file that use them.
 pub(super) fn by_graph<'a>(
@@ -38,10 +38,7 @@ pub(super) fn by_graph<'a>(
             None => Source::Nowhere,
             Some(Binding::Constant(value)) => Source::Constant(*value),
             Some(Binding::Weight { parameter: Parameter { name: key, .. }, transposed }) => {
-                let mut shape = info.shape;
-                if *transposed {
-                    shape.reverse();
-                }
+                let shape = shape_in_file(&info, *transposed);
                 used.insert(key.as_str());
                 let Some(&entry) = entries.get(key.as_str()) else {
                     problems.push(Problem::Missing { key: key.clone(), shape, nearest: None });

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::tensor::Device;
-use inception_nn::{ModelSpec, TensorInfo};
+use inception_nn::ModelSpec;
 
 use super::found::{Found, Source, misfit};
 use super::head::{BIAS, HEAD, Head, WEIGHT, field};
@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
 use crate::format::Name;
-use crate::key_scheme::{KeyRow, KeyScheme, key_table};
+use crate::key_scheme::{KeyRow, KeyScheme, key_table, shape_in_file};
 
 /// A network as published, and its keys in each scheme.
 struct Wanted<'s> {
@@ -183,11 +183,6 @@ impl Wanted<'_> {
         };
         Ok((found, problems))
     }
-}
-
-fn shape_in_file(info: &TensorInfo, transposed: bool) -> Vec<usize> {
-    let shape = info.shape.iter().copied();
-    if transposed { shape.rev().collect() } else { shape.collect() }
 }
 
 /// The entries that the network does not ask for.
