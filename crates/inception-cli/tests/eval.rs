@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inception::{DeviceKind, Outcome};
@@ -15,30 +17,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn inception(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_inception")).arg("eval").args(arguments).output().unwrap()
-}
+use common::{Program, text};
 
-/// The object of a run that succeeds.
+const EVAL: Program = Program("eval");
+
 fn json(arguments: &[&str]) -> Value {
-    let output = inception(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    EVAL.json(arguments)
 }
 
-/// Standard error of a run that fails as it should: with a message, and with nothing on standard output.
 fn failure(arguments: &[&str]) -> String {
-    let output = inception(arguments);
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {:?} {errors}", output.status);
-    assert!(errors.contains("error: ") && !errors.contains("panicked"), "{errors}");
-    assert!(output.stdout.is_empty(), "{arguments:?}");
-    errors
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
+    EVAL.failure(arguments)
 }
 
 /// A seeded generator of numbers below a bound.
@@ -334,7 +322,7 @@ fn shards_give_the_same_bits() {
             }
             assert_eq!(merged, wanted, "{count} shards");
         }
-        let table = inception(&["merge", text(&states[0])]);
+        let table = EVAL.output(&["merge", text(&states[0])]);
         assert_eq!(table.status.success(), count == 1);
     }
     let state = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

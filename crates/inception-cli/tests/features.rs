@@ -2,35 +2,26 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inception::metrics::npy;
 use serde_json::Value;
 
-fn inception(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_inception")).arg("features").args(arguments).output().unwrap()
-}
+use common::{Program, text};
+
+const FEATURES: Program = Program("features");
 
 fn json(arguments: &[&str]) -> Value {
-    let output = inception(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    FEATURES.json(arguments)
 }
 
 fn failure(arguments: &[&str]) -> String {
-    let output = inception(arguments);
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {errors}");
-    assert!(errors.contains("error: ") && !errors.contains("panicked"), "{errors}");
-    assert!(output.stdout.is_empty());
-    errors
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
+    FEATURES.failure(arguments)
 }
 
 /// Twelve small pictures and a file that is none.

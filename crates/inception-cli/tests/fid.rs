@@ -3,9 +3,11 @@
 #![cfg(feature = "fid")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -13,27 +15,16 @@ use inception::metrics::{npy, npz};
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn inception(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_inception")).arg("fid").args(arguments).output().unwrap()
-}
+use common::{Program, text};
+
+const FID: Program = Program("fid");
 
 fn json(arguments: &[&str]) -> Value {
-    let output = inception(&[arguments, &["--json"]].concat());
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    FID.json(&[arguments, &["--json"]].concat())
 }
 
 fn failure(arguments: &[&str]) -> String {
-    let output = inception(arguments);
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {errors}");
-    assert!(errors.contains("error: ") && !errors.contains("panicked"), "{errors}");
-    assert!(output.stdout.is_empty());
-    errors
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
+    FID.failure(arguments)
 }
 
 fn goldens() -> PathBuf {
