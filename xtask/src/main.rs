@@ -35,6 +35,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    inception_cli::return_freed_memory();
     let program = Program::Xtask;
     program.exit_code(match Cli::parse().command {
         Command::User(command) => command.run(program),

@@ -1,6 +1,7 @@
 //! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and
 //! the workspace's `cargo xtask` have the same ones.
 
+mod allocator;
 pub mod args;
 mod bench;
 mod convert;
@@ -25,6 +26,7 @@ use clap::Subcommand;
 #[cfg(not(feature = "fid"))]
 use no_fid as fid;
 
+pub use allocator::return_freed_memory;
 pub use program::Program;
 
 /// A command and its arguments.

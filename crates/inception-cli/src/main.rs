@@ -14,6 +14,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    inception_cli::return_freed_memory();
     let program = Program::Inception;
     program.exit_code(Cli::parse().command.run(program))
 }
