@@ -18,7 +18,7 @@ const STEPS: &[(&str, &[&str])] = &[
         &["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
     ),
     ("docs", &["doc", "--release", "--workspace", "--no-deps", "--quiet"]),
-    ("tests", &["test", "--release", "--workspace"]),
+    (TESTS, &["test", "--release", "--workspace"]),
     (
         "optional features",
         &["test", "--release", "--package", "inception-data", "--features", "image,parquet"],
@@ -28,6 +28,9 @@ const STEPS: &[(&str, &[&str])] = &[
         &["check", "--release", "--package", "inception-weights", "--no-default-features", "--quiet"],
     ),
 ];
+
+/// The step that `--features` is for.
+const TESTS: &str = "tests";
 
 /// The engine's tests with `INCEPTION_ISA` for each instruction set, so that what compiles for the chosen one
 /// is tested on all. Without Burn, which compiles in seconds; the tests that need Burn go over the instruction
@@ -59,6 +62,9 @@ pub struct Check {
     /// Run the engine's tests under AddressSanitizer instead; needs the nightly toolchain
     #[arg(long)]
     sanitize: bool,
+    /// Compile the workspace's tests with these features, as Cargo has them (`inception-tests/flex,xtask/flex`)
+    #[arg(long, value_name = "LIST", conflicts_with = "sanitize")]
+    features: Option<String>,
 }
 
 impl Check {
@@ -77,8 +83,13 @@ impl Check {
         imports::check()?;
         // Cargo sets it for whatever it runs.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        STEPS.iter().try_for_each(|&checked| {
-            step(Command::new(&cargo).env("RUSTDOCFLAGS", "--deny warnings"), checked)
+        let with_features: Vec<_> = self.features.iter().flat_map(|list| ["--features", list]).collect();
+        STEPS.iter().try_for_each(|&(title, arguments)| {
+            let features = if title == TESTS { &with_features[..] } else { &[] };
+            step(
+                Command::new(&cargo).env("RUSTDOCFLAGS", "--deny warnings"),
+                (title, &[arguments, features].concat()),
+            )
         })?;
         Isa::ALL.iter().try_for_each(|isa| {
             if !isa.available() {
