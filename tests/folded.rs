@@ -7,7 +7,8 @@ use inception_nn::{Network, TensorRole, load_tensors, model, read_tensors, tenso
 use inception_tests::golden::worst_difference;
 use inception_tests::{formula, formula_network};
 
-/// Of the largest logit: one rounding of each weight, which 40 to 70 layers do not let grow (2e-6 at most was seen).
+/// Of the largest logit: one rounding of each weight, which 40 to 70 layers do not let grow (2e-6 at most was
+/// seen).
 const TOLERANCE: f32 = 1e-5;
 
 /// A reduced input, to be quick; the weights and their layers are all there.
@@ -23,8 +24,8 @@ fn logits(network: &Network) -> Vec<f32> {
     network.forward(images).into_data().try_into_vec().unwrap()
 }
 
-/// The logits of a formula's network with and without its norms, and the folded network's tensors. `absorbed`: how many
-/// depthwise convolutions' biases the pointwise ones after them take.
+/// The logits of a formula's network with and without its norms, and the folded network's tensors.
+/// `absorbed`: how many depthwise convolutions' biases the pointwise ones after them take.
 fn check(name: &str, absorbed: usize) {
     let network = written(name);
     let before = logits(&network);
@@ -57,7 +58,8 @@ fn check(name: &str, absorbed: usize) {
     assert_eq!(logits(&loaded), logits(&folded), "{name}: loaded");
 }
 
-/// The form for a GPU, which runs on any device: the same logits, and of biases none where kernels decline them.
+/// The form for a GPU, which runs on any device: the same logits, and of biases none where kernels decline
+/// them.
 fn check_for_gpu(name: &str) {
     let network = written(name);
     let before = logits(&network);

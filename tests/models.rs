@@ -65,8 +65,8 @@ fn input_and_crop_are_one() {
     }
 }
 
-/// TensorFlow's padding `same` depends on the size of the map: at each size the graph has the shapes and paddings of a
-/// graph that was captured there.
+/// TensorFlow's padding `same` depends on the size of the map: at each size the graph has the shapes and
+/// paddings of a graph that was captured there.
 #[test]
 fn keras_xception_at_any_size() {
     let config = model("keras-xception").unwrap().config().with_num_classes(3);

@@ -1,4 +1,5 @@
-//! Full-size files of the real tools, put together again from their skeletons and the formula's weights, to the byte.
+//! Full-size files of the real tools, put together again from their skeletons and the formula's weights, to
+//! the byte.
 //!
 //! `goldens/weights/skeletons.py` cuts them and says what a skeleton holds.
 

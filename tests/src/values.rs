@@ -1,5 +1,5 @@
-//! Values of a written integer formula of (key, index), the twin of the one in `goldens/generate.py`. Nothing here needs
-//! Burn: the engine's tests, which do without, include this file.
+//! Values of a written integer formula of (key, index), the twin of the one in `goldens/generate.py`. Nothing
+//! here needs Burn: the engine's tests, which do without, include this file.
 
 /// What a tensor is for, which decides how its values are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

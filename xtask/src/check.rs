@@ -33,8 +33,8 @@ const STEPS: &[(&str, &[&str])] = &[
 const TESTS: &str = "tests";
 
 /// The engine's tests with `INCEPTION_ISA` for each instruction set, so that what compiles for the chosen one
-/// is tested on all. Without Burn, which compiles in seconds; the tests that need Burn go over the instruction
-/// sets themselves, among the tests above.
+/// is tested on all. Without Burn, which compiles in seconds; the tests that need Burn go over the
+/// instruction sets themselves, among the tests above.
 const OF_EACH_TIER: &[&str] =
     &["test", "--release", "--package=inception-engine", "--no-default-features", "--lib", "--tests"];
 
@@ -62,7 +62,8 @@ pub struct Check {
     /// Run the engine's tests under AddressSanitizer instead; needs the nightly toolchain
     #[arg(long)]
     sanitize: bool,
-    /// Compile the workspace's tests with these features, as Cargo has them (`inception-tests/flex,xtask/flex`)
+    /// Compile the workspace's tests with these features, as Cargo has them
+    /// (`inception-tests/flex,xtask/flex`)
     #[arg(long, value_name = "LIST", conflicts_with = "sanitize")]
     features: Option<String>,
 }

@@ -84,7 +84,8 @@ fn is_module(line: &str) -> bool {
     line.starts_with("mod ") && line.ends_with('{')
 }
 
-/// A line without the paths of visibilities: `pub(in crate::a)` says who may see an item, and imports nothing.
+/// A line without the paths of visibilities: `pub(in crate::a)` says who may see an item, and imports
+/// nothing.
 fn without_visibility(line: &str) -> String {
     let mut parts = line.split("pub(in ");
     let first = parts.next().unwrap_or_default().to_owned();

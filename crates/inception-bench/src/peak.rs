@@ -12,7 +12,8 @@ use inception::engine::Isa;
 /// Iterations of the loop of multiply-adds: some tens of milliseconds.
 const TURNS: usize = 4_000_000;
 
-/// Defines a loop of multiply-adds in registers, which returns their number. There are enough sums to cover an FMA's latency of four or five cycles on two ports.
+/// Defines a loop of multiply-adds in registers, which returns their number. There are enough sums to cover
+/// an FMA's latency of four or five cycles on two ports.
 #[cfg(target_arch = "x86_64")]
 macro_rules! fma_loop {
     ($name:ident, $features:literal, $splat:ident, $fma:ident, $lanes:literal) => {

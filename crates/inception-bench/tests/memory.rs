@@ -1,5 +1,5 @@
-//! What [`Subject::memory`] promises: an estimate of the activations of a batch at their peak, which depends on the
-//! network and the batch alone. Alone in its process, because the peak is the process's.
+//! What [`Subject::memory`] promises: an estimate of the activations of a batch at their peak, which depends
+//! on the network and the batch alone. Alone in its process, because the peak is the process's.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -10,7 +10,8 @@ use inception_bench::{peak_memory_mb, reset_peak_memory};
 const PEAKS: [(&str, u64, u64); 2] = [
     // The first convolution's 64 maps, and the pool's.
     ("GoogLeNet", 3 * 224 * 224, 64 * 112 * 112 + 64 * 55 * 55),
-    // In the first block: its input, kept for the shortcut, and 128 maps before and after a separable convolution.
+    // In the first block: its input, kept for the shortcut, and 128 maps before and after a separable
+    // convolution.
     ("Xception41", 3 * 299 * 299, (64 + 128 + 128) * 150 * 150),
 ];
 
@@ -21,8 +22,8 @@ fn runner(name: &str, device: DeviceKind) -> Runner {
     Runner::build(|device| Ok(spec.config().init(device)?), [spec.input_size; 2], &options).unwrap()
 }
 
-/// Allocators keep and reuse memory in their own ways, and flex copies into its own layouts: the estimate bounds what is
-/// taken to within a factor, not from below.
+/// Allocators keep and reuse memory in their own ways, and flex copies into its own layouts: the estimate
+/// bounds what is taken to within a factor, not from below.
 #[test]
 fn a_batch_takes_what_was_estimated_to_within_a_factor() {
     const BATCH: usize = 8;

@@ -47,8 +47,8 @@ pub enum Scaling {
     Byte,
 }
 
-/// A whole picture stretched to a square, whatever the ratio of its sides, in single precision: what the tools
-/// that compute FID do. Exif data do not turn it, as Pillow's `Image.open` does not.
+/// A whole picture stretched to a square, whatever the ratio of its sides, in single precision: what the
+/// tools that compute FID do. Exif data do not turn it, as Pillow's `Image.open` does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stretch {

@@ -36,8 +36,8 @@ fn error(found: &[f64], wanted: &[f64]) -> f64 {
     differences.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) }) / largest
 }
 
-/// Compiles `graph`, runs it on one image, `[channels][height][width]`, and holds every layer against an evaluation in `f64`:
-/// some seconds for a network of 10^10 multiply-adds.
+/// Compiles `graph`, runs it on one image, `[channels][height][width]`, and holds every layer against an
+/// evaluation in `f64`: some seconds for a network of 10^10 multiply-adds.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`] and [`Compiled::run`].
@@ -71,7 +71,8 @@ pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accur
     Ok(Accuracy { layers, output })
 }
 
-/// What a node should make of the inputs that the engine stored; those that it never stores are computed in `f64`.
+/// What a node should make of the inputs that the engine stored; those that it never stores are computed in
+/// `f64`.
 fn from_stored(graph: &Graph, node: NodeId, stored: &dyn Fn(NodeId) -> Option<Tensor>) -> Tensor {
     let inputs = &graph.nodes[node].inputs;
     let tensors: Vec<Tensor> = inputs
@@ -90,7 +91,8 @@ mod tests {
     use crate::graph::{Conv, Op, Window};
     use crate::{Precision, Shape};
 
-    /// A padded convolution by Winograd's algorithm, a depthwise one on the way into a pointwise one, and a sum.
+    /// A padded convolution by Winograd's algorithm, a depthwise one on the way into a pointwise one, and a
+    /// sum.
     fn graph() -> Graph {
         let mut graph = Graph::new(Shape::new(14, 14, 16));
         let mut add = |name: &str, kernel: usize, groups: usize, input: NodeId| {

@@ -1,5 +1,5 @@
-//! A whole network against its golden, without Burn: the structure is a file (`tests/structure.rs` of the workspace writes
-//! it), weights and images are the formula's, and the logits are those of PaddleClas.
+//! A whole network against its golden, without Burn: the structure is a file (`tests/structure.rs` of the
+//! workspace writes it), weights and images are the formula's, and the logits are those of PaddleClas.
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
 #[allow(dead_code)] // No network here has norms.

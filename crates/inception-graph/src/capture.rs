@@ -18,8 +18,8 @@ use crate::{
 /// Images in the recorded batch. Two, so that an operation that mixes the batch with another axis shows.
 const BATCH: usize = 2;
 
-/// Records `forward(module, images)` for images of `[channels, height, width]`, with the values of the weights. A module that
-/// others hold too, as clones do, is not changed.
+/// Records `forward(module, images)` for images of `[channels, height, width]`, with the values of the
+/// weights. A module that others hold too, as clones do, is not changed.
 ///
 /// # Errors
 ///
@@ -31,17 +31,19 @@ pub fn capture<M: Module, const D: usize>(
     image: [usize; 3],
 ) -> Result<Graph, Error> {
     let init = |device: &Device| {
-        // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid` makes new ones.
+        // `clone` would share the norms' running statistics, and `to_device` move them for both; `valid`
+        // makes new ones.
         let own = module.valid();
-        // The recording is copied when it is complete: with the module's that would be three copies of all weights.
+        // The recording is copied when it is complete: with the module's that would be three copies of all
+        // weights.
         drop(module);
         Ok(own.to_device(device))
     };
     capture_init(init, forward, image)
 }
 
-/// As [`capture`], of a module that `init` builds, with its values, on the device that records. Burn needs no other backend
-/// for it.
+/// As [`capture`], of a module that `init` builds, with its values, on the device that records. Burn needs no
+/// other backend for it.
 ///
 /// # Errors
 ///
@@ -68,8 +70,8 @@ pub fn capture_init<M: Module, const D: usize, E: From<Error>>(
     Ok(graph)
 }
 
-/// As [`capture`], with the names of the weights, the paths of their fields, instead of values: no value is made or read.
-/// `init` builds the module on a device, as a `Config` does.
+/// As [`capture`], with the names of the weights, the paths of their fields, instead of values: no value is
+/// made or read. `init` builds the module on a device, as a `Config` does.
 ///
 /// # Errors
 ///
@@ -96,9 +98,9 @@ impl ModuleMapper for Zeros {
     }
 }
 
-/// Runs `work` with a device of Burn that holds the values of tensors and computes nothing, for what reads or lists the
-/// tensors of modules: Burn needs no other backend for it. Modules made on the device can be read, and moved to other devices,
-/// afterwards, too; parameters that have no value by then never get one.
+/// Runs `work` with a device of Burn that holds the values of tensors and computes nothing, for what reads or
+/// lists the tensors of modules: Burn needs no other backend for it. Modules made on the device can be read,
+/// and moved to other devices, afterwards, too; parameters that have no value by then never get one.
 ///
 /// # Panics
 ///
@@ -312,8 +314,8 @@ impl Translator<'_> {
         self.push(Op::Scale { scale, shift }, &[input], out)
     }
 
-    /// Adds a parameter with one value for each channel. That of a fully connected layer, which Burn records as an operation
-    /// of its own, is the layer's.
+    /// Adds a parameter with one value for each channel. That of a fully connected layer, which Burn records
+    /// as an operation of its own, is the layer's.
     fn bias(&mut self, x: &TensorIr, node: NodeId, bias: Recorded, out: &TensorIr) -> Result<(), Error> {
         let channels = self.graph.nodes[node].shape.channels;
         let rank = out.shape.to_vec().len();
@@ -403,7 +405,8 @@ impl Translator<'_> {
 
     fn base(&mut self, operation: &BaseOperationIr) -> Result<(), Error> {
         match operation {
-            // A constant; if nobody but the module's parameters knows its values, that shows where they are asked for.
+            // A constant; if nobody but the module's parameters knows its values, that shows where they are
+            // asked for.
             BaseOperationIr::Zeros(_) | BaseOperationIr::Ones(_) => Ok(()),
             BaseOperationIr::Cat(op) => {
                 if op.dim != 1 {

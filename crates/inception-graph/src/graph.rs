@@ -1,7 +1,7 @@
 //! A list of nodes in topological order, each with one output tensor.
 //!
-//! Shapes are those of one image; the batch is a property of a run, not of the graph. Activations are pixels by channels
-//! (NHWC), weights of convolutions `[out][in / groups][height][width]` (OIHW).
+//! Shapes are those of one image; the batch is a property of a run, not of the graph. Activations are pixels
+//! by channels (NHWC), weights of convolutions `[out][in / groups][height][width]` (OIHW).
 
 use std::ops::RangeInclusive;
 
@@ -57,7 +57,8 @@ pub type NodeId = usize;
 /// One operation and its output tensor.
 #[derive(Clone, Debug)]
 pub struct Node<W = Vec<f32>> {
-    /// The path of the module that owns the weights, what a file calls the output, or the operation and a number.
+    /// The path of the module that owns the weights, what a file calls the output, or the operation and a
+    /// number.
     pub name: String,
     /// What it computes.
     pub op: Op<W>,

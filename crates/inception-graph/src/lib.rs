@@ -1,10 +1,12 @@
 //! The structure of a convolutional network as data.
 //!
-//! A [`Graph`] is a list of operations in topological order. It is generic over what it holds of a weight ([`Weight`]): a
+//! A [`Graph`] is a list of operations in topological order. It is generic over what it holds of a weight
+//! ([`Weight`]): a
 //! [`Parameter`] is a name and a shape, a `Vec<f32>` is the values. Graphs come from
 //!
-//! - a Burn module, whose `forward` is recorded ([`capture`] and [`capture_init`] with values, [`capture_structure`] with names;
-//!   they need the feature `capture`, and nothing else in this crate needs Burn);
+//! - a Burn module, whose `forward` is recorded ([`capture`] and [`capture_init`] with values,
+//!   [`capture_structure`] with names; they need the feature `capture`, and nothing else in this crate needs
+//!   Burn);
 //! - a file, as readers of ONNX and Paddle programs build them;
 //! - [`Graph::add`], by hand.
 //!

@@ -1,7 +1,8 @@
 //! Which weight of a file's graph is which of a network's, where names do not say it.
 //!
-//! Both graphs are walked from the output back to the image. A concatenation has its inputs in order and a convolution
-//! only one, so there is a choice only at a sum, whose two sides are told apart by what they are made of.
+//! Both graphs are walked from the output back to the image. A concatenation has its inputs in order and a
+//! convolution only one, so there is a choice only at a sum, whose two sides are told apart by what they are
+//! made of.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,11 +23,11 @@ pub enum Binding<'a> {
     Constant(f32),
 }
 
-/// For each of the weights of `ours`, by its name, where it is in `theirs`; or the first difference, from the output
-/// back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
+/// For each of the weights of `ours`, by its name, where it is in `theirs`; or the first difference, from the
+/// output back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
 ///
-/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, nested concatenations may
-/// be as one, and a factor of 1 may be missing.
+/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, nested
+/// concatenations may be as one, and a factor of 1 may be missing.
 ///
 /// # Errors
 ///
@@ -50,7 +51,8 @@ pub fn match_weights<'a>(
     Ok(walk.bindings)
 }
 
-/// Two nodes that have to be the same operation. `folded`: the bias of the file's convolution has been taken for our norm.
+/// Two nodes that have to be the same operation. `folded`: the bias of the file's convolution has been taken
+/// for our norm.
 #[derive(Clone, Copy)]
 struct Pair {
     our: NodeId,
@@ -238,8 +240,8 @@ fn kind(op: &Op<Parameter>) -> (u8, bool, usize) {
     }
 }
 
-/// A hash of everything below each node. Norms, a ReLU of a ReLU and what changes no value do not count, as they may
-/// have been left out.
+/// A hash of everything below each node. Norms, a ReLU of a ReLU and what changes no value do not count, as
+/// they may have been left out.
 fn hashes(graph: &Graph<Parameter>) -> Vec<u64> {
     let mut hashes: Vec<u64> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
@@ -265,14 +267,15 @@ fn hashes(graph: &Graph<Parameter>) -> Vec<u64> {
     hashes
 }
 
-/// The inputs of a concatenation, with those of any that it concatenates in their place: some exporters keep the two
-/// steps of Inception's forked branches, which our graph has as one.
+/// The inputs of a concatenation, with those of any that it concatenates in their place: some exporters keep
+/// the two steps of Inception's forked branches, which our graph has as one.
 fn flat(nodes: &[Node<Parameter>], concat: &Node<Parameter>) -> Vec<NodeId> {
     let mut inputs = Vec::new();
     let mut todo: Vec<NodeId> = concat.inputs.iter().rev().copied().collect();
     while let Some(i) = todo.pop() {
         match nodes.get(i) {
-            // No network of the family concatenates more; a hostile file could double the number with each node.
+            // No network of the family concatenates more; a hostile file could double the number with each
+            // node.
             Some(Node { op: Op::Concat, inputs: nested, .. }) if todo.len() + inputs.len() < 64 => {
                 todo.extend(nested.iter().rev());
             }
@@ -330,7 +333,8 @@ mod tests {
     use super::*;
     use crate::{Conv, Shape, Window};
 
-    /// `relu(image) + factor * conv(relu(image))`, the sum's inputs in either order; no factor if it is `None`.
+    /// `relu(image) + factor * conv(relu(image))`, the sum's inputs in either order; no factor if it is
+    /// `None`.
     fn residual(prefix: &str, factor: Option<f64>, shortcut_first: bool) -> Graph<Parameter> {
         let weight =
             |name: &str, shape: &[usize]| Parameter { name: format!("{prefix}.{name}"), shape: shape.into() };

@@ -127,7 +127,8 @@ pub struct Pool<W = Vec<f32>> {
 /// What a node computes.
 ///
 /// [`passes::simplify`](crate::passes::simplify) rewrites batch norms, biases and factors as [`Affine`](Op::Affine), fully connected
-/// layers as convolutions and global pools as pools, so that whoever runs a graph has fewer operations to know.
+/// layers as convolutions and global pools as pools, so that whoever runs a graph has fewer operations to
+/// know.
 #[derive(Clone, Debug)]
 pub enum Op<W = Vec<f32>> {
     /// The image, stored with `pad` zeros before and `pad_end` after, vertically and horizontally.
@@ -136,7 +137,8 @@ pub enum Op<W = Vec<f32>> {
         pad: [usize; 2],
         /// Bottom, right.
         pad_end: [usize; 2],
-        /// Side of the square block of pixels whose channels become those of one pixel (space to depth); 1 for none.
+        /// Side of the square block of pixels whose channels become those of one pixel (space to depth); 1
+        /// for none.
         block: usize,
     },
     /// A convolution. Inputs: x and, optionally, the residual.
@@ -199,8 +201,8 @@ impl<W: Weight> Op<W> {
         }
     }
 
-    /// Whether each value of the output depends on the one value at its place in each input, so that it may be
-    /// computed where an input is stored.
+    /// Whether each value of the output depends on the one value at its place in each input, so that it may
+    /// be computed where an input is stored.
     pub fn is_elementwise(&self) -> bool {
         matches!(
             self,

@@ -3,8 +3,8 @@
 use crate::{Error, Graph, Op, Shape, Weight};
 
 impl<W: Weight> Graph<W> {
-    /// Multiply-adds for one image: those of convolutions and fully connected layers, as is published. Batch norms
-    /// (foldable), pools, sums and ReLUs are left out.
+    /// Multiply-adds for one image: those of convolutions and fully connected layers, as is published. Batch
+    /// norms (foldable), pools, sums and ReLUs are left out.
     pub fn macs(&self) -> u64 {
         self.nodes.iter().map(crate::Node::macs).sum()
     }
@@ -29,9 +29,10 @@ impl<W: Weight> Graph<W> {
         self.nodes[pool.map_or(self.output, |node| node.inputs[0])].shape
     }
 
-    /// The floats of the largest set of tensors that must be there at once for an image, if operations are computed one
-    /// after the other in their order: a tensor is there until its last reader is done, and an elementwise operation
-    /// overwrites an input that it alone reads. What a device adds for itself, such as copies in another layout, is not in it.
+    /// The floats of the largest set of tensors that must be there at once for an image, if operations are
+    /// computed one after the other in their order: a tensor is there until its last reader is done, and an
+    /// elementwise operation overwrites an input that it alone reads. What a device adds for itself, such as
+    /// copies in another layout, is not in it.
     pub fn peak_activations(&self) -> u64 {
         let mut readers = vec![0; self.nodes.len()];
         self.nodes.iter().flat_map(|node| &node.inputs).for_each(|&i| readers[i] += 1);

@@ -1,4 +1,5 @@
-//! What a graph computes, by the definition of its operations, in `f64`: what a runtime's results are held against.
+//! What a graph computes, by the definition of its operations, in `f64`: what a runtime's results are held
+//! against.
 //!
 //! Slow (some 10^9 multiply-adds a second on a core) and simple.
 

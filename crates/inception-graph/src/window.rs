@@ -15,8 +15,8 @@ pub struct Window {
     pub dilation: [usize; 2],
     /// Round the output size up instead of down (pools).
     pub ceil: bool,
-    /// TensorFlow's padding `same`: [`Graph::infer_shapes`](crate::Graph::infer_shapes) sets `pad` and `pad_end`
-    /// by the size of the input, so that the output has a pixel for each step.
+    /// TensorFlow's padding `same`: [`Graph::infer_shapes`](crate::Graph::infer_shapes) sets `pad` and
+    /// `pad_end` by the size of the input, so that the output has a pixel for each step.
     pub same: bool,
 }
 
@@ -36,8 +36,8 @@ impl Window {
         self.kernel == [1; 2] && self.stride == [1; 2] && self.pad == [0; 2] && self.pad_end == [0; 2]
     }
 
-    /// Sets the padding of a `same` window for an input of `[height, width]`: what the windows lack is padded, an
-    /// odd pixel after the input.
+    /// Sets the padding of a `same` window for an input of `[height, width]`: what the windows lack is
+    /// padded, an odd pixel after the input.
     pub(crate) fn set_same(&mut self, size: [usize; 2]) {
         for (axis, size) in size.into_iter().enumerate() {
             let (kernel, stride) = (self.kernel[axis], self.stride[axis].max(1));

@@ -11,7 +11,8 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// A mean `[dimensions]` and a covariance `[dimensions, dimensions]`, of `images` pictures if that is known.
+    /// A mean `[dimensions]` and a covariance `[dimensions, dimensions]`, of `images` pictures if that is
+    /// known.
     ///
     /// # Errors
     ///

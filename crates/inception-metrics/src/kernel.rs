@@ -39,8 +39,8 @@ pub struct KernelDistance {
     pub size: usize,
 }
 
-/// The unbiased estimate of the squared maximum mean discrepancy with the kernel `(x y / dimensions + 1)^3`, over
-/// random subsets.
+/// The unbiased estimate of the squared maximum mean discrepancy with the kernel `(x y / dimensions + 1)^3`,
+/// over random subsets.
 ///
 /// # Errors
 ///

@@ -19,8 +19,8 @@ pub struct PrecisionRecall {
     pub recall: f64,
 }
 
-/// Precision and recall. The neighbourhood of a picture reaches to its `neighbours`-th nearest of the same side;
-/// the tools take the third.
+/// Precision and recall. The neighbourhood of a picture reaches to its `neighbours`-th nearest of the same
+/// side; the tools take the third.
 ///
 /// # Errors
 ///

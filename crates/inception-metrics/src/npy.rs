@@ -135,8 +135,8 @@ fn invalid(reason: impl Into<String>) -> io::Error {
 ///
 /// # Errors
 ///
-/// What reading gives; [`io::ErrorKind::InvalidData`] for a damaged array, one of integers, or of more than `most`
-/// elements.
+/// What reading gives; [`io::ErrorKind::InvalidData`] for a damaged array, one of integers, or of more than
+/// `most` elements.
 pub fn read_f64(input: &mut dyn Read, most: usize) -> io::Result<(Vec<usize>, Vec<f64>)> {
     let header = Header::read(input)?;
     let bytes = read_bytes(input, &header, most)?;

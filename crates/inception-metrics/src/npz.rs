@@ -1,5 +1,5 @@
-//! Statistics in NumPy's `.npz`: `mu` and `sigma`, as `pytorch-fid` and `guided-diffusion` write them, and beside
-//! them the exact sums, by which parts merge.
+//! Statistics in NumPy's `.npz`: `mu` and `sigma`, as `pytorch-fid` and `guided-diffusion` write them, and
+//! beside them the exact sums, by which parts merge.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};

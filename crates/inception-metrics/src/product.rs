@@ -2,8 +2,8 @@
 
 use gemm::{Parallelism, gemm};
 
-/// `left` `[rows, inner]` times the transpose of `right` `[columns, inner]`, `[rows, columns]`, all row-major, on
-/// all threads of rayon's pool.
+/// `left` `[rows, inner]` times the transpose of `right` `[columns, inner]`, `[rows, columns]`, all
+/// row-major, on all threads of rayon's pool.
 pub(crate) fn times_transposed(left: &[f64], right: &[f64], inner: usize) -> Vec<f64> {
     let (rows, columns) = (left.len() / inner, right.len() / inner);
     let mut product = vec![0.0; rows * columns];
@@ -13,9 +13,9 @@ pub(crate) fn times_transposed(left: &[f64], right: &[f64], inner: usize) -> Vec
     product
 }
 
-/// Adds the transpose of `left` `[inner, rows]` times `right` `[inner, columns]` to `sum` `[rows, columns]`. Only
-/// `rows` columns of `left` from `left_at` on and those of `right` from `right_at` on take part; both have
-/// `stride` columns.
+/// Adds the transpose of `left` `[inner, rows]` times `right` `[inner, columns]` to `sum` `[rows, columns]`.
+/// Only `rows` columns of `left` from `left_at` on and those of `right` from `right_at` on take part; both
+/// have `stride` columns.
 pub(crate) fn add_transposed_times(
     (left, left_at, rows): (&[f64], usize, usize),
     (right, right_at): (&[f64], usize),

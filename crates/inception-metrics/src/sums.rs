@@ -14,8 +14,8 @@ const FRACTION: i32 = 27;
 const LIMIT: f32 = 65536.0;
 /// Bits of the low one of the two parts that such an integer is split into; the high one has as many.
 const PART: u32 = 22;
-/// Pictures whose products are summed in `f64` before they are added to the integers. Products of parts are at
-/// most 2^42, two of them are added for each picture, and sums below 2^53 are exact.
+/// Pictures whose products are summed in `f64` before they are added to the integers. Products of parts are
+/// at most 2^42, two of them are added for each picture, and sums below 2^53 are exact.
 const BLOCK: usize = 256;
 /// Rows of the products that a thread computes together.
 const BAND: usize = 64;

@@ -56,7 +56,8 @@ fn statistics_come_back_and_merge() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing else is left");
 }
 
-/// What NumPy writes: `np.savez_compressed(path, mu=mu, sigma=sigma)` with an array in Fortran order and one of f32.
+/// What NumPy writes: `np.savez_compressed(path, mu=mu, sigma=sigma)` with an array in Fortran order and one
+/// of f32.
 #[test]
 fn numpys_own_files() {
     let read = |name: &str| {
@@ -77,7 +78,8 @@ fn damaged_files_are_refused() {
     let (good, path) = (folder.path().join("good.npz"), folder.path().join("bad.npz"));
     npz::write(&good, &mut sums(&features(1, 8, 3, 0))).unwrap();
     let bytes = fs::read(&good).unwrap();
-    // Cut anywhere, and each byte of the start and of some others changed: an error or the same numbers, no panic.
+    // Cut anywhere, and each byte of the start and of some others changed: an error or the same numbers, no
+    // panic.
     for len in (0..bytes.len()).step_by(7) {
         fs::write(&path, &bytes[..len]).unwrap();
         assert!(npz::read(&path).is_err(), "cut to {len}");

@@ -72,7 +72,8 @@ fn any_order_and_any_parts_give_the_same_bits() {
     }
 }
 
-/// The sums are those of the features, and cancellation costs no digits: pictures that differ by a part in a million.
+/// The sums are those of the features, and cancellation costs no digits: pictures that differ by a part in a
+/// million.
 #[test]
 fn covariances_are_exact() {
     let rows: Vec<f32> = (0..600).map(|n| 1000.0 + ((n * 7919) % 613) as f32 / 1024.0).collect();

@@ -79,8 +79,8 @@ fn means_and_covariances() {
     }
 }
 
-/// The second case has fewer pictures than features. There the tools' own roots of a singular matrix are the less
-/// exact ones: of eigenvalues of 0 they have the roots of roundings, about 1e-8 each.
+/// The second case has fewer pictures than features. There the tools' own roots of a singular matrix are the
+/// less exact ones: of eigenvalues of 0 they have the roots of roundings, about 1e-8 each.
 #[test]
 fn frechet_distances() {
     for case in cases() {

@@ -1,5 +1,5 @@
-//! GoogLeNet (Szegedy et al., *Going deeper with convolutions*, 2014) as `ppcls/arch/backbone/model_zoo/googlenet.py`
-//! of PaddleClas 2.6 has it.
+//! GoogLeNet (Szegedy et al., *Going deeper with convolutions*, 2014) as
+//! `ppcls/arch/backbone/model_zoo/googlenet.py` of PaddleClas 2.6 has it.
 //!
 //! # Differences from the paper, torchvision and timm
 //!
@@ -12,7 +12,8 @@
 //!   before the global pool is 6x6, not 7x7.
 //! - No local response normalisation.
 //! - Second auxiliary head: no ReLU between its two fully connected layers; the first has one.
-//! - At inference dropout multiplies by the share kept: 0.6 before the classifier, 0.3 in the auxiliary heads.
+//! - At inference dropout multiplies by the share kept: 0.6 before the classifier, 0.3 in the auxiliary
+//!   heads.
 
 use burn::module::Module;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig};
@@ -30,7 +31,8 @@ const STYLE: StageStyle = StageStyle { norm: None, relu: false, relu_after_conca
 const MAX_S2: PoolRow = PoolRow::Max { stride: 2, padding: 0 };
 const MAX_S1: PoolRow = PoolRow::Max { stride: 1, padding: 1 };
 
-/// The paper's table 1, a row a module: 1x1; 3x3 after its reduction; 5x5 after its reduction; 1x1 after the pool.
+/// The paper's table 1, a row a module: 1x1; 3x3 after its reduction; 5x5 after its reduction; 1x1 after the
+/// pool.
 macro_rules! inception {
     ($name:literal, $c1:literal, $r3:literal => $c3:literal, $r5:literal => $c5:literal, $proj:literal) => {
         stage(

@@ -1,9 +1,10 @@
-//! Inception V3 and Inception V4 as PaddleClas 2.6 has them
-//! (`legendary_models/inception_v3.py`, `model_zoo/inception_v4.py` under `ppcls/arch/backbone`), and the Inception V3
-//! of FID (`pytorch_fid/inception.py` of pytorch-fid 0.3).
+//! Inception V3 and Inception V4 as PaddleClas 2.6 has them (`legendary_models/inception_v3.py`,
+//! `model_zoo/inception_v4.py` under `ppcls/arch/backbone`), and the Inception V3 of FID
+//! (`pytorch_fid/inception.py` of pytorch-fid 0.3).
 //!
-//! Inception V3: Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2015.
-//! Inception V4: Szegedy et al., *Inception-v4, Inception-ResNet and the impact of residual connections on learning*, 2016.
+//! Inception V3: Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2015. Inception
+//! V4: Szegedy et al., *Inception-v4, Inception-ResNet and the impact of residual connections on learning*,
+//! 2016.
 //!
 //! # Differences from the papers, torchvision and timm
 //!
@@ -13,10 +14,10 @@
 //! - At inference the pooled features are multiplied by 0.8 (dropout's share kept; elsewhere nothing).
 //! - V3's average poolings count the padding (as torchvision's and timm's V3), V4's do not (as timm's V4).
 //! - V3 has no auxiliary head (torchvision has one).
-//! - Keras's V3 is pinned by `tests/goldens/weights/keras-inception_v3.json`: its average poolings leave the padding
-//!   out, its epsilon is 1e-3, and its norms have no scale (here one that is 1).
-//! - FID's V3 is TensorFlow's of December 2015: its average poolings leave the padding out, and its last module pools
-//!   by maximum (pinned by `tests/goldens/weights/fid-inception_v3.json`).
+//! - Keras's V3 is pinned by `tests/goldens/weights/keras-inception_v3.json`: its average poolings leave the
+//!   padding out, its epsilon is 1e-3, and its norms have no scale (here one that is 1).
+//! - FID's V3 is TensorFlow's of December 2015: its average poolings leave the padding out, and its last
+//!   module pools by maximum (pinned by `tests/goldens/weights/fid-inception_v3.json`).
 //! - V4 orders the branches of its modules pool first; timm orders them otherwise, which permutes channels.
 
 use burn::module::Module;
@@ -279,8 +280,8 @@ impl Version {
     }
 }
 
-/// Inception V3 or V4, PaddleClas's, PyTorch's, Keras's or FID's; or timm's Inception-ResNet-v2 or torchvision's GoogLeNet,
-/// which are built as these are.
+/// Inception V3 or V4, PaddleClas's, PyTorch's, Keras's or FID's; or timm's Inception-ResNet-v2 or
+/// torchvision's GoogLeNet, which are built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {
     stages: Vec<Stage>,

@@ -7,10 +7,10 @@
 //! Each is pinned by the golden `tests/goldens/weights/timm-inception_resnet_v2.json`.
 //!
 //! - The stem is Inception V3's, followed by one more module (`mixed`); the paper's is Inception V4's.
-//! - There are 10, 20 and 10 residual modules on 320, 1088 and 2080 channels; the paper has 5, 10 and 5 on 384,
-//!   1154 and 2048.
-//! - The convolution that closes a residual module has a bias, no norm and no ReLU. Its output is scaled by 0.17,
-//!   0.10 and 0.20 before the sum; the paper says 0.1 to 0.3.
+//! - There are 10, 20 and 10 residual modules on 320, 1088 and 2080 channels; the paper has 5, 10 and 5 on
+//!   384, 1154 and 2048.
+//! - The convolution that closes a residual module has a bias, no norm and no ReLU. Its output is scaled by
+//!   0.17, 0.10 and 0.20 before the sum; the paper says 0.1 to 0.3.
 //! - The last residual module scales by 1 and has no ReLU after the sum.
 //! - A 1x1 convolution to 1536 channels comes before the classifier.
 //! - Batch norm's epsilon is 1e-3, as in TensorFlow's other networks; there is no dropout.

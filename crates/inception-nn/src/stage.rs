@@ -44,8 +44,8 @@ pub(crate) const fn stage(name: &'static str, branches: &'static [BranchRow]) ->
 }
 
 impl StageRow {
-    /// A 1x1 convolution brings the concatenation back to the input's channels; its output, scaled, is added to
-    /// the input, and a ReLU follows.
+    /// A 1x1 convolution brings the concatenation back to the input's channels; its output, scaled, is added
+    /// to the input, and a ReLU follows.
     pub const fn residual(mut self, scale: f64) -> Self {
         self.residual = Some(scale);
         self.relu = true;
@@ -170,7 +170,8 @@ impl Residual {
 pub struct Stage {
     branches: Vec<Branch>,
     residual: Option<Residual>,
-    /// What is added after the concatenation, `[1, channels, 1, 1]`: the last convolutions' biases in the form for a GPU.
+    /// What is added after the concatenation, `[1, channels, 1, 1]`: the last convolutions' biases in the
+    /// form for a GPU.
     shift: Option<Param<Tensor<4>>>,
     relu: bool,
 }
@@ -207,9 +208,9 @@ impl Stage {
         self.branches.iter_mut().flat_map(Branch::convs_mut).for_each(ConvNorm::fold);
     }
 
-    /// Readies a folded stage for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says: where each branch
-    /// ends in a bias and a ReLU, or in a pooling of a map that a ReLU has made, one addition and ReLU of all together takes
-    /// their place.
+    /// Readies a folded stage for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says:
+    /// where each branch ends in a bias and a ReLU, or in a pooling of a map that a ReLU has made, one
+    /// addition and ReLU of all together takes their place.
     pub(crate) fn for_gpu(&mut self) {
         let lasts: Vec<_> = self.branches.iter().map(Branch::lasts).collect();
         let joins = lasts.iter().map(|convs| convs.len().max(1)).sum::<usize>() > 1;

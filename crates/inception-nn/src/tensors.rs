@@ -14,8 +14,8 @@ pub enum TensorRole {
     ConvWeight,
     /// A fully connected layer's weight, `[inputs, outputs]`.
     LinearWeight,
-    /// The bias of a fully connected layer, or of a convolution that no norm follows, `[outputs]`; in the form for a GPU
-    /// one that is added by itself, `[1, channels, 1, 1]`.
+    /// The bias of a fully connected layer, or of a convolution that no norm follows, `[outputs]`; in the
+    /// form for a GPU one that is added by itself, `[1, channels, 1, 1]`.
     Bias,
     /// A batch norm's scale (gamma), `[channels]`.
     NormScale,
@@ -138,7 +138,8 @@ pub fn read_tensors<M: Module, E>(
 
 /// Replaces each tensor by what `source` gives for it, on the device where it is; `None` keeps the tensor.
 ///
-/// The values must be as many as the shape asks for; `source` is asked once for each of [`tensors`], in that order.
+/// The values must be as many as the shape asks for; `source` is asked once for each of [`tensors`], in that
+/// order.
 ///
 /// # Errors
 ///
@@ -178,9 +179,9 @@ pub fn load_tensors<M: Module, E>(
     loader.2.map(|()| module)
 }
 
-/// Gives every parameter an initialiser that draws from a generator of its own, keyed by `seed` and the tensor's
-/// name, so that the values depend neither on the device nor on the order of first use. Nothing is drawn until a
-/// value is asked for.
+/// Gives every parameter an initialiser that draws from a generator of its own, keyed by `seed` and the
+/// tensor's name, so that the values depend neither on the device nor on the order of first use. Nothing is
+/// drawn until a value is asked for.
 pub(crate) fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
     struct Seeder(Path, u64);
     impl ModuleMapper for Seeder {
@@ -195,7 +196,8 @@ pub(crate) fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
             let info = self.0.info(shape.to_vec());
             let seed = self.1;
             if !info.role.is_trainable() {
-                // Burn has made running statistics as an operation, which a device that only holds values cannot run.
+                // Burn has made running statistics as an operation, which a device that only holds values
+                // cannot run.
                 let data = TensorData::new(initial_values(&info, seed), info.shape.clone());
                 return Param::from_tensor(Tensor::from_data(data, &param.lazy_device()));
             }
@@ -209,9 +211,9 @@ pub(crate) fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
     module.map(&mut Seeder(Path::default(), seed))
 }
 
-/// He's normal for convolutions (as Paddle's `Conv2D` by default; half the variance for depthwise ones, which no ReLU
-/// follows, so that an untrained Xception's logits stay finite), uniform within `1 / sqrt(inputs)` for fully
-/// connected layers (as PaddleClas's classifiers), the identity for norms, zero for biases.
+/// He's normal for convolutions (as Paddle's `Conv2D` by default; half the variance for depthwise ones, which
+/// no ReLU follows, so that an untrained Xception's logits stay finite), uniform within `1 / sqrt(inputs)`
+/// for fully connected layers (as PaddleClas's classifiers), the identity for norms, zero for biases.
 fn initial_values(info: &TensorInfo, seed: u64) -> Vec<f32> {
     let count = info.shape.iter().product();
     let mut generator = ChaCha8Rng::seed_from_u64(seed);

@@ -1,5 +1,5 @@
-//! The Xceptions as PaddleClas 2.6 has them (`model_zoo/xception.py`, `model_zoo/xception_deeplab.py`
-//! under `ppcls/arch/backbone`): Chollet, *Xception: Deep learning with depthwise separable convolutions*, 2016, in
+//! The Xceptions as PaddleClas 2.6 has them (`model_zoo/xception.py`, `model_zoo/xception_deeplab.py` under
+//! `ppcls/arch/backbone`): Chollet, *Xception: Deep learning with depthwise separable convolutions*, 2016, in
 //! the deeper and wider forms of Chen et al., *Encoder-decoder with atrous separable convolution*
 //! (DeepLabV3+), 2018.
 //!
@@ -7,24 +7,26 @@
 //!
 //! Each is pinned by the parity goldens `tests/goldens/Xception*.json`.
 //!
-//! - The plain networks (41, 65, 71) convolve **pointwise first, then depthwise**, each with its norm; everyone else
-//!   goes depthwise first. Their entry and exit blocks have two separable convolutions and end in a max pool, with
-//!   the shortcut a bare convolution without norm. (timm's and DeepLab's have three, the last one strided, and a norm
-//!   on the shortcut.)
+//! - The plain networks (41, 65, 71) convolve **pointwise first, then depthwise**, each with its norm;
+//!   everyone else goes depthwise first. Their entry and exit blocks have two separable convolutions and end
+//!   in a max pool, with the shortcut a bare convolution without norm. (timm's and DeepLab's have three, the
+//!   last one strided, and a norm on the shortcut.)
 //! - In Xception71 the max pool stands in the stride-1 entry blocks too.
-//! - The first entry block of the plain networks starts without a ReLU; the deeplab pair's starts with one, which
-//!   does nothing since the stem ends in one.
+//! - The first entry block of the plain networks starts without a ReLU; the deeplab pair's starts with one,
+//!   which does nothing since the stem ends in one.
 //! - The plain networks end in two separable convolutions, ReLU after each, none inside.
-//! - The deeplab pair: depthwise first, epsilon 1e-3, momentum 0.99 (Paddle's sense), three separable convolutions a
-//!   block, the last strided, norm on the shortcut, and a last block with dilation 2 and a ReLU after *each* norm.
-//!   DeepLab itself gives that block dilation 1 at output stride 32; Paddle keeps 2, and so do its weights.
+//! - The deeplab pair: depthwise first, epsilon 1e-3, momentum 0.99 (Paddle's sense), three separable
+//!   convolutions a block, the last strided, norm on the shortcut, and a last block with dilation 2 and a
+//!   ReLU after *each* norm. DeepLab itself gives that block dilation 1 at output stride 32; Paddle keeps 2,
+//!   and so do its weights.
 //! - The deeplab pair drops out before the global pool, half of the values; the plain ones not at all.
 //!
-//! timm's `legacy_xception` is Chollet's own network, pinned by `tests/goldens/weights/timm-legacy_xception.json`.
-//! It has Xception41's blocks, but convolves depthwise first, with one norm after both convolutions, has a norm on
-//! the shortcut, and does not pad its stem. Its epsilon is PyTorch's 1e-5; Keras, where its weights come from, has
-//! 1e-3. Keras's form, pinned by `tests/goldens/weights/keras-xception.json`, pads its max pools as TensorFlow's `same`
-//! does: the second one, on a map of 74 pixels, after the end alone.
+//! timm's `legacy_xception` is Chollet's own network, pinned by
+//! `tests/goldens/weights/timm-legacy_xception.json`. It has Xception41's blocks, but convolves depthwise
+//! first, with one norm after both convolutions, has a norm on the shortcut, and does not pad its stem. Its
+//! epsilon is PyTorch's 1e-5; Keras, where its weights come from, has 1e-3. Keras's form, pinned by
+//! `tests/goldens/weights/keras-xception.json`, pads its max pools as TensorFlow's `same` does: the second
+//! one, on a map of 74 pixels, after the end alone.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation::relu};
@@ -120,8 +122,8 @@ const DEEPLAB: Style = Style {
 /// timm's, which are converted from DeepLab's.
 const TIMM: Style = Style { norm: TENSORFLOW_NORM, dropout: DropoutSpec::None, ..DEEPLAB };
 
-/// Chollet's own, as timm's `legacy_xception` has it. The norm is the plain networks', since PyTorch's default
-/// epsilon is Paddle's.
+/// Chollet's own, as timm's `legacy_xception` has it. The norm is the plain networks', since PyTorch's
+/// default epsilon is Paddle's.
 const LEGACY: Style = Style {
     stem: [conv(32, 3).stride(2).valid(), conv(64, 3).valid()],
     order: SeparableOrder::DepthwiseFirst,
@@ -191,8 +193,8 @@ const MIDDLE: BlockRow = row("middle", &[728, 728, 728], 1, Before, Identity);
 /// | 16, DeepLabV3+ and PaddleSeg | stride 2 | 1 | stride 1, dilation 1 | 2 |
 /// | 8, DeepLabV3+ | stride 1 | 2 | stride 1, dilation 2 | 4 |
 ///
-/// The rates are those of DeepLab's `stack_blocks_dense`: a stride dropped dilates what comes after it. Weights of one
-/// output stride run at any other.
+/// The rates are those of DeepLab's `stack_blocks_dense`: a stride dropped dilates what comes after it.
+/// Weights of one output stride run at any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum OutputStride {
@@ -369,7 +371,8 @@ impl Block {
     }
 
     fn for_gpu(&mut self) {
-        // What is added to all of a channel can be added after its maximum, and after the sum of the two paths.
+        // What is added to all of a channel can be added after its maximum, and after the sum of the two
+        // paths.
         if let (Some(projection), Some(last)) = (&mut self.projection, self.separable.last_mut()) {
             let [_, last] = last.layers_mut();
             let biases = [projection.take_bias(), last.take_bias()].into_iter().flatten();

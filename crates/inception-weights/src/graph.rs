@@ -6,8 +6,8 @@ use inception_graph::{Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind
 
 use crate::entry::Entry;
 
-/// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with its shapes;
-/// nothing is inferred or checked of how they fit.
+/// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with
+/// its shapes; nothing is inferred or checked of how they fit.
 pub(crate) struct Builder<'a> {
     graph: Graph<Parameter>,
     /// The node that makes a value; values that are only passed on have their source's.
@@ -101,7 +101,8 @@ impl<'a> Builder<'a> {
         Parameter { name: key, shape }
     }
 
-    /// A convolution; its kernel and channels are those of the weight, and the kernel of `window` is not used.
+    /// A convolution; its kernel and channels are those of the weight, and the kernel of `window` is not
+    /// used.
     pub fn conv(&self, weight: String, bias: Option<String>, window: Window, groups: u64) -> Op<Parameter> {
         let weight = self.weight(weight);
         let (out_channels, kernel) = match weight.shape[..] {

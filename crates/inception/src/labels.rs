@@ -10,9 +10,9 @@ use crate::error::Error;
 /// Longest file of names that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The names in a file, in the order of the classes: one a line; PaddleClas's `0 name` lines; a list in JSON; or
-/// an object in JSON from numbers to names, Keras's `{"0": ["n01440764", "tench"]}` among them, or from names to
-/// numbers, torchvision's `class_to_idx`.
+/// The names in a file, in the order of the classes: one a line; PaddleClas's `0 name` lines; a list in JSON;
+/// or an object in JSON from numbers to names, Keras's `{"0": ["n01440764", "tench"]}` among them, or from
+/// names to numbers, torchvision's `class_to_idx`.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What the state files of an evaluation and of an extraction of features have in common: a lock, lines of hashed
-//! JSON, and records that are whole or not there.
+//! What the state files of an evaluation and of an extraction of features have in common: a lock, lines of
+//! hashed JSON, and records that are whole or not there.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -31,7 +31,8 @@ pub(crate) fn json(line: &[u8]) -> Option<&str> {
     (u64::from_str_radix(hash, 16) == Ok(fnv1a(json.as_bytes()))).then_some(json)
 }
 
-/// Writes a whole record after the first `len` bytes, and counts it; what a failure leaves of it is cut off again.
+/// Writes a whole record after the first `len` bytes, and counts it; what a failure leaves of it is cut off
+/// again.
 pub(crate) fn append(file: &mut File, len: &mut u64, record: &[u8]) -> Result<(), StateProblem> {
     let result = file.seek(SeekFrom::Start(*len)).and_then(|_| file.write_all(record));
     if let Err(source) = result {

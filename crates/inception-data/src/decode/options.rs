@@ -2,7 +2,8 @@
 
 use crate::preprocessing::{Arithmetic, Preprocessing};
 
-/// The most pixels that [`decode`](super::decode) and [`read`](super::read) accept: 2^27, that is 384 MiB of RGB.
+/// The most pixels that [`decode`](super::decode) and [`read`](super::read) accept: 2^27, that is 384 MiB of
+/// RGB.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
 /// The library whose pixels [`decode_with`](super::decode_with) gives. They differ in Exif's orientation, in

@@ -1,4 +1,5 @@
-//! Batch norm at inference is a scale and a shift for each channel; a convolution can take them into its weights.
+//! Batch norm at inference is a scale and a shift for each channel; a convolution can take them into its
+//! weights.
 
 use crate::{Conv, Graph, Op};
 
@@ -20,8 +21,8 @@ pub(super) fn affine_of(op: &Op, channels: usize) -> Option<Op> {
     Some(Op::Affine { scale, shift })
 }
 
-/// Folds each affine node into the convolution before it (if it is the only reader) or after it (if that does not pad,
-/// since padding enters after the shift). Folds in f64 and rounds once.
+/// Folds each affine node into the convolution before it (if it is the only reader) or after it (if that does
+/// not pad, since padding enters after the shift). Folds in f64 and rounds once.
 pub fn fold_affine(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         let consumers = graph.consumers();

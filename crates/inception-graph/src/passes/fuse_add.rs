@@ -1,4 +1,5 @@
-//! A residual sum costs a pass over memory; a convolution can add the other operand where it stores its output.
+//! A residual sum costs a pass over memory; a convolution can add the other operand where it stores its
+//! output.
 
 use crate::{Graph, Op};
 

@@ -12,8 +12,8 @@ fn output_flag(op: &mut Op) -> Option<&mut bool> {
     }
 }
 
-/// Moves each ReLU into the operation that it reads, if nothing else reads that. Through a concatenation it moves into
-/// everything that is concatenated, if each can take it.
+/// Moves each ReLU into the operation that it reads, if nothing else reads that. Through a concatenation it
+/// moves into everything that is concatenated, if each can take it.
 pub fn fuse_relu_into_producers(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         if !matches!(graph.nodes[id].op, Op::Relu) {
@@ -39,8 +39,9 @@ pub fn fuse_relu_into_producers(graph: &mut Graph) {
     }
 }
 
-/// What remains is a ReLU of a tensor that others read unclamped. If every reader is a convolution that can clamp its
-/// input on the way (a depthwise one in registers, a 1x1 one in the copy that it makes for its cache), the node goes.
+/// What remains is a ReLU of a tensor that others read unclamped. If every reader is a convolution that can
+/// clamp its input on the way (a depthwise one in registers, a 1x1 one in the copy that it makes for its
+/// cache), the node goes.
 pub fn fuse_relu_into_consumers(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         if !matches!(graph.nodes[id].op, Op::Relu) || graph.output == id {

@@ -1,7 +1,7 @@
 //! Graph to graph: rewrites that keep what a network computes, up to the rounding of folded weights.
 //!
-//! A node that absorbs others takes the place of the last of them, so the order stays topological without sorting. What a
-//! rewrite leaves without readers stays until [`Graph::prune`].
+//! A node that absorbs others takes the place of the last of them, so the order stays topological without
+//! sorting. What a rewrite leaves without readers stays until [`Graph::prune`].
 
 mod fold_affine;
 mod fuse_add;

@@ -1,9 +1,10 @@
-//! The image is copied anyway (from planes to pixels), so the copy can carry the padding of the convolution that reads it.
+//! The image is copied anyway (from planes to pixels), so the copy can carry the padding of the convolution
+//! that reads it.
 
 use crate::{Graph, Op};
 
-/// Moves the padding of the only reader of the input, a convolution, into the input. A kernel row of a few channels is then
-/// one contiguous run of floats, which the micro-kernel reads as one long tap.
+/// Moves the padding of the only reader of the input, a convolution, into the input. A kernel row of a few
+/// channels is then one contiguous run of floats, which the micro-kernel reads as one long tap.
 pub fn pad_input(graph: &mut Graph) {
     let [reader] = graph.consumers()[0][..] else {
         return;

@@ -3,8 +3,9 @@
 use super::fold_affine::affine_of;
 use crate::{Conv, Graph, Linear, Op, Pool, PoolKind, Window};
 
-/// Rewrites batch norms, biases and factors as one scale and shift for each channel, global pools as pools over the map, and
-/// fully connected layers as convolutions over a pixel or, if the layer is alone to read a flattened map, over that map.
+/// Rewrites batch norms, biases and factors as one scale and shift for each channel, global pools as pools
+/// over the map, and fully connected layers as convolutions over a pixel or, if the layer is alone to read a
+/// flattened map, over that map.
 pub fn simplify(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         let node = &graph.nodes[id];
@@ -40,8 +41,8 @@ fn as_conv(linear: &Linear) -> Conv {
     Conv { bias: linear.bias.clone(), out_channels, ..Conv::new(weight, Window::square(1, 1, 0)) }
 }
 
-/// Gives the 1x1 convolutions that read a flattened map that map's extent as their kernel: the weights of channel, row and
-/// column are already in that order.
+/// Gives the 1x1 convolutions that read a flattened map that map's extent as their kernel: the weights of
+/// channel, row and column are already in that order.
 fn absorb_flatten(graph: &mut Graph, id: usize) {
     let source = graph.nodes[id].inputs[0];
     let map = graph.nodes[source].shape;

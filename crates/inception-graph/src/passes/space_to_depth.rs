@@ -1,14 +1,15 @@
-//! A convolution of stride 2 is one of stride 1 over blocks of 2x2 pixels whose channels lie side by side (space to depth).
-//! The image is copied anyway, so the copy can do it; Winograd's algorithm, which knows no strides, then applies.
+//! A convolution of stride 2 is one of stride 1 over blocks of 2x2 pixels whose channels lie side by side
+//! (space to depth). The image is copied anyway, so the copy can do it; Winograd's algorithm, which knows no
+//! strides, then applies.
 
 use crate::{Conv, Graph, Op, Window};
 
 /// Side of a block.
 const BLOCK: usize = 2;
 
-/// Stores the image as blocks of 2x2 pixels, the first row's first pixel's channels first, if its only reader is a convolution
-/// of stride 2 and `pays` says so, given the reader's name, the convolution, the one that would take its place, and its
-/// output's `[height, width]`.
+/// Stores the image as blocks of 2x2 pixels, the first row's first pixel's channels first, if its only reader
+/// is a convolution of stride 2 and `pays` says so, given the reader's name, the convolution, the one that
+/// would take its place, and its output's `[height, width]`.
 pub fn space_to_depth(graph: &mut Graph, pays: impl Fn(&str, &Conv, &Conv, [usize; 2]) -> bool) {
     let [reader] = graph.consumers()[0][..] else {
         return;

@@ -1,9 +1,10 @@
-//! An average pool followed by a 1x1 convolution: both are linear and work along different axes, so they commute.
+//! An average pool followed by a 1x1 convolution: both are linear and work along different axes, so they
+//! commute.
 
 use crate::{Graph, Op, PoolKind};
 
-/// Moves the convolution in front of the pool where that makes the pool smaller. The bias and what follows it stay behind
-/// the pool, since a window that counts padding scales a constant.
+/// Moves the convolution in front of the pool where that makes the pool smaller. The bias and what follows it
+/// stay behind the pool, since a window that counts padding scales a constant.
 pub fn swap_average(graph: &mut Graph) {
     for id in 0..graph.nodes.len() {
         let Op::Conv(conv) = &graph.nodes[id].op else {

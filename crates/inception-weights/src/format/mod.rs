@@ -142,7 +142,8 @@ pub(crate) fn open(
     open(&input).map(|contents| (input, contents))
 }
 
-/// Whether some JSON begins as the list of a sharded checkpoint: with its map, or with the few facts before it.
+/// Whether some JSON begins as the list of a sharded checkpoint: with its map, or with the few facts before
+/// it.
 fn has_weight_map(input: &Input) -> io::Result<bool> {
     let start = input.read(0, input.len().min(4096))?;
     Ok(start.windows(12).any(|word| word == b"\"weight_map\""))

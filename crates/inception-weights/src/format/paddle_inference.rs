@@ -1,5 +1,6 @@
-//! PaddlePaddle's inference pair: a program, as JSON (`inference.json`, since version 3) or as protocol buffers
-//! (`inference.pdmodel`), and beside it the values of its variables in the order of their names (`.pdiparams`).
+//! PaddlePaddle's inference pair: a program, as JSON (`inference.json`, since version 3) or as protocol
+//! buffers (`inference.pdmodel`), and beside it the values of its variables in the order of their names
+//! (`.pdiparams`).
 
 use std::collections::{BTreeMap, HashMap};
 

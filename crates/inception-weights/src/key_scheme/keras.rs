@@ -1,14 +1,15 @@
 //! The layers of `keras.applications`, in the order of our fields.
 //!
-//! A layer's name is its class and its place among those of its class in `Model.layers`. Keras sorts these by their
-//! distance from the output, which mixes the branches of a module; those at one distance stay in the order in which they
-//! were made. Keras 2.15 and 3.15 give the same order.
+//! A layer's name is its class and its place among those of its class in `Model.layers`. Keras sorts these by
+//! their distance from the output, which mixes the branches of a module; those at one distance stay in the
+//! order in which they were made. Keras 2.15 and 3.15 give the same order.
 
 use inception_nn::Architecture as A;
 
 use super::table::KeyTable;
 
-/// The convolutions of a module: the places in Keras's order, from 0, of what our fields have one after the other.
+/// The convolutions of a module: the places in Keras's order, from 0, of what our fields have one after the
+/// other.
 #[derive(Clone, Copy)]
 struct Module {
     places: &'static [usize],

@@ -12,10 +12,11 @@ use crate::metadata::Metadata;
 
 const OPSET: u64 = 17;
 
-/// Writes `network` as an ONNX model of `spec`'s input size with an open batch: first beside `path`, then renamed to it.
+/// Writes `network` as an ONNX model of `spec`'s input size with an open batch: first beside `path`, then
+/// renamed to it.
 ///
-/// The norms stay operations of their own, and tensors keep our names, so that reading it back gives the same bits.
-/// GoogLeNet's auxiliary heads, which are no part of inference, are left out.
+/// The norms stay operations of their own, and tensors keep our names, so that reading it back gives the same
+/// bits. GoogLeNet's auxiliary heads, which are no part of inference, are left out.
 ///
 /// # Errors
 ///

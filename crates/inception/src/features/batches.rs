@@ -36,8 +36,8 @@ pub struct FeatureBatches<'a> {
 }
 
 impl FeatureExtractor {
-    /// The features of the batches `numbers` of `dataset`, in this order. Other threads read and decode the next
-    /// pictures while a batch is computed; dropping the iterator ends them.
+    /// The features of the batches `numbers` of `dataset`, in this order. Other threads read and decode the
+    /// next pictures while a batch is computed; dropping the iterator ends them.
     pub fn batches(
         &self,
         dataset: &Arc<Dataset>,

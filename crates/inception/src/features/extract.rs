@@ -52,8 +52,8 @@ pub struct Extraction {
     pub seconds: f64,
 }
 
-/// Computes the features of the pictures of a part of `dataset`, and gives them to `consume` in order: first those
-/// that `state` holds of an earlier run, then the others, which are kept there, too.
+/// Computes the features of the pictures of a part of `dataset`, and gives them to `consume` in order: first
+/// those that `state` holds of an earlier run, then the others, which are kept there, too.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Features of pictures, a vector each: an iterator of batches, and whole datasets in parts that can be stopped and
-//! continued.
+//! Features of pictures, a vector each: an iterator of batches, and whole datasets in parts that can be
+//! stopped and continued.
 //!
 //! Batches are those of an evaluation: batch `k` always holds the same pictures, shard `I` of `N` takes the
 //! batches with `k % N == I`, and a run that continues takes those that are missing.

@@ -1,8 +1,9 @@
 //! The file from which an extraction continues after it was killed.
 //!
-//! A line says what is extracted: a hash of its JSON, a space and the JSON. Then comes a record for each finished
-//! batch, in order: lengths, a JSON of the pictures, the features as `f32`, and a hash of all of these. A process
-//! that is killed leaves at most one record that is not whole, and that batch is computed again.
+//! A line says what is extracted: a hash of its JSON, a space and the JSON. Then comes a record for each
+//! finished batch, in order: lengths, a JSON of the pictures, the features as `f32`, and a hash of all of
+//! these. A process that is killed leaves at most one record that is not whole, and that batch is computed
+//! again.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -162,7 +163,8 @@ impl FeatureState {
                 self.len += bytes;
                 Ok(Some(batch))
             }
-            // What a crash of the machine may leave after the last whole record is of no use, nor is what follows.
+            // What a crash of the machine may leave after the last whole record is of no use, nor is what
+            // follows.
             Ok(None) => {
                 self.replayed = true;
                 let torn = cut(self.file.get_ref(), self.len);

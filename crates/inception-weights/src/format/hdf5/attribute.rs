@@ -20,8 +20,8 @@ enum Text {
 }
 
 impl Object {
-    /// The strings of an attribute; `None` if there is none of that name, or it is no text. An empty list of h5py's is
-    /// one of numbers.
+    /// The strings of an attribute; `None` if there is none of that name, or it is no text. An empty list of
+    /// h5py's is one of numbers.
     pub(crate) fn strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
         for message in self.messages.iter().filter(|message| message.kind == ATTRIBUTE) {
             let data = &mut &message.data[..];
@@ -57,8 +57,8 @@ impl Object {
         Ok(None)
     }
 
-    /// The strings of an attribute that Keras has cut into `name0`, `name1` and so on, as it does with lists of over 64
-    /// kB.
+    /// The strings of an attribute that Keras has cut into `name0`, `name1` and so on, as it does with lists
+    /// of over 64 kB.
     pub(crate) fn long_strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
         if let Some(strings) = self.strings(file, name)? {
             return Ok(Some(strings));

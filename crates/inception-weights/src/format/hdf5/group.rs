@@ -68,7 +68,8 @@ fn names(file: &File, heap: u64) -> Result<Vec<u8>, Fault> {
     file.read(number(&mut head, 8)?, len)
 }
 
-/// Walks a tree of symbol tables. `level` is that of the node if its parent has said it, which bounds the depth.
+/// Walks a tree of symbol tables. `level` is that of the node if its parent has said it, which bounds the
+/// depth.
 fn symbols(file: &File, node: u64, level: Option<u64>, names: &[u8], links: &mut Links) -> Result<(), Fault> {
     let head = file.read(node, 24)?;
     let mut head = &head[..];

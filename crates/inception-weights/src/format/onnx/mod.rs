@@ -1,7 +1,7 @@
-//! ONNX: of a model what a convolutional classifier can have, in the forms that paddle2onnx and both of PyTorch's
-//! exporters write, with what they put around it; the weights stay in the file, or in the files beside it.
-//! (`onnx-ir` at Burn 0.22 copies every weight and builds a graph for code generation; its users pay several
-//! minutes of compilation.)
+//! ONNX: of a model what a convolutional classifier can have, in the forms that paddle2onnx and both of
+//! PyTorch's exporters write, with what they put around it; the weights stay in the file, or in the files
+//! beside it. (`onnx-ir` at Burn 0.22 copies every weight and builds a graph for code generation; its users
+//! pay several minutes of compilation.)
 
 mod node;
 mod operations;

@@ -321,8 +321,8 @@ impl<'a> Operations<'a> {
     }
 }
 
-/// Nodes after those that they read: some tools append theirs at the end. Those of a cycle are in the order of
-/// the file.
+/// Nodes after those that they read: some tools append theirs at the end. Those of a cycle are in the order
+/// of the file.
 fn sorted(nodes: &[Node]) -> Vec<&Node> {
     let outputs =
         nodes.iter().enumerate().flat_map(|(i, node)| node.outputs.iter().map(move |name| (name, i)));

@@ -147,7 +147,8 @@ impl Pickle {
         }
     }
 
-    /// The entries of a dictionary, or of an object in which entries were set, as in a class derived from one.
+    /// The entries of a dictionary, or of an object in which entries were set, as in a class derived from
+    /// one.
     pub fn dict(&self, value: Value) -> Option<&[(Value, Value)]> {
         match value {
             Value::Dict(id) => Some(&self.dicts[id as usize]),
