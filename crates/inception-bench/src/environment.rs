@@ -39,13 +39,16 @@ impl Environment {
     /// Of this machine, now.
     pub fn here() -> Self {
         let isa = Isa::chosen().unwrap_or_else(|_| Isa::best());
-        let Tier { tile: [rows, columns], cache, .. } = isa.tier();
+        let Tier { tile: [rows, columns], caches, .. } = isa.tier();
+        let [first, second] = caches.map(|bytes| bytes >> 10);
         let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Self {
             cpu: cpu_name(),
             cores: cores(),
             instruction_set: isa.to_string(),
-            kernels: Some(format!("tiles of {rows}x{columns}, L2 of {} KiB assumed", cache >> 10)),
+            kernels: Some(format!(
+                "tiles of {rows}x{columns}, L1 of {first} KiB and L2 of {second} KiB assumed"
+            )),
             gpu: None,
             pinned: false,
             governor: governor.ok().map(|governor| governor.trim().to_owned()),

@@ -2,18 +2,25 @@
 
 use std::sync::LazyLock;
 
-/// Bytes of the second-level cache of a core, if the system says. Linux does, in `sysfs`.
-pub(super) fn second_level() -> Option<usize> {
-    static READ: LazyLock<Option<usize>> = LazyLock::new(|| {
-        let index = |index: usize| format!("/sys/devices/system/cpu/cpu0/cache/index{index}");
-        let read = |index_folder: &str, file: &str| {
-            std::fs::read_to_string(format!("{index_folder}/{file}")).ok().map(|text| text.trim().to_owned())
-        };
-        // Two of the first level, for data and instructions, then the others.
-        let folder = (0..8).map(index).find(|folder| read(folder, "level").as_deref() == Some("2"))?;
-        bytes(&read(&folder, "size")?)
-    });
+/// Bytes of a core's first-level cache for data and of its second-level cache, if the system says. Linux does,
+/// in `sysfs`.
+pub(super) fn sizes() -> [Option<usize>; 2] {
+    static READ: LazyLock<[Option<usize>; 2]> = LazyLock::new(|| ["1", "2"].map(size));
     *READ
+}
+
+/// Bytes of the cache of this level that holds data.
+fn size(level: &str) -> Option<usize> {
+    // Two of the first level, for data and instructions, then the others.
+    (0..8).find_map(|index| {
+        let read = |file: &str| {
+            let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{file}");
+            std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+        };
+        let wanted =
+            read("level").as_deref() == Some(level) && read("type").as_deref() != Some("Instruction");
+        if wanted { bytes(&read("size")?) } else { None }
+    })
 }
 
 /// A size as `sysfs` writes it: `512K`, `2M`.

@@ -17,6 +17,17 @@ pub(crate) const MAX_PANEL: usize = 32;
 /// Rows of the tallest tile of any instruction set.
 pub(crate) const MAX_TILE_ROWS: usize = 32;
 
+/// The cache lines that a tile prefetches, at addresses of any kind: some after every [`Simd::PREFETCH_STEPS`]
+/// channels.
+#[derive(Clone, Copy)]
+pub(crate) struct Prefetch {
+    /// The first one.
+    pub start: *const f32,
+    /// Lines at a time, one after the other; no more than there are channels. A tile that has nothing to prefetch
+    /// has none, and prefetches its first line again and again.
+    pub lines: usize,
+}
+
 /// One call of the micro-kernel: a tile of the output, rows (pixels) by columns (channels).
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
@@ -31,9 +42,8 @@ pub(crate) struct Tile {
     /// Panel of packed weights, `[taps * k][width]`; of `bf16`, with two channels in the place of a float,
     /// `[taps * ceil(k / 2)][width]`.
     pub weights: *const f32,
-    /// Weights that later tiles will read, or any other address: step `i` of the `taps * k` prefetches the
-    /// cache line at `prefetch[i * 16]`.
-    pub prefetch: *const f32,
+    /// Weights that later tiles will read.
+    pub prefetch: Prefetch,
     /// Columns of the panel.
     pub width: usize,
     /// Columns to store; the rest of the panel is padding.
@@ -52,6 +62,50 @@ pub(crate) struct Tile {
     pub ld_out: usize,
 }
 
+/// Prefetches `NZ` vectors of `MR` rows of `matrix`, `ld` elements apart, from column `col` on.
+///
+/// # Safety
+/// See [`Simd`].
+#[inline(always)]
+unsafe fn prefetch_rows<S: Simd, E, const MR: usize, const NZ: usize>(
+    matrix: *const u8,
+    ld: usize,
+    col: usize,
+) {
+    for r in 0..MR {
+        for z in (0..NZ).step_by(LINE.div_ceil(S::LANES)) {
+            // SAFETY: the caller's promise; a hint, which faults on no address.
+            unsafe { S::prefetch(matrix.cast::<E>().wrapping_add(r * ld + col + z * S::LANES).cast()) };
+        }
+    }
+}
+
+/// Multiplies channel `kk` (or that many packed ones) of each row by the `NZ` vectors of weights at `b`.
+///
+/// # Safety
+/// The channel exists in all rows, and the weights; see [`Simd`].
+#[inline(always)]
+unsafe fn multiply_channel<S: Simd, I: Operand<S>, const MR: usize, const NZ: usize>(
+    rows: &[*const I; MR],
+    kk: usize,
+    b: *const f32,
+    acc: &mut [[S::V; NZ]; MR],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut bv = [I::weights(b); NZ];
+        for (z, v) in bv.iter_mut().enumerate() {
+            *v = I::weights(b.add(z * S::LANES));
+        }
+        for (row, acc) in rows.iter().zip(acc.iter_mut()) {
+            let a = I::splat(row.add(kk * I::PACK));
+            for (acc, b) in acc.iter_mut().zip(bv) {
+                *acc = I::dot(a, b, *acc);
+            }
+        }
+    }
+}
+
 /// `MR` rows by `NZ` vectors of accumulators, starting at column `col` of the panel.
 ///
 /// # Safety
@@ -67,36 +121,35 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     unsafe {
         // Output and residual are prefetched now and in cache when the epilogue needs them: a store that
         // misses holds up all stores behind it.
-        for r in 0..MR {
-            for z in (0..NZ).step_by(LINE.div_ceil(S::LANES)) {
-                let column = col + z * S::LANES;
-                S::prefetch(t.out.cast::<O>().wrapping_add(r * t.ld_out + column).cast());
-                S::prefetch(t.residual.cast::<O>().wrapping_add(r * t.ld_residual + column).cast());
-            }
+        prefetch_rows::<S, O, MR, NZ>(t.out, t.ld_out, col);
+        // A prefetch near address zero would look for its page in vain each time.
+        if !t.residual.is_null() {
+            prefetch_rows::<S, O, MR, NZ>(t.residual, t.ld_residual, col);
         }
         let mut acc = [[S::splat(0.0); NZ]; MR];
         let mut b = t.weights.add(col);
-        let mut prefetch = t.prefetch;
+        let mut prefetch = t.prefetch.start;
         for tap in 0..t.taps {
             let rows: [*const I; MR] = t.indirection.add(tap * MR).cast::<[*const I; MR]>().read();
             let done = I::multiply_channels(&rows, t.k, b, t.width, &mut acc);
             b = b.add(done / I::PACK * t.width);
-            for kk in done / I::PACK..t.k / I::PACK {
-                let mut bv = [I::weights(b); NZ];
-                for (z, v) in bv.iter_mut().enumerate() {
-                    *v = I::weights(b.add(z * S::LANES));
-                }
-                b = b.add(t.width);
-                if S::PREFETCH {
-                    S::prefetch(prefetch);
-                    prefetch = prefetch.wrapping_add(LINE);
-                }
-                for (row, acc) in rows.iter().zip(acc.iter_mut()) {
-                    let a = I::splat(row.add(kk * I::PACK));
-                    for (acc, b) in acc.iter_mut().zip(bv) {
-                        *acc = I::dot(a, b, *acc);
+            let (mut kk, end) = (done / I::PACK, t.k / I::PACK);
+            while S::PREFETCH_STEPS > 0 && kk + S::PREFETCH_STEPS <= end {
+                S::prefetch(prefetch);
+                if S::PREFETCH_STEPS > 1 && t.prefetch.lines > 1 {
+                    for line in 1..t.prefetch.lines {
+                        S::prefetch(prefetch.wrapping_add(line * LINE));
                     }
                 }
+                prefetch = prefetch.wrapping_add(t.prefetch.lines * LINE);
+                for _ in 0..S::PREFETCH_STEPS {
+                    multiply_channel::<S, I, MR, NZ>(&rows, kk, b, &mut acc);
+                    (kk, b) = (kk + 1, b.add(t.width));
+                }
+            }
+            while kk < end {
+                multiply_channel::<S, I, MR, NZ>(&rows, kk, b, &mut acc);
+                (kk, b) = (kk + 1, b.add(t.width));
             }
             if !t.k.is_multiple_of(I::PACK) {
                 // The tail: what lies beside the last channel belongs to others, and could be NaN.

@@ -242,8 +242,9 @@ unsafe fn block<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usiz
     }
 }
 
-/// All whole vectors of channels of [`PIXELS`] pixels from column `x` of a 3x3 kernel; returns the channel after
-/// them. As many input columns as a tap reaches lie outside the input, on the `LEFT` or the `RIGHT`, or none.
+/// `N` vectors of channels at a time, while there are so many, of `P` pixels from column `x` of a 3x3 kernel;
+/// returns the channel after them. As many input columns as a tap reaches lie outside the input, on the `LEFT` or
+/// the `RIGHT`, or none.
 ///
 /// What holds for all channels is settled outside of the loop, which has nothing else to decide: with registers
 /// of eight floats, [`block`] takes as long to find its addresses as to multiply.
@@ -259,54 +260,102 @@ unsafe fn whole_vectors<
     const RELU: bool,
     const LEFT: bool,
     const RIGHT: bool,
+    const P: usize,
+    const N: usize,
 >(
     d: &Depthwise,
     s: &Segment,
     footprint: &Footprint,
     x: usize,
 ) -> usize {
-    let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
+    let columns = (P - 1) * STRIDE + 2 * DILATION + 1;
     let outside = |j: usize| (LEFT && j < DILATION) || (RIGHT && j >= columns - DILATION);
     let (rows, step, ld) = (footprint.rows.len(), footprint.step, d.ld_in);
     let image = s.image.cast::<E>();
     let first = image.wrapping_add(footprint.start).wrapping_add(footprint.rows.start * step);
     let weights = s.weights.wrapping_add(footprint.rows.start * 3 * s.ld_weights);
     let mut c = s.c[0];
-    while c + S::LANES <= s.c[1] {
+    while c + N * S::LANES <= s.c[1] {
         // SAFETY: `rows` rows of the kernel lie inside the input, and so do the columns that are not outside;
-        // channels c..c + LANES exist; weights and bias are padded to whole vectors.
+        // channels c..c + N * LANES exist; weights and bias are padded to whole vectors.
         unsafe {
             if S::PREFETCH_ROWS {
-                footprint.prefetch::<S, E>(d, image.wrapping_add(c), PIXELS * STRIDE);
+                footprint.prefetch::<S, E>(d, image.wrapping_add(c), P * STRIDE);
             }
-            let mut acc = [S::load(s.bias.add(c)); PIXELS];
+            let mut acc = [[S::splat(0.0); P]; N];
+            for (z, acc) in acc.iter_mut().enumerate() {
+                *acc = [S::load(s.bias.add(c + z * S::LANES)); P];
+            }
             let (mut row, mut w) = (first.wrapping_add(c), weights.wrapping_add(c));
             for _ in 0..rows {
-                let mut v = [S::splat(0.0); 9];
-                for (j, v) in v.iter_mut().enumerate().take(columns) {
-                    if outside(j) {
-                        continue;
+                for (z, acc) in acc.iter_mut().enumerate() {
+                    let mut v = [S::splat(0.0); 2 * PIXELS * 2 + 1];
+                    for (j, v) in v.iter_mut().enumerate().take(columns) {
+                        if outside(j) {
+                            continue;
+                        }
+                        *v = E::load_n(row.wrapping_add(j * ld + z * S::LANES), S::LANES);
+                        if RELU {
+                            *v = S::max(*v, S::splat(0.0));
+                        }
                     }
-                    *v = E::load_n(row.wrapping_add(j * ld), S::LANES);
-                    if RELU {
-                        *v = S::max(*v, S::splat(0.0));
-                    }
-                }
-                for kx in 0..3 {
-                    let w = S::load(w.wrapping_add(kx * s.ld_weights));
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        if !outside(i * STRIDE + kx * DILATION) {
-                            *acc = S::fma(v[i * STRIDE + kx * DILATION], w, *acc);
+                    for kx in 0..3 {
+                        let w = S::load(w.wrapping_add(kx * s.ld_weights + z * S::LANES));
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            if !outside(i * STRIDE + kx * DILATION) {
+                                *acc = S::fma(v[i * STRIDE + kx * DILATION], w, *acc);
+                            }
                         }
                     }
                 }
                 (row, w) = (row.wrapping_add(step), w.wrapping_add(3 * s.ld_weights));
             }
-            epilogue::<S, E, PIXELS>(s, x - s.x[0], c, S::LANES, acc);
+            for (z, acc) in acc.iter().enumerate() {
+                epilogue::<S, E, P>(s, x - s.x[0], c + z * S::LANES, S::LANES, *acc);
+            }
         }
-        c += S::LANES;
+        c += N * S::LANES;
     }
     c
+}
+
+/// [`whole_vectors`] of `P` pixels, `N` vectors at a time, by what lies outside the input; the first channel where
+/// that is neither nothing nor what a tap reaches.
+///
+/// # Safety
+/// As [`block`]; the `P` pixels belong to the segment.
+#[inline(always)]
+unsafe fn whole_vectors_at<
+    S: Simd,
+    E: Stored<S>,
+    const STRIDE: usize,
+    const DILATION: usize,
+    const RELU: bool,
+    const P: usize,
+    const N: usize,
+>(
+    d: &Depthwise,
+    s: &Segment,
+    footprint: &Footprint,
+    x: usize,
+) -> usize {
+    let columns = (P - 1) * STRIDE + 2 * DILATION + 1;
+    let outside = [footprint.columns.start.min(columns), columns.saturating_sub(footprint.columns.end)];
+    // SAFETY: the caller's promise; `LEFT` and `RIGHT` are as `whole_vectors` defines them.
+    unsafe {
+        match outside.map(|columns| (columns > 0, columns == 0 || columns == DILATION)) {
+            [(false, _), (false, _)] => {
+                whole_vectors::<S, E, STRIDE, DILATION, RELU, false, false, P, N>(d, s, footprint, x)
+            }
+            [(true, true), (false, _)] => {
+                whole_vectors::<S, E, STRIDE, DILATION, RELU, true, false, P, N>(d, s, footprint, x)
+            }
+            [(false, _), (true, true)] => {
+                whole_vectors::<S, E, STRIDE, DILATION, RELU, false, true, P, N>(d, s, footprint, x)
+            }
+            _ => s.c[0],
+        }
+    }
 }
 
 /// The register blocks of a segment.
@@ -318,29 +367,30 @@ unsafe fn blocks<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usi
     d: &Depthwise,
     s: &Segment,
 ) {
-    let columns = (PIXELS - 1) * STRIDE + 2 * DILATION + 1;
-    for start in (s.x[0]..s.x[1]).step_by(PIXELS) {
+    let mut start = s.x[0];
+    while start < s.x[1] {
+        let wide = 2 * PIXELS;
+        if S::WIDE_DEPTHWISE && start + wide <= s.x[1] && (s.c[1] - s.c[0]).is_multiple_of(2 * S::LANES) {
+            let footprint = Footprint::new(d, s.y, start);
+            // SAFETY: the caller's promise.
+            let c = unsafe {
+                whole_vectors_at::<S, E, STRIDE, DILATION, RELU, { 2 * PIXELS }, 2>(d, s, &footprint, start)
+            };
+            if c == s.c[1] {
+                start += wide;
+                continue;
+            }
+        }
         // The last block overlaps its neighbour, unless it is alone, and computes a few pixels twice.
         let x = start.min(s.x[1].saturating_sub(PIXELS).max(s.x[0]));
         let pixels = (s.x[1] - x).min(PIXELS);
+        start += PIXELS;
         let footprint = Footprint::new(d, s.y, x);
-        let outside = [footprint.columns.start.min(columns), columns.saturating_sub(footprint.columns.end)];
-        // SAFETY: the caller's promise; `LEFT` and `RIGHT` are as `whole_vectors` defines them.
-        let mut c = unsafe {
-            match outside.map(|columns| (columns > 0, columns == 0 || columns == DILATION)) {
-                _ if pixels < PIXELS => s.c[0],
-                [(false, _), (false, _)] => {
-                    whole_vectors::<S, E, STRIDE, DILATION, RELU, false, false>(d, s, &footprint, x)
-                }
-                [(true, true), (false, _)] => {
-                    whole_vectors::<S, E, STRIDE, DILATION, RELU, true, false>(d, s, &footprint, x)
-                }
-                [(false, _), (true, true)] => {
-                    whole_vectors::<S, E, STRIDE, DILATION, RELU, false, true>(d, s, &footprint, x)
-                }
-                _ => s.c[0],
-            }
-        };
+        let mut c = s.c[0];
+        if pixels == PIXELS {
+            // SAFETY: the caller's promise.
+            c = unsafe { whole_vectors_at::<S, E, STRIDE, DILATION, RELU, PIXELS, 1>(d, s, &footprint, x) };
+        }
         while c < s.c[1] {
             let n = (s.c[1] - c).min(S::LANES);
             // SAFETY: the caller's promise.

@@ -40,8 +40,12 @@ impl Isa {
     /// The kernels for activations of `dtype`, whether or not this CPU can run them; `None` where there are
     /// none.
     pub(crate) fn kernel_set(self, dtype: DType) -> Option<&'static KernelSet> {
-        let kernels = TABLES.iter().find(|kernels| kernels.isa == self)?;
-        kernels.sets.iter().find(|set| set.activations == dtype)
+        self.table()?.sets.iter().find(|set| set.activations == dtype)
+    }
+
+    /// All that there is for the instruction set; `None` on another architecture.
+    pub(crate) fn table(self) -> Option<&'static Kernels> {
+        TABLES.iter().copied().find(|kernels| kernels.isa == self)
     }
 
     /// Whether this CPU has the instruction set.
@@ -49,19 +53,18 @@ impl Isa {
         Kernels::of(self, DType::F32).is_some()
     }
 
-    /// The micro-kernel's tile, and the cache that the cost model assumes.
+    /// The micro-kernel's tile, and the caches that the cost model assumes.
     pub fn tier(self) -> Tier {
-        let kernels = TABLES.iter().find(|kernels| kernels.isa == self);
+        let kernels = self.table();
         let tile = kernels.map_or([0; 2], |kernels| [kernels.tile_rows, kernels.panel]);
-        Tier { isa: self, tile, cache: kernels.map_or(0, |kernels| kernels.costs.assumed_cache()) }
+        Tier { isa: self, tile, caches: kernels.map_or([0; 2], |kernels| kernels.costs.assumed_caches()) }
     }
 
     /// Features that this CPU has beside the instruction set and that no kernel uses yet: dot products of
     /// integers and arithmetic of half precision.
     pub fn unused_features(self) -> Vec<&'static str> {
-        let kernels = TABLES.iter().filter(|kernels| kernels.isa == self);
         let has = |&(name, detected): &table::UnusedFeature| detected().then_some(name);
-        kernels.flat_map(|kernels| kernels.unused.iter().filter_map(has)).collect()
+        self.table().map_or(Vec::new(), |kernels| kernels.unused.iter().filter_map(has).collect())
     }
 
     /// The fastest instruction set that this CPU has.
@@ -77,15 +80,16 @@ pub struct Tier {
     pub isa: Isa,
     /// Pixels and channels of the micro-kernel's tile; zero on an architecture without the instruction set.
     pub tile: [usize; 2],
-    /// Bytes of a core's second-level cache that the cost model assumes: as the system says, up to a limit, or
-    /// else a default.
-    pub cache: usize,
+    /// Bytes of a core's first-level cache for data and of its second-level cache that the cost model assumes: as
+    /// the system says, up to a limit, or else a default.
+    pub caches: [usize; 2],
 }
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Tier { isa, tile: [rows, columns], cache } = self;
-        write!(f, "{isa}, tiles of {rows}x{columns}, {} KiB of second-level cache assumed", cache >> 10)
+        let &Tier { isa, tile: [rows, columns], caches } = self;
+        let [first, second] = caches.map(|bytes| bytes >> 10);
+        write!(f, "{isa}, tiles of {rows}x{columns}, caches of {first} and {second} KiB assumed")
     }
 }
 
@@ -94,8 +98,7 @@ impl Kernels {
     /// `dtype`.
     pub fn of(isa: Isa, dtype: DType) -> Option<&'static Kernels> {
         let usable = |dtype| isa.kernel_set(dtype).is_some_and(|set| set.missing().is_none());
-        let kernels = TABLES.iter().find(|kernels| kernels.isa == isa)?;
-        (usable(DType::F32) && usable(dtype)).then_some(*kernels)
+        (usable(DType::F32) && usable(dtype)).then_some(isa.table()?)
     }
 }
 

@@ -21,11 +21,16 @@ pub(crate) unsafe trait Simd {
     type V: Copy;
     /// Floats in a register.
     const LANES: usize;
-    /// Whether the micro-kernel prefetches a cache line of later weights in each step of its inner loop.
-    const PREFETCH: bool;
+    /// Channels that the micro-kernel multiplies for each cache line of later weights that it prefetches; 0 if it
+    /// prefetches none. With narrow vectors, a channel has too few multiply-adds to hide a prefetch.
+    const PREFETCH_STEPS: usize;
     /// Whether the depthwise convolution prefetches the next row. With narrow vectors it has too few
     /// multiply-adds between two loads for it.
-    const PREFETCH_ROWS: bool = Self::PREFETCH;
+    const PREFETCH_ROWS: bool;
+    /// Whether the depthwise convolution takes twice as many pixels and vectors of channels at a time while there are
+    /// so many. Thirty-two registers have room for that, and a CPU with a small reorder buffer needs the sixteen
+    /// sums: it adds up no other channels before these are done.
+    const WIDE_DEPTHWISE: bool = false;
     /// Registers of weights by which the micro-kernel multiplies each row at a time, 2 or 4, while a panel has
     /// them.
     const VECTORS: usize = 2;
@@ -69,7 +74,8 @@ pub(crate) unsafe trait Simd {
 /// Implements [`Simd`] with one expression, an intrinsic, for each method; what has a default follows in braces.
 macro_rules! implement_simd {
     (
-        $simd:ty: $lanes:literal lanes of $v:ty, prefetch: $prefetch:literal $(, prefetch_rows: $prefetch_rows:literal)?;
+        $simd:ty: $lanes:literal lanes of $v:ty, prefetch_steps: $prefetch_steps:literal,
+        prefetch_rows: $prefetch_rows:literal;
         $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
         $({ $($besides:tt)* })?
     ) => {
@@ -78,8 +84,8 @@ macro_rules! implement_simd {
         unsafe impl $crate::kernels::simd::Simd for $simd {
             type V = $v;
             const LANES: usize = $lanes;
-            const PREFETCH: bool = $prefetch;
-            $(const PREFETCH_ROWS: bool = $prefetch_rows;)?
+            const PREFETCH_STEPS: usize = $prefetch_steps;
+            const PREFETCH_ROWS: bool = $prefetch_rows;
             $(
                 #[inline(always)]
                 unsafe fn $method($($argument: $type),*) $(-> $out)? {

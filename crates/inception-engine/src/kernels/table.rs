@@ -93,6 +93,9 @@ impl KernelSet {
 /// The planner's model of a CPU. Costs are in multiply-adds of `f32` by the micro-kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CostModel {
+    /// Bytes of a core's first-level cache for data where the system does not say, and the most that the model
+    /// counts on.
+    pub first_level: [usize; 2],
     /// Bytes of a core's second-level cache where the system does not say, and the most that the model counts
     /// on, since its constants were fitted with no more.
     pub second_level: [usize; 2],
@@ -120,21 +123,28 @@ pub(crate) struct CostModel {
 }
 
 impl CostModel {
-    /// Bytes of the second-level cache that the model assumes.
-    pub fn assumed_cache(&self) -> usize {
-        let [default, most] = self.second_level;
-        caches::second_level().unwrap_or(default).min(most)
+    /// Bytes of the first- and second-level cache that the model assumes.
+    pub fn assumed_caches(&self) -> [usize; 2] {
+        let found = caches::sizes();
+        let levels = [(self.first_level, found[0]), (self.second_level, found[1])];
+        levels.map(|([default, most], found)| found.unwrap_or(default).min(most))
+    }
+
+    /// Floats of weights that stay in the first-level cache while row tiles go by: half of it.
+    pub fn first_level(&self) -> usize {
+        self.assumed_caches()[0] / 2 / size_of::<f32>()
     }
 
     /// Floats of the second-level cache that a task may count on for data that it goes over again and again:
     /// half of it.
     pub fn cache(&self) -> usize {
-        self.assumed_cache() / 2 / size_of::<f32>()
+        self.assumed_caches()[1] / 2 / size_of::<f32>()
     }
 
     /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask
     /// explain --measure`.
     pub const L2_OF_1_MIB: CostModel = CostModel {
+        first_level: [32 << 10, 64 << 10],
         second_level: [1 << 20; 2],
         winograd_block: 160 * 1024,
         winograd_tiles: 14,
@@ -164,9 +174,13 @@ impl CostModel {
 }
 
 /// All that there is for one instruction set.
+#[derive(Clone, Copy)]
 pub(crate) struct Kernels {
     /// The instruction set.
     pub isa: Isa,
+    /// Channels that the micro-kernel multiplies for each cache line that it prefetches; see
+    /// [`super::simd::Simd::PREFETCH_STEPS`].
+    pub prefetch_steps: usize,
     /// Rows (output pixels) of a full tile of the micro-kernel.
     pub tile_rows: usize,
     /// Columns (output channels) of a panel of packed weights.

@@ -41,6 +41,16 @@ pub(crate) struct FusedOutput {
     pub residual: Option<View>,
 }
 
+impl FusedOutput {
+    /// Columns of the matrix product.
+    fn columns(&self) -> usize {
+        match &self.weights {
+            Weights::Direct(panels) => panels.columns(),
+            Weights::Strassen(strassen) => strassen.out_channels(),
+        }
+    }
+}
+
 /// The source of the pixels that a task multiplies.
 pub(crate) enum Prologue {
     /// The arena.
@@ -76,7 +86,9 @@ pub(crate) struct ConvStep {
     pub prologue: Prologue,
 }
 
-/// How a run is split into tasks: chunks of row tiles by groups of panels.
+/// How a run is split into tasks: groups of panels by chunks of row tiles. The tasks of a group follow each
+/// other, so that a thread goes on with the weights that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Split {
     tiles: usize,
     chunks: usize,
@@ -139,11 +151,11 @@ impl ConvStep {
         if self.copies_input() { rows * self.copied_stride() } else { 0 }
     }
 
-    /// Panels of all outputs.
+    /// Panels of all outputs; with Strassen's algorithm, of each product.
     fn panels(&self) -> usize {
         let count = |output: &FusedOutput| match &output.weights {
             Weights::Direct(panels) => panels.count(),
-            Weights::Strassen(_) => 1,
+            Weights::Strassen(strassen) => strassen.panels(),
         };
         self.outputs.iter().map(count).sum()
     }
@@ -156,34 +168,85 @@ impl ConvStep {
     }
 
     /// Row tiles whose input fits the cache: each panel goes over them once. Strassen's algorithm goes over a
-    /// quarter of them at a time, and over all weights for each chunk, so that larger chunks serve it better.
+    /// quarter of them at a time.
     fn tiles_in_cache(&self, kernels: &Kernels) -> usize {
         let [sy, sx] = self.window.stride;
-        let cache = kernels.costs.cache() * if self.strassen().is_some() { 2 } else { 1 };
+        let cache = kernels.costs.cache() * if self.strassen().is_some() { 4 } else { 1 };
         (cache * self.input.dtype.pack() / (self.channels * sy * sx * kernels.tile_rows)).clamp(1, 64)
     }
 
+    /// The way to share out a run that takes a thread the least time by [`ConvStep::time`].
     fn split(&self, config: &RunConfig) -> Split {
         let &RunConfig { kernels, threads, batch } = config;
         let rows = batch * self.output_size[0] * self.output_size[1];
         let tiles = rows.div_ceil(kernels.tile_rows);
         let least = tiles.div_ceil(self.tiles_in_cache(kernels));
-        if self.strassen().is_some() {
-            // Large and even: each chunk reads all weights, and its halves should fill row tiles.
-            let wanted = (tiles / kernels.costs.strassen_tiles).max(least);
-            let chunks = wanted.next_multiple_of(threads).min(tiles);
-            return Split { tiles, chunks: chunks.max(least), groups: 1 };
-        }
-        let (units, panels) = match self.prologue {
-            // All panels of a chunk share the prologue's output, so the work splits by chunks only.
-            Prologue::Depthwise { .. } | Prologue::Relu => (tiles, 1),
-            // A few tiles for each load of a panel into the first-level cache.
-            Prologue::None => (tiles.div_ceil(4), self.panels()),
-        };
-        let chunks = chunks(units, least, threads).max(least);
         let wanted = threads * TASKS_PER_THREAD;
-        let groups = if threads == 1 || chunks >= wanted { 1 } else { wanted.div_ceil(chunks).min(panels) };
-        Split { tiles, chunks, groups }
+        let panels = self.panels();
+        // The chunks that go with so many groups.
+        let chunks_of = |groups: usize| match (self.strassen(), &self.prologue) {
+            // Large and even: each chunk reads all weights, and its halves should fill row tiles.
+            (Some(_), _) => {
+                let chunks = (tiles / kernels.costs.strassen_tiles).max(least);
+                if groups == 1 { chunks.next_multiple_of(threads).min(tiles).max(least) } else { least }
+            }
+            _ if groups > 1 => wanted.div_ceil(groups).min(tiles).max(least),
+            (None, Prologue::Depthwise { .. } | Prologue::Relu) => chunks(tiles, least, threads).max(least),
+            // A few tiles for each load of a panel into the first-level cache.
+            (None, Prologue::None) => chunks(tiles.div_ceil(4), least, threads).max(least),
+        };
+        let split = |groups: usize| Split { tiles, chunks: chunks_of(groups), groups };
+        let mut best = split(1);
+        if threads == 1 {
+            return best;
+        }
+        let mut time = self.time(config, &best);
+        let mut groups = threads;
+        while groups <= wanted.min(panels) {
+            let other = split(groups);
+            let other_time = self.time(config, &other);
+            if other_time < time {
+                (best, time) = (other, other_time);
+            }
+            groups *= 2;
+        }
+        best
+    }
+
+    /// The cost model's estimate of the time that the busiest thread takes, in multiply-adds. Chunks of rows
+    /// repeat the reading of weights, unless those stay in the cache, and groups of panels repeat the prologue and
+    /// the reading of the input; which costs more depends on the layer.
+    fn time(&self, config: &RunConfig, split: &Split) -> f64 {
+        let &RunConfig { kernels, threads, batch } = config;
+        let costs = &kernels.costs;
+        let pack = self.input.dtype.pack() as f64;
+        let rows = (batch * self.output_size[0] * self.output_size[1]) as f64;
+        let rows = rows * split.tiles.div_ceil(split.chunks) as f64 / split.tiles as f64;
+        let share = self.panels().div_ceil(split.groups) as f64 / self.panels() as f64;
+        let channels = self.channels as f64;
+        let [taps, k] = self.runs().map(|n| n as f64);
+        let columns: usize = self.outputs.iter().map(FusedOutput::columns).sum();
+        let columns = columns as f64 * share;
+        let products = taps * k * columns / pack;
+        let (multiplied, weights, added) = match self.strassen() {
+            Some(_) => {
+                let added = costs.strassen_add_cost / 4.0 * (14.0 * channels + 6.0 * columns);
+                (0.875 * products, 1.75 * products, added)
+            }
+            None => (products, products, 0.0),
+        };
+        let prologue = match &self.prologue {
+            Prologue::None => 0.0,
+            Prologue::Relu => 2.0 * costs.strassen_add_cost * channels / pack,
+            Prologue::Depthwise { weights, .. } => costs.depthwise_cost * weights.taps() as f64 * channels,
+        };
+        let tasks = (split.chunks * split.groups).div_ceil(threads);
+        // A thread's tasks go on with the weights of one group after the other.
+        let readings = if weights <= costs.cache() as f64 { tasks.div_ceil(split.chunks) } else { tasks };
+        let [sy, sx] = self.window.stride.map(|stride| stride as f64);
+        let tasks = tasks as f64;
+        let loaded = readings as f64 * weights + tasks * rows * channels * sy * sx / pack;
+        tasks * rows * (multiplied + prologue + added) + costs.weight_load_cost * loaded
     }
 
     /// Largest number of row tiles in a chunk.
@@ -252,11 +315,12 @@ impl ConvStep {
         }
     }
 
-    /// Makes the input rows `rows` at the start of scratch memory, if there is a prologue.
+    /// Makes the input rows `rows` at the start of scratch memory, if there is a prologue, and stores them if
+    /// other steps read them and `store` says so.
     ///
     /// # Safety
-    /// As [`Step::execute_task`]; scratch memory has room for the rows, and no other task makes them.
-    unsafe fn run_prologue(&self, context: &Context, rows: Range<usize>) {
+    /// As [`Step::execute_task`]; scratch memory has room for the rows, and no other task stores them.
+    unsafe fn run_prologue(&self, context: &Context, rows: Range<usize>, store: bool) {
         let (scratch, stride) = (context.scratch.cast::<u8>(), self.copied_stride());
         match &self.prologue {
             Prologue::None => {}
@@ -276,23 +340,25 @@ impl ConvStep {
             }
             Prologue::Depthwise { weights, stored, relu } => {
                 let copy = Pixels { start: scratch, ld: stride, relu: *relu };
+                let stored = stored.as_ref().filter(|_| store);
                 // SAFETY: the caller's promise.
-                unsafe { weights.compute(context, &self.input, rows, stored.as_ref(), Some(copy)) };
+                unsafe { weights.compute(context, &self.input, rows, stored, Some(copy)) };
             }
         }
     }
 
-    /// Multiplies the input rows `rows` by Strassen's algorithm, with scratch memory from `scratch` on, and
-    /// adds the residual.
+    /// Multiplies the input rows `rows` by the panels `panels` of Strassen's algorithm, with scratch memory from
+    /// `scratch` on, and adds the residual.
     ///
     /// # Safety
-    /// As [`Step::execute_task`]; the rows of the output are this task's, the prologue has made the rows of
-    /// the input, and `scratch` has room for [`Strassen::scratch`].
+    /// As [`Step::execute_task`]; these rows and columns of the output are this task's, the prologue has made the
+    /// rows of the input, and `scratch` has room for [`Strassen::scratch`].
     unsafe fn multiply_by_strassen(
         &self,
         context: &Context,
         (output, strassen): (&FusedOutput, &Strassen),
         rows: Range<usize>,
+        panels: Range<usize>,
         scratch: *mut f32,
     ) {
         let kernels = context.config.kernels;
@@ -304,19 +370,23 @@ impl ConvStep {
         let out = context.pixel(&output.out, rows.start);
         let to = (out.cast(), output.out.ld);
         // SAFETY: the caller's promise.
-        unsafe { strassen.multiply(kernels, input, rows.len(), &output.epilogue, to, scratch) };
-        if let Some(view) = &output.residual {
+        unsafe {
+            strassen.multiply(kernels, input, rows.len(), panels.clone(), &output.epilogue, to, scratch)
+        };
+        let Some(view) = &output.residual else { return };
+        for columns in strassen.columns(&panels) {
+            let out = context.pixel(&output.out.skip_channels(columns.start), rows.start);
             let e = Elementwise {
-                channels: strassen.out_channels(),
+                channels: columns.len(),
                 a: out,
-                b: context.pixel(view, rows.start),
+                b: context.pixel(&view.skip_channels(columns.start), rows.start),
                 out,
                 ld: [output.out.ld, view.ld, output.out.ld],
                 scale: std::ptr::null(),
                 shift: std::ptr::null(),
                 min: lower_bound(output.relu),
             };
-            // SAFETY: the residual is complete, and these rows of the output are this task's.
+            // SAFETY: the residual is complete, and these rows and columns of the output are this task's.
             unsafe { kernels.elementwise(DType::F32)(&e, rows.len()) };
         }
     }
@@ -335,43 +405,41 @@ impl ConvStep {
         (buffers, buffer_len): (*const *const u8, usize),
     ) {
         let [taps, k] = self.runs();
-        let mut number = 0;
+        let kernels = context.config.kernels;
+        // The panels of all outputs before this one.
+        let mut before = 0;
         for output in &self.outputs {
             let Weights::Direct(panels) = &output.weights else { continue };
-            let micro_kernel = context.config.kernels.conv(self.input.dtype, output.out.dtype);
-            for p in 0..panels.count() {
-                number += 1;
-                if !wanted.contains(&(number - 1)) {
-                    continue;
-                }
-                let panel = panels.get(p);
+            let micro_kernel = kernels.conv(self.input.dtype, output.out.dtype);
+            let [start, end] =
+                [wanted.start, wanted.end].map(|n| n.saturating_sub(before).min(panels.count()));
+            before += panels.count();
+            panels.for_each_tile(kernels, start..end, tiles.tiles.len(), (panels, end), |visit| {
+                let panel = visit.panel;
+                let rows = tiles.rows_of(tiles.tiles.start + visit.tile);
                 let out = output.out.skip_channels(panel.first);
                 let residual = output.residual.map(|view| view.skip_channels(panel.first));
-                for (i, t) in tiles.tiles.clone().enumerate() {
-                    let rows = tiles.rows_of(t);
-                    let tile = Tile {
-                        indirection: buffers.wrapping_add(i * buffer_len),
-                        rows: rows.len(),
-                        taps,
-                        k,
-                        weights: panel.weights,
-                        prefetch: panels.prefetch(p + 1, i),
-                        width: panel.width,
-                        valid: panel.valid,
-                        bias: output.epilogue.bias.as_ptr().wrapping_add(panel.first),
-                        min: output.epilogue.min.as_ptr().wrapping_add(panel.first),
-                        residual: residual
-                            .map_or(std::ptr::null(), |view| context.pixel(&view, rows.start).cast_const()),
-                        ld_residual: residual.map_or(0, |view| view.ld),
-                        out: context.pixel(&out, rows.start),
-                        ld_out: out.ld,
-                    };
-                    // SAFETY: the buffer points into the complete input (or zeros, or scratch memory), the
-                    // panel holds taps * k rows, and these rows and columns of the output belong to this task
-                    // alone.
-                    unsafe { micro_kernel(&tile) };
-                }
-            }
+                let tile = Tile {
+                    indirection: buffers.wrapping_add(visit.tile * buffer_len),
+                    rows: rows.len(),
+                    taps,
+                    k,
+                    weights: panel.weights,
+                    prefetch: visit.prefetch,
+                    width: panel.width,
+                    valid: panel.valid,
+                    bias: output.epilogue.bias.as_ptr().wrapping_add(panel.first),
+                    min: output.epilogue.min.as_ptr().wrapping_add(panel.first),
+                    residual: residual
+                        .map_or(std::ptr::null(), |view| context.pixel(&view, rows.start).cast_const()),
+                    ld_residual: residual.map_or(0, |view| view.ld),
+                    out: context.pixel(&out, rows.start),
+                    ld_out: out.ld,
+                };
+                // SAFETY: the buffer points into the complete input (or zeros, or scratch memory), the panel
+                // holds taps * k rows, and these rows and columns of the output belong to this task alone.
+                unsafe { micro_kernel(&tile) };
+            });
         }
     }
 }
@@ -401,20 +469,21 @@ impl Step for ConvStep {
         let config = &context.config;
         let split = self.split(config);
         let tiles = RowTiles {
-            tiles: chunk(split.tiles, task / split.groups, split.chunks),
+            tiles: chunk(split.tiles, task % split.chunks, split.chunks),
             count: split.tiles,
             rows: config.batch * self.output_size[0] * self.output_size[1],
         };
         let rows = tiles.all_rows();
+        let group = task / split.chunks;
+        let panels = chunk(self.panels(), group, split.groups);
         // SAFETY: `scratch` asks for the rows of the largest chunk, and then for an indirection buffer for
-        // each of its tiles or for what Strassen's algorithm needs. Panels are not split where there is a
-        // prologue, so that only this task makes these rows, and tasks do not share rows and columns of the
-        // output.
+        // each of its tiles or for what Strassen's algorithm needs. Each group makes the rows for itself and only
+        // the first one stores them, and tasks do not share rows and columns of the output.
         unsafe {
-            self.run_prologue(context, rows.clone());
+            self.run_prologue(context, rows.clone(), group == 0);
             let scratch = context.scratch.wrapping_add(self.copied_floats(config.kernels));
             if let Some(strassen) = self.strassen() {
-                return self.multiply_by_strassen(context, strassen, rows, scratch);
+                return self.multiply_by_strassen(context, strassen, rows, panels, scratch);
             }
             let (buffers, buffer_len) =
                 (scratch.cast::<*const u8>(), self.runs()[0] * config.kernels.tile_rows);
@@ -426,7 +495,6 @@ impl Step for ConvStep {
                     self.fill_indirection(context, tiles.rows_of(t), buffer);
                 }
             }
-            let panels = chunk(self.panels(), task % split.groups, split.groups);
             self.multiply_panels(context, &tiles, panels, (buffers.cast_const(), buffer_len));
         }
     }
@@ -440,5 +508,84 @@ impl Step for ConvStep {
 
     fn zeros(&self) -> usize {
         self.runs()[1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::graph::Conv;
+    use crate::kernels::CostModel;
+
+    /// AVX2's kernels beside the caches of Zen 3, of which nothing is run; none where this CPU's caches are smaller.
+    fn zen3() -> Option<&'static Kernels> {
+        let kernels = Isa::Avx2.table()?;
+        let caches = [32 << 10, 512 << 10];
+        let [first_level, second_level] = caches.map(|size| [size; 2]);
+        let costs = CostModel { first_level, second_level, ..kernels.costs };
+        if costs.assumed_caches() != caches {
+            eprintln!("SKIPPED: the caches of this CPU are smaller than Zen 3's");
+            return None;
+        }
+        Some(Box::leak(Box::new(Kernels { costs, ..*kernels })))
+    }
+
+    /// A pointwise convolution of a square map, after a depthwise one or by the direct algorithm alone.
+    fn step(kernels: &Kernels, side: usize, [channels, columns]: [usize; 2], strassen: bool) -> ConvStep {
+        let dtype = DType::F32;
+        let view = |channels| View { offset: 0, channel: 0, ld: channels, pixels: side * side, dtype };
+        let window = Window::square(3, 1, 1);
+        let depthwise =
+            Conv { out_channels: channels, groups: channels, ..Conv::new(vec![0.0; 9 * channels], window) };
+        let weight = vec![0.0; channels * columns];
+        let size = [side; 2];
+        let (weights, prologue) = match strassen {
+            true => {
+                let weights = DepthwiseWeights::new(kernels, &depthwise, size, size, &view(channels), None);
+                let prologue = Prologue::Depthwise { weights: Box::new(weights), stored: None, relu: false };
+                (Weights::Strassen(Box::new(Strassen::new(kernels, &weight, channels, columns))), prologue)
+            }
+            false => {
+                let panels = Panels::pack_as(kernels, dtype, [1, channels], columns, |_, _| 0.0);
+                (Weights::Direct(panels), Prologue::None)
+            }
+        };
+        let output = FusedOutput {
+            weights,
+            epilogue: Epilogue::new(&[], columns, false),
+            relu: false,
+            out: view(columns),
+            residual: None,
+        };
+        ConvStep {
+            input: view(channels),
+            input_size: size,
+            output_size: size,
+            channels,
+            window: Window::square(1, 1, 0),
+            outputs: vec![output],
+            prologue,
+        }
+    }
+
+    /// A second-level cache of 512 KiB holds a quarter of Xception's middle maps, so each of two threads goes over
+    /// all weights once; on the small maps at the end, where weights weigh more, over half of them.
+    #[test]
+    fn two_threads_share_weights_where_they_weigh_more_than_the_input() {
+        let Some(kernels) = zen3() else { return };
+        let config = RunConfig { kernels, threads: 2, batch: 1 };
+        let split = |side, channels, strassen| {
+            let Split { chunks, groups, .. } = step(kernels, side, channels, strassen).split(&config);
+            [chunks, groups]
+        };
+        assert_eq!(split(19, [728, 728], true), [2, 1]);
+        assert_eq!(split(10, [1536, 2048], true), [1, 2]);
+        let [chunks, groups] = split(7, [832, 384], false);
+        assert!(chunks == 1 && groups >= 2, "{chunks} chunks, {groups} groups");
+        // Few weights: rows are shared out.
+        assert_eq!(split(75, [64, 64], false)[1], 1);
+        let alone = RunConfig { threads: 1, ..config };
+        assert_eq!(step(kernels, 10, [1536, 2048], true).split(&alone).groups, 1);
     }
 }

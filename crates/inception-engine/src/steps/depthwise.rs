@@ -77,6 +77,11 @@ impl DepthwiseWeights {
         DepthwiseWeights { geometry, output_size, channels, weights, ld, epilogue, residual }
     }
 
+    /// Taps of the kernel.
+    pub fn taps(&self) -> usize {
+        self.geometry.kernel.iter().product()
+    }
+
     /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`.
     ///
     /// # Safety

@@ -1,9 +1,12 @@
 //! Weights packed for the micro-kernel.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use crate::dtype::{DType, LINE};
 use crate::kernels::Kernels;
+use crate::kernels::conv::Prefetch;
 use crate::memory::Aligned;
 use inception_graph::parallel;
 
@@ -34,6 +37,18 @@ pub(crate) struct Panel {
     pub first: usize,
     /// Columns that hold weights.
     pub valid: usize,
+}
+
+/// A panel and a row tile that are to be multiplied.
+pub(crate) struct Visit {
+    /// The panel.
+    pub panel: Panel,
+    /// Its number.
+    pub index: usize,
+    /// Number of the row tile.
+    pub tile: usize,
+    /// What to prefetch meanwhile.
+    pub prefetch: Prefetch,
 }
 
 impl Panels {
@@ -94,13 +109,52 @@ impl Panels {
         }
     }
 
-    /// The address that row tile number `tile` of a panel prefetches from panel `next`, which comes after it:
-    /// the first tiles share it out. Otherwise the first tile over each panel would wait for memory, and the
-    /// others leave it idle.
-    pub fn prefetch(&self, next: usize, tile: usize) -> *const f32 {
+    /// Calls `visit` for each of the panels `wanted` and each of `tiles` row tiles, in an order that keeps panels
+    /// in the first-level cache: several at a time where they are short, so that each row tile is read once for
+    /// all of them. `then` is the panel that will be read after these, with the matrix that it belongs to.
+    pub fn for_each_tile(
+        &self,
+        kernels: &Kernels,
+        wanted: Range<usize>,
+        tiles: usize,
+        then: (&Panels, usize),
+        mut visit: impl FnMut(Visit),
+    ) {
+        let at_once = (kernels.costs.first_level() / (self.depth * self.width).max(1)).max(1);
+        for start in wanted.clone().step_by(at_once) {
+            let group = start..(start + at_once).min(wanted.end);
+            for tile in 0..tiles {
+                for index in group.clone() {
+                    let next = index + group.len();
+                    let (matrix, next) = match next < wanted.end {
+                        true => (self, next),
+                        false => (then.0, then.1 + (next - wanted.end)),
+                    };
+                    let prefetch = matrix.prefetch(kernels.prefetch_steps, next, [tile, tiles]);
+                    visit(Visit { panel: self.get(index), index, tile, prefetch });
+                }
+            }
+        }
+    }
+
+    /// What row tile `tile` of so many prefetches from panel `next`, which comes later: the first tiles share it
+    /// out, and the others have nothing to do. Otherwise the first tile over each panel would wait for memory,
+    /// and the others leave it idle.
+    fn prefetch(&self, steps: usize, next: usize, [tile, tiles]: [usize; 2]) -> Prefetch {
         let next = self.get(next.min(self.count() - 1));
-        let start = if tile * LINE < next.width { tile * LINE * self.depth } else { 0 };
-        next.weights.wrapping_add(start)
+        // Of the lines that so many channels have.
+        let all = (next.width * steps / LINE).max(1);
+        let lines = all.div_ceil(tiles).min(steps);
+        if steps == 0 || tile * lines >= all {
+            return Prefetch { start: next.weights, lines: 0 };
+        }
+        let start = next.weights.wrapping_add(tile * lines * LINE * (self.depth / steps));
+        Prefetch { start, lines }
+    }
+
+    /// Columns that hold weights.
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 
     /// Number of panels.

@@ -5,6 +5,8 @@
 //! epilogue adds the products up in two temporaries of a quarter of the output each, so that all but the
 //! weights stays in the second-level cache.
 
+use std::ops::Range;
+
 use super::panels::Panels;
 use super::step::{Epilogue, chunk};
 use crate::dtype::{DType, LINE};
@@ -79,17 +81,31 @@ impl Strassen {
         rows.div_ceil(2) * (ld_sum.max(ld_temporary) + 2 * ld_temporary)
     }
 
-    /// Multiplies `rows` rows at `input` and writes them with `epilogue` at `out`; each comes with the floats
-    /// from one of its rows to the next.
+    /// Panels of each product.
+    pub fn panels(&self) -> usize {
+        self.weights[0].count()
+    }
+
+    /// The columns of the output that the panels `panels` of the products give, a range in each half.
+    pub fn columns(&self, panels: &Range<usize>) -> [Range<usize>; 2] {
+        let [first, end] =
+            [panels.start, panels.end].map(|panel| (panel * self.weights[0].width).min(self.width));
+        [first..end, self.width + first..self.width + end]
+    }
+
+    /// Multiplies `rows` rows at `input` by the panels `panels` of each product, and writes the columns that they
+    /// give, with `epilogue`, at `out`; input and output come with the floats from one of their rows to the next.
     ///
     /// # Safety
     /// `input` holds `rows` rows of twice `depth` floats; `out` has room for `rows` rows, and no one else
-    /// reads or writes them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least 2.
+    /// reads or writes these columns of them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least 2.
+    #[allow(clippy::too_many_arguments)] // Three matrices and what part of them.
     pub unsafe fn multiply(
         &self,
         kernels: &Kernels,
         (input, ld): (*const f32, usize),
         rows: usize,
+        panels: Range<usize>,
         epilogue: &Epilogue,
         (out, ld_out): (*mut f32, usize),
         scratch: *mut f32,
@@ -109,7 +125,7 @@ impl Strassen {
         let null = std::ptr::null_mut();
         let temporary = |temporary, plus| Target { out: None, temporary, plus };
         let store = |out, plus| Target { out: Some(out), temporary: null, plus };
-        let products = Products { strassen: self, kernels, half, epilogue, ld_out };
+        let products = Products { strassen: self, kernels, half, panels, epilogue, ld_out };
         // SAFETY: the caller's promise for input and output; the sum, `x` and `y` lie in scratch memory one
         // after the other, each with room for `half` rows.
         unsafe {
@@ -125,15 +141,14 @@ impl Strassen {
             let s3 = sum([(a11, 1.0), (a21, -1.0), (a11, 0.0), (a11, 0.0)]);
             products.multiply(s3, 3, temporary(y, null));
             // u3 = u2 + p7, where the sums are made, and c21 = u3 - p4
-            products.add(x, y, (scratch, ld_temporary), std::ptr::null(), f32::NEG_INFINITY);
+            products.add(x, y, (scratch, ld_temporary), None);
             products.multiply(a22, 4, store(c21, scratch));
             // x = u4: p5 + u2
             let s1 = sum([(a21, 1.0), (a22, 1.0), (a11, 0.0), (a11, 0.0)]);
             products.multiply(s1, 5, temporary(x, x));
             // c22 = u4 + p7, which is u3 + p5. Two quarters need p5, so this one gets it in a pass of its
             // own.
-            let (bias, min) = (epilogue.bias.as_ptr().wrapping_add(c22.1), epilogue.lower_bound());
-            products.add(x, y, (c22.0, ld_out), bias, min);
+            products.add(x, y, (c22.0, ld_out), Some(c22.1));
             // c12 = p3 + u4
             let s4 = sum([(a12, 1.0), (a11, 1.0), (a21, -1.0), (a22, -1.0)]);
             products.multiply(s4, 6, store(c12, x));
@@ -158,6 +173,8 @@ struct Products<'a> {
     kernels: &'a Kernels,
     /// Rows of a quarter.
     half: usize,
+    /// The panels of each product that are wanted.
+    panels: Range<usize>,
     /// The epilogue of the output.
     epilogue: &'a Epilogue,
     /// Floats from one row of the output to the next.
@@ -184,28 +201,30 @@ impl Products<'_> {
         Matrix { start: out, ld: ld_sum }
     }
 
-    /// Writes the sum of temporaries `x` and `y`, with `bias` (or null), and not less than `min`, at `out`.
+    /// Writes the wanted columns of the sum of temporaries `x` and `y` at `out`, with the epilogue from column
+    /// `first` of the output on, if there is one.
     ///
     /// # Safety
-    /// All three have `half` rows of `width` floats, and the bias `width` floats padded to a whole vector.
+    /// All three have `half` rows of `width` floats.
     unsafe fn add(
         &self,
         x: *const f32,
         y: *const f32,
         (out, ld_out): (*mut f32, usize),
-        bias: *const f32,
-        min: f32,
+        first: Option<usize>,
     ) {
         let [_, ld_temporary] = self.strassen.strides();
+        let [columns, _] = self.strassen.columns(&self.panels);
+        let bias = |first: usize| self.epilogue.bias.as_ptr().wrapping_add(first + columns.start);
         let e = Elementwise {
-            channels: self.strassen.width,
-            a: x.cast(),
-            b: y.cast(),
-            out: out.cast(),
+            channels: columns.len(),
+            a: x.wrapping_add(columns.start).cast(),
+            b: y.wrapping_add(columns.start).cast(),
+            out: out.wrapping_add(columns.start).cast(),
             ld: [ld_temporary, ld_temporary, ld_out],
             scale: std::ptr::null(),
-            shift: bias,
-            min,
+            shift: first.map_or(std::ptr::null(), bias),
+            min: first.map_or(f32::NEG_INFINITY, |_| self.epilogue.lower_bound()),
         };
         // SAFETY: the caller's promise.
         unsafe { self.kernels.elementwise(DType::F32)(&e, self.half) };
@@ -225,40 +244,33 @@ impl Products<'_> {
         let tiles = self.half.div_ceil(self.kernels.tile_rows);
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         let micro_kernel = self.kernels.conv(DType::F32, DType::F32);
-        for p in 0..weights[index].count() {
-            let panel = weights[index].get(p);
-            let (next, next_panel) = match weights.get(index + 1) {
-                Some(next) if p + 1 == weights[index].count() => (next, 0),
-                _ => (&weights[index], p + 1),
-            };
-            for t in 0..tiles {
-                let rows = chunk(self.half, t, tiles);
-                for (pointer, row) in indirection.iter_mut().zip(rows.clone()) {
-                    *pointer = a.start.wrapping_add(row * a.ld).cast();
-                }
-                let at = |p: *mut f32| {
-                    if p.is_null() { p } else { p.wrapping_add(rows.start * ld_temporary + panel.first) }
-                };
-                let tile = Tile {
-                    indirection: indirection.as_ptr(),
-                    rows: rows.len(),
-                    taps: 1,
-                    k: *depth,
-                    weights: panel.weights,
-                    prefetch: next.prefetch(next_panel, t),
-                    width: panel.width,
-                    valid: panel.valid,
-                    bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),
-                    min: epilogue.min.as_ptr().wrapping_add(first + panel.first),
-                    residual: at(target.plus).cast(),
-                    ld_residual: ld_temporary,
-                    out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
-                    ld_out,
-                };
-                // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and
-                // columns.
-                unsafe { micro_kernel(&tile) };
+        let then = (weights.get(index + 1).unwrap_or(&weights[index]), self.panels.start);
+        weights[index].for_each_tile(self.kernels, self.panels.clone(), tiles, then, |visit| {
+            let (panel, rows) = (visit.panel, chunk(self.half, visit.tile, tiles));
+            for (pointer, row) in indirection.iter_mut().zip(rows.clone()) {
+                *pointer = a.start.wrapping_add(row * a.ld).cast();
             }
-        }
+            let at = |p: *mut f32| {
+                if p.is_null() { p } else { p.wrapping_add(rows.start * ld_temporary + panel.first) }
+            };
+            let tile = Tile {
+                indirection: indirection.as_ptr(),
+                rows: rows.len(),
+                taps: 1,
+                k: *depth,
+                weights: panel.weights,
+                prefetch: visit.prefetch,
+                width: panel.width,
+                valid: panel.valid,
+                bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),
+                min: epilogue.min.as_ptr().wrapping_add(first + panel.first),
+                residual: at(target.plus).cast(),
+                ld_residual: ld_temporary,
+                out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
+                ld_out,
+            };
+            // SAFETY: the panel has `depth` rows; input, temporaries and output have these rows and columns.
+            unsafe { micro_kernel(&tile) };
+        });
     }
 }

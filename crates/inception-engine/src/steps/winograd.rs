@@ -202,42 +202,36 @@ impl WinogradStep {
         let micro_kernel = kernels.conv(DType::F32, DType::F32);
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         for (p, weights) in self.weights.iter().enumerate() {
-            for index in pass.clone() {
-                let panel = weights.get(index);
-                let (next, next_panel) = match self.weights.get(p + 1) {
-                    _ if index + 1 < pass.end => (weights, index + 1),
-                    Some(next) => (next, pass.start),
-                    None => (&self.weights[0], pass.end),
-                };
-                for r in 0..row_tiles {
-                    let rows = chunk(count, r, row_tiles);
-                    for (pointer, i) in indirection.iter_mut().zip(rows.clone()) {
-                        *pointer = block.v.wrapping_add(p * block.v_position + i * block.v_tile).cast();
-                    }
-                    let column = (index - pass.start) * weights.width;
-                    let tile = Tile {
-                        indirection: indirection.as_ptr(),
-                        rows: rows.len(),
-                        taps: 1,
-                        k: self.channels,
-                        weights: panel.weights,
-                        prefetch: next.prefetch(next_panel, r),
-                        width: panel.width,
-                        valid: panel.valid,
-                        bias: self.identity.bias.as_ptr(),
-                        min: self.identity.min.as_ptr(),
-                        residual: std::ptr::null(),
-                        ld_residual: 0,
-                        out: block
-                            .m
-                            .wrapping_add(p * block.m_position + rows.start * block.m_tile + column)
-                            .cast(),
-                        ld_out: block.m_tile,
-                    };
-                    // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
-                    unsafe { micro_kernel(&tile) };
+            let then = match self.weights.get(p + 1) {
+                Some(next) => (next, pass.start),
+                None => (&self.weights[0], pass.end),
+            };
+            weights.for_each_tile(kernels, pass.clone(), row_tiles, then, |visit| {
+                let (panel, rows) = (visit.panel, chunk(count, visit.tile, row_tiles));
+                for (pointer, i) in indirection.iter_mut().zip(rows.clone()) {
+                    *pointer = block.v.wrapping_add(p * block.v_position + i * block.v_tile).cast();
                 }
-            }
+                let column = (visit.index - pass.start) * weights.width;
+                let to = p * block.m_position + rows.start * block.m_tile + column;
+                let tile = Tile {
+                    indirection: indirection.as_ptr(),
+                    rows: rows.len(),
+                    taps: 1,
+                    k: self.channels,
+                    weights: panel.weights,
+                    prefetch: visit.prefetch,
+                    width: panel.width,
+                    valid: panel.valid,
+                    bias: self.identity.bias.as_ptr(),
+                    min: self.identity.min.as_ptr(),
+                    residual: std::ptr::null(),
+                    ld_residual: 0,
+                    out: block.m.wrapping_add(to).cast(),
+                    ld_out: block.m_tile,
+                };
+                // SAFETY: both sides lie in this thread's scratch memory; the panel has `channels` rows.
+                unsafe { micro_kernel(&tile) };
+            });
         }
     }
 

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::Isa;
 use crate::kernels::depthwise;
-use crate::kernels::simd::implement_simd;
+use crate::kernels::simd::{Simd, implement_simd};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of AVX2.
@@ -18,7 +18,7 @@ unsafe fn mask(n: usize) -> __m256i {
 }
 
 implement_simd! {
-    Avx2: 8 lanes of __m256, prefetch: true, prefetch_rows: false;
+    Avx2: 8 lanes of __m256, prefetch_steps: 4, prefetch_rows: false;
     splat(x: f32) -> __m256 = _mm256_set1_ps(x);
     load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
     load_n(p: *const f32, n: usize) -> __m256 =
@@ -37,6 +37,7 @@ implement_simd! {
 /// The kernels.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
+    prefetch_steps: Avx2::PREFETCH_STEPS,
     // Twelve accumulators, two vectors of weights and one broadcast pixel fill fifteen of sixteen registers.
     tile_rows: 6,
     panel: 16,

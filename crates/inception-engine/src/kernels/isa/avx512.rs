@@ -7,14 +7,14 @@ use half::bf16;
 use super::Isa;
 use crate::dtype::DType;
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
-use crate::kernels::simd::{Operand, Stored, implement_simd};
+use crate::kernels::simd::{Operand, Simd, Stored, implement_simd};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of AVX-512.
 pub(crate) struct Avx512;
 
 implement_simd! {
-    Avx512: 16 lanes of __m512, prefetch: true;
+    Avx512: 16 lanes of __m512, prefetch_steps: 1, prefetch_rows: true;
     splat(x: f32) -> __m512 = _mm512_set1_ps(x);
     load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
     load_n(p: *const f32, n: usize) -> __m512 =
@@ -296,6 +296,7 @@ unsafe fn segment(d: &Depthwise, s: &Segment) {
 /// The kernels; those for `bf16` need more of AVX-512 than those for `f32`.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx512,
+    prefetch_steps: Avx512::PREFETCH_STEPS,
     // Twenty-eight accumulators, two vectors of weights and one broadcast pixel fill thirty-one of thirty-two
     // registers.
     tile_rows: 14,

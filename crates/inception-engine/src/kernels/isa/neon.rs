@@ -6,7 +6,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use super::Isa;
 use crate::kernels::depthwise;
-use crate::kernels::simd::implement_simd;
+use crate::kernels::simd::{Simd, implement_simd};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of NEON.
@@ -94,7 +94,7 @@ unsafe fn multiply_fours<const MR: usize, const NZ: usize>(
 }
 
 implement_simd! {
-    Neon: 4 lanes of float32x4_t, prefetch: false;
+    Neon: 4 lanes of float32x4_t, prefetch_steps: 0, prefetch_rows: false;
     splat(x: f32) -> float32x4_t = vdupq_n_f32(x);
     load(p: *const f32) -> float32x4_t = vld1q_f32(p);
     load_n(p: *const f32, n: usize) -> float32x4_t = if n >= 4 { vld1q_f32(p) } else { load_some(p, n) };
@@ -111,6 +111,7 @@ implement_simd! {
         asm!("prfm pldl2keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly));
     {
         const VECTORS: usize = 4;
+        const WIDE_DEPTHWISE: bool = true;
 
         #[inline(always)]
         unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
@@ -136,6 +137,7 @@ implement_simd! {
 /// The kernels.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Neon,
+    prefetch_steps: Neon::PREFETCH_STEPS,
     // Twenty-four accumulators, six registers of pixels and two of weights are all thirty-two registers.
     tile_rows: 6,
     panel: 16,

@@ -12,7 +12,8 @@ pub(crate) struct Portable;
 unsafe impl Simd for Portable {
     type V = [f32; 8];
     const LANES: usize = 8;
-    const PREFETCH: bool = false;
+    const PREFETCH_STEPS: usize = 0;
+    const PREFETCH_ROWS: bool = false;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -67,6 +68,7 @@ unsafe impl Simd for Portable {
 /// The kernels; every CPU runs them.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
+    prefetch_steps: Portable::PREFETCH_STEPS,
     tile_rows: 2,
     panel: 32,
     narrow_panel: 16,
