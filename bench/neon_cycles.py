@@ -4,7 +4,8 @@
 
 Compiles the engine to assembly for aarch64 (the environment of .ci/aarch64: RUSTC names a compiler with that target's
 standard library), cuts out the inner loop of each tile, and prints a Markdown table. llvm-mca is Debian's package llvm-22;
-LLVM_MCA names another one. A CPU's limit is what llvm-mca says of a block of nothing but independent multiply-adds.
+LLVM_MCA names another one. A CPU's limit is what llvm-mca says of a block of nothing but independent multiply-adds, by an
+element of a register for tiles and of whole registers for the depthwise convolution.
 """
 
 import os
@@ -18,8 +19,9 @@ CPUS = ["neoverse-n1", "neoverse-v1", "apple-m1"]
 ITERATIONS = 200
 ROWS = 6
 MULTIPLY_ADD = re.compile(r"fmla\s+v\d+\.4s, v\d+\.4s, (v\d+)\.s\[\d\]")
-# Three columns of a kernel's row for four pixels: multiply-adds, and registers of pixels and weights.
-DEPTHWISE = (12, 6 + 3)
+# Three columns of a kernel's row for eight pixels and two registers of channels: multiply-adds, and registers of pixels and
+# weights that are loaded.
+DEPTHWISE = (48, 2 * (10 + 3))
 
 
 def assembly() -> str:
@@ -88,18 +90,18 @@ def cycles(body: list, cpu: str) -> float:
 def main() -> None:
     text = assembly()
     found = tiles(text)
-    # Thirty independent multiply-adds.
-    independent = [f"fmla v{register}.4s, v30.4s, v31.s[1]" for register in range(30)]
-    limits = {cpu: round(len(independent) / cycles(independent, cpu)) for cpu in CPUS}
-    print("| tile | multiply-adds | other instructions | " + " | ".join(f"{cpu}, cycles (share of {limits[cpu]} a cycle)" for cpu in CPUS) + " |")
+    # Thirty independent multiply-adds, by an element or not.
+    independent = {form: [f"fmla v{register}.4s, v30.4s, v31.{form}" for register in range(30)] for form in ("s[1]", "4s")}
+    limits = {form: {cpu: round(30 / cycles(block, cpu)) for cpu in CPUS} for form, block in independent.items()}
+    print("| tile | multiply-adds | other instructions | " + " | ".join(f"{cpu}, cycles (share of the limit)" for cpu in CPUS) + " |")
     print("|---" * (3 + len(CPUS)) + "|")
     named = [(f"{rows} x {columns}", body) for (rows, columns), body in sorted(found.items(), reverse=True)]
     for name, body in named + [("depthwise", depthwise(text))]:
         count = sum("fmla" in line for line in body)
         row = [name, str(count), str(len(body) - count)]
         for cpu in CPUS:
-            taken = cycles(body, cpu)
-            row.append(f"{taken:.1f} ({100 * count / limits[cpu] / taken:.0f} %)")
+            taken, limit = cycles(body, cpu), limits["4s" if name == "depthwise" else "s[1]"][cpu]
+            row.append(f"{taken:.1f} ({100 * count / limit / taken:.0f} % of {limit} a cycle)")
         print("| " + " | ".join(row) + " |")
     assert (ROWS, 16) in found and (ROWS, 8) in found, "the full tiles' loops were not found"
 
