@@ -120,6 +120,10 @@ pub(crate) struct CostModel {
     pub strassen_pixels: usize,
     /// Row tiles of a chunk that Strassen's algorithm halves.
     pub strassen_tiles: usize,
+    /// Whether Strassen's algorithm reads weights as seldom as it can: chunks may be so large that a quarter of the
+    /// input fills half of the second-level cache, not half of it, and threads may share out columns in place of
+    /// rows. (Results depend on how rows are cut, so that to change it changes the last bits.)
+    pub strassen_spares_weights: bool,
 }
 
 impl CostModel {
@@ -156,6 +160,7 @@ impl CostModel {
         strassen_pixels: 96,
         // Half of a 19x19 map: on two threads, Xception65 took 126 ms with 7, and 120 with 13.
         strassen_tiles: 13,
+        strassen_spares_weights: false,
     };
 
     /// A CPU with AVX2: half the multiply-adds a second of AVX-512, beside the same caches, so that all that
@@ -169,6 +174,8 @@ impl CostModel {
         strassen_add_cost: 2.5,
         // Half of a 19x19 map, as above.
         strassen_tiles: 30,
+        // Each of two threads of Zen 3 (512 KiB) would otherwise read all weights twice in each layer of Xception.
+        strassen_spares_weights: true,
         ..CostModel::L2_OF_1_MIB
     };
 }

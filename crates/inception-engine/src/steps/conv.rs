@@ -171,7 +171,13 @@ impl ConvStep {
     /// quarter of them at a time.
     fn tiles_in_cache(&self, kernels: &Kernels) -> usize {
         let [sy, sx] = self.window.stride;
-        let cache = kernels.costs.cache() * if self.strassen().is_some() { 4 } else { 1 };
+        let costs = &kernels.costs;
+        let larger = match self.strassen() {
+            Some(_) if costs.strassen_spares_weights => 4,
+            Some(_) => 2,
+            None => 1,
+        };
+        let cache = costs.cache() * larger;
         (cache * self.input.dtype.pack() / (self.channels * sy * sx * kernels.tile_rows)).clamp(1, 64)
     }
 
@@ -197,7 +203,8 @@ impl ConvStep {
         };
         let split = |groups: usize| Split { tiles, chunks: chunks_of(groups), groups };
         let mut best = split(1);
-        if threads == 1 {
+        let rows_only = self.strassen().is_some() && !kernels.costs.strassen_spares_weights;
+        if threads == 1 || rows_only {
             return best;
         }
         let mut time = self.time(config, &best);
