@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-/// Bytes of a core's first-level cache for data and of its second-level cache, if the system says. Linux does,
-/// in `sysfs`.
+/// Bytes of a core's first-level cache for data and of its second-level cache, if the system says. Linux
+/// does, in `sysfs`.
 pub(super) fn sizes() -> [Option<usize>; 2] {
     static READ: LazyLock<[Option<usize>; 2]> = LazyLock::new(|| ["1", "2"].map(size));
     *READ

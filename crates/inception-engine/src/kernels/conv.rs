@@ -17,14 +17,14 @@ pub(crate) const MAX_PANEL: usize = 32;
 /// Rows of the tallest tile of any instruction set.
 pub(crate) const MAX_TILE_ROWS: usize = 32;
 
-/// The cache lines that a tile prefetches, at addresses of any kind: some after every [`Simd::PREFETCH_STEPS`]
-/// channels.
+/// The cache lines that a tile prefetches, at addresses of any kind: some after every
+/// [`Simd::PREFETCH_STEPS`] channels.
 #[derive(Clone, Copy)]
 pub(crate) struct Prefetch {
     /// The first one.
     pub start: *const f32,
-    /// Lines at a time, one after the other; no more than there are channels. A tile that has nothing to prefetch
-    /// has none, and prefetches its first line again and again.
+    /// Lines at a time, one after the other; no more than there are channels. A tile that has nothing to
+    /// prefetch has none, and prefetches its first line again and again.
     pub lines: usize,
 }
 

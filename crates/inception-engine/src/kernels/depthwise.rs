@@ -243,11 +243,11 @@ unsafe fn block<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usiz
 }
 
 /// `N` vectors of channels at a time, while there are so many, of `P` pixels from column `x` of a 3x3 kernel;
-/// returns the channel after them. As many input columns as a tap reaches lie outside the input, on the `LEFT` or
-/// the `RIGHT`, or none.
+/// returns the channel after them. As many input columns as a tap reaches lie outside the input, on the
+/// `LEFT` or the `RIGHT`, or none.
 ///
-/// What holds for all channels is settled outside of the loop, which has nothing else to decide: with registers
-/// of eight floats, [`block`] takes as long to find its addresses as to multiply.
+/// What holds for all channels is settled outside of the loop, which has nothing else to decide: with
+/// registers of eight floats, [`block`] takes as long to find its addresses as to multiply.
 ///
 /// # Safety
 /// As [`block`].
@@ -319,8 +319,8 @@ unsafe fn whole_vectors<
     c
 }
 
-/// [`whole_vectors`] of `P` pixels, `N` vectors at a time, by what lies outside the input; the first channel where
-/// that is neither nothing nor what a tap reaches.
+/// [`whole_vectors`] of `P` pixels, `N` vectors at a time, by what lies outside the input; the first channel
+/// where that is neither nothing nor what a tap reaches.
 ///
 /// # Safety
 /// As [`block`]; the `P` pixels belong to the segment.

@@ -80,8 +80,8 @@ pub struct Tier {
     pub isa: Isa,
     /// Pixels and channels of the micro-kernel's tile; zero on an architecture without the instruction set.
     pub tile: [usize; 2],
-    /// Bytes of a core's first-level cache for data and of its second-level cache that the cost model assumes: as
-    /// the system says, up to a limit, or else a default.
+    /// Bytes of a core's first-level cache for data and of its second-level cache that the cost model
+    /// assumes: as the system says, up to a limit, or else a default.
     pub caches: [usize; 2],
 }
 

@@ -21,18 +21,18 @@ pub(crate) unsafe trait Simd {
     type V: Copy;
     /// Floats in a register.
     const LANES: usize;
-    /// Channels that the micro-kernel multiplies for each cache line of later weights that it prefetches; 0 if it
-    /// prefetches none. With narrow vectors, a channel has too few multiply-adds to hide a prefetch.
+    /// Channels that the micro-kernel multiplies for each cache line of later weights that it prefetches; 0
+    /// if it prefetches none. With narrow vectors, a channel has too few multiply-adds to hide a prefetch.
     const PREFETCH_STEPS: usize;
     /// Whether the depthwise convolution prefetches the next row. With narrow vectors it has too few
     /// multiply-adds between two loads for it.
     const PREFETCH_ROWS: bool;
-    /// Whether the depthwise convolution takes twice as many pixels and vectors of channels at a time while there are
-    /// so many. Thirty-two registers have room for that, and a CPU with a small reorder buffer needs the sixteen
-    /// sums: it adds up no other channels before these are done.
+    /// Whether the depthwise convolution takes twice as many pixels and vectors of channels at a time while
+    /// there are so many. Thirty-two registers have room for that, and a CPU with a small reorder buffer
+    /// needs the sixteen sums: it adds up no other channels before these are done.
     const WIDE_DEPTHWISE: bool = false;
-    /// Registers of weights by which the micro-kernel multiplies each row at a time, 2 or 4, while a panel has
-    /// them.
+    /// Registers of weights by which the micro-kernel multiplies each row at a time, 2 or 4, while a panel
+    /// has them.
     const VECTORS: usize = 2;
 
     /// `LANES` copies of `x`.
@@ -56,9 +56,9 @@ pub(crate) unsafe trait Simd {
     /// Prefetches the cache line at `p`, which may be any address, into the second-level cache.
     unsafe fn prefetch(p: *const f32);
 
-    /// Multiplies channels in a way of the instruction set's own: the first ones of the `k` channels of `rows`
-    /// with the weights at `b`, of which those of one channel begin `width` floats after those of the one
-    /// before. Returns how many it multiplied; the micro-kernel does the others one by one.
+    /// Multiplies channels in a way of the instruction set's own: the first ones of the `k` channels of
+    /// `rows` with the weights at `b`, of which those of one channel begin `width` floats after those of the
+    /// one before. Returns how many it multiplied; the micro-kernel does the others one by one.
     #[inline(always)]
     unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
         _rows: &[*const f32; MR],
@@ -71,7 +71,8 @@ pub(crate) unsafe trait Simd {
     }
 }
 
-/// Implements [`Simd`] with one expression, an intrinsic, for each method; what has a default follows in braces.
+/// Implements [`Simd`] with one expression, an intrinsic, for each method; what has a default follows in
+/// braces.
 macro_rules! implement_simd {
     (
         $simd:ty: $lanes:literal lanes of $v:ty, prefetch_steps: $prefetch_steps:literal,

@@ -93,8 +93,8 @@ impl KernelSet {
 /// The planner's model of a CPU. Costs are in multiply-adds of `f32` by the micro-kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CostModel {
-    /// Bytes of a core's first-level cache for data where the system does not say, and the most that the model
-    /// counts on.
+    /// Bytes of a core's first-level cache for data where the system does not say, and the most that the
+    /// model counts on.
     pub first_level: [usize; 2],
     /// Bytes of a core's second-level cache where the system does not say, and the most that the model counts
     /// on, since its constants were fitted with no more.
@@ -120,9 +120,9 @@ pub(crate) struct CostModel {
     pub strassen_pixels: usize,
     /// Row tiles of a chunk that Strassen's algorithm halves.
     pub strassen_tiles: usize,
-    /// Whether Strassen's algorithm reads weights as seldom as it can: chunks may be so large that a quarter of the
-    /// input fills half of the second-level cache, not half of it, and threads may share out columns in place of
-    /// rows. (Results depend on how rows are cut, so that to change it changes the last bits.)
+    /// Whether Strassen's algorithm reads weights as seldom as it can: chunks may be so large that a quarter
+    /// of the input fills half of the second-level cache, not half of it, and threads may share out columns
+    /// in place of rows. (Results depend on how rows are cut, so that to change it changes the last bits.)
     pub strassen_spares_weights: bool,
 }
 
@@ -174,7 +174,8 @@ impl CostModel {
         strassen_add_cost: 2.5,
         // Half of a 19x19 map, as above.
         strassen_tiles: 30,
-        // Each of two threads of Zen 3 (512 KiB) would otherwise read all weights twice in each layer of Xception.
+        // Each of two threads of Zen 3 (512 KiB) would otherwise read all weights twice in each layer of
+        // Xception.
         strassen_spares_weights: true,
         ..CostModel::L2_OF_1_MIB
     };

@@ -221,8 +221,8 @@ impl ConvStep {
     }
 
     /// The cost model's estimate of the time that the busiest thread takes, in multiply-adds. Chunks of rows
-    /// repeat the reading of weights, unless those stay in the cache, and groups of panels repeat the prologue and
-    /// the reading of the input; which costs more depends on the layer.
+    /// repeat the reading of weights, unless those stay in the cache, and groups of panels repeat the
+    /// prologue and the reading of the input; which costs more depends on the layer.
     fn time(&self, config: &RunConfig, split: &Split) -> f64 {
         let &RunConfig { kernels, threads, batch } = config;
         let costs = &kernels.costs;
@@ -354,12 +354,12 @@ impl ConvStep {
         }
     }
 
-    /// Multiplies the input rows `rows` by the panels `panels` of Strassen's algorithm, with scratch memory from
-    /// `scratch` on, and adds the residual.
+    /// Multiplies the input rows `rows` by the panels `panels` of Strassen's algorithm, with scratch memory
+    /// from `scratch` on, and adds the residual.
     ///
     /// # Safety
-    /// As [`Step::execute_task`]; these rows and columns of the output are this task's, the prologue has made the
-    /// rows of the input, and `scratch` has room for [`Strassen::scratch`].
+    /// As [`Step::execute_task`]; these rows and columns of the output are this task's, the prologue has made
+    /// the rows of the input, and `scratch` has room for [`Strassen::scratch`].
     unsafe fn multiply_by_strassen(
         &self,
         context: &Context,
@@ -484,8 +484,8 @@ impl Step for ConvStep {
         let group = task / split.chunks;
         let panels = chunk(self.panels(), group, split.groups);
         // SAFETY: `scratch` asks for the rows of the largest chunk, and then for an indirection buffer for
-        // each of its tiles or for what Strassen's algorithm needs. Each group makes the rows for itself and only
-        // the first one stores them, and tasks do not share rows and columns of the output.
+        // each of its tiles or for what Strassen's algorithm needs. Each group makes the rows for itself and
+        // only the first one stores them, and tasks do not share rows and columns of the output.
         unsafe {
             self.run_prologue(context, rows.clone(), group == 0);
             let scratch = context.scratch.wrapping_add(self.copied_floats(config.kernels));
@@ -525,7 +525,8 @@ mod tests {
     use crate::graph::Conv;
     use crate::kernels::CostModel;
 
-    /// AVX2's kernels beside the caches of Zen 3, of which nothing is run; none where this CPU's caches are smaller.
+    /// AVX2's kernels beside the caches of Zen 3, of which nothing is run; none where this CPU's caches are
+    /// smaller.
     fn zen3() -> Option<&'static Kernels> {
         let kernels = Isa::Avx2.table()?;
         let caches = [32 << 10, 512 << 10];
@@ -576,8 +577,8 @@ mod tests {
         }
     }
 
-    /// A second-level cache of 512 KiB holds a quarter of Xception's middle maps, so each of two threads goes over
-    /// all weights once; on the small maps at the end, where weights weigh more, over half of them.
+    /// A second-level cache of 512 KiB holds a quarter of Xception's middle maps, so each of two threads goes
+    /// over all weights once; on the small maps at the end, where weights weigh more, over half of them.
     #[test]
     fn two_threads_share_weights_where_they_weigh_more_than_the_input() {
         let Some(kernels) = zen3() else { return };

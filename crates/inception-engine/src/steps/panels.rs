@@ -109,9 +109,10 @@ impl Panels {
         }
     }
 
-    /// Calls `visit` for each of the panels `wanted` and each of `tiles` row tiles, in an order that keeps panels
-    /// in the first-level cache: several at a time where they are short, so that each row tile is read once for
-    /// all of them. `then` is the panel that will be read after these, with the matrix that it belongs to.
+    /// Calls `visit` for each of the panels `wanted` and each of `tiles` row tiles, in an order that keeps
+    /// panels in the first-level cache: several at a time where they are short, so that each row tile is read
+    /// once for all of them. `then` is the panel that will be read after these, with the matrix that it
+    /// belongs to.
     pub fn for_each_tile(
         &self,
         kernels: &Kernels,
@@ -137,9 +138,9 @@ impl Panels {
         }
     }
 
-    /// What row tile `tile` of so many prefetches from panel `next`, which comes later: the first tiles share it
-    /// out, and the others have nothing to do. Otherwise the first tile over each panel would wait for memory,
-    /// and the others leave it idle.
+    /// What row tile `tile` of so many prefetches from panel `next`, which comes later: the first tiles share
+    /// it out, and the others have nothing to do. Otherwise the first tile over each panel would wait for
+    /// memory, and the others leave it idle.
     fn prefetch(&self, steps: usize, next: usize, [tile, tiles]: [usize; 2]) -> Prefetch {
         let next = self.get(next.min(self.count() - 1));
         // Of the lines that so many channels have.

@@ -93,12 +93,14 @@ impl Strassen {
         [first..end, self.width + first..self.width + end]
     }
 
-    /// Multiplies `rows` rows at `input` by the panels `panels` of each product, and writes the columns that they
-    /// give, with `epilogue`, at `out`; input and output come with the floats from one of their rows to the next.
+    /// Multiplies `rows` rows at `input` by the panels `panels` of each product, and writes the columns that
+    /// they give, with `epilogue`, at `out`; input and output come with the floats from one of their rows to
+    /// the next.
     ///
     /// # Safety
     /// `input` holds `rows` rows of twice `depth` floats; `out` has room for `rows` rows, and no one else
-    /// reads or writes these columns of them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least 2.
+    /// reads or writes these columns of them; `scratch` holds `self.scratch(rows)` floats. `rows` is at least
+    /// 2.
     #[allow(clippy::too_many_arguments)] // Three matrices and what part of them.
     pub unsafe fn multiply(
         &self,
@@ -201,8 +203,8 @@ impl Products<'_> {
         Matrix { start: out, ld: ld_sum }
     }
 
-    /// Writes the wanted columns of the sum of temporaries `x` and `y` at `out`, with the epilogue from column
-    /// `first` of the output on, if there is one.
+    /// Writes the wanted columns of the sum of temporaries `x` and `y` at `out`, with the epilogue from
+    /// column `first` of the output on, if there is one.
     ///
     /// # Safety
     /// All three have `half` rows of `width` floats.

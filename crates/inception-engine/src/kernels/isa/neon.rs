@@ -63,9 +63,9 @@ unsafe fn multiply_channel<const MR: usize, const NZ: usize, const LANE: i32>(
     }
 }
 
-/// Multiplies channels by fours, which a register of each row holds: a multiply-add takes a lane of it, where a
-/// broadcast from memory would be an instruction for each channel. Returns how many it multiplied; `width` is
-/// the distance from one channel's weights to the next.
+/// Multiplies channels by fours, which a register of each row holds: a multiply-add takes a lane of it, where
+/// a broadcast from memory would be an instruction for each channel. Returns how many it multiplied; `width`
+/// is the distance from one channel's weights to the next.
 #[inline(always)]
 unsafe fn multiply_fours<const MR: usize, const NZ: usize>(
     rows: &[*const f32; MR],
@@ -142,8 +142,9 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     tile_rows: 6,
     panel: 16,
     narrow_panel: 8,
-    // The tile is AVX2's, and a cycle has as many multiply-adds or half as many; Neoverse N1 and V1 have 1 MiB of
-    // second-level cache for each core. The costs have not been measured on a CPU of this architecture.
+    // The tile is AVX2's, and a cycle has as many multiply-adds or half as many; Neoverse N1 and V1 have 1
+    // MiB of second-level cache for each core. The costs have not been measured on a CPU of this
+    // architecture.
     costs: CostModel { second_level: [1 << 20; 2], ..CostModel::AVX2 },
     unused: &[
         ("dotprod", || is_aarch64_feature_detected!("dotprod")),
