@@ -82,6 +82,8 @@ impl KeyScheme {
             (Self::Keras, R::NormShift) => "beta",
             (Self::Keras, R::RunningMean) => "moving_mean",
             (Self::Keras, R::RunningVariance) => "moving_variance",
+            // Which no file has.
+            (Self::Nvidia, R::NormScale) => "gamma",
             (Self::Nvidia, R::NormShift) => "beta",
             (Self::Nvidia, R::RunningMean) => "mean",
             (Self::Nvidia, R::RunningVariance) => "var",
