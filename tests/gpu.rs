@@ -1,7 +1,8 @@
-//! A network of each family on a GPU against PaddleClas, at full size; `.ci/run` runs it on Mesa's software Vulkan. With
-//! `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: ten minutes in software; with names, and commas
-//! between, these. `INCEPTION_GPU_DEVICE` is the device, `wgpu` unless it says otherwise. `bench/gpu.sh` runs the program of this
-//! test where there is neither Rust nor the place that it was compiled in: `INCEPTION_GOLDENS` says where the goldens are.
+//! A network of each family on a GPU against PaddleClas, at full size; `.ci/run` runs it on Mesa's software
+//! Vulkan. With `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: ten minutes in
+//! software; with names, and commas between, these. `INCEPTION_GPU_DEVICE` is the device, `wgpu` unless it
+//! says otherwise. `bench/gpu.sh` runs the program of this test where there is neither Rust nor the place
+//! that it was compiled in: `INCEPTION_GOLDENS` says where the goldens are.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

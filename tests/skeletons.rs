@@ -1,6 +1,6 @@
-//! Full-size files that PaddleClas, paddle2onnx, timm, torchvision, Keras, PyTorch's exporters and TorchScript have written,
-//! put together again from their skeletons and the formula's weights, to the byte: each loads and gives the logits of its own
-//! framework.
+//! Full-size files that PaddleClas, paddle2onnx, timm, torchvision, Keras, PyTorch's exporters and
+//! TorchScript have written, put together again from their skeletons and the formula's weights, to the byte:
+//! each loads and gives the logits of its own framework.
 //!
 //! `goldens/weights/skeletons.py` cuts them and says what a skeleton holds.
 

@@ -268,8 +268,8 @@ impl NetworkArgs {
         Ok((weights, extractor, warnings))
     }
 
-    /// Says what is to be known of weights on standard error, and gives it back: `known`, and that `used` is not what they
-    /// ask for themselves.
+    /// Says what is to be known of weights on standard error, and gives it back: `known`, and that `used` is
+    /// not what they ask for themselves.
     fn said(
         &self,
         spec: &ModelSpec,

@@ -56,7 +56,8 @@ pub struct Bench {
     /// Print comma-separated values
     #[arg(long)]
     csv: bool,
-    /// Append each row to FILE as soon as it is measured, a JSON object a line: a run that is cut short keeps what it has
+    /// Append each row to FILE as soon as it is measured, a JSON object a line: a run that is cut short keeps
+    /// what it has
     #[arg(long, value_name = "FILE")]
     rows: Option<PathBuf>,
     /// Measure nothing: print the rows of --json output as tables in Markdown, and write their --report

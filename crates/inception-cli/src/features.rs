@@ -113,8 +113,8 @@ pub struct Features {
     /// `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// The file to write; its extension says the format: .npy, .safetensors, or .parquet with the paths of the pictures
-    /// (needs the feature `parquet`)
+    /// The file to write; its extension says the format: .npy, .safetensors, or .parquet with the paths of
+    /// the pictures (needs the feature `parquet`)
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a stage,

@@ -200,8 +200,8 @@ impl Fid {
             && (self.bootstrap.is_some() || others.into_iter().any(|metric| self.wants(metric)))
     }
 
-    /// What is known of the inputs, and the network, if there are pictures. What is wrong with a file or with a path is found
-    /// before anything is computed.
+    /// What is known of the inputs, and the network, if there are pictures. What is wrong with a file or with
+    /// a path is found before anything is computed.
     fn sides(&self) -> anyhow::Result<(Vec<Side>, Option<Network>)> {
         let inputs: Vec<Input> = self.inputs.iter().map(|path| self.input(path)).collect::<Result<_, _>>()?;
         let has_pictures = inputs.iter().any(|input| matches!(input, Input::Pictures(_)));

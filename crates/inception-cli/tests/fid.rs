@@ -217,8 +217,8 @@ fn statistics_merge_and_continue() {
     assert!(alone["kid"].is_null() && alone["precision"].is_null(), "no pictures, no neighbourhoods");
 }
 
-/// Pictures that are all the same have a covariance of zeros: a distance, and a warning. A network that gives no numbers is named
-/// with the picture.
+/// Pictures that are all the same have a covariance of zeros: a distance, and a warning. A network that gives
+/// no numbers is named with the picture.
 #[test]
 fn constant_pictures_and_networks_without_numbers() {
     let folder = tempfile::tempdir().unwrap();

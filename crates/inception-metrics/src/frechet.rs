@@ -27,8 +27,9 @@ pub struct Frechet {
 
 /// `|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`.
 ///
-/// With `S1 = L L^T` the eigenvalues of `S1 S2` are those of the symmetric `L^T S2 L`, so that no complex numbers turn up and
-/// singular covariances need no care: `L` has fewer columns then, and eigenvalues that rounding has made negative are 0.
+/// With `S1 = L L^T` the eigenvalues of `S1 S2` are those of the symmetric `L^T S2 L`, so that no complex
+/// numbers turn up and singular covariances need no care: `L` has fewer columns then, and eigenvalues that
+/// rounding has made negative are 0.
 ///
 /// # Errors
 ///
@@ -67,7 +68,8 @@ fn matrix(side: &Gaussian) -> MatRef<'_, f64> {
     MatRef::from_row_major_slice(side.covariance(), side.dimensions(), side.dimensions())
 }
 
-/// A Cholesky factor with pivots: of the covariance with rows and columns in another order, `lower` times its transpose.
+/// A Cholesky factor with pivots: of the covariance with rows and columns in another order, `lower` times its
+/// transpose.
 struct Factor {
     /// `[dimensions, rank]`, zeros above the diagonal.
     lower: Mat<f64>,

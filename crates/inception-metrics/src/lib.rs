@@ -9,8 +9,8 @@
 //! - `frechet_distance` compares two of these.
 //! - `kernel_distance`, [`inception_score`] and `precision_recall` need all features at once. Their subsets
 //!   are drawn by a [`Draw`], so that a tool's random numbers can be repeated.
-//! - [`npy`] and `npz` are NumPy's files, with what `pytorch-fid` and `guided-diffusion` write; `parquet` (a feature of that
-//!   name) writes features with the paths of their pictures.
+//! - [`npy`] and `npz` are NumPy's files, with what `pytorch-fid` and `guided-diffusion` write; `parquet` (a
+//!   feature of that name) writes features with the paths of their pictures.
 //!
 //! All but [`Features`], [`npy`], `parquet` and [`inception_score`] needs the feature `distances`.
 //!

@@ -12,10 +12,12 @@ use parquet::schema::parser::parse_message_type;
 
 use crate::npy::{Element, bytes_of};
 
-/// Numbers of a row group, which are in memory until it is whole: 4 MiB of `f32`, and what the crate makes of them.
+/// Numbers of a row group, which are in memory until it is whole: 4 MiB of `f32`, and what the crate makes of
+/// them.
 const GROUP: usize = 1 << 20;
 
-/// Writes rows one after the other: the column `path` of texts, and `features` of lists of `float` or `halffloat`.
+/// Writes rows one after the other: the column `path` of texts, and `features` of lists of `float` or
+/// `halffloat`.
 pub struct Writer<W: Write + Send> {
     file: SerializedFileWriter<W>,
     element: Element,
@@ -25,7 +27,8 @@ pub struct Writer<W: Write + Send> {
 }
 
 impl<W: Write + Send> Writer<W> {
-    /// Starts a file of rows of `dimensions` values. `element` is [`Element::F16`] or otherwise [`Element::F32`].
+    /// Starts a file of rows of `dimensions` values. `element` is [`Element::F16`] or otherwise
+    /// [`Element::F32`].
     ///
     /// # Errors
     ///

@@ -73,8 +73,8 @@ fn rows_come_back() {
     }
 }
 
-/// `tests/goldens/fid/features.parquet` and `features-f16.parquet` are files of this test that pyarrow has read: `generate.py
-/// parquet` there checks each number. Their bytes are written again here.
+/// `tests/goldens/fid/features.parquet` and `features-f16.parquet` are files of this test that pyarrow has
+/// read: `generate.py parquet` there checks each number. Their bytes are written again here.
 #[test]
 fn files_that_pyarrow_has_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/fid");

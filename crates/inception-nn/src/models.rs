@@ -83,8 +83,8 @@ pub enum StateDict {
     /// Keras's: layers by class and place, `kernel`, `gamma`, `beta`, `moving_mean`, `moving_variance`; kernels are
     /// `[height, width, inputs, outputs]`.
     Keras,
-    /// That of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN's and clean-fid's TorchScript has: `weight`,
-    /// `beta`, `mean`, `var`, all of a convolution; fully connected weights are PyTorch's.
+    /// That of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN's and clean-fid's TorchScript has:
+    /// `weight`, `beta`, `mean`, `var`, all of a convolution; fully connected weights are PyTorch's.
     Nvidia,
 }
 

@@ -669,7 +669,8 @@ fn burnpack_descriptions_are_checked() {
     }
 }
 
-/// A tensor by `pickle.dump`, whose storage is bytes that PyTorch would unpickle once more: named for what it is.
+/// A tensor by `pickle.dump`, whose storage is bytes that PyTorch would unpickle once more: named for what it
+/// is.
 #[test]
 fn pickles_within_pickles_are_named() {
     let storage = b"ctorch.storage\n_load_from_bytes\n(C\x01xtR";

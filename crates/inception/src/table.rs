@@ -34,7 +34,8 @@ pub struct Published {
     pub top5: f64,
     pub flops_g: Option<f64>,
     pub params_m: f64,
-    /// Milliseconds at each batch of [`LATENCY_BATCHES`](inception_nn::LATENCY_BATCHES), in half and in single precision.
+    /// Milliseconds at each batch of [`LATENCY_BATCHES`](inception_nn::LATENCY_BATCHES), in half and in
+    /// single precision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<[[f64; 4]; 2]>,
 }

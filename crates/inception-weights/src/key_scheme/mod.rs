@@ -23,14 +23,16 @@ pub enum KeyScheme {
     PyTorch,
     /// Keras's layers by class and place, as `.weights.h5` has them.
     Keras,
-    /// The state dict of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN and clean-fid compute FID with.
+    /// The state dict of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN and clean-fid compute FID
+    /// with.
     Nvidia,
     /// Any: the operations of the file have said which tensor is which.
     Graph,
 }
 
 impl KeyScheme {
-    /// The schemes that have keys for a model: ours, its origin's, and those of other libraries that publish its weights.
+    /// The schemes that have keys for a model: ours, its origin's, and those of other libraries that publish
+    /// its weights.
     pub fn of(spec: &ModelSpec) -> Vec<Self> {
         let foreign = |state_dict: &StateDict| match state_dict {
             StateDict::Paddle => Self::PaddleClas,
@@ -129,7 +131,8 @@ pub struct KeyRow {
     pub key: String,
     /// Whether the scheme has the transposed matrix: PyTorch's and NVIDIA's fully connected weights.
     pub transposed: bool,
-    /// What all of its values are where the scheme has no such tensor: the scale of Keras's and NVIDIA's norms.
+    /// What all of its values are where the scheme has no such tensor: the scale of Keras's and NVIDIA's
+    /// norms.
     pub constant: Option<f32>,
 }
 

@@ -1,5 +1,6 @@
-//! The layers of NVIDIA's port of TensorFlow's Inception V3, in the order of our fields: `inception-2015-12-05.pt`, the
-//! TorchScript of StyleGAN2-ADA and clean-fid, and the module in the source of StyleGAN3.
+//! The layers of NVIDIA's port of TensorFlow's Inception V3, in the order of our fields:
+//! `inception-2015-12-05.pt`, the TorchScript of StyleGAN2-ADA and clean-fid, and the module in the source of
+//! StyleGAN3.
 //!
 //! A convolution and its norm are one layer there, whose tensors are `weight`, `beta`, `mean` and `var`.
 
