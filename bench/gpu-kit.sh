@@ -36,7 +36,7 @@ xz -6 -T2 "$kit/inception" "$kit/gpu-test"
 
 # Vulkan's loader, from Debian.
 (cd "$kit/loader" && apt-get download -qq libvulkan1 && for deb in *.deb; do dpkg-deb -x "$deb" .; done &&
-    cp -L usr/lib/*/libvulkan.so.1 libvulkan.so.1.part && rm -rf usr ./*.deb && mv libvulkan.so.1.part libvulkan.so.1)
+    cp -L usr/lib/*/libvulkan.so.1 libvulkan.so.1.part && rm -rf usr etc ./*.deb && mv libvulkan.so.1.part libvulkan.so.1)
 
 if [ -n "$earlier" ]; then
     for name in plan.jsonl rows.jsonl torch.jsonl parity.txt profile.md; do

@@ -2,7 +2,8 @@
 
 usage: ENV/bin/python bench/fid/speed.py PROGRAM WEIGHTS A B ROUNDS [TOOL[:WORKERS]...]
 Two threads each. With TOOLs only these (pytorch-fid clean-fid torch-fidelity torchmetrics), with so many processes that read pictures
-(0 otherwise; torch-fidelity decides itself). Batches of 50, as pytorch-fid has. ISA=avx2 in the environment keeps all to AVX2.
+(0 otherwise; torch-fidelity decides itself). Batches of 50, as pytorch-fid has. In the environment ISA=avx2 keeps all to AVX2, and
+ONLY=tools leaves `inception` out.
 """
 import os
 import statistics
@@ -40,7 +41,8 @@ def main(program, weights, a, b, rounds, *names):
     commands = {}
     for wanted in names:
         name, _, workers = wanted.partition(":")
-        commands[f"inception, {name}"] = [program, "fid", a, b, "--protocol", name, "--weights", os.path.join(weights, own.NAME), "--threads", "2",
+        if os.environ.get("ONLY") != "tools":
+            commands[f"inception, {name}"] = [program, "fid", a, b, "--protocol", name, "--weights", os.path.join(weights, own.NAME), "--threads", "2",
                                           "--metrics", "fid", "--json"]
         commands[wanted] = [sys.executable, "-c", CODE.format(here=here, weights=weights, a=a, b=b, name=name, workers=workers or 0)]
     found = {name: [] for name in commands}

@@ -99,7 +99,7 @@ class Plan:
 
     def profile(self, device, network, limit):
         """How many kernels of which name a run launches, what three pictures launch more than one does; and the times of each."""
-        folder = os.path.join(self.out, "..", "profile") if os.path.isdir(os.path.join(self.out, "..")) else self.out
+        folder = os.path.join(self.kit, "profile")
         os.makedirs(folder, exist_ok=True)
         end = time.monotonic() + limit
         outcome = "ok"
@@ -110,8 +110,9 @@ class Plan:
             self.write_config(folder, f'[profiling.logger]\nlevel = "{level}"\nfile = "{log}"\n')
             command = [self.program, "predict", "--model", network, "--random-weights", "--device", device, "--image", *[self.image] * count]
             outcome = self.call(command, end - time.monotonic(), subprocess.DEVNULL, cwd=folder)
-            if outcome != "ok":
-                return outcome
+            # Devices on the CPU launch no kernels.
+            if outcome != "ok" or not os.path.exists(log):
+                return outcome if outcome != "ok" else "failed"
             os.replace(log, os.path.join(folder, f"{network}-{count if level == 'minimal' else 'times'}.log"))
         with open(os.path.join(self.out, "profile.md"), "wb") as output:
             outcome = self.call([sys.executable, os.path.join(ROOT, "bench/kernels.py"), folder], 10, output)
@@ -169,7 +170,11 @@ class Plan:
         plan = os.path.join(earlier, "plan.jsonl")
         if os.path.exists(plan):
             with open(plan) as file:
-                self.done = {row["step"] for row in map(json.loads, file) if row["outcome"] == "ok"}
+                lines = [line for line in file if json.loads(line)["outcome"] == "ok"]
+            self.done = {json.loads(line)["step"] for line in lines}
+            # The run after this one is told of them, too.
+            with open(os.path.join(self.out, "plan.jsonl"), "w") as file:
+                file.writelines(lines)
 
     def run(self):
         self.write_config(self.kit)
@@ -183,7 +188,12 @@ class Plan:
                 self.say(step, limit, 0, "left out")
                 continue
             start = time.monotonic()
-            outcome = run(min(limit, left))
+            try:
+                outcome = run(min(limit, left))
+            except Exception as error:  # Of one step; the others go on.
+                outcome = "failed"
+                with open(os.path.join(self.out, "log.txt"), "a") as log:
+                    log.write(f"{step}: {type(error).__name__}: {error}\n")
             self.say(step, limit, time.monotonic() - start, outcome)
             if time.monotonic() - self.packed > 60:
                 self.pack_cache()

@@ -30,7 +30,7 @@ def main(kit, out):
     for row in rows(os.path.join(out, "rows.jsonl")):
         ours[row["device"], row["precision"], row["model"], row["batch"]] = row
         if "environment" in row:
-            environments.add(str(row["environment"].get("gpu")))
+            environments.add(row["environment"].get("gpu") or row["environment"].get("cpu") or "?")
     for row in rows(os.path.join(out, "torch.jsonl")):
         if "device_ms" in row:
             theirs.setdefault((row["precision"], row["model"], row["batch"]), []).append(row)
