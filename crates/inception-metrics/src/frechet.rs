@@ -46,6 +46,9 @@ pub fn frechet_distance(first: &Gaussian, second: &Gaussian) -> Result<Frechet, 
     let (factored, other) = if count(second) < count(first) { (second, first) } else { (first, second) };
     let Factor { lower, order } = Factor::new(factored)?;
     let (rank, other) = (lower.ncols(), matrix(other));
+    if rank == 0 {
+        return Ok(Frechet { distance: means + traces, means, traces, root: 0.0, rank });
+    }
     let other = Mat::from_fn(dimensions, dimensions, |row, column| other[(order[row], order[column])]);
     let mut between = Mat::zeros(rank, rank);
     triangular::matmul(
