@@ -1,10 +1,14 @@
-//! A network of each family on wgpu against PaddleClas, at full size; `.ci/run` runs it on Mesa's software Vulkan. With
-//! `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: ten minutes in software.
+//! A network of each family on a GPU against PaddleClas, at full size; `.ci/run` runs it on Mesa's software
+//! Vulkan. With `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: ten minutes in
+//! software; with names, and commas between, these. `INCEPTION_GPU_DEVICE` is the device, `wgpu` unless it
+//! says otherwise. `bench/gpu.sh` runs the program of this test where there is neither Rust nor the place
+//! that it was compiled in: `INCEPTION_GOLDENS` says where the goldens are.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use inception::{DeviceKind, Error, Precision, RunOptions, Runner, adapters};
-use inception_tests::golden::{read, top, worst_difference};
+use inception_nn::{MODELS, ModelSpec, Origin};
+use inception_tests::golden::{of_other_origin, read, top, worst_difference};
 use inception_tests::{formula, formula_network, photograph_input};
 
 /// Relative to the largest logit, as the project promises. f32 sums in other orders differ by no more than on a CPU (2e-6);
@@ -17,28 +21,38 @@ const PHOTOGRAPH_TOLERANCE: f32 = 2e-3;
 /// Half precision keeps eleven bits of each activation.
 const F16_TOLERANCE: f32 = 2e-2;
 
-fn on_wgpu(precision: Precision) -> RunOptions {
-    RunOptions::on(DeviceKind::Wgpu).with_precision(precision)
+fn device() -> DeviceKind {
+    std::env::var("INCEPTION_GPU_DEVICE").map_or(DeviceKind::Wgpu, |name| name.parse().unwrap())
+}
+
+fn on_gpu(precision: Precision) -> RunOptions {
+    RunOptions::on(device()).with_precision(precision)
+}
+
+/// The images with the origin's logits of each, and how far off single precision may be.
+fn references(spec: &ModelSpec) -> Vec<(&'static str, Vec<f32>, Vec<f32>, f32)> {
+    let image = formula::images(0..1, spec.input_size).try_into_vec::<f32>().unwrap();
+    let (what, tolerance) = ("the formula's image", TOLERANCE);
+    if spec.origin != Origin::PaddleClas {
+        return vec![(what, image, of_other_origin(spec.name), tolerance)];
+    }
+    let mut golden = read(spec.name);
+    let first = (what, image, golden.logits.swap_remove(0), tolerance);
+    vec![first, ("a photograph", photograph_input(spec), golden.photograph, PHOTOGRAPH_TOLERANCE)]
 }
 
 /// Logits of the formula's first image and of a photograph, in the form for a GPU, as every command computes them.
 fn check(name: &str, precision: Precision) {
-    let golden = read(name);
     let spec = inception_nn::model(name).unwrap();
-    let options = on_wgpu(precision);
+    let options = on_gpu(precision);
     let network = formula_network(spec, &spec.config(), &options.open().unwrap());
-    let runner = Runner::new(network, [golden.size; 2], &options).unwrap();
-    let image = formula::images(0..1, golden.size).try_into_vec::<f32>().unwrap();
-    let images = [image, photograph_input(spec)].concat();
-    let logits = runner.run(&images, 2).unwrap();
-    let references = [("the formula's image", &golden.logits[0]), ("a photograph", &golden.photograph)];
-    let tolerances = match precision {
-        Precision::F32 => [TOLERANCE, PHOTOGRAPH_TOLERANCE],
-        _ => [F16_TOLERANCE; 2],
-    };
-    let rows = logits.chunks(golden.photograph.len()).zip(references).zip(tolerances);
-    for ((logits, (image, reference)), tolerance) in rows {
-        let what = format!("{name} on wgpu in {precision}, {image}");
+    let runner = Runner::new(network, [spec.input_size; 2], &options).unwrap();
+    let references = references(spec);
+    let images: Vec<f32> = references.iter().flat_map(|(_, image, ..)| image).copied().collect();
+    let logits = runner.run(&images, references.len()).unwrap();
+    for (logits, (image, _, reference, tolerance)) in logits.chunks(spec.num_classes).zip(&references) {
+        let tolerance = if precision == Precision::F32 { *tolerance } else { F16_TOLERANCE };
+        let what = format!("{name} on {} in {precision}, {image}", device());
         let off = worst_difference(logits, reference);
         let shared = top(logits, 5).iter().filter(|class| top(reference, 5).contains(class)).count();
         println!("{what}: {off:.1e} of the largest logit off, {shared} of the first five classes");
@@ -68,28 +82,32 @@ fn xception41() {
 /// In half precision where the adapter has it; refused by name where it has not.
 #[test]
 fn googlenet_in_f16() {
-    let offered = adapters(DeviceKind::Wgpu).unwrap()[0].precisions.contains(&"f16");
+    let offered = adapters(device()).unwrap()[0].precisions.contains(&"f16");
     match offered {
         true => check("GoogLeNet", Precision::F16),
-        false => assert!(matches!(on_wgpu(Precision::F16).open(), Err(Error::Precision { .. }))),
+        false => assert!(matches!(on_gpu(Precision::F16).open(), Err(Error::Precision { .. }))),
     }
 }
 
 #[test]
-fn every_network() {
-    if std::env::var("INCEPTION_GPU_NETWORKS").as_deref() != Ok("all") {
+fn chosen_networks() {
+    let Ok(chosen) = std::env::var("INCEPTION_GPU_NETWORKS") else {
         return eprintln!("SKIPPED: the other networks; INCEPTION_GPU_NETWORKS=all runs them");
-    }
-    let half = adapters(DeviceKind::Wgpu).unwrap()[0].precisions.contains(&"f16");
+    };
+    let names: Vec<&str> = match chosen.as_str() {
+        "all" => MODELS.iter().map(|spec| spec.name).collect(),
+        names => names.split(',').collect(),
+    };
+    let half = adapters(device()).unwrap()[0].precisions.contains(&"f16");
     let precisions = if half { &[Precision::F32, Precision::F16][..] } else { &[Precision::F32] };
-    for spec in inception_nn::MODELS.iter().filter(|spec| spec.origin == inception_nn::Origin::PaddleClas) {
-        precisions.iter().for_each(|&precision| check(spec.name, precision));
+    for name in names {
+        precisions.iter().for_each(|&precision| check(name, precision));
     }
 }
 
 #[test]
 fn an_adapter_that_is_not_there_is_an_error() {
-    let mut options = on_wgpu(Precision::F32);
+    let mut options = on_gpu(Precision::F32);
     options.adapter = Some(99);
     let error = options.open().unwrap_err().to_string();
     assert!(error.contains("no adapter 99"), "{error}");

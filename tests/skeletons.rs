@@ -1,5 +1,6 @@
-//! Full-size files that PaddleClas, paddle2onnx, timm, torchvision, Keras and PyTorch's exporters have written, put together again
-//! from their skeletons and the formula's weights, to the byte: each loads and gives the logits of its own framework.
+//! Full-size files that PaddleClas, paddle2onnx, timm, torchvision, Keras, PyTorch's exporters and
+//! TorchScript have written, put together again from their skeletons and the formula's weights, to the byte:
+//! each loads and gives the logits of its own framework.
 //!
 //! `goldens/weights/skeletons.py` cuts them and says what a skeleton holds.
 
@@ -79,6 +80,7 @@ skeletons! {
     keras_weights_alone: "keras_weights.h5" KerasH5,
     keras_weights_h5: "weights.h5" KerasH5,
     keras_archive: "keras" Keras,
+    torchscript_with_nvidias_names: "nvidia.pt" PyTorch,
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn text(graph: &Graph<Parameter>, keys: &HashMap<String, String>) -> String {
 fn the_engines_copy_of_a_structure_is_the_networks() {
     let spec = inception_nn::model("GoogLeNet").unwrap();
     let network = spec.config().init(&storage()).unwrap();
-    let [_, scheme] = KeyScheme::of(spec);
+    let scheme = KeyScheme::of_origin(spec);
     let keys =
         key_table(&network, spec.architecture, scheme).into_iter().map(|row| (row.tensor.name, row.key));
     let size = read(spec.name).size;

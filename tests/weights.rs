@@ -47,7 +47,7 @@ fn check(name: &str) {
     let device = storage();
     let network = formula_network(spec, &spec.config(), &device);
     assert_eq!(spec.input_size, golden.size);
-    let [_, scheme] = KeyScheme::of(spec);
+    let scheme = KeyScheme::of_origin(spec);
     let constants =
         key_table(&network, spec.architecture, scheme).into_iter().filter(|r| r.constant.is_some());
     let constants: usize = constants.map(|row| row.tensor.shape.iter().product::<usize>()).sum();
@@ -101,7 +101,7 @@ fn every_model_of_other_origin_is_checked() {
 #[test]
 fn names_are_total() {
     for spec in of_other_origin() {
-        let [_, scheme] = KeyScheme::of(spec);
+        let scheme = KeyScheme::of_origin(spec);
         let network = spec.config().init(&storage()).unwrap();
         let mut table = key_table(&network, spec.architecture, scheme);
         table.retain(|row| row.constant.is_none());

@@ -34,15 +34,14 @@ def main(program, weights, a, b, tools, npy):
             command = [program, "fid", a, b, "--protocol", name, "--weights", os.path.join(weights, own.NAME), "--seed", "2020",
                        "--resume", state, "--json", "--kid-size", str(theirs.get("kid_size", 1000))]
             ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            worst = []
-            for number, side in enumerate("ab", 1):
+            worst = {}
+            for number, (side, folder) in enumerate(zip("ab", (a, b)), 1):
                 reference = np.load(os.path.join(npy, f"{name}-{side}.npy"))
-                found = rows(os.path.join(state, f"{number}.features"))
-                folder = (a, b)[number - 1]
-                names = sorted(n for n in os.listdir(folder))
-                off = np.abs(found - reference).max(axis=1) / np.abs(reference).max()
-                jpeg = np.array([n.endswith("jpg") for n in names])
-                worst.append((off[~jpeg].max() if (~jpeg).any() else 0, off[jpeg].max() if jpeg.any() else 0))
+                off = np.abs(rows(os.path.join(state, f"{number}.features")) - reference).max(axis=1) / np.abs(reference).max()
+                for picture, value in zip(sorted(os.listdir(folder)), off, strict=True):
+                    extension = picture.rsplit(".", 1)[1]
+                    if value >= worst.get(extension, (0,))[0]:
+                        worst[extension] = (float(value), side + "/" + picture)
         figures = {"fid": (ours["fid"], theirs["fid"])}
         for key in ("kid", "inception_score"):
             if key in theirs:
@@ -51,7 +50,8 @@ def main(program, weights, a, b, tools, npy):
             if key in theirs:
                 figures[key] = (ours[key], theirs[key])
         table[name] = figures
-        print(f"{name}: worst feature, of the largest: PNG {max(w[0] for w in worst):.1e}, JPEG {max(w[1] for w in worst):.1e}")
+        print(f"{name}: worst feature, of the largest: {max(worst.values())[0]:.1e}; " +
+              ", ".join(f"{extension} {value:.1e} ({picture})" for extension, (value, picture) in sorted(worst.items())))
         for key, (found, wanted) in figures.items():
             print(f"  {key:20} {found:.7g}  {wanted:.7g}  off by {abs(found - wanted) / abs(wanted):.1e}")
     base = table["pytorch-fid"]["fid"][0]

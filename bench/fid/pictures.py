@@ -1,8 +1,8 @@
 """Makes two sets of pictures of mixed sizes and formats from a few photographs: crops, flips, colours, blur and noise.
 
 usage: ENV/bin/python bench/fid/pictures.py DIR COUNT SIZE PHOTOGRAPH...
-DIR gets the folders a and b with COUNT pictures each. SIZE 0 is mixed sizes (32 to 640 pixels) and formats (PNG as RGB, grey,
-palette and RGBA; JPEG of qualities 70 to 95 with and without subsampled colour); otherwise all are JPEGs of SIZE x SIZE.
+DIR gets the folders a and b with COUNT pictures each. SIZE 0 is mixed sizes (32 to 640 pixels) and formats (`KINDS`: all that
+pytorch-fid and clean-fid look for, JPEG of qualities 70 to 95); otherwise all are JPEGs of SIZE x SIZE.
 Those of b are blurred, noisy and darker than those of a, as those of a bad generator are. The seed is 0.
 """
 import os
@@ -40,6 +40,30 @@ def picture(rng, photographs, worse, size):
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+def cmyk(image):
+    return image.convert("CMYK")
+
+
+def transparent(image):
+    """With an alpha that is no constant."""
+    alpha = Image.linear_gradient("L").resize(image.size)
+    image = image.convert("RGBA")
+    image.putalpha(alpha)
+    return image
+
+
+# Formats by extension and what Pillow is asked for; a function or a mode first. Each as often as its number says.
+KINDS = [
+    (6, "png", "RGB", {}), (2, "png", "L", {}), (2, "png", "P", {}), (2, "png", transparent, {}), (1, "png", "LA", {}), (1, "png", "1", {}),
+    (3, "jpg", "RGB", {"subsampling": 0}), (3, "jpg", "RGB", {"subsampling": 1}), (6, "jpg", "RGB", {"subsampling": 2}),
+    (2, "jpg", "RGB", {"progressive": True}), (2, "jpeg", "L", {}), (1, "jpg", cmyk, {}),
+    (3, "webp", "RGB", {"quality": 80}), (2, "webp", "RGB", {"lossless": True}), (1, "webp", transparent, {}),
+    (2, "bmp", "RGB", {}), (1, "bmp", "P", {}), (2, "tif", "RGB", {}), (1, "tiff", "RGB", {"compression": "tiff_lzw"}),
+    (1, "tiff", "L", {"compression": "tiff_adobe_deflate"}), (1, "ppm", "RGB", {}), (1, "pgm", "L", {}),
+]
+MIXED = [kind[1:] for kind in KINDS for _ in range(kind[0])]
+
+
 def main(folder, count, size, *paths):
     photographs = [Image.open(path).convert("RGB") for path in paths]
     for worse, name in enumerate("ab"):
@@ -47,14 +71,11 @@ def main(folder, count, size, *paths):
         os.makedirs(os.path.join(folder, name), exist_ok=True)
         for index in range(int(count)):
             image = picture(rng, photographs, worse, int(size))
-            path = os.path.join(folder, name, f"{index:05}")
-            kind = index % 8 if not int(size) else 4
-            if kind < 4:
-                modes = ["RGB", "L", "P", "RGBA"]
-                # Most are colour.
-                image.convert(modes[kind] if index % 24 < 8 else "RGB").save(path + ".png")
-            else:
-                image.save(path + ".jpg", quality=int(rng.integers(70, 96)), subsampling=int(rng.choice([0, 1, 2])))
+            extension, mode, options = MIXED[index % len(MIXED)] if not int(size) else ("jpg", "RGB", {"subsampling": 2})
+            image = mode(image) if callable(mode) else image.convert(mode)
+            if extension in ("jpg", "jpeg"):
+                options = {**options, "quality": int(rng.integers(70, 96))}
+            image.save(os.path.join(folder, name, f"{index:05}.{extension}"), **options)
 
 
 if __name__ == "__main__":

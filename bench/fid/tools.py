@@ -1,6 +1,7 @@
 """The four tools on two folders of pictures, with weights from a folder that `weights.py` has filled.
 
-usage: ENV/bin/python bench/fid/tools.py WEIGHTS A B OUT.json [--npy DIR] [--seed N] [--kid SUBSETS SIZE] [--splits N] [--only TOOL]
+usage: ENV/bin/python bench/fid/tools.py WEIGHTS A B OUT.json [--npy DIR] [--seed N] [--kid SUBSETS SIZE] [--splits N] [--only TOOL] [--threads N]
+                                        [--workers N]
 ENV has torch, torchvision, pytorch-fid, clean-fid, torch-fidelity, torchmetrics and scipy before 1.18.
 A are the generated pictures, B the real ones. OUT.json gets each tool's figures; DIR its features, TOOL-a.npy and TOOL-b.npy.
 Pictures may have any sizes: tools that need equal ones get one picture at a time.
@@ -23,8 +24,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import weights as own  # noqa: E402
 
 
+# What pytorch-fid and clean-fid look for; torch-fidelity opens whatever it is told to.
+EXTENSIONS = (".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
 def files(folder):
-    return sorted(path for path in glob.glob(os.path.join(folder, "*")) if path.lower().endswith((".png", ".jpg", ".jpeg")))
+    return sorted(path for path in glob.glob(os.path.join(folder, "*")) if path.lower().endswith(EXTENSIONS))
 
 
 def pytorch_fid(options, a, b):
@@ -35,7 +40,7 @@ def pytorch_fid(options, a, b):
 
     own.network(torch.load(os.path.join(options.weights, own.NAME)))  # from now on its own code gets this file
     model = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
-    features = [fid_score.get_activations([Path(f) for f in files(folder)], model, options.batch, num_workers=0) for folder in (a, b)]
+    features = [fid_score.get_activations([Path(f) for f in files(folder)], model, options.batch, num_workers=options.workers) for folder in (a, b)]
     stats = [(np.mean(f, axis=0), np.cov(f, rowvar=False)) for f in features]
     start = time.perf_counter()
     fid = fid_score.calculate_frechet_distance(*stats[0], *stats[1])
@@ -47,7 +52,7 @@ def clean_fid(options, a, b):
     from cleanfid.inception_torchscript import InceptionV3W
 
     model = InceptionV3W(options.weights, download=False)
-    of = lambda folder: fid.get_folder_features(folder, model, num_workers=0, batch_size=options.batch, device=torch.device("cpu"), verbose=False)
+    of = lambda folder: fid.get_folder_features(folder, model, num_workers=options.workers, batch_size=options.batch, device=torch.device("cpu"), verbose=False)
     features = [of(a), of(b)]
     start = time.perf_counter()
     distance = fid.fid_from_feats(*features)
@@ -159,7 +164,7 @@ def only_torchmetrics(options, a, b):
     fid = FrechetInceptionDistance(2048, feature_extractor_weights_path=os.path.join(options.weights, own.NAME))
     with torch.no_grad():
         for folder, real in ((a, False), (b, True)):
-            for batch in DataLoader(Pictures(folder), options.batch, num_workers=0):
+            for batch in DataLoader(Pictures(folder), options.batch, num_workers=options.workers):
                 fid.update(batch, real)
     return float(fid.compute())
 
@@ -169,7 +174,7 @@ def only_clean_fid(options, a, b):
     from cleanfid.inception_torchscript import InceptionV3W
 
     model = InceptionV3W(options.weights, download=False)
-    of = lambda folder: fid.get_folder_features(folder, model, num_workers=0, batch_size=options.batch, device=torch.device("cpu"), verbose=False)
+    of = lambda folder: fid.get_folder_features(folder, model, num_workers=options.workers, batch_size=options.batch, device=torch.device("cpu"), verbose=False)
     return fid.fid_from_feats(of(a), of(b))
 
 
@@ -198,12 +203,14 @@ def arguments(*values):
     parser.add_argument("--kid", type=int, nargs=2, default=[100, 1000])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--only", choices=TOOLS)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0)
     return parser.parse_args(values or None)
 
 
 def main():
     options = arguments()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     result = {}
     for name in [options.only] if options.only else TOOLS:
         features, figures = run(options, name, options.a, options.b)

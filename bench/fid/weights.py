@@ -3,7 +3,7 @@
 usage: ENV/bin/python bench/fid/weights.py DIR PICTURES
 ENV has torch, torchvision, pytorch-fid and Pillow. DIR gets
     pt_inception-2015-12-05-6726825d.pth   the state dict of pytorch-fid, torch-fidelity and torchmetrics, by its official name
-    inception-2015-12-05.pt                the TorchScript that clean-fid wraps, around the same weights
+    inception-2015-12-05.pt                TorchScript with the modules and tensors of NVIDIA's, which clean-fid wraps, of the same weights
 Convolutions are drawn from seed 0. Each norm's statistics are those of the 64 first pictures below PICTURES, so that the
 spread of activations stays sane through the network and the features of different pictures differ.
 """
@@ -49,7 +49,8 @@ def calibrated(folder):
             fan = module.weight[0].numel()
             module.weight.data.normal_(0, (2 / fan) ** 0.5)
         elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.6, 1.4)
+            # TensorFlow's norms have no scale.
+            module.weight.data.fill_(1)
             module.bias.data.normal_(0, 0.3)
             module.momentum = None  # cumulative: the statistics of all batches alike
             module.reset_running_stats()
@@ -65,43 +66,133 @@ def calibrated(folder):
     return model.eval().requires_grad_(False)
 
 
-class Layers(nn.Module):
-    """From normalised pixels to features, as `layers` of NVIDIA's TorchScript is."""
+# NVIDIA's names of the parts of a module, in the order of pytorch-fid's, as `key_scheme/nvidia.rs` of inception-weights has them.
+A = ["conv", "tower.conv", "tower.conv_1", "tower_1.conv", "tower_1.conv_1", "tower_1.conv_2", "tower_2.conv"]
+B = ["conv", "tower.conv", "tower.conv_1", "tower.conv_2"]
+C = ["conv", *[f"tower.{c}" for c in ("conv", "conv_1", "conv_2")],
+     *[f"tower_1.{c}" for c in ("conv", "conv_1", "conv_2", "conv_3", "conv_4")], "tower_2.conv"]
+D = ["tower.conv", "tower.conv_1", "tower_1.conv", "tower_1.conv_1", "tower_1.conv_2", "tower_1.conv_3"]
+E = ["conv", "tower_conv", "tower_mixed_conv", "tower_mixed_conv_1", "tower_1_conv", "tower_1_conv_1", "tower_1_mixed_conv",
+     "tower_1_mixed_conv_1", "tower_2_conv"]
+MODULES = [A, A, A, B, C, C, C, C, D, E, E]
+THEIRS = ["Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c"]
 
-    def __init__(self, model):
+
+class Conv(nn.Module):
+    """A convolution with its norm, which has no scale."""
+
+    def __init__(self, block):
         super().__init__()
-        self.blocks = nn.Sequential(
-            model.Conv2d_1a_3x3, model.Conv2d_2a_3x3, model.Conv2d_2b_3x3, nn.MaxPool2d(3, 2),
-            model.Conv2d_3b_1x1, model.Conv2d_4a_3x3, nn.MaxPool2d(3, 2),
-            model.Mixed_5b, model.Mixed_5c, model.Mixed_5d, model.Mixed_6a, model.Mixed_6b, model.Mixed_6c,
-            model.Mixed_6d, model.Mixed_6e, model.Mixed_7a, model.Mixed_7b, model.Mixed_7c,
-            nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        scale = block.bn.weight.detach()
+        self.stride, self.padding = block.conv.stride, block.conv.padding
+        # Exact where the scale is one, as that of TensorFlow's network is.
+        self.weight = nn.Parameter(block.conv.weight.detach() * scale[:, None, None, None])
+        self.beta = nn.Parameter(block.bn.bias.detach().clone())
+        self.mean = nn.Parameter(block.bn.running_mean.detach() * scale)
+        self.var = nn.Parameter(block.bn.running_var.detach().clone())
 
     def forward(self, x):
-        return self.blocks(x)
+        x = F.conv2d(x, self.weight, None, self.stride, self.padding)
+        return F.relu(F.batch_norm(x, self.mean, self.var, None, self.beta, False, 0.0, 1e-3))
+
+
+class Towers(nn.Module):
+    """Branches of a module, one after the other, concatenated."""
+
+    def __init__(self, parts, pool):
+        super().__init__()
+        self.has_conv = "conv" in parts
+        names = [name for name in ("tower", "tower_1", "tower_2") if any(part.startswith(name + ".") for part in parts)]
+        if self.has_conv:
+            self.conv = parts["conv"]
+        for name in names:
+            tower = nn.Sequential()
+            if name == "tower_2":
+                tower.add_module("pool", pool)
+            for part, conv in parts.items():
+                if part.startswith(name + "."):
+                    tower.add_module(part.split(".")[1], conv)
+            setattr(self, name, tower)
+        if "tower_2" not in names:
+            self.pool = pool
+
+
+class ModuleA(Towers):
+    def forward(self, x):
+        return torch.cat([self.conv(x), self.tower(x), self.tower_1(x), self.tower_2(x)], 1)
+
+
+class ModuleB(Towers):
+    def forward(self, x):
+        return torch.cat([self.conv(x), self.tower(x), self.pool(x)], 1)
+
+
+class ModuleD(Towers):
+    def forward(self, x):
+        return torch.cat([self.tower(x), self.tower_1(x), self.pool(x)], 1)
+
+
+class ModuleE(nn.Module):
+    def __init__(self, parts, pool):
+        super().__init__()
+        for name, conv in parts.items():
+            setattr(self, name, conv)
+        self.tower_2_pool = pool
+
+    def forward(self, x):
+        a, b = self.tower_conv(x), self.tower_1_conv_1(self.tower_1_conv(x))
+        return torch.cat([self.conv(x), self.tower_mixed_conv(a), self.tower_mixed_conv_1(a), self.tower_1_mixed_conv(b),
+                          self.tower_1_mixed_conv_1(b), self.tower_2_conv(self.tower_2_pool(x))], 1)
 
 
 class Whole(nn.Module):
-    def __init__(self, layers):
-        super().__init__()
-        self.layers = layers
+    """As NVIDIA's port: bytes in, resized as TensorFlow 1 does; `layers` take what is resized and scaled."""
 
-    def forward(self, x: torch.Tensor, return_features: bool = False):
-        return self.layers(x)
+    def __init__(self, model):
+        super().__init__()
+        self.layers = nn.Sequential()
+        stem = [model.Conv2d_1a_3x3, model.Conv2d_2a_3x3, model.Conv2d_2b_3x3, model.Conv2d_3b_1x1, model.Conv2d_4a_3x3]
+        for index, block in enumerate(stem):
+            self.layers.add_module("conv_" * (index > 0) + (str(index) if index else "conv"), Conv(block))
+            if index in (2, 4):
+                self.layers.add_module(f"pool{index // 4}", nn.MaxPool2d(3, 2))
+        for index, (names, theirs) in enumerate(zip(MODULES, THEIRS)):
+            blocks = [m for m in getattr(model, theirs).children() if hasattr(m, "conv")]
+            parts = dict(zip(names, map(Conv, blocks), strict=True))
+            kind = {id(A): ModuleA, id(B): ModuleB, id(C): ModuleA, id(D): ModuleD, id(E): ModuleE}[id(names)]
+            average = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+            pool = nn.MaxPool2d(3, 2) if names in (B, D) else nn.MaxPool2d(3, 1, 1) if index == 10 else average
+            self.layers.add_module("mixed" + f"_{index}" * (index > 0), kind(parts, pool))
+        self.layers.add_module("pool2", nn.AvgPool2d(8))
+        self.output = nn.Linear(*model.fc.weight.shape[::-1])
+        self.output.load_state_dict(model.fc.state_dict())
+
+    def forward(self, img: torch.Tensor, return_features: bool = False, no_output_bias: bool = False):
+        n, channels, height, width = img.shape
+        theta = torch.eye(2, 3)
+        theta[0, 2] += theta[0, 0] / width - theta[0, 0] / 299
+        theta[1, 2] += theta[1, 1] / height - theta[1, 1] / 299
+        grid = F.affine_grid(theta[None].repeat(n, 1, 1), [n, channels, 299, 299], False)
+        x = F.grid_sample(img.float(), grid, "bilinear", "border", False)
+        features = self.layers((x - 128) / 128).reshape(-1, 2048)
+        if return_features:
+            return features
+        logits = F.linear(features, self.output.weight) if no_output_bias else self.output(features)
+        return F.softmax(logits, 1)
 
 
 def save(model, folder):
     """Both files of a network; its features from normalised pixels."""
     os.makedirs(folder, exist_ok=True)
     torch.save(model.state_dict(), os.path.join(folder, NAME))
-    layers = torch.jit.trace(Layers(model), torch.zeros(2, 3, 299, 299))
-    torch.jit.script(Whole(layers)).save(os.path.join(folder, "inception-2015-12-05.pt"))
-    return layers
+    whole = Whole(model).eval().requires_grad_(False)
+    torch.jit.script(whole).save(os.path.join(folder, "inception-2015-12-05.pt"))
+    return whole.layers
 
 
 def main(folder, source):
     layers = save(calibrated(source), folder)
-    features = layers(torch.stack(list(pictures(source, 16)))).numpy()
+    features = layers(torch.stack(list(pictures(source, 16)))).flatten(1).numpy()
     print("features: mean", features.mean(), "largest", features.max(), "spread", features.std(axis=0).mean())
 
 

@@ -1,8 +1,9 @@
 //! The goldens: what PaddleClas computes from the formula's weights.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// A file of `tests/goldens`; `generate.py` there says what its fields are.
 #[derive(Debug, Deserialize)]
@@ -36,11 +37,29 @@ pub struct StageGolden {
     pub norm: f64,
 }
 
+/// The folder of the goldens: this one, or where INCEPTION_GOLDENS says that it is on another machine.
+pub fn folder() -> PathBuf {
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");
+    std::env::var_os("INCEPTION_GOLDENS").map_or_else(here, PathBuf::from)
+}
+
+fn json<T: DeserializeOwned>(path: &Path) -> T {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
 /// Reads the golden called `name`.
 pub fn read(name: &str) -> Golden {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens").join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    json(&folder().join(format!("{name}.json")))
+}
+
+/// The logits of image 0 of the formula that the library of a network of another origin computes.
+pub fn of_other_origin(name: &str) -> Vec<f32> {
+    #[derive(Deserialize)]
+    struct Logits {
+        logits: Vec<Vec<f32>>,
+    }
+    json::<Logits>(&folder().join(format!("weights/{name}.json"))).logits.swap_remove(0)
 }
 
 /// The worst difference from the reference, relative to the reference's largest logit.

@@ -8,7 +8,7 @@ pub mod skeleton;
 pub mod values;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -19,7 +19,7 @@ use inception_weights::{KeyScheme, key_table};
 
 /// The first photograph of `tests/images`, 500 x 375.
 pub fn photograph() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("images/ILSVRC2012_val_00000010.jpeg")
+    golden::folder().join("../images/ILSVRC2012_val_00000010.jpeg")
 }
 
 /// The photograph as a network of `spec` takes it, `[3, height, width]`.
@@ -34,7 +34,7 @@ pub fn photograph_input(spec: &ModelSpec) -> Vec<f32> {
 /// The network of `config` with the formula's weights under the names of the library that it is from.
 pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device) -> Network {
     let network = config.init(device).unwrap();
-    let [_, scheme] = KeyScheme::of(spec);
+    let scheme = KeyScheme::of_origin(spec);
     let mut rows = key_table(&network, spec.architecture, scheme).into_iter();
     load_tensors(network, |info| {
         let row = rows.next().unwrap();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use inception::data::{Arithmetic, Preprocessing, Resampler};
+use inception::nn::Output;
 use inception::weights::cache_folder;
 use inception::{
-    Classifier, DeviceKind, MODELS, ModelSpec, Origin, Precision, RecipeSource, RunOptions, Weights, cores,
-    read_labels,
+    Classifier, DeviceKind, FeatureExtractor, MODELS, ModelSpec, Origin, Precision, Preparation,
+    RecipeSource, RunOptions, Weights, cores, read_labels,
 };
 use serde::de::DeserializeOwned;
 
@@ -243,8 +244,41 @@ impl NetworkArgs {
             let names = read_labels(path)?;
             classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
         }
-        let used = classifier.preprocessing();
-        let mut warnings = classifier.warnings().to_vec();
+        let (used, source) = (classifier.preprocessing(), classifier.recipe_source());
+        let warnings = self.said(spec, own, used, source, classifier.warnings())?;
+        Ok((weights, classifier, warnings))
+    }
+
+    /// As [`classifier`](Self::classifier), for features.
+    pub fn extractor(
+        &self,
+        spec: &'static ModelSpec,
+        output: Output,
+        options: &RunOptions,
+    ) -> anyhow::Result<(Weights, FeatureExtractor, Vec<String>)> {
+        let weights = self.weights.weights(spec, self.device.seed)?;
+        let mut both = None;
+        let extractor = FeatureExtractor::new(spec, &weights, output, options, |asked| {
+            let used = self.preprocess.apply(&asked);
+            both = Some((asked, used));
+            Preparation::Classifier(used)
+        })?;
+        let (own, used) = both.expect("the recipe is asked for");
+        let warnings = self.said(spec, Some(own), &used, extractor.recipe_source(), extractor.warnings())?;
+        Ok((weights, extractor, warnings))
+    }
+
+    /// Says what is to be known of weights on standard error, and gives it back: `known`, and that `used` is
+    /// not what they ask for themselves.
+    fn said(
+        &self,
+        spec: &ModelSpec,
+        own: Option<Preprocessing>,
+        used: &Preprocessing,
+        source: RecipeSource,
+        known: &[String],
+    ) -> anyhow::Result<Vec<String>> {
+        let mut warnings = known.to_vec();
         if let Some(own) = own.filter(|own| own != used) {
             warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
         }
@@ -252,10 +286,10 @@ impl NetworkArgs {
             eprintln!("warning: {}: {warning}", spec.name);
         }
         let is_file = self.weights.source.weights.is_some();
-        if is_file && classifier.recipe_source() == RecipeSource::Origin && !self.preprocess.says_pixels() {
+        if is_file && source == RecipeSource::Origin && !self.preprocess.says_pixels() {
             eprintln!("assumed: {}", self.preprocess.assumed(spec, used));
         }
-        Ok((weights, classifier, warnings))
+        Ok(warnings)
     }
 }
 

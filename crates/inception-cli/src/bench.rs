@@ -1,6 +1,6 @@
 //! `bench`
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -56,6 +56,10 @@ pub struct Bench {
     /// Print comma-separated values
     #[arg(long)]
     csv: bool,
+    /// Append each row to FILE as soon as it is measured, a JSON object a line: a run that is cut short keeps
+    /// what it has
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
     /// Measure nothing: print the rows of --json output as tables in Markdown, and write their --report
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
@@ -108,7 +112,12 @@ impl Bench {
         // Not joined: an interruption does not wait for a run that takes minutes.
         builder.spawn(move || job.run(&Ending(sender))).context("starting a thread")?;
 
-        let table = Table { command: self, models: &models, baseline, run_options: &run_options };
+        let open = |path: &PathBuf| {
+            let file = File::options().create(true).append(true).open(path);
+            file.with_context(|| format!("opening {}", path.display()))
+        };
+        let kept = self.rows.as_ref().map(open).transpose()?;
+        let table = Table { command: self, models: &models, baseline, run_options: &run_options, kept };
         let (rows, interrupted) = table.collect(&events, total)?;
         let mut out = stdout().lock();
         if self.json {
@@ -254,6 +263,8 @@ struct Table<'a> {
     models: &'a [&'static ModelSpec],
     baseline: Option<Vec<BenchRow>>,
     run_options: &'a [RunOptions],
+    /// Where each row goes at once.
+    kept: Option<File>,
 }
 
 impl Table<'_> {
@@ -285,6 +296,10 @@ impl Table<'_> {
                     eprintln!("{done} of {total}: {} at batch {}", row.cell.model, row.cell.batch);
                 }
                 _ => {}
+            }
+            if let Some(mut kept) = self.kept.as_ref() {
+                // In one piece, so that no line is half there.
+                kept.write_all(format!("{}\n", serde_json::to_string(&row)?).as_bytes())?;
             }
             rows.push(row);
             compare_threads(&mut rows);

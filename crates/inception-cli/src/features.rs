@@ -9,14 +9,16 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use inception::data::{Dataset, LoaderOptions, ScanStats};
 use inception::metrics::npy::{self, Element};
+#[cfg(feature = "parquet")]
+use inception::metrics::parquet;
 use inception::nn::Output;
 use inception::{
-    ExtractOptions, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, Preparation, RunOptions,
-    Shard, Skipped, Weights, cores, dataset_hash, extract,
+    ExtractOptions, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, RunOptions, Shard,
+    Skipped, Weights, cores, dataset_hash, extract,
 };
 use serde::Serialize;
 
-use crate::args::{self, DeviceArgs, ModelArgs, WeightArgs};
+use crate::args::{self, NetworkArgs};
 use crate::progress::Bar;
 
 /// Which pictures of a dataset, and how they are read.
@@ -106,16 +108,13 @@ enum Dtype {
 #[derive(Args)]
 pub struct Features {
     #[command(flatten)]
-    models: ModelArgs,
-    #[command(flatten)]
-    weights: WeightArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
+    network: NetworkArgs,
     /// Pictures: a folder at any depth, a tar archive, a list with a path a line, or Parquet (needs the feature
     /// `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// The file to write; its extension says the format: .npy or .safetensors
+    /// The file to write; its extension says the format: .npy, .safetensors, or .parquet with the paths of
+    /// the pictures (needs the feature `parquet`)
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a stage,
@@ -152,20 +151,16 @@ struct Report {
 
 impl Features {
     pub fn run(&self) -> anyhow::Result<()> {
-        let [spec] = self.models.models[..] else { bail!("features are those of one --model") };
+        let [spec] = self.network.models.models[..] else { bail!("features are those of one --model") };
         let format = Format::of(&self.to)?;
-        let run_options = self.device.apply()?;
-        let weights = self.weights.weights(spec, self.device.seed)?;
+        let run_options = self.network.device.apply()?;
         let (output, probabilities) = match self.layer.to_lowercase().as_str() {
             "pooled" => (Output::Pooled, false),
             "logits" => (Output::Logits, false),
             "probabilities" => (Output::Logits, true),
             stage => (Output::Stage(stage.to_owned()), false),
         };
-        let extractor = FeatureExtractor::new(spec, &weights, output, &run_options, Preparation::Classifier)?;
-        for warning in extractor.warnings() {
-            eprintln!("warning: {}: {warning}", spec.name);
-        }
+        let (weights, extractor, warnings) = self.network.extractor(spec, output, &run_options)?;
         eprintln!("{}: {}", spec.name, serde_json::to_string(extractor.recipe())?);
         let dataset = self.read.open(&self.data)?;
         let settings =
@@ -201,7 +196,7 @@ impl Features {
             file: self.to.clone(),
             images_per_second: extraction.computed as f64 / extraction.seconds.max(1e-9),
             skipped: extraction.skipped,
-            warnings: extractor.warnings().to_vec(),
+            warnings,
         };
         self.print(&report)
     }
@@ -240,14 +235,26 @@ fn softmax(logits: &[f32], classes: usize) -> Vec<f32> {
 enum Format {
     Npy,
     Safetensors,
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
+
+/// The build writes no Parquet.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: this build cannot write Parquet: it lacks the feature `parquet`", .0.display())]
+#[cfg(not(feature = "parquet"))]
+pub struct NoParquet(PathBuf);
 
 impl Format {
     fn of(path: &Path) -> anyhow::Result<Self> {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase).as_deref() {
             Some("npy") => Ok(Self::Npy),
             Some("safetensors") => Ok(Self::Safetensors),
-            _ => bail!("{}: the name has to end in .npy or .safetensors", path.display()),
+            #[cfg(feature = "parquet")]
+            Some("parquet") => Ok(Self::Parquet),
+            #[cfg(not(feature = "parquet"))]
+            Some("parquet") => Err(NoParquet(path.to_owned()).into()),
+            _ => bail!("{}: the name has to end in .npy, .safetensors or .parquet", path.display()),
         }
     }
 }
@@ -263,6 +270,8 @@ struct Target {
 enum Rows {
     Npy(npy::Writer<BufWriter<File>>),
     Safetensors(Safetensors),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<parquet::Writer<BufWriter<File>>>),
 }
 
 impl Target {
@@ -283,6 +292,10 @@ impl Target {
             Ok(match format {
                 Format::Npy => Rows::Npy(npy::Writer::new(file()?, element, dimensions)?),
                 Format::Safetensors => Rows::Safetensors(Safetensors::new(file()?, element, dimensions)?),
+                #[cfg(feature = "parquet")]
+                Format::Parquet => {
+                    Rows::Parquet(Box::new(parquet::Writer::new(file()?, element, dimensions)?))
+                }
             })
         };
         let rows = rows().with_context(|| format!("writing {}", part.display()))?;
@@ -292,10 +305,12 @@ impl Target {
         Ok(Self { path: path.to_owned(), rows, part, paths: paths.transpose()? })
     }
 
-    fn add<'a>(&mut self, rows: &[f32], paths: impl Iterator<Item = &'a Path>) -> anyhow::Result<()> {
+    fn add<'a>(&mut self, rows: &[f32], paths: impl Iterator<Item = &'a Path> + Clone) -> anyhow::Result<()> {
         let added = match &mut self.rows {
             Rows::Npy(writer) => writer.add(rows),
             Rows::Safetensors(writer) => writer.add(rows),
+            #[cfg(feature = "parquet")]
+            Rows::Parquet(writer) => writer.add(rows, paths.clone()),
         };
         added.with_context(|| format!("writing {}", self.part.display()))?;
         if let Some(file) = &mut self.paths {
@@ -310,6 +325,8 @@ impl Target {
         let finished = match self.rows {
             Rows::Npy(writer) => writer.finish().map(drop),
             Rows::Safetensors(writer) => writer.finish(),
+            #[cfg(feature = "parquet")]
+            Rows::Parquet(writer) => writer.finish().map(drop),
         };
         finished
             .and_then(|()| fs::rename(&self.part, &self.path))

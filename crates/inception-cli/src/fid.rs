@@ -2,9 +2,11 @@
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
+use inception::data::Dataset;
 use inception::metrics::{
     Features, Gaussian, Interval, KernelOptions, Sums, bootstrap, frechet_distance, inception_score,
     kernel_distance, npy, npz, precision_recall,
@@ -135,6 +137,13 @@ struct Side {
     speed: (u64, f64),
 }
 
+/// An input before anything is computed.
+enum Input {
+    /// A file of statistics or of features.
+    Known(Box<Side>),
+    Pictures(Arc<Dataset>),
+}
+
 /// The network, once something has to be computed.
 struct Network {
     extractor: FeatureExtractor,
@@ -155,11 +164,7 @@ impl Fid {
             ),
             count => bail!("{count} inputs: A and B are wanted, or with --merge statistics of parts"),
         }
-        let mut network = None;
-        let mut sides = Vec::new();
-        for (number, path) in (1..).zip(&self.inputs) {
-            sides.push(self.side(path, number, &mut network)?);
-        }
+        let (mut sides, network) = self.sides()?;
         let mut warnings: Vec<String> =
             network.iter().flat_map(|network| network.extractor.warnings().to_vec()).collect();
         for (path, side) in self.inputs.iter().zip(&sides) {
@@ -195,33 +200,49 @@ impl Fid {
             && (self.bootstrap.is_some() || others.into_iter().any(|metric| self.wants(metric)))
     }
 
-    /// What is known of an input.
-    fn side(&self, path: &Path, number: usize, network: &mut Option<Network>) -> anyhow::Result<Side> {
+    /// What is known of the inputs, and the network, if there are pictures. What is wrong with a file or with
+    /// a path is found before anything is computed.
+    fn sides(&self) -> anyhow::Result<(Vec<Side>, Option<Network>)> {
+        let inputs: Vec<Input> = self.inputs.iter().map(|path| self.input(path)).collect::<Result<_, _>>()?;
+        let has_pictures = inputs.iter().any(|input| matches!(input, Input::Pictures(_)));
+        let network = has_pictures.then(|| self.network()).transpose()?;
+        let mut sides = Vec::new();
+        for (path, input) in self.inputs.iter().zip(&inputs) {
+            if let (Input::Known(side), Some(network)) = (input, &network) {
+                let (first, second) = (side.gaussian.dimensions(), network.extractor.dimensions());
+                let error = inception::metrics::Error::Dimensions { first, second };
+                ensure!(first == second, "{} and the network's pictures: {error}", path.display());
+            }
+        }
+        for (number, (path, input)) in (1..).zip(self.inputs.iter().zip(inputs)) {
+            sides.push(match (input, &network) {
+                (Input::Known(side), _) => *side,
+                (Input::Pictures(dataset), Some(network)) => self.extract(path, number, network, &dataset)?,
+                (Input::Pictures(_), None) => bail!("{}: no network", path.display()),
+            });
+        }
+        Ok((sides, network))
+    }
+
+    /// Opens an input.
+    fn input(&self, path: &Path) -> anyhow::Result<Input> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let speed = (0, 0.0);
-        match extension.as_str() {
+        let (skipped, speed) = (Vec::new(), (0, 0.0));
+        let side = match extension.as_str() {
             "npz" => {
                 let npz::Statistics { gaussian, sums, .. } = npz::read(path)?;
-                Ok(Side { gaussian, sums, features: None, skipped: Vec::new(), speed })
+                Side { gaussian, sums, features: None, skipped, speed }
             }
             "npy" => {
                 let features = npy::read_features(path)?;
                 let mut sums = Sums::new(features.dimensions())?;
                 sums.add(features.values()).with_context(|| path.display().to_string())?;
                 let gaussian = sums.gaussian().with_context(|| path.display().to_string())?;
-                let features = Some(features);
-                Ok(Side { gaussian, sums: Some(sums), features, skipped: Vec::new(), speed })
+                Side { gaussian, sums: Some(sums), features: Some(features), skipped, speed }
             }
-            _ => {
-                // What is wrong with the pictures' path is found before the network is made.
-                let dataset = self.read.open(path)?;
-                let network = match network {
-                    Some(network) => network,
-                    None => network.insert(self.network()?),
-                };
-                self.extract(path, number, network, &dataset)
-            }
-        }
+            _ => return Ok(Input::Pictures(self.read.open(path)?)),
+        };
+        Ok(Input::Known(Box::new(side)))
     }
 
     fn network(&self) -> anyhow::Result<Network> {
@@ -239,7 +260,7 @@ impl Fid {
         path: &Path,
         number: usize,
         network: &Network,
-        dataset: &std::sync::Arc<inception::data::Dataset>,
+        dataset: &Arc<Dataset>,
     ) -> anyhow::Result<Side> {
         let Network { extractor, weights, options } = network;
         let file = self.resume.as_ref().map(|folder| {

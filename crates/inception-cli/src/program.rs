@@ -71,6 +71,10 @@ impl Program {
         if error.is::<crate::no_fid::NoFid>() {
             return build("fid");
         }
+        #[cfg(not(feature = "parquet"))]
+        if error.is::<crate::features::NoParquet>() {
+            return build("parquet");
+        }
         if let Some(data::Error::Dataset { problem, .. }) = error.downcast_ref() {
             return match **problem {
                 DatasetProblem::NeedsFeature { feature, .. } => build(feature),

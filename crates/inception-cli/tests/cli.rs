@@ -329,10 +329,13 @@ fn interrupted_bench() {
     use std::process::Stdio;
     for signal in ["INT", "TERM"] {
         // The second cell takes at least seven runs of 250 images.
-        let arguments = ["bench", "--model", "GoogLeNet", "--batch", "1,250", "--seconds", "0.05", "--json"];
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("rows.jsonl");
+        let arguments =
+            ["bench", "--model", "GoogLeNet", "--batch", "1,250", "--seconds", "0.05", "--json", "--rows"];
         let mut command = Command::new(env!("CARGO_BIN_EXE_inception"));
         let mut child =
-            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            command.args(arguments).arg(&kept).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(errors.any(|line| line.unwrap().starts_with("1 of 2")), "the first cell is done");
         Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
@@ -343,6 +346,9 @@ fn interrupted_bench() {
         assert!(rest.join("\n").contains("interrupted; 1 of 2 cells"), "{rest:?}");
         let rows: Value = serde_json::from_str(&out).unwrap();
         assert_eq!((rows.as_array().unwrap().len(), &rows[0]["batch"]), (1, &Value::from(1)));
+        // What --rows has kept is there even if the process had been killed.
+        let kept: Value = serde_json::from_str(std::fs::read_to_string(kept).unwrap().trim_end()).unwrap();
+        assert_eq!(kept, rows[0]);
     }
 }
 

@@ -98,6 +98,45 @@ fn rows_are_in_order_and_the_networks() {
     assert_eq!(tensors.tensor("features").unwrap().dtype(), safetensors::Dtype::F16);
 }
 
+/// The flags of `predict` and `eval` say what is done to pictures, and the run says what it did.
+#[test]
+fn preprocessing_can_be_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let features = |file: &str, more: &[&str]| {
+        let file = folder.path().join(file);
+        let report = json(&[&SMALL[..], &["--data", text(&data), "--to", text(&file)], more].concat());
+        let warned = report["warnings"].to_string().contains("overridden");
+        (npy::read_features(&file).unwrap().values().to_vec(), warned)
+    };
+    let (own, plain) = features("own.npy", &[]);
+    let (same, same_warned) = features("same.npy", &["--preprocess", "paddleclas"]);
+    let (other, other_warned) =
+        features("other.npy", &["--preprocess", "timm", "--resize-short", "140", "--crop", "128"]);
+    assert_eq!(own, same);
+    assert_eq!([plain, same_warned, other_warned], [false, false, true]);
+    assert!(own.len() == other.len() && own != other);
+}
+
+/// With the feature a file of paths and lists; without it a message that says how to get it.
+#[test]
+fn parquet() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let file = folder.path().join("features.parquet");
+    let arguments = [&SMALL[..], &["--data", text(&data), "--to", text(&file)]].concat();
+    if cfg!(feature = "parquet") {
+        // What is in it, the tests of `inception-metrics` say.
+        assert_eq!(json(&arguments)["images"], 13);
+        let bytes = fs::read(&file).unwrap();
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1") && bytes.len() > 13 * 4096);
+    } else {
+        let error = failure(&arguments);
+        assert!(error.contains("lacks the feature `parquet`") && error.contains("--features"), "{error}");
+        assert!(!file.exists());
+    }
+}
+
 /// Shards hold the whole's batches in turn.
 #[test]
 fn shards_are_parts_of_the_whole() {
@@ -188,7 +227,7 @@ fn bad_input_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = pictures(folder.path());
     let run = |to: &str, data: &str| failure(&[&SMALL[..], &["--to", to, "--data", data]].concat());
-    assert!(run("x.txt", text(&data)).contains(".npy or .safetensors"));
+    assert!(run("x.txt", text(&data)).contains(".npy, .safetensors or .parquet"));
     assert!(run("x.npy", "/nowhere").contains("/nowhere"));
     let empty = folder.path().join("empty");
     fs::create_dir(&empty).unwrap();

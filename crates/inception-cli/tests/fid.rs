@@ -217,6 +217,47 @@ fn statistics_merge_and_continue() {
     assert!(alone["kid"].is_null() && alone["precision"].is_null(), "no pictures, no neighbourhoods");
 }
 
+/// Pictures that are all the same have a covariance of zeros: a distance, and a warning. A network that gives
+/// no numbers is named with the picture.
+#[test]
+fn constant_pictures_and_networks_without_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (same, state) = (folder.path().join("same"), folder.path().join("state"));
+    fs::create_dir(&same).unwrap();
+    for name in ["0.png", "1.png", "2.png"] {
+        fs::copy(goldens().join("pictures/a/00.png"), same.join(name)).unwrap();
+    }
+    let b = goldens().join("pictures/b");
+    let arguments = [text(&same), text(&b), "--random-weights", "--metrics", "fid"];
+    let found = json(&[&arguments[..], &["--resume", text(&state)]].concat());
+    assert!(found["fid"].as_f64().unwrap() > 0.0, "{found}");
+    let warnings = found["warnings"].to_string();
+    assert!(warnings.contains("same: all 3 pictures have the same features"), "{warnings}");
+    let rows = state_rows(&state.join("1.features"));
+    assert!(rows.iter().all(|row| *row == rows[0]));
+    // Statistics of them, as a file, are warned of, too; and the distance of a side to itself is 0.
+    let file = folder.path().join("same.npz");
+    json(&[text(&same), "--random-weights", "--save-stats", text(&file)]);
+    let zero = json(&[text(&file), text(&file)]);
+    assert_eq!(zero["fid"], 0.0);
+    assert_eq!(zero["warnings"].as_array().unwrap().len(), 2, "{zero}");
+
+    let spec = inception::model("fid-inception_v3").unwrap();
+    let device = inception_tests::storage();
+    let network = spec.config().init(&device).unwrap();
+    // Each value of the last map is near the largest of f32, so that their sum over places is infinite.
+    let network = inception::nn::load_tensors(network, |info| {
+        let value = if info.name.ends_with("beta") { 3e38_f32 } else { 0.0 };
+        let values = inception::burn::tensor::TensorData::full(info.shape.clone(), value);
+        Ok::<_, std::convert::Infallible>(Some(values))
+    })
+    .unwrap();
+    let weights = folder.path().join("infinite.safetensors");
+    inception::weights::save(&network, &inception::weights::Metadata::of(spec), &weights).unwrap();
+    let error = failure(&[text(&same), text(&b), "--weights", text(&weights)]);
+    assert!(error.contains("0.png") && error.contains("inf"), "{error}");
+}
+
 #[test]
 fn bad_input_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -260,12 +301,18 @@ fn bad_input_is_refused() {
     let single = path("single");
     fs::create_dir(&single).unwrap();
     fs::copy(goldens().join("pictures/a/00.png"), single.join("0.png")).unwrap();
-    let one = failure(&[text(&single), text(&ok), "--random-weights"]);
+    let pictures = goldens().join("pictures/a");
+    let one = failure(&[text(&single), text(&pictures), "--random-weights"]);
     assert!(one.contains("single") && one.contains("needs at least 2 pictures"), "{one}");
+    for known in [ok, goldens().join("numpy.npz")] {
+        let size = failure(&[text(&pictures), text(&known), "--random-weights"]);
+        assert!(size.contains("one side has 3 features a picture, the other 2048"), "{size}");
+        assert!(size.contains(text(&known)), "{size}");
+    }
     let merged = path("m.npz");
     let foreign = failure(&["--merge", text(&goldens().join("numpy.npz")), "--save-stats", text(&merged)]);
     assert!(foreign.contains("no exact sums"), "{foreign}");
-    let interval = json(&[text(&path("constant.npy")), text(&ok), "--bootstrap", "20"]);
+    let interval = json(&[text(&path("constant.npy")), text(&path("ok.npy")), "--bootstrap", "20"]);
     let bounds = &interval["interval"];
     assert!(bounds["low"].as_f64() < bounds["high"].as_f64(), "{interval}");
     assert!(npz::read(&merged).is_err());

@@ -9,6 +9,9 @@ use serde_json::Value;
 /// Of 255: positions and weights are rounded to f32, differently by differently written code, and a pixel's
 /// neighbour may be 255 away. A resampler that is another one is off by tens.
 const TOLERANCE: f32 = 4e-3;
+/// PyTorch's antialiased weights have its roundings here; what is left is that of the sums. Exact weights are off
+/// by 5e-3.
+const SAME_WEIGHTS: f32 = 3e-4;
 
 fn image(width: u32, height: u32) -> RgbImage {
     let pixels = (0..width * height * 3).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -45,8 +48,9 @@ fn pixels_are_the_tools() {
             assert_eq!(wanted.len(), found.len());
             for (at, (found, wanted)) in found.iter().zip(wanted).enumerate() {
                 let off = (found - wanted.as_f64().unwrap() as f32).abs();
+                let antialiased = resampler == FloatResampler::TorchAntialiased;
                 assert!(
-                    off < TOLERANCE,
+                    off < if antialiased { SAME_WEIGHTS } else { TOLERANCE },
                     "{name}, {width}x{height} to {side}: value {at} is {found}, not {wanted}"
                 );
             }

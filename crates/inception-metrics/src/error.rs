@@ -58,8 +58,8 @@ pub enum Error {
         /// Pictures there.
         found: usize,
     },
-    /// The eigenvalues of a covariance were not found.
-    #[error("the eigenvalues of a covariance were not found")]
+    /// A covariance that is none: the product of two has no root.
+    #[error("the root of the covariances' product was not found; one of them is no covariance")]
     Eigenvalues,
     /// A file cannot be read or written.
     #[error("{}", path.display())]

@@ -9,9 +9,10 @@
 //! - `frechet_distance` compares two of these.
 //! - `kernel_distance`, [`inception_score`] and `precision_recall` need all features at once. Their subsets
 //!   are drawn by a [`Draw`], so that a tool's random numbers can be repeated.
-//! - [`npy`] and `npz` are NumPy's files, with what `pytorch-fid` and `guided-diffusion` write.
+//! - [`npy`] and `npz` are NumPy's files, with what `pytorch-fid` and `guided-diffusion` write; `parquet` (a
+//!   feature of that name) writes features with the paths of their pictures.
 //!
-//! All but [`Features`], [`npy`] and [`inception_score`] needs the feature `distances`.
+//! All but [`Features`], [`npy`], `parquet` and [`inception_score`] needs the feature `distances`.
 //!
 //! ```
 //! # #[cfg(feature = "distances")] {
@@ -46,6 +47,8 @@ mod neighbours;
 pub mod npy;
 #[cfg(feature = "distances")]
 pub mod npz;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 #[cfg(feature = "distances")]
 mod product;
 mod score;

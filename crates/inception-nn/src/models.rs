@@ -83,6 +83,9 @@ pub enum StateDict {
     /// Keras's: layers by class and place, `kernel`, `gamma`, `beta`, `moving_mean`, `moving_variance`; kernels are
     /// `[height, width, inputs, outputs]`.
     Keras,
+    /// That of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN's and clean-fid's TorchScript has:
+    /// `weight`, `beta`, `mean`, `var`, all of a convolution; fully connected weights are PyTorch's.
+    Nvidia,
 }
 
 /// The interpolation with which the published weights are evaluated.
@@ -126,8 +129,8 @@ pub struct ModelSpec {
     pub origin: Origin,
     /// The network.
     pub architecture: Architecture,
-    /// The kind of state dict that the published weights are.
-    pub state_dict: StateDict,
+    /// The kinds of state dict that published weights are, the origin's first.
+    pub state_dicts: &'static [StateDict],
     /// Address of the published weights, below that of their origin, where they can be downloaded without a
     /// login.
     pub download: Option<&'static str>,
@@ -164,7 +167,7 @@ impl ModelSpec {
             aliases: &[],
             origin: Origin::PaddleClas,
             architecture,
-            state_dict: StateDict::Paddle,
+            state_dicts: &[StateDict::Paddle],
             download: None,
             sha256: None,
             input_size: 299,
@@ -182,7 +185,7 @@ impl ModelSpec {
     const fn timm(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
         Self {
             origin: Origin::Timm,
-            state_dict: StateDict::PyTorch,
+            state_dicts: &[StateDict::PyTorch],
             resampler: Resampler::PilBicubic,
             rounding: Rounding::Torchvision,
             normalisation: Normalisation::Half,
@@ -207,7 +210,7 @@ impl ModelSpec {
     const fn keras(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
         Self {
             origin: Origin::Keras,
-            state_dict: StateDict::Keras,
+            state_dicts: &[StateDict::Keras],
             resize_short: 341,
             resampler: Resampler::PilBilinear,
             rounding: Rounding::Torchvision,
@@ -415,6 +418,7 @@ pub static MODELS: &[ModelSpec] = &[
     // for pictures; this is pytorch-fid's for a square one.
     ModelSpec {
         origin: Origin::PytorchFid,
+        state_dicts: &[StateDict::PyTorch, StateDict::Nvidia],
         download: Some("releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"),
         sha256: Some("6726825d"),
         resize_short: 299,

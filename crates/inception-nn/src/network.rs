@@ -311,17 +311,33 @@ impl Network {
     /// # Errors
     ///
     /// [`Error::InputSize`], with the smallest side that fits, for a size at which some window does not.
-    pub fn graph(&self, [height, width]: [usize; 2]) -> Result<Graph<Parameter>, Error> {
-        let mut graph = self.recorded();
+    pub fn graph(&self, input: [usize; 2]) -> Result<Graph<Parameter>, Error> {
+        self.graph_of(input, &Output::Logits)
+    }
+
+    /// How many numbers [`forward_output`](Self::forward_output) gives for an image of `[height, width]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`graph`](Self::graph) and [`check_output`](Self::check_output).
+    pub fn output_len(&self, input: [usize; 2], output: &Output) -> Result<usize, Error> {
+        self.check_output(output)?;
+        let graph = self.graph_of(input, output)?;
+        Ok(graph.nodes[graph.output].shape.len())
+    }
+
+    fn graph_of(&self, [height, width]: [usize; 2], output: &Output) -> Result<Graph<Parameter>, Error> {
+        let mut graph = self.recorded(output);
         match graph.infer_shapes([height, width]) {
             Ok(()) => Ok(graph),
             Err(_) => Err(Error::InputSize { height, width, minimum: minimum(&graph) }),
         }
     }
 
-    /// The graph at a size that every network takes.
-    fn recorded(&self) -> Graph<Parameter> {
-        let graph = capture_structure(|device| self.untrained(device), Self::forward, [3, 299, 299]);
+    /// The graph of an output at a size that every network takes.
+    fn recorded(&self, output: &Output) -> Graph<Parameter> {
+        let forward = |network: &Self, images| network.forward_output(images, output);
+        let graph = capture_structure(|device| self.untrained(device), forward, [3, 299, 299]);
         let mut graph = graph.expect("every row of `MODELS` is captured in the tests");
         if matches!(self, Self::Xception(network) if network.pools_same()) {
             // Recorded are the paddings for one size.
@@ -339,7 +355,7 @@ impl Network {
 
     /// The smallest square input that every window of the network fits in.
     pub fn minimum_input(&self) -> usize {
-        minimum(&self.recorded())
+        minimum(&self.recorded(&Output::Logits))
     }
 
     /// Whether images of `[height, width]` can be run.
@@ -388,6 +404,26 @@ mod tests {
             found.sort();
             wanted.sort();
             assert_eq!(found, wanted, "{}", spec.name);
+        }
+        Ok(())
+    }
+
+    /// Lengths of outputs are known without a run.
+    #[test]
+    fn lengths_of_outputs() -> Result<(), Error> {
+        for spec in MODELS {
+            let config = spec.config().with_num_classes(7);
+            with_storage_device(|device| {
+                let network = config.init(device)?;
+                let size = [spec.input_size; 2];
+                assert_eq!(network.output_len(size, &Output::Logits)?, 7, "{}", spec.name);
+                let channels = config.graph(size)?.features().channels;
+                assert_eq!(network.output_len(size, &Output::Pooled)?, channels, "{}", spec.name);
+                let unknown = network.output_len(size, &Output::Stage("zero".to_owned()));
+                assert!(matches!(unknown, Err(Error::UnknownStage { .. })));
+                assert!(matches!(network.output_len([1; 2], &Output::Pooled), Err(Error::InputSize { .. })));
+                Ok::<_, Error>(())
+            })?;
         }
         Ok(())
     }

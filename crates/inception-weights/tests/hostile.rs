@@ -668,3 +668,18 @@ fn burnpack_descriptions_are_checked() {
         assert!(error(bpk_of(&description, 0)).contains("description"));
     }
 }
+
+/// A tensor by `pickle.dump`, whose storage is bytes that PyTorch would unpickle once more: named for what it
+/// is.
+#[test]
+fn pickles_within_pickles_are_named() {
+    let storage = b"ctorch.storage\n_load_from_bytes\n(C\x01xtR";
+    let tensor =
+        [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage[..], b"K\x00K\x01\x85K\x01\x85tR"].concat();
+    let bytes = [b"\x80\x03}X\x06\x00\x00\x00weight", &tensor[..], b"s."].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inception.pkl");
+    std::fs::write(&path, bytes).unwrap();
+    let error = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(error.contains("pickle.dump") && error.contains("torch.save"), "{error}");
+}

@@ -22,9 +22,9 @@
 //!
 //! # Features
 //!
-//! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets in Parquet files.
-//! `distances`: FID and its relatives in [`metrics`].
-//! `flex`, `ndarray`, `wgpu`, `vulkan` and `cuda`: the devices of these names. The engine needs none of them.
+//! `download`: published weights by name, with [`weights`]' `Cache`. `parquet`: datasets and features in
+//! Parquet files. `distances`: FID and its relatives in [`metrics`]. `flex`, `ndarray`, `wgpu`, `vulkan` and
+//! `cuda`: the devices of these names. The engine needs none of them.
 
 mod classifier;
 mod cpu;

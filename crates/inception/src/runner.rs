@@ -80,6 +80,7 @@ pub struct Runner {
     backend: Backend,
     kind: DeviceKind,
     input: [usize; 2],
+    output: usize,
     macs: u64,
     /// Floats of one image's maps; see [`Graph::peak_activations`](inception_engine::graph::Graph::peak_activations).
     peak_activations: u64,
@@ -170,8 +171,9 @@ impl Runner {
         if let Some(folder) = &options.tune {
             engine.picks = tuned(&graph, &engine, folder)?;
         }
-        let backend = Backend::Compiled(Box::new(Compiled::from_graph(graph, &engine)?));
-        Ok(Self::of(backend, structure, input, options))
+        let compiled = Compiled::from_graph(graph, &engine)?;
+        let output = compiled.output_shape().len();
+        Ok(Self::of(Backend::Compiled(Box::new(compiled)), structure, input, output, options))
     }
 
     fn eager(
@@ -182,6 +184,7 @@ impl Runner {
         options: &RunOptions,
     ) -> Result<Self, Error> {
         let (kind, precision, device) = (options.device, options.precision, options.open()?);
+        let floats = network.output_len(input, &output)?;
         let ready = || {
             let network = network.folded();
             let network = match precision {
@@ -193,12 +196,18 @@ impl Runner {
         };
         let network = gpu::catch_panic(kind, ready)?;
         let backend = Backend::Eager(Box::new(Eager { network, output, device, precision }));
-        Ok(Self::of(backend, structure, input, options))
+        Ok(Self::of(backend, structure, input, floats, options))
     }
 
-    fn of(backend: Backend, structure: &Graph<Parameter>, input: [usize; 2], options: &RunOptions) -> Self {
+    fn of(
+        backend: Backend,
+        structure: &Graph<Parameter>,
+        input: [usize; 2],
+        output: usize,
+        options: &RunOptions,
+    ) -> Self {
         let (macs, peak_activations) = (structure.macs(), structure.peak_activations());
-        Self { backend, kind: options.device, input, macs, peak_activations }
+        Self { backend, kind: options.device, input, output, macs, peak_activations }
     }
 
     /// The compiled network, on the engine.
@@ -212,6 +221,11 @@ impl Runner {
     /// Floats of one image, `3 * height * width`.
     pub fn image_len(&self) -> usize {
         3 * self.input[0] * self.input[1]
+    }
+
+    /// Floats of one image's output: classes, or features.
+    pub fn output_len(&self) -> usize {
+        self.output
     }
 
     /// Multiply-adds of one image, as the network is written.
@@ -341,6 +355,7 @@ mod tests {
         let images = vec![0.5; runner.image_len()];
         runner.resident(&images, 1).expect("an eager device")()?;
         assert!(runner.on_device(&images, 1).is_none());
+        assert_eq!(runner.output_len(), 2);
         assert!(runner.memory(3) > runner.memory(1));
         Ok(())
     }

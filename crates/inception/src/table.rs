@@ -34,6 +34,10 @@ pub struct Published {
     pub top5: f64,
     pub flops_g: Option<f64>,
     pub params_m: f64,
+    /// Milliseconds at each batch of [`LATENCY_BATCHES`](inception_nn::LATENCY_BATCHES), in half and in
+    /// single precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<[[f64; 4]; 2]>,
 }
 
 /// Counts every model of [`MODELS`] from the module itself.
@@ -59,6 +63,7 @@ fn model_row(spec: &ModelSpec) -> Result<ModelRow, inception_nn::Error> {
             top5: reference.top5,
             flops_g: reference.flops_g,
             params_m: reference.params_m,
+            latency_ms: reference.latency.map(|latency| [latency.fp16_ms, latency.fp32_ms]),
         },
         note: spec.note,
     })

@@ -1,11 +1,13 @@
 """Writes the goldens of this folder with the tools that compute FID: pytorch-fid, clean-fid, torch-fidelity, torchmetrics.
 
-usage: ENV/bin/python tests/goldens/fid/generate.py npz|metrics|resize|pictures|protocols...
-ENV is that of bench/fid/tools.py.
+usage: ENV/bin/python tests/goldens/fid/generate.py npz|metrics|resize|pictures|protocols|parquet...
+ENV is that of bench/fid/tools.py; for parquet it needs pyarrow.
 
 numpy.npz, nan.npz  statistics as NumPy writes them: an array in Fortran order and one of f32; one that is not a number
 metrics.json    what the tools compute from features of an integer formula (`features` here and in the tests)
 resize.json     pictures of an integer formula, stretched by each tool's own function
+features.parquet, features-f16.parquet  checks that pyarrow reads what INCEPTION_WRITE_PARQUET=1 and the test `parquet` of
+                inception-metrics have written
 pictures/a, b   twelve small pictures each, by bench/fid/pictures.py's recipe and smaller
 protocols.json  what each tool makes of these pictures with the formula's weights: 64 features of each, and all figures
 """
@@ -160,6 +162,19 @@ def protocols():
         write("protocols.json", {**PROTOCOLS, "tools": result})
 
 
+def parquet():
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, kind, dtype in (("features", pa.float32(), np.float32), ("features-f16", pa.float16(), np.float16)):
+        table = pq.read_table(os.path.join(HERE, name + ".parquet"))
+        assert table.schema.field("path").type == pa.string() and table.schema.field("features").type.value_type == kind, table.schema
+        found = np.array([np.asarray(row, dtype) for row in table["features"].to_pylist()])
+        assert np.array_equal(found, features(1, 9, 4, 0).astype(dtype)), found
+        assert table["path"].to_pylist() == [f"below/ü{row}.png" for row in range(9)]
+        print(name, table.schema)
+
+
 def load(name, path):
     import importlib.util
 
@@ -177,4 +192,4 @@ def write(name, value):
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        {"npz": npz, "metrics": metrics, "resize": resize, "pictures": pictures, "protocols": protocols}[name]()
+        {"npz": npz, "metrics": metrics, "resize": resize, "pictures": pictures, "protocols": protocols, "parquet": parquet}[name]()

@@ -2,7 +2,7 @@
 
 usage: RIVALS/bin/python full_size.py torch DIR MODEL...; PADDLE/bin/python full_size.py paddle DIR MODEL...; and p2o
        KERAS/bin/python full_size.py keras DIR
-       RIVALS/bin/python skeletons.py DIR [SKELETON...]
+       RIVALS/bin/python skeletons.py DIR [SKELETON...]     (nvidia.pt needs pytorch-fid, too, and is written by itself)
 
 The weights are those of the formula in ../generate.py, which `tests/src/formula.rs` evaluates too. skeletons/NAME.zz is,
 behind zlib, a line of JSON and then the bytes that are left of all files of the pair, one after the other:
@@ -68,9 +68,9 @@ def recipe(key, shape, torch):
         torch = torch and "/" not in key
         inputs, outputs = shape[::-1] if torch else shape
         return 0.0, float(np.sqrt(3.0 / inputs)), inputs if torch else 0
-    if key.endswith(("._variance", ".running_var", "/moving_variance")):
+    if key.endswith(("._variance", ".running_var", "/moving_variance", ".var")):
         return 1.0, 0.5, 0
-    if key.endswith((".bias", "._mean", ".running_mean", "/bias", "/beta", "/moving_mean")):
+    if key.endswith((".bias", "._mean", ".running_mean", "/bias", "/beta", "/moving_mean", ".beta", ".mean")):
         return 0.0, 0.15, 0
     return 0.9, 0.2, 0
 
@@ -172,6 +172,29 @@ def folded(folder, name, dynamo):
     write(skeleton, name, versions, [path], [k for k in keys if len(k[1]) in (2, 4) or k[0].endswith(("fc.bias",))], True, logits)
 
 
+def nvidia(folder):
+    """TorchScript with the modules and the tensors of NVIDIA's port of TensorFlow's network, by bench/fid/weights.py. (NVIDIA's own
+    file cannot be had from a package registry.)"""
+    import torch
+
+    sys.path.insert(0, os.path.join(HERE, "../../../bench/fid"))
+    import weights
+
+    whole = weights.Whole(weights.network()).eval().requires_grad_(False)
+    keys = [(key, tuple(value.shape)) for key, value in whole.state_dict().items()]
+    state = {}
+    for key, shape in keys:
+        add, scale, rows = recipe(key, shape, True)
+        value = (add + scale * formula.uniform(key, int(np.prod(shape)))).astype(np.float32)
+        state[key] = torch.from_numpy(np.ascontiguousarray(value.reshape(rows, -1).T if rows else value.reshape(shape)))
+    whole.load_state_dict(state)
+    logits = whole.output(whole.layers(torch.from_numpy(formula.images(2, 299))).flatten(1)).numpy()
+    assert np.abs(logits[0] - logits[1]).max() > 1e-2 * np.abs(logits).max()
+    path = os.path.join(folder, "fid-inception_v3.nvidia.pt")
+    torch.jit.script(whole).save(path)
+    write("nvidia.pt", "fid-inception_v3", f"torch {torch.__version__}, torch.jit.script, NVIDIA's names", [path], keys, True, logits[0])
+
+
 if __name__ == "__main__":
     folder = sys.argv[1]
     os.makedirs(OUT, exist_ok=True)
@@ -190,3 +213,5 @@ if __name__ == "__main__":
         folded(folder, "torchvision-googlenet", dynamo=False)
     if "dynamo.onnx" in wanted:
         folded(folder, "timm-xception41", dynamo=True)
+    if "nvidia.pt" in wanted:
+        nvidia(folder)

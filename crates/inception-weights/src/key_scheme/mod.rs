@@ -1,6 +1,7 @@
 //! The keys of our tensors in the state dicts of other libraries.
 
 mod keras;
+mod nvidia;
 mod paddle;
 mod table;
 mod torch;
@@ -22,19 +23,29 @@ pub enum KeyScheme {
     PyTorch,
     /// Keras's layers by class and place, as `.weights.h5` has them.
     Keras,
+    /// The state dict of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN and clean-fid compute FID
+    /// with.
+    Nvidia,
     /// Any: the operations of the file have said which tensor is which.
     Graph,
 }
 
 impl KeyScheme {
-    /// The schemes that have keys for a model, ours first.
-    pub fn of(spec: &ModelSpec) -> [Self; 2] {
-        let foreign = match spec.state_dict {
+    /// The schemes that have keys for a model: ours, its origin's, and those of other libraries that publish
+    /// its weights.
+    pub fn of(spec: &ModelSpec) -> Vec<Self> {
+        let foreign = |state_dict: &StateDict| match state_dict {
             StateDict::Paddle => Self::PaddleClas,
             StateDict::PyTorch => Self::PyTorch,
             StateDict::Keras => Self::Keras,
+            StateDict::Nvidia => Self::Nvidia,
         };
-        [Self::Native, foreign]
+        std::iter::once(Self::Native).chain(spec.state_dicts.iter().map(foreign)).collect()
+    }
+
+    /// The scheme of a model's origin.
+    pub fn of_origin(spec: &ModelSpec) -> Self {
+        Self::of(spec)[1]
     }
 
     /// The key table of a network in this scheme, if it has one.
@@ -44,6 +55,7 @@ impl KeyScheme {
             Self::PaddleClas => paddle::TABLES,
             Self::PyTorch => torch::TABLES,
             Self::Keras => keras::TABLES,
+            Self::Nvidia => nvidia::TABLES,
         };
         tables.iter().find(|table| table.architecture == architecture)
     }
@@ -53,7 +65,7 @@ impl KeyScheme {
     /// the parameters, and Keras's dropout that of its generator.
     pub fn is_unused(self, architecture: Architecture, key: &str) -> bool {
         let suffixes = match self {
-            Self::Native | Self::Graph => &[][..],
+            Self::Native | Self::Graph | Self::Nvidia => &[][..],
             Self::PaddleClas => PADDLE_OPTIMISER,
             Self::PyTorch => &[".num_batches_tracked"],
             Self::Keras => KERAS_GENERATOR,
@@ -72,6 +84,11 @@ impl KeyScheme {
             (Self::Keras, R::NormShift) => "beta",
             (Self::Keras, R::RunningMean) => "moving_mean",
             (Self::Keras, R::RunningVariance) => "moving_variance",
+            // Which no file has.
+            (Self::Nvidia, R::NormScale) => "gamma",
+            (Self::Nvidia, R::NormShift) => "beta",
+            (Self::Nvidia, R::RunningMean) => "mean",
+            (Self::Nvidia, R::RunningVariance) => "var",
             (_, R::ConvWeight | R::LinearWeight | R::NormScale) => "weight",
             (_, R::Bias | R::NormShift) => "bias",
             (Self::PaddleClas, R::RunningMean) => "_mean",
@@ -112,9 +129,10 @@ pub struct KeyRow {
     pub tensor: TensorInfo,
     /// Its key.
     pub key: String,
-    /// Whether the scheme has the transposed matrix: PyTorch's fully connected weights.
+    /// Whether the scheme has the transposed matrix: PyTorch's and NVIDIA's fully connected weights.
     pub transposed: bool,
-    /// What all of its values are where the scheme has no such tensor: the scale of Keras's norms.
+    /// What all of its values are where the scheme has no such tensor: the scale of Keras's and NVIDIA's
+    /// norms.
     pub constant: Option<f32>,
 }
 
@@ -153,11 +171,18 @@ pub fn key_table<M: Module>(network: &M, architecture: Architecture, scheme: Key
         // Keras's layers end in what separates them from the field.
         let dot = if scheme == KeyScheme::Keras { "" } else { "." };
         let key = format!("{}{dot}{}", layer.1, scheme.field(tensor.role));
-        let transposed = scheme == KeyScheme::PyTorch && tensor.role == TensorRole::LinearWeight;
+        let transposed = matches!(scheme, KeyScheme::PyTorch | KeyScheme::Nvidia)
+            && tensor.role == TensorRole::LinearWeight;
         let constant = (table.without_scale && tensor.role == TensorRole::NormScale).then_some(1.0);
         KeyRow { tensor, key, transposed, constant }
     });
     let rows = rows.collect();
     assert_eq!(layers.next(), None, "a layer for each name");
     rows
+}
+
+/// The key tables of `network`, one of `spec`, in all its schemes.
+pub(crate) fn key_tables<M: Module>(network: &M, spec: &ModelSpec) -> Vec<(KeyScheme, Vec<KeyRow>)> {
+    let table = |scheme| (scheme, key_table(network, spec.architecture, scheme));
+    KeyScheme::of(spec).into_iter().map(table).collect()
 }

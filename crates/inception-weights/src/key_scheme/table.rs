@@ -32,10 +32,15 @@ impl KeyTable {
 /// The convolutions of a stage: their common prefix, and their names below it.
 pub(super) type Stage = (&'static str, &'static [&'static str]);
 
-/// The layers of `stages`, each convolution as the layers `parts`, and then those of the classifier.
+/// The layers of `stages`, each convolution as the layers `parts` of it, of which an empty one is itself, and
+/// then those of the classifier.
 pub(super) fn stages(stages: &[Stage], parts: &[&str], heads: &[&str]) -> Vec<String> {
     let convs =
         stages.iter().flat_map(|(prefix, convs)| convs.iter().map(move |conv| format!("{prefix}{conv}")));
-    let layers = convs.flat_map(|conv| parts.iter().map(move |part| format!("{conv}.{part}")));
+    let layer = |conv: &str, part: &str| match part {
+        "" => conv.to_owned(),
+        _ => format!("{conv}.{part}"),
+    };
+    let layers = convs.flat_map(|conv| parts.iter().map(move |part| layer(&conv, part)));
     layers.chain(heads.iter().map(|&head| head.to_owned())).collect()
 }

@@ -12,13 +12,13 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
 use crate::format::Name;
-use crate::key_scheme::{KeyRow, KeyScheme, key_table, shape_in_file};
+use crate::key_scheme::{KeyRow, KeyScheme, key_tables, shape_in_file};
 
 /// A network as published, and its keys in each scheme.
 struct Wanted<'s> {
     spec: &'s ModelSpec,
     device: &'s Device,
-    tables: [(KeyScheme, Vec<KeyRow>); 2],
+    tables: Vec<(KeyScheme, Vec<KeyRow>)>,
 }
 
 /// The tensors below a prefix of a dictionary, taken for the network's.
@@ -44,7 +44,7 @@ pub(super) fn by_key<'a>(
     chosen: Option<&str>,
 ) -> Result<Found<'a>, Error> {
     let published = spec.config().init(device)?;
-    let tables = KeyScheme::of(spec).map(|scheme| (scheme, key_table(&published, spec.architecture, scheme)));
+    let tables = key_tables(&published, spec);
     let wanted = Wanted { spec, device, tables };
     let mut attempts = wanted.attempts(checkpoint)?;
     if let Some(chosen) = chosen {
@@ -108,7 +108,7 @@ impl Wanted<'_> {
         }
         // A file without a single one of the keys is compared with them all the same.
         if attempts.is_empty() {
-            let [_, (scheme, table)] = &self.tables;
+            let (scheme, table) = &self.tables[1];
             let keys = Keys::below(String::new(), &checkpoint.entries);
             let (found, problems) = self.attempt(checkpoint, *scheme, table, &keys)?;
             let name = checkpoint.state_dict.clone();
@@ -261,8 +261,8 @@ impl<'a> Strays<'a> {
 }
 
 /// How many of the network's tensors a file has that are named and shaped as its are, of those; the better of
-/// the two schemes.
-pub(super) fn share(spec: &ModelSpec, tables: &[(KeyScheme, Vec<KeyRow>); 2], all: &[Entry]) -> usize {
+/// its schemes.
+pub(super) fn share(spec: &ModelSpec, tables: &[(KeyScheme, Vec<KeyRow>)], all: &[Entry]) -> usize {
     let score = tables.iter().map(|(scheme, table)| {
         let wanted: HashSet<&str> = table.iter().map(|row| row.key.as_str()).collect();
         let scores = prefixes(all, &wanted).into_iter().map(|prefix| {

@@ -6,7 +6,7 @@ use inception_nn::{MODELS, ModelSpec};
 use super::by_key::share;
 use super::find::find;
 use crate::checkpoint::Checkpoint;
-use crate::key_scheme::{KeyScheme, key_table};
+use crate::key_scheme::key_tables;
 
 /// The networks that load from `checkpoint`, the one that it names first. No value is read.
 pub fn fitting_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
@@ -27,7 +27,7 @@ pub fn likely_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
     for spec in MODELS {
         let tables = with_storage_device(|device| {
             let network = spec.config().init(device).ok()?;
-            Some(KeyScheme::of(spec).map(|scheme| (scheme, key_table(&network, spec.architecture, scheme))))
+            Some(key_tables(&network, spec))
         });
         let Some(tables) = tables else { continue };
         let others = checkpoint.others.iter().map(|dict| &dict.entries[..]);

@@ -5,7 +5,7 @@ use inception_data::{Prepare, Preprocessing, RgbImage, Stretch};
 use inception_nn::{ModelSpec, Output};
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::{Opened, Weights};
+use crate::classifier::{Opened, RecipeSource, Weights};
 use crate::error::Error;
 use crate::options::RunOptions;
 use crate::runner::Runner;
@@ -44,7 +44,7 @@ pub struct FeatureExtractor {
     spec: &'static ModelSpec,
     runner: Runner,
     recipe: Preparation,
-    dimensions: usize,
+    source: RecipeSource,
     classifier: Vec<f32>,
     warnings: Vec<String>,
 }
@@ -77,8 +77,7 @@ impl FeatureExtractor {
         let runner = Runner::build_output(init, [side, side], output, options)?;
         let mut warnings = opened.warnings;
         warnings.extend(own.notes);
-        let dimensions = runner.run(&vec![0.0; runner.image_len()], 1)?.len();
-        Ok(Self { spec, runner, recipe, dimensions, classifier, warnings })
+        Ok(Self { spec, runner, recipe, source: own.source, classifier, warnings })
     }
 
     /// The model.
@@ -88,12 +87,17 @@ impl FeatureExtractor {
 
     /// Features of a picture.
     pub fn dimensions(&self) -> usize {
-        self.dimensions
+        self.runner.output_len()
     }
 
     /// What is done to a picture.
     pub fn recipe(&self) -> &Preparation {
         &self.recipe
+    }
+
+    /// Who says what is done to a picture, where `choose` leaves it as it is.
+    pub fn recipe_source(&self) -> RecipeSource {
+        self.source
     }
 
     /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.

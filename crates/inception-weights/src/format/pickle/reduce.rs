@@ -8,6 +8,10 @@ use crate::input::{Fault, Range};
 /// memory.
 const MAX_NAME: usize = 32;
 
+/// What `pickle.dump` makes of tensors.
+const PICKLED: &str = "the values of its tensors are pickles within this one (`pickle.dump` has written it, as StyleGAN's \
+                       `.pkl`); load it with PyTorch, and write its state dict with `torch.save`";
+
 impl Pickle {
     /// The object that a call of one of the known names gives; `objects` counts what is copied for it.
     pub(super) fn reduce(
@@ -75,6 +79,9 @@ impl Pickle {
             ) => {
                 let tensor = self.tensor_view(*storage, *offset, *shape, *strides).ok_or_else(bad)?;
                 Value::Tensor(Pickle::add(&mut self.tensors, tensor))
+            }
+            (Global::RebuildTensorV2 | Global::RebuildTensor, [Value::Object(_), ..]) => {
+                return Err(Fault::at(at, PICKLED));
             }
             (Global::RebuildParameter, [tensor @ (Value::Tensor(_) | Value::Object(_)), ..]) => *tensor,
             // A tensor of a derived class, or with attributes: function, class, arguments, state.

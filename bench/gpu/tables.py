@@ -1,0 +1,67 @@
+"""Tables in Markdown of what bench/gpu.sh has measured.
+
+usage: tables.py KIT OUT     KIT/models.json is `inception models --json`; OUT has rows.jsonl, torch.jsonl and plan.jsonl
+
+A cell: milliseconds of ours on the device alone (and from host to host), of PyTorch's best, of the reference, and our ratio to
+both: above one we are faster. Of cells measured twice the later counts.
+"""
+import json
+import os
+import sys
+
+
+def rows(path):
+    found = []
+    if os.path.exists(path):
+        with open(path) as file:
+            for line in file:
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    pass  # The line that a killed process was about to write.
+    return found
+
+
+def main(kit, out):
+    with open(os.path.join(kit, "models.json")) as file:
+        models = {row["name"]: row["reference"].get("latency_ms") for row in json.load(file)}
+    ours, theirs = {}, {}
+    environments = set()
+    for row in rows(os.path.join(out, "rows.jsonl")):
+        ours[row["device"], row["precision"], row["model"], row["batch"]] = row
+        if "environment" in row:
+            environments.add(row["environment"].get("gpu") or row["environment"].get("cpu") or "?")
+    for row in rows(os.path.join(out, "torch.jsonl")):
+        if "device_ms" in row:
+            theirs.setdefault((row["precision"], row["model"], row["batch"]), []).append(row)
+            environments.add(f"{row['gpu']}, PyTorch {row['torch']}, cuDNN {row['cudnn']}")
+    print("\n".join(sorted(environments)))
+    for device, precision in sorted({key[:2] for key in ours}):
+        batches = sorted({key[3] for key in ours if key[:2] == (device, precision)})
+        print(f"\n## {device}, {precision}: ms on the device (host to host)\n")
+        print("| network | batch | ours | PyTorch's best | the reference's V100 | theirs / ours | V100 / ours |")
+        print("|---|---|---|---|---|---|---|")
+        for model in models:
+            for batch in batches:
+                row = ours.get((device, precision, model, batch))
+                if row is None:
+                    continue
+                reference = models[model] and dict(zip((1, 4, 8, 32), models[model][precision == "f32"])).get(batch)
+                if "error" in row:
+                    print(f"| {model} | {batch} | {row['error'][:60]} | | | | |")
+                    continue
+                own = row.get("device_ms") or row["median_ms"]
+                best = min(theirs.get((precision, model, batch), []), key=lambda row: row["device_ms"], default=None)
+                text = f"{best['device_ms']:.2f} ({best['median_ms']:.2f}), {best['runtime']}" if best else ""
+                ratios = [f"{value / own:.2f}" if value else "" for value in (best and best["device_ms"], reference)]
+                print(f"| {model} | {batch} | {own:.2f} ({row['median_ms']:.2f}) | {text} | {reference or ''} | {ratios[0]} | {ratios[1]} |")
+    left = [row for row in rows(os.path.join(out, "plan.jsonl")) if row["outcome"] != "ok"]
+    print("\n## Not done\n")
+    for row in left:
+        print(f"- {row['step']}: {row['outcome']}")
+    if not left:
+        print("nothing: all of the plan is done")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
