@@ -111,7 +111,7 @@ pub struct Features {
     weights: WeightArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Pictures: a folder at any depth, a tar archive, a list with a path a line, or Parquet (needs the feature
+    /// Pictures: a folder at any depth, an archive (tar, tar.gz, zip), a list with a path a line, or Parquet (needs the feature
     /// `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,

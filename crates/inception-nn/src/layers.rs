@@ -349,7 +349,7 @@ pub(crate) enum DropoutSpec {
 }
 
 /// A fully connected layer of a classifier before its last, as fine-tuned networks have them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HiddenLayer {
     /// Number of outputs.
     pub outputs: usize,

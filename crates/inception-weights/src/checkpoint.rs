@@ -111,6 +111,12 @@ impl Checkpoint {
         }
     }
 
+    /// The operations that use the tensors, of formats that have them; [`inception_graph::match_weights`] compares
+    /// them with a network's.
+    pub fn graph(&self) -> Option<&Graph<Parameter>> {
+        self.graph.as_ref()
+    }
+
     /// The file's further dictionaries of tensors, by their places in it.
     pub fn other_state_dicts(&self) -> impl Iterator<Item = &str> {
         self.others.iter().map(|dict| dict.name.as_str())

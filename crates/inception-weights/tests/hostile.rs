@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use inception_weights::{Checkpoint, Dtype, Error};
 
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../../../fuzz/src/checkpoints.rs"]
 mod fuzz;
 
 /// Counts what is allocated.

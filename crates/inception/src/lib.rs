@@ -33,7 +33,6 @@ mod error;
 mod eval;
 mod features;
 mod gpu;
-mod labels;
 mod name;
 mod options;
 mod precision;
@@ -49,7 +48,7 @@ pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
     ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
-    Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, merge,
+    Misclassified, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong, dataset_hash, evaluate, merge,
 };
 pub use features::{
     ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,
@@ -57,12 +56,12 @@ pub use features::{
 };
 pub use gpu::{Adapter, adapters, catch_panic};
 pub use inception_data as data;
+pub use inception_data::read_labels;
 pub use inception_engine as engine;
 pub use inception_metrics as metrics;
 pub use inception_nn as nn;
 pub use inception_nn::{MODELS, ModelSpec, Origin, model};
 pub use inception_weights as weights;
-pub use labels::read_labels;
 pub use name::UnknownName;
 pub use options::RunOptions;
 pub use precision::Precision;

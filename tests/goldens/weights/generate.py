@@ -593,5 +593,5 @@ if __name__ == "__main__":
 
         paddle_files()
         # Each in a process of its own: the flag that chooses the program's format is read at the start.
-        for stem, flag in (("new", "1"), ("old", "0"), ("new_softmax", "1"), ("old_softmax", "0"), ("new_sigmoid", "1")):
+        for stem, flag in (("new", "1"), ("old", "0"), ("new_softmax", "1"), ("old_softmax", "0"), ("new_sigmoid", "1"), ("old_sigmoid", "0")):
             subprocess.run([sys.executable, os.path.abspath(__file__), "paddle-graph", stem], check=True, env={**os.environ, "FLAGS_enable_pir_api": flag})

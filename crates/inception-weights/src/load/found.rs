@@ -2,6 +2,7 @@
 
 use inception_nn::{HiddenLayer, ModelSpec};
 
+use super::head::Layer;
 use crate::entry::{Dtype, Entry};
 use crate::error::Problem;
 use crate::key_scheme::KeyScheme;
@@ -9,7 +10,16 @@ use crate::key_scheme::KeyScheme;
 /// Where the values of one of our tensors come from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    Entry { entry: &'a Entry, transposed: bool },
+    Entry {
+        entry: &'a Entry,
+        transposed: bool,
+    },
+    /// The weight or the bias of a layer with norms.
+    Normed {
+        layer: Layer<'a>,
+        transposed: bool,
+        bias: bool,
+    },
     Constant(f32),
     Nowhere,
 }

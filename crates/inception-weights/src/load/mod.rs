@@ -146,6 +146,10 @@ pub fn load_with(
                     (_, shape) => with_classes(values, shape.last().copied(), &info.shape),
                 }
             }
+            Source::Normed { layer, transposed, bias } => {
+                let values = layer.with_norms(checkpoint, transposed, bias)?;
+                with_classes(values, Some(layer.outputs), &info.shape)
+            }
             Source::Constant(value) => vec![value; info.shape.iter().product()],
             Source::Nowhere => {
                 not_in_file.push(info.name.clone());
