@@ -303,7 +303,7 @@ mod tests {
                 .map(|m| m.get(Metadata::HEAD).map(str::to_owned))
         };
         let [relu, linear, softmax] = [r#""relu""#, r#""linear""#, r#""softmax""#].map(dense);
-        assert_eq!(head(&[softmax.clone()]).ok(), Some(None));
+        assert_eq!(head(std::slice::from_ref(&softmax)).ok(), Some(None));
         let three = head(&[relu.clone(), linear, softmax.clone()]).ok().flatten();
         assert_eq!(three.as_deref(), Some("[true,false]"));
         // As an object, and the hidden layer's without one.

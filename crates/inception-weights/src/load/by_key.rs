@@ -16,13 +16,16 @@ use crate::error::{Error, Problem};
 use crate::format::Name;
 use crate::key_scheme::{KeyRow, KeyScheme, key_table, shape_in_file};
 
+/// The number of classes, and the classifier's layers before its last.
+type Classes = (usize, Vec<HiddenLayer>);
+
 /// A network as published, and its keys in each scheme.
 struct Wanted<'s> {
     spec: &'s ModelSpec,
     device: &'s Device,
     tables: [(KeyScheme, Vec<KeyRow>); 2],
     /// The tensors of networks with other classifiers: files of several dictionaries have mostly one of them.
-    tensors: RefCell<HashMap<(usize, Vec<HiddenLayer>), Rc<[TensorInfo]>>>,
+    tensors: RefCell<HashMap<Classes, Rc<[TensorInfo]>>>,
 }
 
 /// The tensors below a prefix of a dictionary, taken for the network's.
