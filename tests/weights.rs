@@ -1,5 +1,5 @@
-//! Checkpoints against the libraries that wrote them: whole networks of timm, torchvision and pytorch-fid from the formula's
-//! weights, and small files in every form that the libraries write.
+//! Checkpoints against the libraries that wrote them: whole networks of timm, torchvision and pytorch-fid
+//! from the formula's weights, and small files in every form that the libraries write.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -96,8 +96,8 @@ fn every_model_of_other_origin_is_checked() {
     }
 }
 
-/// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its shape,
-/// and each key of that is used or on the written list of those that are not.
+/// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its
+/// shape, and each key of that is used or on the written list of those that are not.
 #[test]
 fn names_are_total() {
     for spec in of_other_origin() {
@@ -120,8 +120,8 @@ fn names_are_total() {
     }
 }
 
-/// What timm says of each of its weights: pixels and epsilons. (That `tf_`, `adv_` and `gluon_inception_v3` compute the
-/// same as `inception_v3` of equal weights, the script that wrote the file has checked.)
+/// What timm says of each of its weights: pixels and epsilons. (That `tf_`, `adv_` and `gluon_inception_v3`
+/// compute the same as `inception_v3` of equal weights, the script that wrote the file has checked.)
 #[test]
 fn weights_of_timm_get_the_pixels_that_they_expect() {
     #[derive(Deserialize)]
@@ -273,8 +273,8 @@ fn of_keras(key: &str, shape: &[usize]) -> Vec<f32> {
     formula::tensor(key, &info).try_into_vec::<f32>().unwrap()
 }
 
-/// Every value of every small file of Keras 2 and 3, bit by bit, whatever the process had named its layers, and with the
-/// base model in another or not; an optimiser's state beside them is passed over.
+/// Every value of every small file of Keras 2 and 3, bit by bit, whatever the process had named its layers,
+/// and with the base model in another or not; an optimiser's state beside them is passed over.
 #[test]
 fn keras_files_hold_what_keras_put_in() {
     let mut seen = 0;
@@ -769,8 +769,8 @@ fn heads_of_any_name_are_found() {
     assert_eq!(bias_of(&loaded.network), 0.0);
 }
 
-/// Two fully connected layers, as fine-tuning puts them: against the sums by hand, on the engine too, and through
-/// every format that we write.
+/// Two fully connected layers, as fine-tuning puts them: against the sums by hand, on the engine too, and
+/// through every format that we write.
 #[test]
 fn heads_of_several_layers_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -829,8 +829,8 @@ fn features_of(spec: &ModelSpec, images: fn() -> TensorData) -> Vec<f32> {
     engine_logits(&passing.network, images())
 }
 
-/// `BatchNorm1d` in a `Sequential` head: before its layers, between them, before and behind the ReLU, behind the last.
-/// Against the sums by hand in double precision.
+/// `BatchNorm1d` in a `Sequential` head: before its layers, between them, before and behind the ReLU, behind
+/// the last. Against the sums by hand in double precision.
 #[test]
 fn norms_in_heads_are_folded() {
     let spec = inception_nn::model("torchvision-googlenet").unwrap();
@@ -840,8 +840,8 @@ fn norms_in_heads_are_folded() {
     let value = |key: &str, count: usize| -> Vec<f32> {
         formula::uniform(key).map(|v| v as f32).take(count).collect()
     };
-    // Kinds of members by their numbers: Linear, ReLU, BatchNorm; dropout where nothing is. In all of them the ReLU is
-    // where a gap says that there is one.
+    // Kinds of members by their numbers: Linear, ReLU, BatchNorm; dropout where nothing is. In all of them
+    // the ReLU is where a gap says that there is one.
     for head in ["BL", "LBR.L", "LRB.L", "BLBRL", "LBRLB", "LBL"] {
         let (mut tensors, mut x, mut wide) = (Tensors::new(), features.clone(), 1024);
         let last = head.rfind('L').unwrap();
@@ -906,8 +906,8 @@ fn norms_in_heads_are_folded() {
     assert!(error.to_string().contains("`fc.0.weight`"), "{error}");
 }
 
-/// Several `Dense` layers of Keras, which are numbered through. Whether a ReLU is between them the model's description
-/// says, which the reader keeps as metadata.
+/// Several `Dense` layers of Keras, which are numbered through. Whether a ReLU is between them the model's
+/// description says, which the reader keeps as metadata.
 #[test]
 fn heads_of_keras_run() {
     let spec = inception_nn::model("keras-xception").unwrap();

@@ -1,5 +1,5 @@
-//! What the fuzz targets of checkpoints do with their inputs; `crates/inception-weights/tests/hostile.rs` does the same
-//! with the corpus.
+//! What the fuzz targets of checkpoints do with their inputs; `crates/inception-weights/tests/hostile.rs`
+//! does the same with the corpus.
 
 use inception_graph::match_weights;
 use inception_weights::{Checkpoint, Dtype, Error, Format};

@@ -1,5 +1,5 @@
-//! What the fuzz targets of `inception-data` do with their inputs; `crates/inception-data/tests/hostile.rs` does the
-//! same with the corpus.
+//! What the fuzz targets of `inception-data` do with their inputs; `crates/inception-data/tests/hostile.rs`
+//! does the same with the corpus.
 
 use std::cell::OnceCell;
 use std::fs;

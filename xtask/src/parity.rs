@@ -31,8 +31,8 @@ pub struct Parity {
     /// Also write the table to this file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Instead, how long loading takes from each format and how much memory, beside the tools' own readers; the table
-    /// goes to this file
+    /// Instead, how long loading takes from each format and how much memory, beside the tools' own readers;
+    /// the table goes to this file
     #[arg(long, value_name = "FILE")]
     loading: Option<PathBuf>,
     /// Load one file and print what it took: what --loading starts for each file

@@ -67,8 +67,8 @@ struct Output {
     /// The confusion matrix, too
     #[arg(long)]
     confusion: bool,
-    /// Write the pictures that were taken for something else to FILE, as CSV: picture, class, likeliest class and its
-    /// probability; with --json they are in the object, too
+    /// Write the pictures that were taken for something else to FILE, as CSV: picture, class, likeliest class
+    /// and its probability; with --json they are in the object, too
     #[arg(long, value_name = "FILE")]
     misclassified: Option<PathBuf>,
     /// Print one JSON object
@@ -80,16 +80,16 @@ struct Output {
 pub struct Run {
     #[command(flatten)]
     network: NetworkArgs,
-    /// Labelled pictures: a folder with one folder a class (WordNet id or number), an archive of one (tar, tar.gz,
-    /// zip), a list of `relative/path label` lines, ImageNet's own lists or the folder with one of them, or
-    /// Parquet (a file or a folder of them; needs the feature `parquet`)
+    /// Labelled pictures: a folder with one folder a class (WordNet id or number), an archive of one (tar,
+    /// tar.gz, zip), a list of `relative/path label` lines, ImageNet's own lists or the folder with one of
+    /// them, or Parquet (a file or a folder of them; needs the feature `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Where the pictures of a list are, if not beside it: a folder or an archive
     #[arg(long, value_name = "PATH")]
     image_root: Option<PathBuf>,
-    /// Names of the classes in their order, which are those of a folder's folders, too: one a line, `0 name` a
-    /// line, or JSON
+    /// Names of the classes in their order, which are those of a folder's folders, too: one a line, `0 name`
+    /// a line, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Which files of a folder of Parquet files: what their names start with, as `validation`

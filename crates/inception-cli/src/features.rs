@@ -111,15 +111,15 @@ pub struct Features {
     weights: WeightArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Pictures: a folder at any depth, an archive (tar, tar.gz, zip), a list with a path a line, or Parquet (needs the feature
-    /// `parquet`)
+    /// Pictures: a folder at any depth, an archive (tar, tar.gz, zip), a list with a path a line, or Parquet
+    /// (needs the feature `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// The file to write; its extension says the format: .npy or .safetensors
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a stage,
-    /// averaged over places
+    /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a
+    /// stage, averaged over places
     #[arg(long, value_name = "LAYER", default_value = "pooled")]
     layer: String,
     /// Type of the numbers in the file

@@ -368,7 +368,8 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// Wrong pictures are in one file, the same however the run was cut; and the names of classes stay with the parts.
+/// Wrong pictures are in one file, the same however the run was cut; and the names of classes stay with the
+/// parts.
 #[test]
 fn misclassified_pictures_are_listed() {
     let data = small();

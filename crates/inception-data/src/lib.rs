@@ -13,8 +13,8 @@
 //! | [`Stretch::apply`](Stretch) | stretches to a square in single precision | pytorch-fid, clean-fid, torch-fidelity, torchmetrics |
 //! | [`Augmentation`], [`Mixup`], [`smooth_label`] | data augmentation for training | PaddleClas's `RandCropImage`, `RandFlipImage`, `MixupOperator`, `CELoss(epsilon)`, from the same seeds |
 //!
-//! [`Dataset`] lists images, labelled or not, in folders, lists, archives and (feature `parquet`) Parquet files,
-//! [`load`] makes batches of them ahead of the network, by any recipe that is [`Prepare`].
+//! [`Dataset`] lists images, labelled or not, in folders, lists, archives and (feature `parquet`) Parquet
+//! files, [`load`] makes batches of them ahead of the network, by any recipe that is [`Prepare`].
 //!
 //! ```
 //! # fn main() -> Result<(), inception_data::Error> {
@@ -51,8 +51,9 @@
 //!
 //! # Stricter than cv2 on purpose
 //!
-//! - A JPEG that ends early is [`Error::Truncated`], unless [`DecodeOptions::accept_truncated`] is set. OpenCV
-//!   4.6 prints a warning at most and repeats the last row, which would count as a wrong answer of the network.
+//! - A JPEG that ends early is [`Error::Truncated`], unless [`DecodeOptions::accept_truncated`] is set.
+//!   OpenCV 4.6 prints a warning at most and repeats the last row, which would count as a wrong answer of the
+//!   network.
 //! - PaddleClas fails with `'NoneType' object has no attribute 'shape'` where cv2 cannot read a file; here
 //!   each reason is its own [`Error`].
 //! - What is no JPEG, PNG, WebP, BMP, TIFF, GIF or PNM (told apart by content, as cv2 does) is

@@ -95,8 +95,8 @@ fn folders_by_names_of_classes() {
         refused(folder.path(), &options).0,
         DatasetProblem::SameName { first: 0, second: 2, .. }
     ));
-    // Two classes of one name are no trouble where no folder has it: ImageNet's cranes. Folders may still be named
-    // by WordNet ids then.
+    // Two classes of one name are no trouble where no folder has it: ImageNet's cranes. Folders may still be
+    // named by WordNet ids then.
     let imagenet = self::folder(&["n01440764/a.jpg", "n15075141/b.jpg"]);
     options = DatasetOptions::new(1000);
     options.labels = Some(inception_data::labels().iter().map(|&name| name.to_owned()).collect());
@@ -215,9 +215,9 @@ fn kaggles_validation_labels() {
     assert!(message.contains("line 3") && message.contains("n99999999"), "{message}");
 }
 
-/// The development kit's numbers are another order than that of the classes. Both columns are facts about ImageNet's
-/// first validation pictures: their numbers in `ILSVRC2012_validation_ground_truth.txt`, and their WordNet ids in
-/// TensorFlow's `imagenet_2012_validation_synset_labels.txt`.
+/// The development kit's numbers are another order than that of the classes. Both columns are facts about
+/// ImageNet's first validation pictures: their numbers in `ILSVRC2012_validation_ground_truth.txt`, and their
+/// WordNet ids in TensorFlow's `imagenet_2012_validation_synset_labels.txt`.
 #[test]
 fn ground_truth_of_the_development_kit() {
     const FIRST: [(u32, &str); 11] = [

@@ -16,9 +16,10 @@
 //! ```
 //!
 //! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits,
-//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features. [`RunOptions`] says where and how a network runs: on
-//! the [engine], on a CPU backend of Burn's, or on a GPU. The crates below this one are its modules [`nn`],
-//! [`weights`], [`data`], [`metrics`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
+//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features.
+//! [`RunOptions`] says where and how a network runs: on the [engine], on a CPU backend of Burn's, or on a
+//! GPU. The crates below this one are its modules [`nn`], [`weights`], [`data`], [`metrics`] and [`engine`],
+//! and Burn is [`burn`], so that a program depends on this crate alone.
 //!
 //! # Features
 //!

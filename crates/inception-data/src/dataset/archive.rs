@@ -64,7 +64,8 @@ impl Archive {
     /// Appends the bytes of the member at `span`.
     pub fn read(&self, span: (u64, u64), bytes: &mut Vec<u8>) -> io::Result<()> {
         check_len(span.1)?;
-        // A thread that panicked while it held one of these has left nothing half-done: each read seeks first.
+        // A thread that panicked while it held one of these has left nothing half-done: each read seeks
+        // first.
         match self {
             Self::Tar(file) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);

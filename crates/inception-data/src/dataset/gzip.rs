@@ -5,9 +5,9 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// How many times larger than the file what is unpacked may be. Pictures hardly shrink, and headers of tar archives of
-/// tiny ones to a fiftieth; DEFLATE comes to a thousandth. What is kept of each header of a tar archive is less than
-/// the header, so that this bounds memory, too.
+/// How many times larger than the file what is unpacked may be. Pictures hardly shrink, and headers of tar
+/// archives of tiny ones to a fiftieth; DEFLATE comes to a thousandth. What is kept of each header of a tar
+/// archive is less than the header, so that this bounds memory, too.
 const MAX_RATIO: u64 = 250;
 /// Unpacked bytes that are not asked about.
 const FREE: u64 = 4 << 20;

@@ -80,7 +80,8 @@ impl Layout {
     }
 }
 
-/// Whether a file begins as a tar archive does. Old ones have no signature, and are told by the name `NAME.tar.gz`.
+/// Whether a file begins as a tar archive does. Old ones have no signature, and are told by the name
+/// `NAME.tar.gz`.
 fn is_tar(path: &Path, head: &[u8]) -> bool {
     let inner = path.file_stem().map(Path::new);
     head.get(257..262) == Some(b"ustar") || inner.is_some_and(|inner| has_extension(inner, "tar"))

@@ -75,7 +75,8 @@ fn has_numbers_alone(text: &str) -> bool {
     !text.is_empty() && text.lines().all(|line| is_number(line.trim()))
 }
 
-/// Rows of a class alone, as the development kit of ILSVRC 2012 counts them, from 1; the line is the picture's number.
+/// Rows of a class alone, as the development kit of ILSVRC 2012 counts them, from 1; the line is the
+/// picture's number.
 fn ground_truth_rows(path: &Path, text: &str, num_classes: usize) -> Result<Vec<(PathBuf, u32)>, Error> {
     if num_classes != labels().len() {
         return Err(Error::dataset(path, DatasetProblem::WordNetList { num_classes }));

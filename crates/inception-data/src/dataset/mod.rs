@@ -1,4 +1,5 @@
-//! Images on a disk, labelled or not: folders, lists, archives, Parquet files. Each layout is a file of its own.
+//! Images on a disk, labelled or not: folders, lists, archives, Parquet files. Each layout is a file of its
+//! own.
 
 mod archive;
 mod archive_classes;
@@ -44,18 +45,18 @@ impl Dataset {
     /// Lists the images of `path` without opening any. The layout is told by the content of `path`:
     ///
     /// - **A folder** with a folder for each class, named by WordNet id (`n01440764`, the 1000 of ImageNet),
-    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Where no folder is any of
-    ///   that, and there are as many as classes, they are the classes by sorted name, as torchvision's
+    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Where no folder is any
+    ///   of that, and there are as many as classes, they are the classes by sorted name, as torchvision's
     ///   `ImageFolder` counts them. Order: the first image
     ///   of each class by name, then the second of each and so on, so that the first N are of all classes.
     /// - **A list**: `relative/path label` a line, as PaddleClas has them (`val_list.txt`); the path may have
-    ///   spaces. `LOC_val_solution.csv` and `ILSVRC2012_validation_ground_truth.txt`, ImageNet's own, are lists,
-    ///   too, and a folder without folders that has one of them is its pictures. Order: that of the lines. An
-    ///   image that is not there is found out only when it is read.
+    ///   spaces. `LOC_val_solution.csv` and `ILSVRC2012_validation_ground_truth.txt`, ImageNet's own, are
+    ///   lists, too, and a folder without folders that has one of them is its pictures. Order: that of the
+    ///   lines. An image that is not there is found out only when it is read.
     /// - **An archive** of such folders, at any depth: tar, tar in gzip, or zip, read where it is. In a tar
-    ///   archive a tar archive for each class does, too, as ImageNet's training pictures are shipped. The images
-    ///   of a list may be in an archive. Order: as a folder's; of a tar archive in gzip that of the archive,
-    ///   because it can only be read from its start on.
+    ///   archive a tar archive for each class does, too, as ImageNet's training pictures are shipped. The
+    ///   images of a list may be in an archive. Order: as a folder's; of a tar archive in gzip that of the
+    ///   archive, because it can only be read from its start on.
     /// - **A Parquet file**, or a folder of them without folders beside them, with a column of images
     ///   (`{bytes, path}`) and one of labels, as Hugging Face's hub ships ImageNet. Order: the files by name,
     ///   the rows as they are. Needs the feature `parquet`.
@@ -86,8 +87,8 @@ impl Dataset {
     }
 
     /// Lists the images of `path` without classes: those at any depth of a folder or an archive, in the order
-    /// of their paths as text, or of their places in a tar archive in gzip; those of a list, a path a line, with or without a label; or those of Parquet files.
-    /// Each has the label 0, but for Parquet's.
+    /// of their paths as text, or of their places in a tar archive in gzip; those of a list, a path a line,
+    /// with or without a label; or those of Parquet files. Each has the label 0, but for Parquet's.
     ///
     /// # Errors
     /// As [`open`](Self::open), as far as it is not about classes.

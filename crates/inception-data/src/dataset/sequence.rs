@@ -25,7 +25,8 @@ impl<R: Read + Seek> Sequence<R> {
         Self { stream, spans, next: 0, kept: Kept::default() }
     }
 
-    /// Appends the bytes at `span`, and keeps those of the pictures on the way to it, which another thread asks for.
+    /// Appends the bytes at `span`, and keeps those of the pictures on the way to it, which another thread
+    /// asks for.
     pub fn read(&mut self, span: (u64, u64), bytes: &mut Vec<u8>) -> io::Result<()> {
         let Ok(index) = self.spans.binary_search(&span) else { return Err(io::ErrorKind::NotFound.into()) };
         if let Some(picture) = self.kept.get(index) {

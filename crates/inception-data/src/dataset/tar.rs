@@ -7,8 +7,8 @@ use super::item::Item;
 use crate::files::has_extension;
 use crate::scan_stats::ScanStats;
 
-/// The members of the archive in `reader`, whatever they are; those of archives among them stand in their place.
-/// `len` is how long it is, where that is known before it is read.
+/// The members of the archive in `reader`, whatever they are; those of archives among them stand in their
+/// place. `len` is how long it is, where that is known before it is read.
 pub(super) fn members(
     reader: &mut (impl Read + Seek),
     len: Option<u64>,

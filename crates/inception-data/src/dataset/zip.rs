@@ -39,7 +39,8 @@ fn failed(error: rawzip::Error) -> io::Error {
 }
 
 impl ZipMembers {
-    /// Opens the archive; also its members, whatever they are, with their numbers and unpacked sizes as spans.
+    /// Opens the archive; also its members, whatever they are, with their numbers and unpacked sizes as
+    /// spans.
     pub fn open(file: File, stats: &mut ScanStats) -> io::Result<(Self, Vec<Item>)> {
         let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
         let archive = ZipArchive::from_file(file, &mut buffer).map_err(failed)?;

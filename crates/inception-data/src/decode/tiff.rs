@@ -62,8 +62,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     Orientation::of(orientation.unwrap_or(1)).apply(RgbImage::from_raw(width, height, pixels)?)
 }
 
-/// Refuses a directory with an entry of more values than the file has room for: the crate takes memory for as many as
-/// an entry says before it reads one. What it cannot read is left to it.
+/// Refuses a directory with an entry of more values than the file has room for: the crate takes memory for as
+/// many as an entry says before it reads one. What it cannot read is left to it.
 fn check_directory(bytes: &[u8]) -> Result<(), Error> {
     let big_endian = bytes.starts_with(b"MM");
     let number = |at: usize, len: usize| -> Option<usize> {

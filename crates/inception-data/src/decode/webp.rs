@@ -29,8 +29,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     RgbImage::from_raw(width, height, pixels)
 }
 
-/// Refuses a lossy frame that is larger than the canvas: the crate takes memory for as many pixels as the frame's own
-/// header says before it compares the two.
+/// Refuses a lossy frame that is larger than the canvas: the crate takes memory for as many pixels as the
+/// frame's own header says before it compares the two.
 fn check_frames(mut chunks: &[u8], canvas: [u32; 2], is_file: bool) -> Result<(), Error> {
     while let Some((head, rest)) = chunks.split_first_chunk::<8>() {
         let size = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;

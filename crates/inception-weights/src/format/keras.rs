@@ -1,12 +1,14 @@
-//! Keras's files: `.h5` of Keras 2 and 3, whole or weights alone, `.weights.h5`, and `.keras`, a zip archive of such a
-//! file and the model's description.
+//! Keras's files: `.h5` of Keras 2 and 3, whole or weights alone, `.weights.h5`, and `.keras`, a zip archive
+//! of such a file and the model's description.
 //!
-//! Layers that were not named have names that count through a process (`conv2d_112`), so Keras itself finds weights by
-//! the order of the layers, and so does this reader: the keys that it gives are those that Keras 3 uses in
-//! `.weights.h5`, a layer's class and its place among those of its class in `Model.layers`, with the variable's name in
-//! place of its number: `conv2d_17/kernel`, `batch_normalization/beta`. The class is told by the shapes of its weights.
+//! Layers that were not named have names that count through a process (`conv2d_112`), so Keras itself finds
+//! weights by the order of the layers, and so does this reader: the keys that it gives are those that Keras 3
+//! uses in `.weights.h5`, a layer's class and its place among those of its class in `Model.layers`, with the
+//! variable's name in place of its number: `conv2d_17/kernel`, `batch_normalization/beta`. The class is told
+//! by the shapes of its weights.
 //!
-//! Shapes are given in our order: a kernel `[height, width, inputs, outputs]` as `[outputs, inputs, height, width]`.
+//! Shapes are given in our order: a kernel `[height, width, inputs, outputs]` as `[outputs, inputs, height,
+//! width]`.
 
 use std::collections::HashMap;
 
@@ -95,8 +97,8 @@ fn open(input: &Input, place: Range) -> Result<Contents, Fault> {
     Ok(Contents { entries, metadata, ..Contents::default() })
 }
 
-/// Adds what a model's description says of its classifier: after which of its layers a ReLU follows. A description that
-/// is none says nothing.
+/// Adds what a model's description says of its classifier: after which of its layers a ReLU follows. A
+/// description that is none says nothing.
 fn described(metadata: Metadata, config: &[u8]) -> Result<Metadata, Fault> {
     let Ok(config) = serde_json::from_slice::<Value>(config) else { return Ok(metadata) };
     let mut activations = Vec::new();
@@ -140,8 +142,8 @@ struct Layer {
     weights: Vec<(String, Dataset)>,
 }
 
-/// Layers of the older format, in the order of the attribute `layer_names`. Models within models have all of their
-/// weights in one group, the trainable ones first.
+/// Layers of the older format, in the order of the attribute `layer_names`. Models within models have all of
+/// their weights in one group, the trainable ones first.
 fn named_layers(file: &File, links: &Links, names: &[String], layers: &mut Vec<Layer>) -> Result<(), Fault> {
     for name in names {
         let Some(group) = Object::find(file, links, name)? else {
@@ -210,8 +212,8 @@ fn split_number(name: &str) -> (&str, u64) {
     split.unwrap_or((name, 0))
 }
 
-/// The classes of layers that the networks have, by the numbers of dimensions of their weights: their names in
-/// `.weights.h5`, and those of their variables.
+/// The classes of layers that the networks have, by the numbers of dimensions of their weights: their names
+/// in `.weights.h5`, and those of their variables.
 const CLASSES: &[(&[usize], &str, &[&str])] = &[
     (&[4], "conv2d", &["kernel"]),
     (&[4, 1], "conv2d", &["kernel", "bias"]),

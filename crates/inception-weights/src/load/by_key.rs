@@ -256,7 +256,8 @@ impl<'a> Strays<'a> {
     }
 
     /// Those of `inside` without which the network would not be the file's. Where all else `fits`, these are
-    /// what layers in the network's own parts, or behind its classifier, compute with; the rest does not count.
+    /// what layers in the network's own parts, or behind its classifier, compute with; the rest does not
+    /// count.
     fn differences(
         &self,
         table: &[KeyRow],

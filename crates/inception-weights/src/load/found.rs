@@ -42,8 +42,8 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// The classes that the network gets: without TensorFlow's background unless it is to be kept, and two for
-    /// the one logit of a sigmoid.
+    /// The classes that the network gets: without TensorFlow's background unless it is to be kept, and two
+    /// for the one logit of a sigmoid.
     pub fn kept_classes(&self, spec: &ModelSpec, keep_background: bool) -> usize {
         match self.classes {
             1 => 2,

@@ -83,7 +83,8 @@ impl<'a> Layer<'a> {
         self.norms.into_iter().flatten().flat_map(|norm| norm.entries().collect::<Vec<_>>())
     }
 
-    /// Its weight `[inputs, outputs]`, or its bias, with its norms in it. `transposed`: rows of the file's are outputs.
+    /// Its weight `[inputs, outputs]`, or its bias, with its norms in it. `transposed`: rows of the file's
+    /// are outputs.
     pub fn with_norms(
         &self,
         checkpoint: &Checkpoint,
@@ -248,8 +249,8 @@ impl<'a> Search<'_, 'a> {
         Some(Norm { path, mean, variance, scale: field("weight"), shift: field("bias") })
     }
 
-    /// The layers of one `Sequential` that begins with `first`, or with a norm before it: numbered, each with as many
-    /// inputs as the one before it has outputs. Norms stand between them.
+    /// The layers of one `Sequential` that begins with `first`, or with a norm before it: numbered, each with
+    /// as many inputs as the one before it has outputs. Norms stand between them.
     fn sequence(&self, mut first: Layer<'a>, paths: &[&'a str]) -> Vec<Layer<'a>> {
         let split = |path: &'a str| {
             let (list, number) = path.rsplit_once('.').unwrap_or(("", path));
@@ -300,8 +301,8 @@ impl<'a> Search<'_, 'a> {
         layers
     }
 
-    /// Keras's, which are numbered through: the first `dense` and those that read what the one before gives. The file
-    /// says after which of them a ReLU follows, if it has the model's description.
+    /// Keras's, which are numbered through: the first `dense` and those that read what the one before gives.
+    /// The file says after which of them a ReLU follows, if it has the model's description.
     fn keras(&self, own: &str, metadata: &Metadata) -> Option<Head<'a>> {
         let mut layers = vec![self.layer(own)?];
         while layers.len() < MAX_LAYERS
