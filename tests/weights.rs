@@ -1,5 +1,5 @@
-//! Checkpoints against the libraries that wrote them: whole networks of timm, torchvision and pytorch-fid from the formula's
-//! weights, and small files in every form that the libraries write.
+//! Checkpoints against the libraries that wrote them: whole networks of timm, torchvision and pytorch-fid
+//! from the formula's weights, and small files in every form that the libraries write.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -96,8 +96,8 @@ fn every_model_of_other_origin_is_checked() {
     }
 }
 
-/// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its shape,
-/// and each key of that is used or on the written list of those that are not.
+/// The table of names is total both ways: each of our tensors has one key of the library's state dict, in its
+/// shape, and each key of that is used or on the written list of those that are not.
 #[test]
 fn names_are_total() {
     for spec in of_other_origin() {
@@ -120,8 +120,8 @@ fn names_are_total() {
     }
 }
 
-/// What timm says of each of its weights: pixels and epsilons. (That `tf_`, `adv_` and `gluon_inception_v3` compute the
-/// same as `inception_v3` of equal weights, the script that wrote the file has checked.)
+/// What timm says of each of its weights: pixels and epsilons. (That `tf_`, `adv_` and `gluon_inception_v3`
+/// compute the same as `inception_v3` of equal weights, the script that wrote the file has checked.)
 #[test]
 fn weights_of_timm_get_the_pixels_that_they_expect() {
     #[derive(Deserialize)]
@@ -273,8 +273,8 @@ fn of_keras(key: &str, shape: &[usize]) -> Vec<f32> {
     formula::tensor(key, &info).try_into_vec::<f32>().unwrap()
 }
 
-/// Every value of every small file of Keras 2 and 3, bit by bit, whatever the process had named its layers, and with the
-/// base model in another or not; an optimiser's state beside them is passed over.
+/// Every value of every small file of Keras 2 and 3, bit by bit, whatever the process had named its layers,
+/// and with the base model in another or not; an optimiser's state beside them is passed over.
 #[test]
 fn keras_files_hold_what_keras_put_in() {
     let mut seen = 0;
@@ -458,11 +458,23 @@ type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
 /// Writes a file with timm's names.
 fn write_pytorch(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensors)) -> Vec<u8> {
+    write_scheme(spec, KeyScheme::PyTorch, classes, None, edit)
+}
+
+/// Writes a safetensors file with the names of a scheme, and one piece of metadata.
+fn write_scheme(
+    spec: &ModelSpec,
+    scheme: KeyScheme,
+    classes: usize,
+    metadata: Option<(&str, &str)>,
+    edit: impl FnOnce(&mut Tensors),
+) -> Vec<u8> {
     let network = formula_network(spec, &spec.config().with_num_classes(classes), &storage());
-    let table = key_table(&network, spec.architecture, KeyScheme::PyTorch);
+    let table = key_table(&network, spec.architecture, scheme);
     let mut tensors: Vec<_> = table
         .iter()
         .zip(tensors_of(&network))
+        .filter(|(row, _)| row.constant.is_none())
         .map(|(row, (_, values))| {
             let values = match (row.transposed, &row.tensor.shape[..]) {
                 (true, &[rows, columns]) => (0..columns)
@@ -482,7 +494,8 @@ fn write_pytorch(spec: &ModelSpec, classes: usize, edit: impl FnOnce(&mut Tensor
             safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap(),
         )
     });
-    safetensors::serialize(views, None).unwrap()
+    let metadata = metadata.map(|(key, value)| [(key.to_owned(), value.to_owned())].into());
+    safetensors::serialize(views, metadata).unwrap()
 }
 
 /// A classifier of 1001 classes is TensorFlow's: its first class is the background.
@@ -756,8 +769,8 @@ fn heads_of_any_name_are_found() {
     assert_eq!(bias_of(&loaded.network), 0.0);
 }
 
-/// Two fully connected layers, as fine-tuning puts them: against the sums by hand, on the engine too, and through
-/// every format that we write.
+/// Two fully connected layers, as fine-tuning puts them: against the sums by hand, on the engine too, and
+/// through every format that we write.
 #[test]
 fn heads_of_several_layers_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -802,6 +815,137 @@ fn heads_of_several_layers_run() {
             assert_eq!(again.hidden, loaded.hidden, "{name}");
             assert!(tensors_of(&again.network) == tensors_of(&loaded.network), "{name}");
         }
+    }
+}
+
+/// What the classifier of a network is given: the logits of one that passes it on.
+fn features_of(spec: &ModelSpec, images: fn() -> TensorData) -> Vec<f32> {
+    let bytes = write_pytorch(spec, 4, |t| {
+        t.retain(|t| !t.0.starts_with("fc."));
+        let identity = (0..1024 * 1024).map(|i| if i / 1024 == i % 1024 { 1.0 } else { 0.0 }).collect();
+        t.push(("fc.weight".into(), vec![1024, 1024], identity));
+    });
+    let passing = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &storage()).unwrap();
+    engine_logits(&passing.network, images())
+}
+
+/// `BatchNorm1d` in a `Sequential` head: before its layers, between them, before and behind the ReLU, behind
+/// the last. Against the sums by hand in double precision.
+#[test]
+fn norms_in_heads_are_folded() {
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    let device = storage();
+    let images = || formula::images(0..1, 64);
+    let features: Vec<f64> = features_of(spec, images).into_iter().map(f64::from).collect();
+    let value = |key: &str, count: usize| -> Vec<f32> {
+        formula::uniform(key).map(|v| v as f32).take(count).collect()
+    };
+    // Kinds of members by their numbers: Linear, ReLU, BatchNorm; dropout where nothing is. In all of them
+    // the ReLU is where a gap says that there is one.
+    for head in ["BL", "LBR.L", "LRB.L", "BLBRL", "LBRLB", "LBL"] {
+        let (mut tensors, mut x, mut wide) = (Tensors::new(), features.clone(), 1024);
+        let last = head.rfind('L').unwrap();
+        for (number, kind) in head.chars().enumerate() {
+            let key = |field: &str| format!("fc.{number}.{field}");
+            match kind {
+                'L' => {
+                    let outputs = if number == last { 5 } else { 16 };
+                    let (weight, bias) =
+                        (value(&key("weight"), outputs * wide), value(&key("bias"), outputs));
+                    let row = |row: &[f32]| row.iter().zip(&x).map(|(a, b)| f64::from(*a) * b).sum::<f64>();
+                    x = weight.chunks(wide).zip(&bias).map(|(w, b)| row(w) + f64::from(*b)).collect();
+                    tensors.push((key("weight"), vec![outputs, wide], weight));
+                    tensors.push((key("bias"), vec![outputs], bias));
+                    wide = outputs;
+                }
+                'R' => x.iter_mut().for_each(|x| *x = x.max(0.0)),
+                'B' => {
+                    let of = |field: &str| value(&key(field), wide);
+                    let variance: Vec<f32> = of("running_var").iter().map(|v| v.abs() + 0.5).collect();
+                    let (weight, bias, mean) = (of("weight"), of("bias"), of("running_mean"));
+                    for (i, x) in x.iter_mut().enumerate() {
+                        let factor = f64::from(weight[i]) / (f64::from(variance[i]) + 1e-5).sqrt();
+                        *x = (*x - f64::from(mean[i])) * factor + f64::from(bias[i]);
+                    }
+                    let fields = [
+                        ("weight", weight),
+                        ("bias", bias),
+                        ("running_mean", mean),
+                        ("running_var", variance),
+                    ];
+                    tensors.extend(fields.map(|(field, values)| (key(field), vec![wide], values)));
+                    tensors.push((key("num_batches_tracked"), vec![1], vec![7.0]));
+                }
+                _ => {}
+            }
+        }
+        let bytes = write_pytorch(spec, 4, |t| {
+            t.retain(|t| !t.0.starts_with("fc."));
+            t.extend(tensors);
+        });
+        let checkpoint = Checkpoint::from_bytes("memory", bytes).unwrap();
+        let loaded = load(spec, &checkpoint, &device).unwrap_or_else(|e| panic!("{head}: {e}"));
+        let layers = head.matches('L').count();
+        assert_eq!((loaded.num_classes, loaded.hidden.len()), (5, layers - 1), "{head}");
+        assert_eq!(loaded.hidden.iter().any(|layer| layer.relu), head.contains('R'), "{head}");
+        let warnings = loaded.warnings().concat();
+        assert!(warnings.contains("are folded into it, with an epsilon of 0.00001"), "{warnings}");
+        assert!(loaded.strange.is_empty(), "{head}: {:?}", loaded.strange);
+        let wanted: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+        let found = engine_logits(&loaded.network, images());
+        assert!(worst_difference(&found, &wanted) < TOLERANCE, "{head}: {found:?}, {wanted:?}");
+    }
+    // A norm of other channels is no part of it.
+    let bytes = write_pytorch(spec, 4, |t| {
+        t.iter_mut().filter(|t| t.0.starts_with("fc.")).for_each(|t| t.0 = t.0.replace("fc.", "fc.1."));
+        for field in ["weight", "bias", "running_mean", "running_var"] {
+            t.push((format!("fc.0.{field}"), vec![7], vec![1.0; 7]));
+        }
+    });
+    let error = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap_err();
+    assert!(error.to_string().contains("`fc.0.weight`"), "{error}");
+}
+
+/// Several `Dense` layers of Keras, which are numbered through. Whether a ReLU is between them the model's
+/// description says, which the reader keeps as metadata.
+#[test]
+fn heads_of_keras_run() {
+    let spec = inception_nn::model("keras-xception").unwrap();
+    let device = storage();
+    let value =
+        |key: &str, count: usize| formula::uniform(key).map(|v| v as f32).take(count).collect::<Vec<f32>>();
+    let (first, bias, second) = (value("a", 2048 * 16), value("b", 16), value("c", 16 * 5));
+    let identity = |t: &mut Tensors| {
+        t.retain(|t| !t.0.starts_with("dense/"));
+        let identity = (0..2048 * 2048).map(|i| if i / 2048 == i % 2048 { 1.0 } else { 0.0 }).collect();
+        t.push(("dense/kernel".into(), vec![2048, 2048], identity));
+    };
+    let images = || formula::images(0..1, 71);
+    let bytes = write_scheme(spec, KeyScheme::Keras, 4, None, identity);
+    let passing = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+    let features = engine_logits(&passing.network, images());
+    for said in [None, Some("[true]"), Some("[false]")] {
+        let relu = said != Some("[false]");
+        let metadata = said.map(|said| (Metadata::HEAD, said));
+        let bytes = write_scheme(spec, KeyScheme::Keras, 4, metadata, |t| {
+            t.retain(|t| !t.0.starts_with("dense/"));
+            t.push(("dense/kernel".into(), vec![2048, 16], first.clone()));
+            t.push(("dense/bias".into(), vec![16], bias.clone()));
+            t.push(("dense_1/kernel".into(), vec![16, 5], second.clone()));
+        });
+        let loaded = load(spec, &Checkpoint::from_bytes("memory", bytes).unwrap(), &device).unwrap();
+        assert_eq!((loaded.num_classes, loaded.hidden.len(), loaded.hidden[0].relu), (5, 1, relu));
+        let warnings = loaded.warnings().concat();
+        assert!(warnings.contains("its classifier is `dense`, `dense_1`"), "{warnings}");
+        assert_eq!(warnings.contains("a ReLU is assumed"), said.is_none(), "{warnings}");
+        let column = |matrix: &[f32], columns: usize, column: usize, x: &[f32]| -> f32 {
+            matrix.iter().skip(column).step_by(columns).zip(x).map(|(a, b)| a * b).sum()
+        };
+        let hidden = (0..16).map(|i| column(&first, 16, i, &features) + bias[i]);
+        let hidden: Vec<f32> = hidden.map(|v| if relu { v.max(0.0) } else { v }).collect();
+        let wanted: Vec<f32> = (0..5).map(|i| column(&second, 5, i, &hidden)).collect();
+        let found = engine_logits(&loaded.network, images());
+        assert!(worst_difference(&found, &wanted) < TOLERANCE, "{found:?}, {wanted:?}");
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Parity {
     /// Also write the table to this file
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Instead, how long Xception65 takes to load from each format and how much memory, beside the tools' own
-    /// readers; the table goes to this file
+    /// Instead, how long loading takes from each format and how much memory, beside the tools' own readers;
+    /// the table goes to this file
     #[arg(long, value_name = "FILE")]
     loading: Option<PathBuf>,
     /// Load one file and print what it took: what --loading starts for each file
@@ -61,6 +61,15 @@ const LOADED: &[(&str, &str, Option<&str>)] = &[
     ("timm-xception65", "timm-xception65.torchscript.onnx", None),
     ("Xception65", "Xception65.p2o.onnx", None),
     ("Xception65", "Xception65.pir/inference.json", None),
+    ("torchvision-inception_v3", "torchvision-inception_v3.module.pth", None),
+    ("torchvision-inception_v3", "torchvision-inception_v3.training.pth", None),
+    ("torchvision-inception_v3", "torchvision-inception_v3.traced.pt", None),
+    ("torchvision-inception_v3", "torchvision-inception_v3.exported.pt2", None),
+    ("torchvision-inception_v3", "torchvision-inception_v3.transformed.dynamo.onnx", None),
+    ("GoogLeNet", "GoogLeNet.old.softmax/inference.pdmodel", None),
+    ("keras-xception", "keras-xception.h5", None),
+    ("keras-xception", "keras-xception.weights.h5", None),
+    ("keras-xception", "keras-xception.keras", None),
 ];
 
 /// Runs of each, in turns; the median counts.
@@ -174,7 +183,7 @@ impl Parity {
         let Environment { cpu, cores, commit, .. } = Environment::here();
         let commit = commit.as_deref().unwrap_or("unknown");
         let mut table = format!(
-            "# Loading Xception65 from each format\n\n\
+            "# Loading from each format\n\n\
              What `cargo xtask parity --loading FILE` wrote: medians of {RUNS} runs in turns, each a process of its own, files\n\
              in the page cache. Ours opens the file and fills the network; Python's is the call alone, of `torch.load`,\n\
              `safetensors.numpy.load_file` or `paddle.load`. Memory: the peak beyond what the process had before.\n\n\
@@ -182,6 +191,10 @@ impl Parity {
         );
         for &(model, name, environment) in LOADED {
             let file = self.checkpoints.join(name);
+            if !file.exists() {
+                eprintln!("{}: not there, left out", file.display());
+                continue;
+            }
             let mut runs: [Vec<Loading>; 2] = Default::default();
             // The first run brings the file into the page cache, and does not count.
             for run in 0..=RUNS {
@@ -204,8 +217,8 @@ impl Parity {
                     }
                 }
             }
-            // A program's values are beside it.
-            let files = [file.clone(), file.with_extension("pdiparams")];
+            // A program's values are beside it, and those of ONNX may be.
+            let files = [file.clone(), file.with_extension("pdiparams"), file.with_extension("onnx.data")];
             let size: u64 = files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
             let size = size as f64 / 1e6;
             let [ours, theirs] = runs.map(|runs| {

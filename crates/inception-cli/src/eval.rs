@@ -1,17 +1,18 @@
 //! `eval`
 
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use inception::data::{Dataset, DatasetOptions, ScanStats};
+use inception::data::{self, Dataset, DatasetOptions, ScanStats};
 use inception::{
     Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, cores,
     dataset_hash, evaluate, merge,
 };
 
 use crate::args::{self, NetworkArgs};
+use crate::misclassified::Misclassified;
 use crate::progress::Bar;
 
 /// The command: a run, or `eval merge`. By hand, because clap's derive cannot make all of a run's flags
@@ -66,6 +67,10 @@ struct Output {
     /// The confusion matrix, too
     #[arg(long)]
     confusion: bool,
+    /// Write the pictures that were taken for something else to FILE, as CSV: picture, class, likeliest class
+    /// and its probability; with --json they are in the object, too
+    #[arg(long, value_name = "FILE")]
+    misclassified: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -75,16 +80,16 @@ struct Output {
 pub struct Run {
     #[command(flatten)]
     network: NetworkArgs,
-    /// Labelled pictures: a folder with one folder a class (WordNet id or number), a tar archive of one, a
-    /// list of `relative/path label` lines, or Parquet (a file or a folder of them; needs the feature
-    /// `parquet`)
+    /// Labelled pictures: a folder with one folder a class (WordNet id or number), an archive of one (tar,
+    /// tar.gz, zip), a list of `relative/path label` lines, ImageNet's own lists or the folder with one of
+    /// them, or Parquet (a file or a folder of them; needs the feature `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// Where the pictures of a list are, if not beside it: a folder or a tar archive
+    /// Where the pictures of a list are, if not beside it: a folder or an archive
     #[arg(long, value_name = "PATH")]
     image_root: Option<PathBuf>,
-    /// Names of the classes in their order, which are those of a folder's folders, too: one a line, `0 name` a
-    /// line, or JSON
+    /// Names of the classes in their order, which are those of a folder's folders, too: one a line, `0 name`
+    /// a line, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Which files of a folder of Parquet files: what their names start with, as `validation`
@@ -118,12 +123,6 @@ pub struct Run {
     output: Output,
 }
 
-/// Whether a file of names has one a line and nothing else, as a folder of classes is named by.
-fn is_plain(path: &Path, names: Option<&[String]>) -> bool {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    names.is_some_and(|names| text.lines().map(str::trim).filter(|line| !line.is_empty()).eq(names))
-}
-
 impl Eval {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
@@ -135,6 +134,7 @@ impl Eval {
 
 impl Merge {
     fn run(&self) -> anyhow::Result<()> {
+        let file = self.output.misclassified()?;
         let report = merge(&self.files, self.output.details())?;
         if self.output.per_class && report.classes.is_none() {
             eprintln!(
@@ -146,21 +146,37 @@ impl Merge {
                 "warning: not every file has the confusion matrix; its run needs --confusion or --resume"
             );
         }
-        self.output.print(&report)
+        if file.is_some() && report.misclassified.is_none() {
+            bail!("not every file has the misclassified pictures; its run needs --misclassified or --resume");
+        }
+        self.output.print(&report, file)
     }
 }
 
 impl Output {
     fn details(&self) -> Details {
-        Details { per_class: self.per_class, confusion: self.confusion }
+        Details {
+            per_class: self.per_class,
+            confusion: self.confusion,
+            misclassified: self.misclassified.is_some(),
+        }
     }
 
-    fn print(&self, report: &EvalReport) -> anyhow::Result<()> {
+    /// The file of misclassified pictures, opened before hours of work, so that a bad name is no loss.
+    fn misclassified(&self) -> anyhow::Result<Option<Misclassified>> {
+        self.misclassified.as_deref().map(Misclassified::create).transpose()
+    }
+
+    /// Prints the report, and then writes the file of misclassified pictures.
+    fn print(&self, report: &EvalReport, file: Option<Misclassified>) -> anyhow::Result<()> {
         let text = match self.json {
             true => serde_json::to_string(report)? + "\n",
             false => report.table(),
         };
-        Ok(stdout().write_all(text.as_bytes())?)
+        let mut out = stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        file.map_or(Ok(()), |file| file.finish(report.misclassified.as_deref().unwrap_or_default()))
     }
 }
 
@@ -169,6 +185,10 @@ impl Run {
         if self.resume.is_some() && self.network.models.models.len() > 1 {
             bail!("--resume keeps the state of one model; run them one by one, each with a file of its own");
         }
+        if self.output.misclassified.is_some() && self.network.models.models.len() > 1 {
+            bail!("--misclassified is for one model; run them one by one, each with a file of its own");
+        }
+        let mut file = self.output.misclassified()?;
         let run_options = self.network.device.apply()?;
         for spec in &self.network.models.models {
             let (weights, classifier, warnings) =
@@ -178,7 +198,10 @@ impl Run {
 
             let mut options = DatasetOptions::new(classifier.num_classes());
             options.image_root.clone_from(&self.image_root);
-            options.labels = self.labels.clone().filter(|path| is_plain(path, classifier.labels()));
+            // ImageNet's are those of networks of which nobody says anything else.
+            let own = classifier.labels().filter(|&labels| labels != data::labels()).map(<[_]>::to_vec);
+            let named = self.labels.as_ref().and(classifier.labels()).map(<[_]>::to_vec);
+            options.labels = named.or_else(|| own.clone());
             options.split.clone_from(&self.split);
             (options.label_base, options.accept_truncated) = (self.label_base, self.accept_truncated);
             let mut dataset = Dataset::open(&self.data, &options)?;
@@ -200,9 +223,10 @@ impl Run {
                 pictures: dataset.len(),
                 classes: classifier.num_classes(),
                 batch: self.batch.into(),
+                labels: own,
             };
             let report = self.evaluate(&classifier, &dataset, &settings, &warnings)?;
-            self.output.print(&report)?;
+            self.output.print(&report, file.take())?;
         }
         Ok(())
     }
@@ -226,6 +250,7 @@ impl Run {
             workers: self.workers.map_or_else(cores, usize::from),
             prefetch: 2,
             max_skipped: self.max_skipped,
+            misclassified: self.output.misclassified.is_some(),
         };
         let mut bar = Bar::new();
         let evaluation =
@@ -236,6 +261,6 @@ impl Run {
                 bar.show(done_now, done, total, &format!("top-1 {top1:.2} %  top-5 {top5:.2} %  "));
             });
         bar.finish();
-        Ok(EvalReport::new(&evaluation?, warnings, self.output.details(), classifier.labels()))
+        Ok(EvalReport::new(&evaluation?, warnings, self.output.details()))
     }
 }

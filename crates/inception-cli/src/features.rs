@@ -109,16 +109,16 @@ enum Dtype {
 pub struct Features {
     #[command(flatten)]
     network: NetworkArgs,
-    /// Pictures: a folder at any depth, a tar archive, a list with a path a line, or Parquet (needs the feature
-    /// `parquet`)
+    /// Pictures: a folder at any depth, an archive (tar, tar.gz, zip), a list with a path a line, or Parquet
+    /// (needs the feature `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// The file to write; its extension says the format: .npy, .safetensors, or .parquet with the paths of
     /// the pictures (needs the feature `parquet`)
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a stage,
-    /// averaged over places
+    /// What is taken of the network: `pooled` (what its classifier reads), `logits`, `probabilities`, or a
+    /// stage, averaged over places
     #[arg(long, value_name = "LAYER", default_value = "pooled")]
     layer: String,
     /// Type of the numbers in the file

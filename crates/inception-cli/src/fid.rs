@@ -42,8 +42,8 @@ fn protocol(name: &str) -> Result<&'static FidProtocol, String> {
 
 #[derive(Args)]
 pub struct Fid {
-    /// The generated pictures A and the real ones B: each a folder at any depth, a tar archive, a list with a path a
-    /// line, Parquet, features (.npy), or statistics (.npz with mu and sigma)
+    /// The generated pictures A and the real ones B: each a folder at any depth, an archive, a list with a
+    /// path a line, Parquet, features (.npy), or statistics (.npz with mu and sigma)
     #[arg(value_name = "A B", required = true, num_args = 1..)]
     inputs: Vec<PathBuf>,
     /// Whose recipe for pictures, whose subsets: pytorch-fid, clean-fid, torch-fidelity or torchmetrics

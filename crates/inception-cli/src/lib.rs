@@ -13,6 +13,7 @@ mod features;
 mod fid;
 mod images;
 mod inspect;
+mod misclassified;
 mod models;
 #[cfg(not(feature = "fid"))]
 mod no_fid;

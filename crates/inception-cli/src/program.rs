@@ -79,9 +79,20 @@ impl Program {
             return match **problem {
                 DatasetProblem::NeedsFeature { feature, .. } => build(feature),
                 DatasetProblem::OneBased { .. } => Some("--label-base 1 counts from 1".to_owned()),
-                DatasetProblem::UnknownFolder { by_labels: false, .. } => {
-                    Some("--labels FILE says which folder is which class".to_owned())
+                DatasetProblem::UnknownFolder { .. } | DatasetProblem::WordNetFolder { .. } => {
+                    Some("--labels FILE names the classes in their order, one folder's name a line".to_owned())
                 }
+                DatasetProblem::SameName { .. } => {
+                    Some("--labels FILE with a name for each class that no other has tells them apart".to_owned())
+                }
+                DatasetProblem::AllMissing { .. } => {
+                    Some("--image-root says where they are: a folder or an archive".to_owned())
+                }
+                DatasetProblem::NoClasses { stats } if stats.loose_pictures > 0 => Some(
+                    "their classes come from a list: put ImageNet's ILSVRC2012_validation_ground_truth.txt or \
+                     LOC_val_solution.csv beside them, or give the list by --data and the pictures by --image-root"
+                        .to_owned(),
+                ),
                 _ => None,
             };
         }

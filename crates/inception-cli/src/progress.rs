@@ -10,9 +10,28 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Bar {
     bar: ProgressBar,
     start: Instant,
-    last_line: Instant,
+    lines: Lines,
     /// Skipped pictures that were named.
     named: usize,
+}
+
+/// Lines of progress where there is no terminal.
+struct Lines {
+    last: Instant,
+}
+
+impl Lines {
+    /// Time between two lines.
+    const PAUSE: Duration = Duration::from_secs(30);
+
+    /// Whether it is time for the next line, which is then counted from.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now.duration_since(self.last) >= Self::PAUSE;
+        if due {
+            self.last = now;
+        }
+        due
+    }
 }
 
 /// Skipped pictures that are named while the run goes on; the result has them all.
@@ -23,7 +42,7 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, start: Instant::now(), last_line: Instant::now(), named: 0 }
+        Self { bar, start: Instant::now(), lines: Lines { last: Instant::now() }, named: 0 }
     }
 
     /// Shows how far a run is. `what` is said of it beside its speed.
@@ -39,8 +58,7 @@ impl Bar {
             self.bar.set_length(total);
             self.bar.set_position(done);
             self.bar.set_message(message);
-        } else if self.last_line.elapsed() > Duration::from_secs(30) {
-            self.last_line = Instant::now();
+        } else if self.lines.is_due(Instant::now()) {
             eprintln!("{done}/{total}  {message}");
         }
     }
@@ -71,4 +89,22 @@ impl Bar {
 fn clock(seconds: f64) -> String {
     let seconds = seconds.ceil() as u64;
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_every_half_minute() {
+        let start = Instant::now();
+        let mut lines = Lines { last: start };
+        let due: Vec<u64> =
+            (0..100).filter(|&second| lines.is_due(start + Duration::from_secs(second))).collect();
+        assert_eq!(due, [30, 60, 90]);
+        // Batches that take longer than that have a line each.
+        assert!(
+            lines.is_due(start + Duration::from_secs(500)) && !lines.is_due(start + Duration::from_secs(529))
+        );
+    }
 }

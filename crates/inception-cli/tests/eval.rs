@@ -352,6 +352,103 @@ fn shards_give_the_same_bits() {
     }
 }
 
+/// A line of CSV as its fields.
+fn fields(line: &str) -> Vec<String> {
+    let (mut fields, mut quoted, mut letters) = (vec![String::new()], false, line.chars().peekable());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                fields.last_mut().unwrap().extend(letters.next())
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            _ => fields.last_mut().unwrap().push(letter),
+        }
+    }
+    fields
+}
+
+/// Wrong pictures are in one file, the same however the run was cut; and the names of classes stay with the
+/// parts.
+#[test]
+fn misclassified_pictures_are_listed() {
+    let data = small();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let labels = path("labels.txt");
+    // Names as CSV has to quote them.
+    let names: String = (0..1000).map(|class| format!("class \"{class}\", a name\n")).collect();
+    fs::write(&labels, names).unwrap();
+    let run = |flags: &[&str]| {
+        json(&arguments(data.path(), &[&["--batch", "4", "--labels", &labels], flags].concat()))
+    };
+
+    let whole = path("whole.csv");
+    let report = run(&["--misclassified", &whole]);
+    let text = fs::read_to_string(&whole).unwrap();
+    assert!(!folder.path().join("whole.csv.part").exists());
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("image,label,label_name,guess,guess_name,probability"));
+    let mut confusion = std::collections::BTreeMap::new();
+    for line in lines {
+        let fields = fields(line);
+        let [image, label, label_name, guess, guess_name, probability] = &fields[..] else {
+            panic!("{line}")
+        };
+        assert!(image.starts_with(&format!("{label}/")) && label != guess, "{line}");
+        assert_eq!(*label_name, format!("class \"{label}\", a name"));
+        assert_eq!(*guess_name, format!("class \"{guess}\", a name"));
+        assert!((0.001..=1.0).contains(&probability.parse::<f64>().unwrap()), "{line}");
+        *confusion.entry((label.clone(), guess.clone())).or_insert(0_u64) += 1;
+    }
+    let rows = report["confusion"].as_array().unwrap().iter();
+    let off_diagonal = rows.filter(|row| row["label"] != row["guess"]).map(|row| {
+        let cell = (row["label"].to_string(), row["guess"].to_string());
+        (cell, row["images"].as_u64().unwrap())
+    });
+    assert!(off_diagonal.eq(confusion_in_order(&confusion)), "{text}");
+    let wrong = report["images"].as_u64().unwrap() - report["exact"]["top1"].as_u64().unwrap();
+    assert!(wrong > 10 && report["misclassified"].as_array().unwrap().len() as u64 == wrong);
+
+    // In shards, continued without the flag before, from states and from reports.
+    let (mut states, mut reports) = (Vec::new(), Vec::new());
+    for shard in ["0/2", "1/2"] {
+        let name = shard.replace('/', "of");
+        let (state, part) = (path(&format!("state{name}")), path(&format!("part{name}.csv")));
+        run(&["--shard", shard, "--resume", &state]);
+        let report = run(&["--shard", shard, "--resume", &state, "--misclassified", &part]);
+        let result = path(&format!("report{name}.json"));
+        fs::write(&result, report.to_string()).unwrap();
+        states.push(state);
+        reports.push(result);
+    }
+    for parts in [&states, &reports, &vec![states[0].clone(), reports[1].clone()]] {
+        let merged = path("merged.csv");
+        let flags = ["merge", "--json", "--per-class", "--misclassified", &merged, &parts[0], &parts[1]];
+        let report = json(&flags);
+        assert_eq!(fs::read_to_string(&merged).unwrap(), text);
+        assert_eq!(report["classes"][1]["label"], "class \"100\", a name", "names stay with the parts");
+    }
+    // A report without them cannot give them.
+    fs::write(path("without.json"), run(&["--shard", "1/2"]).to_string()).unwrap();
+    let message = failure(&["merge", "--misclassified", &path("no.csv"), &states[0], &path("without.json")]);
+    assert!(message.contains("--misclassified or --resume"), "{message}");
+    assert!(!Path::new(&path("no.csv")).exists() && !Path::new(&path("no.csv.part")).exists());
+    // A name that cannot be written is said before the work begins.
+    let message = failure(&arguments(data.path(), &["--misclassified", "no/such/folder/wrong.csv"]));
+    assert!(message.contains("no/such/folder/wrong.csv"), "{message}");
+}
+
+/// Counts of cells in the order of a report, which is that of numbers.
+fn confusion_in_order(
+    confusion: &std::collections::BTreeMap<(String, String), u64>,
+) -> Vec<((String, String), u64)> {
+    let number = |text: &String| text.parse::<u64>().unwrap();
+    let mut rows: Vec<_> = confusion.iter().map(|(cell, &images)| (cell.clone(), images)).collect();
+    rows.sort_by_key(|((label, guess), _)| (number(label), number(guess)));
+    rows
+}
+
 #[test]
 fn states_are_guarded() {
     let data = small();
@@ -494,6 +591,23 @@ fn bad_datasets_are_refused_with_a_message() {
     };
     fs::create_dir(root.join("empty")).unwrap();
     assert!(run("empty", &[]).contains("no folder for a class"));
+    // Each message names the next step.
+    fs::create_dir_all(root.join("named/cats")).unwrap();
+    fs::write(root.join("named/cats/a.jpg"), "x").unwrap();
+    assert!(run("named", &[]).contains("--labels FILE names the classes"));
+    fs::create_dir_all(root.join("flat")).unwrap();
+    fs::write(root.join("flat/a.jpg"), "x").unwrap();
+    let message = run("flat", &[]);
+    assert!(
+        message.contains("ILSVRC2012_validation_ground_truth.txt") && message.contains("--image-root"),
+        "{message}"
+    );
+    fs::write(root.join("truth.txt"), "490\n361\n").unwrap();
+    let message = run("truth.txt", &[]);
+    assert!(
+        message.contains("none of its 2 pictures is in /") && message.contains("--image-root says where"),
+        "{message}"
+    );
     assert!(run("nowhere", &[]).contains("nowhere"));
     fs::create_dir_all(root.join("hollow/3")).unwrap();
     assert!(run("hollow", &[]).contains("no picture"));

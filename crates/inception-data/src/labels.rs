@@ -44,3 +44,24 @@ pub fn wordnet_ids() -> &'static [&'static str] {
 pub fn class_of_wordnet_id(id: &str) -> Option<usize> {
     WORDNET_IDS.binary_search(&id).ok()
 }
+
+/// The WordNet id of each class in the order of the development kit of ILSVRC 2012, whose first is 1.
+///
+/// Source: `map_clsloc.txt` of the development kit of ILSVRC 2015 (classification and localisation), whose
+/// numbers are those of `ILSVRC2012_ID` in the kit of 2012. Checked against the first 199 validation
+/// pictures: their numbers in the ground truth, and their WordNet ids in TensorFlow's
+/// `imagenet_2012_validation_synset_labels.txt`.
+static DEVKIT_ORDER: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| include_str!("imagenet1k_devkit_order.txt").lines().collect());
+
+/// The class that the development kit of ILSVRC 2012 numbers `id`, from 1 to 1000: its order is another one
+/// than that of the classes.
+///
+/// ```
+/// // The label of ILSVRC2012_val_00000010.JPEG in ILSVRC2012_validation_ground_truth.txt.
+/// assert_eq!(inception_data::class_of_devkit_id(164), Some(332));
+/// assert_eq!(inception_data::class_of_devkit_id(0), None);
+/// ```
+pub fn class_of_devkit_id(id: usize) -> Option<usize> {
+    class_of_wordnet_id(DEVKIT_ORDER.get(id.checked_sub(1)?)?)
+}

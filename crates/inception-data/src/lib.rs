@@ -13,8 +13,8 @@
 //! | [`Stretch::apply`](Stretch) | stretches to a square in single precision | pytorch-fid, clean-fid, torch-fidelity, torchmetrics |
 //! | [`Augmentation`], [`Mixup`], [`smooth_label`] | data augmentation for training | PaddleClas's `RandCropImage`, `RandFlipImage`, `MixupOperator`, `CELoss(epsilon)`, from the same seeds |
 //!
-//! [`Dataset`] lists images, labelled or not, in folders, lists, archives and (feature `parquet`) Parquet files,
-//! [`load`] makes batches of them ahead of the network, by any recipe that is [`Prepare`].
+//! [`Dataset`] lists images, labelled or not, in folders, lists, archives and (feature `parquet`) Parquet
+//! files, [`load`] makes batches of them ahead of the network, by any recipe that is [`Prepare`].
 //!
 //! ```
 //! # fn main() -> Result<(), inception_data::Error> {
@@ -51,8 +51,9 @@
 //!
 //! # Stricter than cv2 on purpose
 //!
-//! - A JPEG that ends early is [`Error::Truncated`], unless [`DecodeOptions::accept_truncated`] is set. OpenCV
-//!   4.6 prints a warning at most and repeats the last row, which would count as a wrong answer of the network.
+//! - A JPEG that ends early is [`Error::Truncated`], unless [`DecodeOptions::accept_truncated`] is set.
+//!   OpenCV 4.6 prints a warning at most and repeats the last row, which would count as a wrong answer of the
+//!   network.
 //! - PaddleClas fails with `'NoneType' object has no attribute 'shape'` where cv2 cannot read a file; here
 //!   each reason is its own [`Error`].
 //! - What is no JPEG, PNG, WebP, BMP, TIFF, GIF or PNM (told apart by content, as cv2 does) is
@@ -65,6 +66,7 @@ mod error;
 mod files;
 mod format;
 mod image;
+mod label_file;
 mod labels;
 mod loader;
 mod prepare;
@@ -82,7 +84,8 @@ pub use error::{DatasetProblem, Error};
 pub use files::{MAX_FILE_BYTES, is_image};
 pub use format::{FoundFormat, ImageFormat};
 pub use image::RgbImage;
-pub use labels::{class_of_wordnet_id, label, labels, wordnet_ids};
+pub use label_file::{parse_labels, read_labels};
+pub use labels::{class_of_devkit_id, class_of_wordnet_id, label, labels, wordnet_ids};
 pub use loader::{Batch, LoaderOptions, load};
 pub use prepare::{Prepare, Scaling, Stretch};
 pub use preprocessing::{Arithmetic, Preprocessing};

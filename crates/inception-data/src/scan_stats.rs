@@ -12,6 +12,8 @@ pub struct ScanStats {
     pub hidden: usize,
     /// Files whose name is not an image's, and what is no file at all, left out.
     pub other_files: usize,
+    /// Pictures outside any class's folder, left out.
+    pub loose_pictures: usize,
     /// Links to folders inside a class, left out because they may lead in a circle.
     pub folder_links: usize,
     /// Classes that have a folder without an image.
@@ -26,6 +28,7 @@ impl fmt::Display for ScanStats {
             (self.links, "linked pictures"),
             (self.hidden, "hidden files or folders"),
             (self.other_files, "files that are no pictures"),
+            (self.loose_pictures, "pictures outside the folders of classes"),
             (self.folder_links, "links to folders"),
             (self.empty_classes, "classes without a picture"),
             (self.sorted_classes, "folders that are classes 0, 1, 2... in the order of their names"),

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use common::input;
@@ -72,34 +73,35 @@ fn folders_by_wordnet_id() {
     assert_eq!(names(&dataset), owned(&wanted));
     let (problem, message) = refused(folder.path(), &DatasetOptions::new(10));
     assert!(matches!(problem, DatasetProblem::WordNetFolder { num_classes: 10, .. }));
-    assert!(message.contains("labels file"), "{message}");
+    assert!(message.contains("ImageNet's 1000") && message.contains("the network has 10"), "{message}");
 }
 
 #[test]
-fn folders_by_labels_file() {
+fn folders_by_names_of_classes() {
     let folder = folder(&["cat/a.jpg", "dog/b.jpg"]);
-    let labels = folder.path().join("names.txt");
     let mut options = DatasetOptions::new(3);
-    options.labels = Some(labels.clone());
-    fs::write(&labels, "dog\r\nbird\r\ncat\r\n\r\n").unwrap();
+    let names_of = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+    options.labels = names_of(&["dog", "bird", "cat"]);
     let dataset = Dataset::open(folder.path(), &options).unwrap();
     assert_eq!(names(&dataset), owned(&[("dog/b.jpg", 0), ("cat/a.jpg", 2)]));
-    assert_eq!(dataset.scan_stats().other_files, 1, "the labels file itself");
 
-    fs::write(&labels, "dog\nbird\n").unwrap();
-    let (problem, message) = refused(folder.path(), &options);
-    assert!(matches!(problem, DatasetProblem::LabelsLength { expected: 3, found: 2 }));
-    assert!(message.contains("names.txt") && message.contains('3') && message.contains('2'), "{message}");
-    fs::write(&labels, "dog\nbird\nfish\n").unwrap();
+    options.labels = names_of(&["dog", "bird", "fish"]);
     assert!(matches!(
         refused(folder.path(), &options).0,
         DatasetProblem::UnknownFolder { by_labels: true, .. }
     ));
-    fs::write(&labels, "dog\nbird\ndog\n").unwrap();
+    options.labels = names_of(&["dog", "cat", "dog"]);
     assert!(matches!(
         refused(folder.path(), &options).0,
         DatasetProblem::SameName { first: 0, second: 2, .. }
     ));
+    // Two classes of one name are no trouble where no folder has it: ImageNet's cranes. Folders may still be
+    // named by WordNet ids then.
+    let imagenet = self::folder(&["n01440764/a.jpg", "n15075141/b.jpg"]);
+    options = DatasetOptions::new(1000);
+    options.labels = Some(inception_data::labels().iter().map(|&name| name.to_owned()).collect());
+    let dataset = Dataset::open(imagenet.path(), &options).unwrap();
+    assert_eq!(names(&dataset), owned(&[("n01440764/a.jpg", 0), ("n15075141/b.jpg", 999)]));
 }
 
 #[cfg(unix)]
@@ -213,6 +215,76 @@ fn kaggles_validation_labels() {
     assert!(message.contains("line 3") && message.contains("n99999999"), "{message}");
 }
 
+/// The development kit's numbers are another order than that of the classes. Both columns are facts about
+/// ImageNet's first validation pictures: their numbers in `ILSVRC2012_validation_ground_truth.txt`, and their
+/// WordNet ids in TensorFlow's `imagenet_2012_validation_synset_labels.txt`.
+#[test]
+fn ground_truth_of_the_development_kit() {
+    const FIRST: [(u32, &str); 11] = [
+        (490, "n01751748"),
+        (361, "n09193705"),
+        (171, "n02105855"),
+        (822, "n04263257"),
+        (297, "n03125729"),
+        (482, "n01735189"),
+        (13, "n02346627"),
+        (704, "n02776631"),
+        (599, "n03794056"),
+        (164, "n02328150"),
+        (649, "n01917289"),
+    ];
+    let all: std::collections::BTreeSet<_> =
+        (1..=1000).map(|id| inception_data::class_of_devkit_id(id).unwrap()).collect();
+    assert!(all.len() == 1000 && inception_data::class_of_devkit_id(1001).is_none());
+
+    let pictures: Vec<String> = (1..=11).map(|n| format!("ILSVRC2012_val_{n:08}.JPEG")).collect();
+    let pictures: Vec<&str> = pictures.iter().map(String::as_str).collect();
+    let flat = folder(&pictures);
+    let truth = FIRST.map(|(id, _)| format!("{id}\n")).concat();
+    let wanted: Vec<(String, u32)> = pictures
+        .iter()
+        .zip(FIRST)
+        .map(|(name, (_, id))| ((*name).to_owned(), inception_data::class_of_wordnet_id(id).unwrap() as u32))
+        .collect();
+    let options = DatasetOptions::new(1000);
+    // Pictures that nobody says the classes of.
+    let (problem, message) = refused(flat.path(), &options);
+    assert!(matches!(problem, DatasetProblem::NoClasses { stats: ScanStats { loose_pictures: 11, .. } }));
+    assert!(message.contains("11 pictures outside the folders of classes"), "{message}");
+    // The list in its own folder, the pictures beside it, in another folder, or in an archive.
+    let kit = tempfile::tempdir().unwrap();
+    let list = kit.path().join("ILSVRC2012_validation_ground_truth.txt");
+    fs::write(&list, &truth).unwrap();
+    assert!(matches!(refused(&list, &options).0, DatasetProblem::AllMissing { count: 11, .. }));
+    let tar = kit.path().join("ILSVRC2012_img_val.tar");
+    fs::write(&tar, archive(&pictures)).unwrap();
+    for root in [flat.path(), &tar] {
+        let mut rooted = options.clone();
+        rooted.image_root = Some(root.to_owned());
+        let dataset = Dataset::open(&list, &rooted).unwrap();
+        assert_eq!(names(&dataset), wanted);
+        dataset.read(10).unwrap();
+    }
+    fs::copy(&list, flat.path().join("ILSVRC2012_validation_ground_truth.txt")).unwrap();
+    let dataset = Dataset::open(flat.path(), &options).unwrap();
+    assert_eq!(names(&dataset), wanted);
+    dataset.read(0).unwrap();
+    // Kaggle's list in a flat folder, too.
+    fs::remove_file(flat.path().join("ILSVRC2012_validation_ground_truth.txt")).unwrap();
+    let rows = "ImageId,PredictionString\nILSVRC2012_val_00000003,n02105855 85 1 499 272 \n";
+    fs::write(flat.path().join("LOC_val_solution.csv"), rows).unwrap();
+    let dataset = Dataset::open(flat.path(), &options).unwrap();
+    assert_eq!(names(&dataset), owned(&[("ILSVRC2012_val_00000003.JPEG", 230)]));
+
+    assert!(matches!(refused(&list, &DatasetOptions::new(10)).0, DatasetProblem::WordNetList { .. }));
+    for wrong in ["0", "1001", "99999999999999999999"] {
+        fs::write(&list, format!("1\n{wrong}\n2\n")).unwrap();
+        let (problem, message) = refused(&list, &options);
+        assert!(matches!(problem, DatasetProblem::DevkitLabel { line: 2, .. }), "{message}");
+        assert!(message.contains(wrong), "{message}");
+    }
+}
+
 /// As many folders as classes, and none names one: torchvision's order.
 #[test]
 fn folders_by_sorted_name() {
@@ -226,6 +298,15 @@ fn folders_by_sorted_name() {
         let (problem, _) = refused(folder.path(), &DatasetOptions::new(num_classes));
         assert!(matches!(problem, DatasetProblem::UnknownFolder { by_labels: false, .. }));
     }
+    // In an archive, too, whatever is above them.
+    let path = folder.path().join("pets.tar");
+    fs::write(&path, archive(&["pets/val/dog/a.jpg", "pets/val/Bird/b.jpg", "pets/val/cat/c.jpg"])).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(3)).unwrap();
+    let wanted = [("pets/val/Bird/b.jpg", 0), ("pets/val/cat/c.jpg", 1), ("pets/val/dog/a.jpg", 2)];
+    assert_eq!(names(&dataset), owned(&wanted));
+    assert_eq!(dataset.scan_stats().sorted_classes, 3);
+    let (problem, _) = refused(&path, &DatasetOptions::new(4));
+    assert!(matches!(problem, DatasetProblem::UnknownFolder { by_labels: false, .. }));
 }
 
 #[test]
@@ -249,7 +330,7 @@ fn bad_datasets_are_refused() {
     assert!(matches!(problem(&[]), DatasetProblem::NoClasses { .. }));
     assert!(matches!(
         problem(&["a.jpg", "b.jpg"]),
-        DatasetProblem::NoClasses { stats: ScanStats { other_files: 2, .. } }
+        DatasetProblem::NoClasses { stats: ScanStats { loose_pictures: 2, other_files: 0, .. } }
     ));
     assert!(matches!(problem(&["1/", "2/notes.txt"]), DatasetProblem::NoPictures { .. }));
     assert!(matches!(
@@ -268,6 +349,8 @@ fn bad_datasets_are_refused() {
     };
     assert!(matches!(refused(b""), DatasetProblem::NoPictures { .. }));
     assert!(matches!(refused(b"\x1f\x8b\x08"), DatasetProblem::Compressed { format: "gzip" }));
+    assert!(matches!(refused(&gzip(b"a.jpg 1")), DatasetProblem::Compressed { format: "gzip" }));
+    assert!(matches!(refused(b"7z\xbc\xaf"), DatasetProblem::Compressed { format: "7-Zip" }));
     assert!(matches!(refused(b"\0\0\0"), DatasetProblem::UnknownKind));
     assert!(matches!(refused(b"a.jpg 1\n\xff 2\n"), DatasetProblem::UnknownKind));
 }
@@ -288,15 +371,197 @@ fn parquet_names_its_feature() {
 
 /// A tar archive of these names, each with the 1x1 image.
 fn archive(names: &[&str]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
     let picture = input("1x1.png");
-    for name in names {
+    tar_of(&names.iter().map(|name| (*name, &picture[..])).collect::<Vec<_>>())
+}
+
+/// A tar archive of these members.
+fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, bytes) in members {
         let mut header = tar::Header::new_gnu();
-        header.set_size(picture.len() as u64);
+        header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
-        builder.append_data(&mut header, name, &picture[..]).unwrap();
+        builder.append_data(&mut header, name, *bytes).unwrap();
     }
     builder.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A zip archive of these members, stored or deflated in turn.
+fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
+    for (index, (name, content)) in members.iter().enumerate() {
+        let deflated = index % 2 == 1;
+        let method =
+            if deflated { rawzip::CompressionMethod::DEFLATE } else { rawzip::CompressionMethod::STORE };
+        let (mut entry, config) = archive.new_file(*name).compression_method(method).start().unwrap();
+        if deflated {
+            let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::default());
+            let mut writer = config.wrap(encoder);
+            writer.write_all(content).unwrap();
+            let (encoder, descriptor) = writer.finish().unwrap();
+            encoder.finish().unwrap();
+            entry.finish(descriptor).unwrap();
+        } else {
+            let mut writer = config.wrap(&mut entry);
+            writer.write_all(content).unwrap();
+            let (_, descriptor) = writer.finish().unwrap();
+            entry.finish(descriptor).unwrap();
+        }
+    }
+    archive.finish().unwrap();
+    bytes
+}
+
+/// What a picture's bytes are in these tests: so many as no two others have.
+fn content(index: usize) -> Vec<u8> {
+    (0..index * 37 % 1500).map(|at| (at * index) as u8).collect()
+}
+
+/// A tar archive in gzip: in the order of the archive, from the front on, whoever asks for what.
+#[test]
+fn archives_in_gzip_are_read_from_the_front() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("val.tar.gz");
+    let all: Vec<(String, Vec<u8>)> =
+        (0..200).map(|index| (format!("val/{}/{index}.jpg", index * 7 % 5), content(index))).collect();
+    let members: Vec<(&str, &[u8])> = all.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
+    let bytes = gzip(&tar_of(&members));
+    fs::write(&path, &bytes).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(5)).unwrap();
+    let wanted: Vec<(String, u32)> =
+        all.iter().enumerate().map(|(index, (name, _))| (name.clone(), (index * 7 % 5) as u32)).collect();
+    assert_eq!(names(&dataset), wanted, "one of each class in turn would unpack it again and again");
+    let unlabelled = Dataset::open_unlabelled(&path).unwrap();
+    assert_eq!(unlabelled.items().len(), 200);
+    let mut random = common::random();
+    let mut order: Vec<usize> = (0..200).chain((0..200).rev()).collect();
+    order.extend((0..300).map(|_| random(200)));
+    // Out of order as several threads ask, in steps as a shard does.
+    order.extend((0..200).map(|index| index ^ 3).chain((0..200).step_by(40)));
+    let mut found = Vec::new();
+    for index in order {
+        dataset.read_bytes(index, &mut found).unwrap();
+        assert!(found == all[index].1, "picture {index}");
+    }
+    // The pictures of a list are read in the order of the archive.
+    let list = folder.path().join("list.txt");
+    fs::write(&list, format!("{} 3\n{} 4\nval/none.jpg 0\n", all[150].0, all[7].0)).unwrap();
+    let mut rooted = DatasetOptions::new(5);
+    rooted.image_root = Some(path.clone());
+    let dataset = Dataset::open(&list, &rooted).unwrap();
+    assert_eq!(names(&dataset), owned(&[("val/none.jpg", 0), (&all[7].0, 4), (&all[150].0, 3)]));
+    dataset.read_bytes(2, &mut found).unwrap();
+    assert_eq!(found, all[150].1);
+    assert!(matches!(dataset.read_bytes(0, &mut found), Err(Error::Read { .. })));
+
+    // Whatever its name is; two members of gzip one after the other; archives in an archive.
+    let other = folder.path().join("data");
+    let tar = archive(&["n02328150_1.JPEG", "n02328150_2.JPEG"]);
+    let nested = tar_of(&[("n02328150.tar", &tar), ("n01440764.tar", &archive(&["x.JPEG"]))]);
+    fs::write(&other, [gzip(&nested[..700]), gzip(&nested[700..])].concat()).unwrap();
+    let dataset = Dataset::open(&other, &DatasetOptions::new(1000)).unwrap();
+    let wanted =
+        [("n02328150/n02328150_1.JPEG", 332), ("n02328150/n02328150_2.JPEG", 332), ("n01440764/x.JPEG", 0)];
+    assert_eq!(names(&dataset), owned(&wanted));
+    for index in [2, 0, 1] {
+        assert_eq!(dataset.read(index).unwrap(), inception_data::decode(&input("1x1.png")).unwrap());
+    }
+    // Cut anywhere, or with another sum: never as if it were whole.
+    for cut in (20..bytes.len()).step_by(97).chain([bytes.len() - 1]) {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let problem = refused(&path, &DatasetOptions::new(5)).0;
+        assert!(matches!(problem, DatasetProblem::Archive { .. }), "{cut}: {problem}");
+    }
+    let mut damaged = bytes;
+    let sum = damaged.len() - 8;
+    damaged[sum] ^= 1;
+    fs::write(&path, damaged).unwrap();
+    assert!(matches!(refused(&path, &DatasetOptions::new(5)).0, DatasetProblem::Archive { .. }));
+    // A megabyte of headers in a few kilobytes, and a picture of nothing: more than pictures shrink.
+    let bomb = gzip(&vec![0; 64 << 20]);
+    let mut header = tar::Header::new_gnu();
+    header.set_path("1/a.jpg").unwrap();
+    header.set_size(1 << 40);
+    header.set_cksum();
+    let huge = [gzip(header.as_bytes()), bomb].concat();
+    fs::write(&path, huge).unwrap();
+    let (problem, message) = refused(&path, &DatasetOptions::new(5));
+    assert!(matches!(problem, DatasetProblem::Archive { .. }) && message.contains("250 times"), "{message}");
+}
+
+#[test]
+fn zip_archives_are_read_by_their_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("val.zip");
+    let all: Vec<(String, Vec<u8>)> =
+        (0..40).map(|index| (format!("val/{}/{index:02}.jpg", index % 4), content(index))).collect();
+    let mut members: Vec<(&str, &[u8])> =
+        all.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
+    members.extend([
+        ("val/readme.txt", &b"text"[..]),
+        ("__MACOSX/val/0/._00.jpg", b"fork"),
+        ("../../1/up.jpg", b"x"),
+    ]);
+    let bytes = zip_of(&members);
+    fs::write(&path, &bytes).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(4)).unwrap();
+    assert_eq!((dataset.len(), counts(&dataset)), (41, [0, 1, 1, 0, 0]));
+    assert_eq!(names(&dataset)[..2], owned(&[("val/0/00.jpg", 0), ("1/up.jpg", 1)]));
+    let mut found = Vec::new();
+    for (index, item) in dataset.items().iter().enumerate().filter(|(_, item)| item.path.starts_with("val")) {
+        let number: usize = item.path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        dataset.read_bytes(index, &mut found).unwrap();
+        assert!(found == all[number].1, "{}", item.path.display());
+        assert_eq!(item.label as usize, number % 4);
+    }
+    let list = folder.path().join("list.txt");
+    fs::write(&list, "val/3/07.jpg 2\n").unwrap();
+    let mut rooted = DatasetOptions::new(5);
+    rooted.image_root = Some(path.clone());
+    Dataset::open(&list, &rooted).unwrap().read_bytes(0, &mut found).unwrap();
+    assert_eq!(found, content(7));
+
+    // Cut anywhere; a byte of a picture changed, which its sum tells.
+    for cut in (4..bytes.len()).step_by(61).chain([bytes.len() - 1]) {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let problem = refused(&path, &DatasetOptions::new(4)).0;
+        assert!(matches!(problem, DatasetProblem::Archive { .. }), "{cut}: {problem}");
+    }
+    let mut damaged = bytes.clone();
+    let at = bytes.windows(20).position(|window| window == &content(38)[..20]).unwrap();
+    damaged[at + 5] ^= 1;
+    fs::write(&path, damaged).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(4)).unwrap();
+    let index = dataset.items().iter().position(|item| item.path.ends_with("38.jpg")).unwrap();
+    assert!(matches!(dataset.read_bytes(index, &mut found), Err(Error::Read { .. })));
+    // A picture that is said to be small, and unpacks to 64 MB.
+    let bomb = zip_of(&[("0/a.jpg", b""), ("0/b.jpg", &vec![0; 64 << 20])]);
+    let mut lied = bomb.clone();
+    let directory = bomb.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+    lied[directory + 24..directory + 28].copy_from_slice(&100_u32.to_le_bytes());
+    fs::write(&path, lied).unwrap();
+    let dataset = Dataset::open(&path, &DatasetOptions::new(4)).unwrap();
+    assert!(matches!(dataset.read_bytes(1, &mut found), Err(Error::Read { .. })));
+    assert!(found.capacity() < 1 << 20);
+    // Encrypted, and packed otherwise.
+    for (at, value, reason) in [(8, 1, "encrypted"), (10, 12, "BZIP2")] {
+        let mut other = zip_of(&[("0/a.jpg", b"abc")]);
+        let directory = other.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+        other[directory + at] = value;
+        fs::write(&path, other).unwrap();
+        let dataset = Dataset::open(&path, &DatasetOptions::new(4)).unwrap();
+        let error = dataset.read_bytes(0, &mut found).unwrap_err();
+        let reason_found = std::error::Error::source(&error).unwrap().to_string();
+        assert!(reason_found.contains(reason), "{reason_found}");
+    }
 }
 
 #[test]
@@ -347,17 +612,7 @@ fn archives_in_an_archive_are_folders() {
     let path = folder.path().join("train.tar");
     let inner = archive(&["n02328150_1.JPEG", "n02328150_2.JPEG"]);
     let other = archive(&["n01440764_7.JPEG"]);
-    let build = |members: &[(&str, &[u8])]| {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (name, bytes) in members {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(bytes.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, *bytes).unwrap();
-        }
-        builder.into_inner().unwrap()
-    };
-    fs::write(&path, build(&[("n02328150.tar", &inner[..]), ("n01440764.tar", &other[..])])).unwrap();
+    fs::write(&path, tar_of(&[("n02328150.tar", &inner[..]), ("n01440764.tar", &other[..])])).unwrap();
     let dataset = Dataset::open(&path, &DatasetOptions::new(1000)).unwrap();
     let wanted = [
         ("n01440764/n01440764_7.JPEG", 0),
@@ -369,7 +624,7 @@ fn archives_in_an_archive_are_folders() {
         assert_eq!(dataset.read(index).unwrap(), inception_data::decode(&input("1x1.png")).unwrap());
     }
     // An inner archive that was cut.
-    fs::write(&path, build(&[("n02328150.tar", &inner[..inner.len() - 1024 - 512])])).unwrap();
+    fs::write(&path, tar_of(&[("n02328150.tar", &inner[..inner.len() - 1024 - 512])])).unwrap();
     let problem = refused(&path, &DatasetOptions::new(1000)).0;
     assert!(matches!(problem, DatasetProblem::Archive { .. }), "{problem}");
 }

@@ -87,7 +87,8 @@ impl ConvRow {
 pub struct ConvNorm {
     conv: Conv2d,
     norm: Option<BatchNorm>,
-    /// The bias of a folded convolution where it is better added by an operation of its own, `[1, channels, 1, 1]`.
+    /// The bias of a folded convolution where it is better added by an operation of its own, `[1, channels,
+    /// 1, 1]`.
     shift: Option<Param<Tensor<4>>>,
     relu: bool,
 }
@@ -148,8 +149,9 @@ fn in_f64(data: TensorData) -> Vec<f64> {
 }
 
 impl ConvNorm {
-    /// Takes the norm's scale and shift into the convolution's weights and a bias: in f64, rounded once. (The engine does the
-    /// same to graphs of any module, in `passes/fold_affine.rs`, knowing neither this type nor Burn's parameters.)
+    /// Takes the norm's scale and shift into the convolution's weights and a bias: in f64, rounded once. (The
+    /// engine does the same to graphs of any module, in `passes/fold_affine.rs`, knowing neither this type
+    /// nor Burn's parameters.)
     pub(crate) fn fold(&mut self) {
         let Some(norm) = self.norm.take() else { return };
         let [gamma, beta] = [&norm.gamma, &norm.beta].map(|param| in_f64(param.val().into_data()));
@@ -174,9 +176,9 @@ impl ConvNorm {
         self.conv.bias = Some(Param::from_tensor(Tensor::from_data(shift, &device)));
     }
 
-    /// Takes the bias of `before`, a folded convolution whose output this one is alone to read, into its own: without
-    /// padding, what is added to each channel everywhere only adds to each output. Does nothing where a ReLU or a
-    /// padding stands between.
+    /// Takes the bias of `before`, a folded convolution whose output this one is alone to read, into its own:
+    /// without padding, what is added to each channel everywhere only adds to each output. Does nothing where
+    /// a ReLU or a padding stands between.
     pub(crate) fn absorb_bias(&mut self, before: &mut Self) {
         let pads = explicit(&self.conv.padding) != [0, 0];
         let Some(own) = self.conv.bias.as_ref().filter(|_| !pads && !before.relu) else { return };
@@ -219,8 +221,8 @@ impl ConvNorm {
         (weight.dims()[1] * self.conv.groups, zero)
     }
 
-    /// Readies a folded convolution for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says. `next_fuses`:
-    /// what comes next is fused with an addition, such as a ReLU or a sum.
+    /// Readies a folded convolution for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu)
+    /// says. `next_fuses`: what comes next is fused with an addition, such as a ReLU or a sum.
     pub(crate) fn for_gpu(&mut self, next_fuses: bool) {
         if (self.conv.groups > 1 || self.relu || next_fuses)
             && let Some(bias) = self.conv.bias.take()
@@ -250,8 +252,8 @@ pub(crate) enum PoolRow {
     Max { stride: usize, padding: usize },
     /// Maximum with stride 2 whose last window may hang over the edge.
     MaxRoundingUp { window: usize },
-    /// Maximum with stride 2 and TensorFlow's padding `same`: a side of an even number of pixels is padded after its
-    /// end alone.
+    /// Maximum with stride 2 and TensorFlow's padding `same`: a side of an even number of pixels is padded
+    /// after its end alone.
     MaxSame,
     /// Size-keeping average. `count_padding` divides by 9 at the border too (Inception V3),
     /// otherwise by the number of real pixels (Inception V4).
@@ -308,9 +310,9 @@ impl Pool {
     }
 }
 
-/// `pool` with the windows of TensorFlow's padding `same` for maps of `[batch, channels, height, width]`. On an odd
-/// side the first window starts one pixel before the map; on an even one it starts with the map, and the last one
-/// hangs over its end. (Burn's own `Same` copies the map to pad one end alone.)
+/// `pool` with the windows of TensorFlow's padding `same` for maps of `[batch, channels, height, width]`. On
+/// an odd side the first window starts one pixel before the map; on an even one it starts with the map, and
+/// the last one hangs over its end. (Burn's own `Same` copies the map to pad one end alone.)
 fn same_size(pool: &MaxPool2d, [_, _, height, width]: [usize; 4]) -> MaxPool2d {
     let [(tall, top), (wide, left)] = [height, width].map(|side| match side % 2 {
         1 => (3, 1),
@@ -349,7 +351,7 @@ pub(crate) enum DropoutSpec {
 }
 
 /// A fully connected layer of a classifier before its last, as fine-tuned networks have them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HiddenLayer {
     /// Number of outputs.
     pub outputs: usize,
@@ -364,8 +366,8 @@ pub struct Hidden {
     relu: bool,
 }
 
-/// Global average pool, dropout, fully connected layers, of which all published networks have one: features to
-/// logits.
+/// Global average pool, dropout, fully connected layers, of which all published networks have one: features
+/// to logits.
 #[derive(Module, Debug)]
 pub struct Classifier {
     dropout: Option<DownscaleDropout>,

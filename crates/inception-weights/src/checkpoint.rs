@@ -63,8 +63,8 @@ impl Checkpoint {
         Self::of_input(name.into(), Input::memory(bytes), &|_| Ok(None))
     }
 
-    /// As [`from_bytes`](Self::from_bytes), with the files beside it, by their names: ONNX's external data, the
-    /// files of a sharded checkpoint.
+    /// As [`from_bytes`](Self::from_bytes), with the files beside it, by their names: ONNX's external data,
+    /// the files of a sharded checkpoint.
     ///
     /// # Errors
     ///
@@ -109,6 +109,12 @@ impl Checkpoint {
             }
             Err(fault) => Err(fault_of(&path, format, fault)),
         }
+    }
+
+    /// The operations that use the tensors, of formats that have them; [`inception_graph::match_weights`]
+    /// compares them with a network's.
+    pub fn graph(&self) -> Option<&Graph<Parameter>> {
+        self.graph.as_ref()
     }
 
     /// The file's further dictionaries of tensors, by their places in it.

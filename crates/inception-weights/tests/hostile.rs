@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 
 use inception_weights::{Checkpoint, Dtype, Error};
 
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../../../fuzz/src/checkpoints.rs"]
 mod fuzz;
 
 /// Counts what is allocated.
 struct Counting;
 
 thread_local! {
-    // Of the thread, so that no test sees what another one takes. What one thread takes and another gives back counts for both.
+    // Of the thread, so that no test sees what another one takes. What one thread takes and another gives
+    // back counts for both.
     static LIVE: Cell<usize> = const { Cell::new(0) };
     static PEAK: Cell<usize> = const { Cell::new(0) };
 }
@@ -196,8 +197,8 @@ fn the_corpus_is_survived() {
     }
 }
 
-/// Every byte changed, in three ways: no panic, and no more memory than a small file deserves. Of files of over 16 kB,
-/// which are Keras's and full of zeros, every second byte and so on.
+/// Every byte changed, in three ways: no panic, and no more memory than a small file deserves. Of files of
+/// over 16 kB, which are Keras's and full of zeros, every second byte and so on.
 #[test]
 fn every_changed_byte_is_survived() {
     for file in files() {
@@ -214,8 +215,8 @@ fn every_changed_byte_is_survived() {
     }
 }
 
-/// HDF5 refers by addresses everywhere. Each of them pointed at itself, at the outermost group, at the end and beyond:
-/// whatever then contains itself comes to an end.
+/// HDF5 refers by addresses everywhere. Each of them pointed at itself, at the outermost group, at the end
+/// and beyond: whatever then contains itself comes to an end.
 #[test]
 fn keras_addresses_are_checked() {
     let mut errors = Vec::new();
@@ -255,7 +256,8 @@ fn hdf5(messages: &[(u8, &[u8])]) -> Vec<u8> {
 #[test]
 fn keras_text_is_bounded() {
     assert!(error(hdf5(&[(0, &[])])).contains("no group"));
-    // An attribute of 2^40 names of no length, of names elsewhere that are not there, and one in an unknown form.
+    // An attribute of 2^40 names of no length, of names elsewhere that are not there, and one in an unknown
+    // form.
     let attribute = |version: u8, datatype: &[u8], count: u64| {
         let space = [&[2, 1, 0, 1][..], &count.to_le_bytes()].concat();
         let sizes = [12, datatype.len(), space.len()].map(|size| (size as u16).to_le_bytes()).concat();

@@ -63,6 +63,7 @@ fn probabilities_are_told_from_logits() {
         ("old_softmax.pdmodel", Output::Softmax, 1),
         ("paddle2onnx_softmax.onnx", Output::Softmax, 1),
         ("new_sigmoid.json", Output::Sigmoid, 1),
+        ("old_sigmoid.pdmodel", Output::Sigmoid, 1),
         ("multilabel.onnx", Output::Sigmoid, 1),
         ("new.json", Output::Softmax, 0),
     ] {

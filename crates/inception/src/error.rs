@@ -49,14 +49,6 @@ pub enum Error {
         /// Why not.
         source: serde_json::Error,
     },
-    /// A file of names of classes cannot be used.
-    #[error("{}: {reason}", path.display())]
-    Labels {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
     /// There are not as many names as classes.
     #[error("{names} names for {classes} classes")]
     LabelCount {

@@ -16,9 +16,10 @@
 //! ```
 //!
 //! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits,
-//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features. [`RunOptions`] says where and how a network runs: on
-//! the [engine], on a CPU backend of Burn's, or on a GPU. The crates below this one are its modules [`nn`],
-//! [`weights`], [`data`], [`metrics`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
+//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features.
+//! [`RunOptions`] says where and how a network runs: on the [engine], on a CPU backend of Burn's, or on a
+//! GPU. The crates below this one are its modules [`nn`], [`weights`], [`data`], [`metrics`] and [`engine`],
+//! and Burn is [`burn`], so that a program depends on this crate alone.
 //!
 //! # Features
 //!
@@ -33,7 +34,6 @@ mod error;
 mod eval;
 mod features;
 mod gpu;
-mod labels;
 mod name;
 mod options;
 mod precision;
@@ -49,7 +49,7 @@ pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
     ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
-    Outcome, Progress, Shard, Skipped, StateFile, Tally, dataset_hash, evaluate, merge,
+    Misclassified, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong, dataset_hash, evaluate, merge,
 };
 pub use features::{
     ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,
@@ -57,12 +57,12 @@ pub use features::{
 };
 pub use gpu::{Adapter, adapters, catch_panic};
 pub use inception_data as data;
+pub use inception_data::read_labels;
 pub use inception_engine as engine;
 pub use inception_metrics as metrics;
 pub use inception_nn as nn;
 pub use inception_nn::{MODELS, ModelSpec, Origin, model};
 pub use inception_weights as weights;
-pub use labels::read_labels;
 pub use name::UnknownName;
 pub use options::RunOptions;
 pub use precision::Precision;

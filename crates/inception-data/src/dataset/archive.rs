@@ -1,134 +1,83 @@
-//! A tar archive, read in place.
+//! An archive of pictures: tar, tar in gzip, or zip. Nothing is unpacked to the disk.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
-use std::sync::Mutex;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use super::class_names::{ClassNames, NamedClass};
-use super::files::{is_hidden, without_dots};
-use super::item::{Item, round_robin};
-use super::listing::{Listing, Source};
+use super::gzip::GzipStream;
+use super::item::Item;
+use super::layout::ArchiveFormat;
+use super::sequence::Sequence;
+use super::tar::{self, read_span};
+use super::zip::ZipMembers;
 use crate::error::{DatasetProblem, Error};
-use crate::files::{has_extension, is_image};
+use crate::files::check_len;
 use crate::scan_stats::ScanStats;
 
-/// Lists the images of an archive whose folders are classes, at whatever depth. An archive inside it is such a
-/// folder, named without `.tar`: ImageNet's training pictures are shipped so.
-pub(super) fn open(path: &Path, names: &ClassNames) -> Result<Listing, Error> {
-    let mut stats = ScanStats::default();
-    let (file, members) = members(path, &mut stats)?;
-    let mut items = Vec::new();
-    for mut item in with_inner(path, &file, members, &mut stats)? {
-        if !is_image(&item.path) {
-            stats.other_files += 1;
-            continue;
-        }
-        // The innermost folder that names a class; else the innermost one, for the message.
-        let above: Vec<String> =
-            item.path.iter().rev().skip(1).map(|name| name.to_string_lossy().into_owned()).collect();
-        let class = above.iter().find(|name| !matches!(names.class(name), NamedClass::Unknown));
-        item.label = match class.or(above.first()) {
-            Some(folder) => names.class_or_error(path, folder)?,
-            None => return Err(Error::dataset(path, DatasetProblem::NoClasses { stats })),
-        };
-        items.push(item);
+/// Where the bytes of an archive's members are found.
+#[derive(Debug)]
+pub(super) enum Archive {
+    /// At their places in the file.
+    Tar(Mutex<File>),
+    /// At their places in what the file is unpacked to, which is read from the front on.
+    Gzip(Box<Mutex<Sequence<GzipStream>>>),
+    /// By their numbers in the directory of the file.
+    Zip(ZipMembers),
+}
+
+impl Archive {
+    /// Opens an archive; also its members, whatever they are, with a label of 0.
+    pub fn open(
+        path: &Path,
+        format: ArchiveFormat,
+        stats: &mut ScanStats,
+    ) -> Result<(Self, Vec<Item>), Error> {
+        let damaged = |source| Error::dataset(path, DatasetProblem::Archive { source });
+        let file = File::open(path).map_err(Error::reading(path))?;
+        Ok(match format {
+            ArchiveFormat::Tar => {
+                let len = file.metadata().map_err(Error::reading(path))?.len();
+                let members = tar::members(&mut &file, Some(len), stats).map_err(damaged)?;
+                (Self::Tar(Mutex::new(file)), members)
+            }
+            ArchiveFormat::TarGzip => {
+                let mut stream = GzipStream::new(file).map_err(damaged)?;
+                let mut members = tar::members(&mut stream, None, stats).map_err(damaged)?;
+                // Any other order would unpack the file again for each picture.
+                members.sort_by_key(|item| item.span);
+                (Self::Gzip(Box::new(Mutex::new(Sequence::new(stream, &members)))), members)
+            }
+            ArchiveFormat::Zip => {
+                let (archive, members) = ZipMembers::open(file, stats).map_err(damaged)?;
+                (Self::Zip(archive), members)
+            }
+        })
     }
-    let source = Source::Archive(Mutex::new(file));
-    Ok(Listing { items: round_robin(items), root: path.to_owned(), source, stats })
-}
 
-/// The members, with those of archives among them in their place.
-fn with_inner(
-    path: &Path,
-    file: &File,
-    members: Vec<Item>,
-    stats: &mut ScanStats,
-) -> Result<Vec<Item>, Error> {
-    let mut all = Vec::with_capacity(members.len());
-    for member in members {
-        let (Some((start, len)), true) = (member.span, has_extension(&member.path, "tar")) else {
-            all.push(member);
-            continue;
-        };
-        let folder = member.path.with_extension("");
-        for inner in members_of(path, Section { file, start, len, at: 0 }, len, stats)? {
-            let span = inner.span.map(|(offset, len)| (start + offset, len));
-            all.push(Item { path: folder.join(inner.path), span, ..member.clone() });
-        }
+    /// Whether the members are to be read in their order.
+    pub fn is_sequential(&self) -> bool {
+        matches!(self, Self::Gzip(_))
     }
-    Ok(all)
-}
 
-/// A part of a file.
-struct Section<'a> {
-    file: &'a File,
-    start: u64,
-    len: u64,
-    at: u64,
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.file.seek(SeekFrom::Start(self.start + self.at))?;
-        let read = self.file.take(self.len.saturating_sub(self.at)).read(bytes)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-impl Seek for Section<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => self.len.checked_add_signed(by),
-        };
-        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
-    }
-}
-
-/// The members of an archive, whatever they are, with a label of 0.
-pub(super) fn members(path: &Path, stats: &mut ScanStats) -> Result<(File, Vec<Item>), Error> {
-    let file = File::open(path).map_err(Error::reading(path))?;
-    let len = file.metadata().map_err(Error::reading(path))?.len();
-    let members = members_of(path, &file, len, stats)?;
-    Ok((file, members))
-}
-
-/// The members of the archive in `reader`, which has `len` bytes; it is the file `path` or a part of it.
-fn members_of(
-    path: &Path,
-    reader: impl Read + Seek,
-    len: u64,
-    stats: &mut ScanStats,
-) -> Result<Vec<Item>, Error> {
-    let damaged = |source| Error::dataset(path, DatasetProblem::Archive { source });
-    let mut archive = tar::Archive::new(reader);
-    let mut members = Vec::new();
-    let mut end = 0;
-    for entry in archive.entries_with_seek().map_err(damaged)? {
-        let entry = entry.map_err(damaged)?;
-        end = entry.raw_file_position().saturating_add(entry.size());
-        end = end.checked_next_multiple_of(512).unwrap_or(u64::MAX);
-        let kind = entry.header().entry_type();
-        if kind.is_dir() || kind.is_pax_global_extensions() {
-            continue;
-        }
-        let path = without_dots(&entry.path().map_err(damaged)?);
-        if path.iter().any(is_hidden) {
-            stats.hidden += 1;
-        } else if kind.is_file() || kind.is_contiguous() {
-            let span = Some((entry.raw_file_position(), entry.size()));
-            members.push(Item { span, ..Item::new(path, 0) });
-        } else {
-            stats.other_files += 1;
+    /// Appends the bytes of the member at `span`.
+    pub fn read(&self, span: (u64, u64), bytes: &mut Vec<u8>) -> io::Result<()> {
+        check_len(span.1)?;
+        // A thread that panicked while it held one of these has left nothing half-done: each read seeks
+        // first.
+        match self {
+            Self::Tar(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                read_span(&mut *file, span, bytes)
+            }
+            Self::Gzip(sequence) => sequence.lock().unwrap_or_else(PoisonError::into_inner).read(span, bytes),
+            Self::Zip(members) => members.read(span, bytes),
         }
     }
-    // Empty blocks close an archive; without them what follows has been cut off.
-    if len < end.saturating_add(512) {
-        return Err(damaged(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends without an end mark")));
-    }
-    Ok(members)
+}
+
+/// The spans of an archive's members by their paths, for a list of them.
+pub(super) fn spans(members: Vec<Item>) -> HashMap<PathBuf, (u64, u64)> {
+    members.into_iter().filter_map(|item| Some((item.path, item.span?))).collect()
 }

@@ -1,8 +1,6 @@
 //! From the name of a folder to a class.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 
 use crate::error::{DatasetProblem, Error};
@@ -11,8 +9,8 @@ use crate::labels::{class_of_wordnet_id, labels};
 /// The classes that folders are named after.
 pub(super) struct ClassNames {
     num_classes: usize,
-    /// The classes by the lines of a labels file, if there is one.
-    by_line: Option<HashMap<String, u32>>,
+    /// The classes by their names, if they have some; with a second one of the same name.
+    by_name: Option<HashMap<String, (u32, Option<u32>)>>,
 }
 
 /// What the name of a folder says.
@@ -21,6 +19,8 @@ pub(super) enum NamedClass {
     Known(u32),
     /// Not the name of a class.
     Unknown,
+    /// The name of two classes.
+    Twice(u32, u32),
     /// A class number that the network does not have.
     OutOfRange(u64),
     /// A WordNet id, where the classes are not ImageNet's.
@@ -28,32 +28,27 @@ pub(super) enum NamedClass {
 }
 
 impl ClassNames {
-    /// Those of a labels file, one name a line; without one WordNet ids or class numbers.
-    ///
-    /// # Errors
-    /// [`Error::Read`]; [`Error::Dataset`] for a labels file of another length or with a name twice.
-    pub fn new(num_classes: usize, labels_file: Option<&Path>) -> Result<Self, Error> {
-        let Some(path) = labels_file else { return Ok(Self { num_classes, by_line: None }) };
-        let text = fs::read_to_string(path).map_err(Error::reading(path))?;
-        let lines: Vec<&str> = text.trim_start_matches('\u{feff}').lines().map(str::trim).collect();
-        let found = lines.len() - lines.iter().rev().take_while(|line| line.is_empty()).count();
-        if found != num_classes {
-            return Err(Error::dataset(path, DatasetProblem::LabelsLength { expected: num_classes, found }));
-        }
-        let mut by_line = HashMap::new();
-        for (class, line) in (0..).zip(&lines[..found]) {
-            if let Some(first) = by_line.insert((*line).to_owned(), class) {
-                let name = (*line).to_owned();
-                return Err(Error::dataset(path, DatasetProblem::SameName { name, first, second: class }));
+    /// Those of these names, and WordNet ids and class numbers.
+    pub fn new(num_classes: usize, labels: Option<&[String]>) -> Self {
+        let by_name = labels.map(|labels| {
+            let mut by_name: HashMap<String, (u32, Option<u32>)> = HashMap::new();
+            for (class, name) in (0..).zip(labels) {
+                by_name
+                    .entry(name.clone())
+                    .and_modify(|found| found.1 = Some(class))
+                    .or_insert((class, None));
             }
-        }
-        Ok(Self { num_classes, by_line: Some(by_line) })
+            by_name
+        });
+        Self { num_classes, by_name }
     }
 
     /// What `name` says.
     pub fn class(&self, name: &str) -> NamedClass {
-        if let Some(by_line) = &self.by_line {
-            return by_line.get(name).map_or(NamedClass::Unknown, |&class| NamedClass::Known(class));
+        match self.by_name.as_ref().and_then(|by_name| by_name.get(name)) {
+            Some(&(class, None)) => return NamedClass::Known(class),
+            Some(&(first, Some(second))) => return NamedClass::Twice(first, second),
+            None => {}
         }
         if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
             let number = name.parse().unwrap_or(u64::MAX);
@@ -70,10 +65,10 @@ impl ClassNames {
     }
 
     /// Whether `folders`, by name, can only be the classes in their order: there are as many, and none is a
-    /// number, a WordNet id or a line of the labels file.
-    pub fn are_in_order_of(&self, folders: &[OsString]) -> bool {
-        let unknown = |name: &OsString| matches!(self.class(&name.to_string_lossy()), NamedClass::Unknown);
-        self.by_line.is_none() && folders.len() == self.num_classes && folders.iter().all(unknown)
+    /// number, a WordNet id or the name of a class, of which none are given.
+    pub fn are_in_order_of(&self, folders: &[String]) -> bool {
+        let unknown = |name: &String| matches!(self.class(name), NamedClass::Unknown);
+        self.by_name.is_none() && folders.len() == self.num_classes && folders.iter().all(unknown)
     }
 
     /// The class of the folder `name` of the dataset `path`.
@@ -86,8 +81,9 @@ impl ClassNames {
         let problem = match self.class(name) {
             NamedClass::Known(class) => return Ok(class),
             NamedClass::Unknown => {
-                DatasetProblem::UnknownFolder { name: owned(), by_labels: self.by_line.is_some() }
+                DatasetProblem::UnknownFolder { name: owned(), by_labels: self.by_name.is_some() }
             }
+            NamedClass::Twice(first, second) => DatasetProblem::SameName { name: owned(), first, second },
             NamedClass::OutOfRange(class) => DatasetProblem::FolderOutOfRange { class, num_classes },
             NamedClass::WordNet => DatasetProblem::WordNetFolder { name: owned(), num_classes },
         };

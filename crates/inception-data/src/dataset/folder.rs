@@ -1,7 +1,6 @@
 //! A folder with a folder for each class, as torchvision's `ImageFolder` has it.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -28,12 +27,15 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
         }
         // A class's folder may be a link: that is how subsets are made.
         if !fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()) {
-            stats.other_files += 1;
+            match is_image(Path::new(&name)) {
+                true => stats.loose_pictures += 1,
+                false => stats.other_files += 1,
+            }
             continue;
         }
         let shown = name.to_string_lossy().into_owned();
         let label = match &by_order {
-            Some(order) => order.get(&name).copied().unwrap_or_default(),
+            Some(order) => order.get(&shown).copied().unwrap_or_default(),
             None => names.class_or_error(root, &shown)?,
         };
         stats.sorted_classes += usize::from(by_order.is_some());
@@ -55,11 +57,12 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
 
 /// The classes by the order of their folders' names, as torchvision's `ImageFolder` counts them: where no
 /// folder says a class, and there are as many as classes.
-fn by_order(entries: &[fs::DirEntry], names: &ClassNames) -> Option<HashMap<OsString, u32>> {
+fn by_order(entries: &[fs::DirEntry], names: &ClassNames) -> Option<HashMap<String, u32>> {
     let is_folder = |entry: &&fs::DirEntry| {
         !is_hidden(&entry.file_name()) && fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir())
     };
-    let folders: Vec<OsString> = entries.iter().filter(is_folder).map(fs::DirEntry::file_name).collect();
+    let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let folders: Vec<String> = entries.iter().filter(is_folder).map(name).collect();
     names.are_in_order_of(&folders).then(|| folders.into_iter().zip(0..).collect())
 }
 

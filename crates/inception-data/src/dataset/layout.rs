@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use super::gzip::GzipStream;
 use super::shards::holds_parquet;
 use crate::error::{DatasetProblem, Error};
 use crate::files::has_extension;
@@ -12,12 +13,23 @@ use crate::files::has_extension;
 pub(super) enum Layout {
     /// A folder with a folder for each class.
     Folder,
-    /// A tar archive of such folders.
-    Archive,
+    /// An archive of such folders.
+    Archive(ArchiveFormat),
     /// A text file with a path and a label on each line.
     List,
     /// A Parquet file, or a folder of them.
     Parquet,
+}
+
+/// The formats of archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ArchiveFormat {
+    /// A plain tar archive.
+    Tar,
+    /// A tar archive in gzip.
+    TarGzip,
+    /// A zip archive.
+    Zip,
 }
 
 impl Layout {
@@ -37,20 +49,50 @@ impl Layout {
         File::open(path)
             .and_then(|file| file.take(512).read_to_end(&mut head))
             .map_err(Error::reading(path))?;
-        const COMPRESSED: [(&[u8], &str); 4] =
-            [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")];
+        if head.starts_with(b"\x1f\x8b") {
+            return match is_tar(path, &unpacked(path)) || has_extension(path, "tgz") {
+                true => Ok(Self::Archive(ArchiveFormat::TarGzip)),
+                false => Err(Error::dataset(path, DatasetProblem::Compressed { format: "gzip" })),
+            };
+        }
+        if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+            return Ok(Self::Archive(ArchiveFormat::Zip));
+        }
+        const COMPRESSED: [(&[u8], &str); 4] = [
+            (b"\x28\xb5\x2f\xfd", "zstd"),
+            (b"BZh", "bzip2"),
+            (b"\xfd7zXZ\0", "xz"),
+            (b"7z\xbc\xaf", "7-Zip"),
+        ];
         if let Some((_, format)) = COMPRESSED.into_iter().find(|(magic, _)| head.starts_with(magic)) {
             return Err(Error::dataset(path, DatasetProblem::Compressed { format }));
         }
         if head.starts_with(b"PAR1") {
             return Ok(Self::Parquet);
         }
-        if has_extension(path, "tar") || head.get(257..262) == Some(b"ustar") {
-            return Ok(Self::Archive);
+        if has_extension(path, "tar") || is_tar(path, &head) {
+            return Ok(Self::Archive(ArchiveFormat::Tar));
         }
         match head.contains(&0) {
             true => Err(Error::dataset(path, DatasetProblem::UnknownKind)),
             false => Ok(Self::List),
         }
     }
+}
+
+/// Whether a file begins as a tar archive does. Old ones have no signature, and are told by the name
+/// `NAME.tar.gz`.
+fn is_tar(path: &Path, head: &[u8]) -> bool {
+    let inner = path.file_stem().map(Path::new);
+    head.get(257..262) == Some(b"ustar") || inner.is_some_and(|inner| has_extension(inner, "tar"))
+}
+
+/// The first bytes of what a gzip file unpacks to, as far as it does.
+fn unpacked(path: &Path) -> Vec<u8> {
+    let mut head = Vec::new();
+    if let Ok(stream) = File::open(path).and_then(GzipStream::new) {
+        // What is wrong with it is said when it is opened.
+        let _ = stream.take(512).read_to_end(&mut head);
+    }
+    head
 }

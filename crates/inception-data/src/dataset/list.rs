@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use super::archive;
-use super::files::without_dots;
+use super::archive::{Archive, spans};
+use super::files::{entries, is_hidden, without_dots};
 use super::item::Item;
 use super::layout::Layout;
 use super::listing::{Listing, Source};
 use super::options::DatasetOptions;
 use crate::error::{DatasetProblem, Error};
-use crate::labels::{class_of_wordnet_id, labels};
+use crate::labels::{class_of_devkit_id, class_of_wordnet_id, labels};
 use crate::scan_stats::ScanStats;
 
 /// Lists the images of a file with `relative/path label` on each line. They are below `image_root`, beside
@@ -25,25 +24,28 @@ pub(super) fn open(path: &Path, options: &DatasetOptions) -> Result<Listing, Err
     };
     let mut stats = ScanStats::default();
     let root = image_root.unwrap_or(path.parent().unwrap_or(Path::new(""))).to_owned();
-    let (source, spans) = match image_root {
-        Some(root) if matches!(Layout::of(root)?, Layout::Archive) => {
-            let (file, members) = archive::members(root, &mut stats)?;
-            let spans: HashMap<_, _> =
-                members.into_iter().filter_map(|item| Some((item.path, item.span?))).collect();
-            (Source::Archive(Mutex::new(file)), spans)
+    let (source, spans) = match image_root.map(|root| Ok((root, Layout::of(root)?))).transpose()? {
+        Some((root, Layout::Archive(format))) => {
+            let (archive, members) = Archive::open(root, format, &mut stats)?;
+            (Source::Archive(archive), spans(members))
         }
         _ => (Source::Files, HashMap::new()),
     };
 
-    let rows = match text.trim_start_matches('\u{feff}').strip_prefix(KAGGLE_HEAD) {
+    let text = text.trim_start_matches('\u{feff}');
+    let rows = match text.strip_prefix(KAGGLE_HEAD) {
         Some(rows) => kaggle_rows(path, rows, options.num_classes)?,
-        None => labelled_rows(path, &text, options)?,
+        None if has_numbers_alone(text) => ground_truth_rows(path, text, options.num_classes)?,
+        None => labelled_rows(path, text, options)?,
     };
     let with_span = |(name, class): (PathBuf, u32)| {
         let span = spans.get(&without_dots(&name)).copied();
         Item { span, ..Item::new(name, class) }
     };
-    let items: Vec<Item> = rows.into_iter().map(with_span).collect();
+    let mut items: Vec<Item> = rows.into_iter().map(with_span).collect();
+    if matches!(&source, Source::Archive(archive) if archive.is_sequential()) {
+        items.sort_by_key(|item| item.span);
+    }
     // If all are missing, it is the folder that is wrong; one alone counts as an image that cannot be read.
     let found = |item: &Item| match source {
         Source::Archive(_) => item.span.is_some(),
@@ -53,6 +55,41 @@ pub(super) fn open(path: &Path, options: &DatasetOptions) -> Result<Listing, Err
         return Err(Error::dataset(path, DatasetProblem::AllMissing { count: items.len(), root }));
     }
     Ok(Listing { items, root, source, stats })
+}
+
+/// The lists that ImageNet's validation pictures are shipped with, which lie in one folder.
+const IMAGENETS_LISTS: [&str; 2] = ["ILSVRC2012_validation_ground_truth.txt", "LOC_val_solution.csv"];
+
+/// The list of the pictures in a folder that has one of [`IMAGENETS_LISTS`] and no folders.
+pub(super) fn in_flat_folder(root: &Path) -> Result<Option<PathBuf>, Error> {
+    let list = IMAGENETS_LISTS.into_iter().map(|name| root.join(name)).find(|list| list.is_file());
+    let Some(list) = list else { return Ok(None) };
+    let is_folder = |entry: &fs::DirEntry| !is_hidden(&entry.file_name()) && entry.path().is_dir();
+    Ok((!entries(root)?.iter().any(is_folder)).then_some(list))
+}
+
+/// Whether each line is a number and nothing else, as in `ILSVRC2012_validation_ground_truth.txt`.
+fn has_numbers_alone(text: &str) -> bool {
+    let is_number = |line: &str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.trim_end();
+    !text.is_empty() && text.lines().all(|line| is_number(line.trim()))
+}
+
+/// Rows of a class alone, as the development kit of ILSVRC 2012 counts them, from 1; the line is the
+/// picture's number.
+fn ground_truth_rows(path: &Path, text: &str, num_classes: usize) -> Result<Vec<(PathBuf, u32)>, Error> {
+    if num_classes != labels().len() {
+        return Err(Error::dataset(path, DatasetProblem::WordNetList { num_classes }));
+    }
+    let row = |(number, line): (usize, &str)| {
+        let id = line.trim();
+        let class = id.parse().ok().and_then(class_of_devkit_id);
+        let class = class.ok_or_else(|| {
+            Error::dataset(path, DatasetProblem::DevkitLabel { line: number, id: id.to_owned() })
+        })?;
+        Ok((format!("ILSVRC2012_val_{number:08}.JPEG").into(), class as u32))
+    };
+    (1..).zip(text.trim_end().lines()).map(row).collect()
 }
 
 /// The first line of `LOC_val_solution.csv`, ImageNet's validation labels as Kaggle ships them.
@@ -77,7 +114,7 @@ fn kaggle_rows(path: &Path, rows: &str, num_classes: usize) -> Result<Vec<(PathB
 /// Rows of `relative/path label`.
 fn labelled_rows(path: &Path, text: &str, options: &DatasetOptions) -> Result<Vec<(PathBuf, u32)>, Error> {
     let num_classes = options.num_classes;
-    let lines = || (1..).zip(text.trim_start_matches('\u{feff}').lines().map(str::trim));
+    let lines = || (1..).zip(text.lines().map(str::trim));
     let label_of = |line: &str| -> Option<u64> { line.rsplit([' ', '\t']).next()?.parse().ok() };
     let mut rows = Vec::new();
     for (number, line) in lines().filter(|(_, line)| !line.is_empty()) {

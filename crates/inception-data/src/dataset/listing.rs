@@ -1,15 +1,16 @@
 //! What a layout lists: images in a fixed order, and the source of their bytes.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
+use super::archive::Archive;
 use super::item::Item;
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetFiles;
 use crate::error::Error;
-use crate::files::{check_len, read_file};
+#[cfg(feature = "parquet")]
+use crate::files::check_len;
+use crate::files::read_file;
 use crate::scan_stats::ScanStats;
 
 /// The images of a dataset.
@@ -27,8 +28,8 @@ pub(super) struct Listing {
 pub(super) enum Source {
     /// In files of their own.
     Files,
-    /// In a tar archive, at the items' spans.
-    Archive(Mutex<File>),
+    /// In an archive, at the items' spans.
+    Archive(Archive),
     /// In rows of Parquet files.
     #[cfg(feature = "parquet")]
     Parquet(Box<ParquetFiles>),
@@ -46,7 +47,7 @@ impl Listing {
         };
         let path = self.root.join(&item.path);
         let (path, read) = match (&self.source, item.span) {
-            (Source::Archive(archive), Some(span)) => (path, read_span(archive, span, bytes)),
+            (Source::Archive(archive), Some(span)) => (path, archive.read(span, bytes)),
             (Source::Files | Source::Archive(_), _) => {
                 let read = read_file(&path, bytes);
                 (path, read)
@@ -58,17 +59,5 @@ impl Listing {
             }
         };
         read.map_err(|source| Error::Read { path, source })
-    }
-}
-
-fn read_span(archive: &Mutex<File>, (start, len): (u64, u64), bytes: &mut Vec<u8>) -> io::Result<()> {
-    check_len(len)?;
-    // A thread that panicked while it held the file has left nothing half-done: each seeks first.
-    let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
-    archive.seek(SeekFrom::Start(start))?;
-    (&mut *archive).take(len).read_to_end(bytes)?;
-    match bytes.len() as u64 == len {
-        true => Ok(()),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }

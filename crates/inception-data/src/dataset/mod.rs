@@ -1,18 +1,25 @@
-//! Images on a disk, labelled or not: folders, lists, archives, Parquet files. Each layout is a file of its own.
+//! Images on a disk, labelled or not: folders, lists, archives, Parquet files. Each layout is a file of its
+//! own.
 
 mod archive;
+mod archive_classes;
 mod class_names;
 mod files;
 mod folder;
+mod gzip;
 mod item;
+mod kept;
 mod layout;
 mod list;
 mod listing;
 mod options;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod sequence;
 mod shards;
+mod tar;
 mod unlabelled;
+mod zip;
 
 use std::path::Path;
 
@@ -38,15 +45,18 @@ impl Dataset {
     /// Lists the images of `path` without opening any. The layout is told by the content of `path`:
     ///
     /// - **A folder** with a folder for each class, named by WordNet id (`n01440764`, the 1000 of ImageNet),
-    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Where no folder is any of
-    ///   that, and there are as many as classes, they are the classes by sorted name, as torchvision's
+    ///   by class number from 0, or as a [labels file](DatasetOptions::labels) says. Where no folder is any
+    ///   of that, and there are as many as classes, they are the classes by sorted name, as torchvision's
     ///   `ImageFolder` counts them. Order: the first image
     ///   of each class by name, then the second of each and so on, so that the first N are of all classes.
     /// - **A list**: `relative/path label` a line, as PaddleClas has them (`val_list.txt`); the path may have
-    ///   spaces. `LOC_val_solution.csv` of ImageNet on Kaggle is one, too. Order: that of the lines. An image that is not there is found out only when it is read.
-    /// - **A tar archive** of such folders, at any depth, read in place; or of a tar archive for each class, as
-    ///   ImageNet's training pictures are shipped. The images of a list may be in one,
-    ///   too.
+    ///   spaces. `LOC_val_solution.csv` and `ILSVRC2012_validation_ground_truth.txt`, ImageNet's own, are
+    ///   lists, too, and a folder without folders that has one of them is its pictures. Order: that of the
+    ///   lines. An image that is not there is found out only when it is read.
+    /// - **An archive** of such folders, at any depth: tar, tar in gzip, or zip, read where it is. In a tar
+    ///   archive a tar archive for each class does, too, as ImageNet's training pictures are shipped. The
+    ///   images of a list may be in an archive. Order: as a folder's; of a tar archive in gzip that of the
+    ///   archive, because it can only be read from its start on.
     /// - **A Parquet file**, or a folder of them without folders beside them, with a column of images
     ///   (`{bytes, path}`) and one of labels, as Hugging Face's hub ships ImageNet. Order: the files by name,
     ///   the rows as they are. Needs the feature `parquet`.
@@ -54,14 +64,19 @@ impl Dataset {
     /// # Errors
     /// [`Error::Read`] if something cannot be read, [`Error::List`] for a line that makes no sense, and
     /// [`Error::Dataset`] for everything that would give a wrong or an empty answer: no class, no image, a
-    /// folder that names no class, a label out of range, a labels file of another length, a list of which no
-    /// image is there.
+    /// folder that names no class, a label out of range, a list of which no image is there.
     pub fn open(path: impl AsRef<Path>, options: &DatasetOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let names = ClassNames::new(options.num_classes, options.labels.as_deref())?;
+        let names = ClassNames::new(options.num_classes, options.labels.as_deref());
         let listing = match Layout::of(path)? {
-            Layout::Folder => folder::open(path, &names)?,
-            Layout::Archive => archive::open(path, &names)?,
+            Layout::Folder => match list::in_flat_folder(path)? {
+                Some(list) => {
+                    let image_root = Some(path.to_owned());
+                    list::open(&list, &DatasetOptions { image_root, ..options.clone() })?
+                }
+                None => folder::open(path, &names)?,
+            },
+            Layout::Archive(format) => archive_classes::open(path, format, &names)?,
             Layout::List => list::open(path, options)?,
             Layout::Parquet => shards::open(path, options.split.as_deref(), options.num_classes)?,
         };
@@ -71,9 +86,9 @@ impl Dataset {
         Ok(Self { listing, accept_truncated: options.accept_truncated })
     }
 
-    /// Lists the images of `path` without classes: those at any depth of a folder or a tar archive, in the order
-    /// of their paths as text; those of a list, a path a line, with or without a label; or those of Parquet files.
-    /// Each has the label 0, but for Parquet's.
+    /// Lists the images of `path` without classes: those at any depth of a folder or an archive, in the order
+    /// of their paths as text, or of their places in a tar archive in gzip; those of a list, a path a line,
+    /// with or without a label; or those of Parquet files. Each has the label 0, but for Parquet's.
     ///
     /// # Errors
     /// As [`open`](Self::open), as far as it is not about classes.

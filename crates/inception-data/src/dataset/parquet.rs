@@ -3,7 +3,6 @@
 //! What is read is the footer and the small columns of names and labels, and then the images, page by page:
 //! what is in memory is the page at hand and the last images, however large a file or a row group is.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,14 +18,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
 use super::item::Item;
+use super::kept::{AHEAD, Kept};
 use crate::error::{DatasetProblem, Error};
-
-/// Images that are read on the way to one that is wanted; a wanted one further ahead is jumped to.
-const AHEAD: usize = 32;
-/// Images that stay in memory, because several threads ask for neighbours out of order.
-const KEPT: usize = 2 * AHEAD;
-/// Bytes of images from which on fewer stay in memory.
-const KEPT_BYTES: usize = 64 << 20;
 
 /// The rows of one or several files, numbered through.
 #[derive(Debug)]
@@ -56,9 +49,7 @@ struct Cursor {
     /// The next row that `open` gives, of all files.
     next: usize,
     /// The last images, by row; `None` where the file has none.
-    kept: VecDeque<(usize, Option<ByteArray>)>,
-    /// Their size.
-    kept_bytes: usize,
+    kept: Kept<Option<ByteArray>>,
 }
 
 /// The leaf columns of interest.
@@ -104,7 +95,7 @@ impl ParquetFiles {
 
 impl Cursor {
     fn picture(&mut self, files: &ParquetFiles, row: usize) -> Result<Option<ByteArray>, ParquetError> {
-        if let Some((_, picture)) = self.kept.iter().find(|(kept, _)| *kept == row) {
+        if let Some(picture) = self.kept.get(row) {
             return Ok(picture.clone());
         }
         if !(self.next..self.next + AHEAD).contains(&row) {
@@ -123,20 +114,11 @@ impl Cursor {
             let picture = next_value(&mut reader)?;
             self.next = at + 1;
             self.open = (self.next < first + rows).then_some((group, reader));
-            self.keep(at, picture.clone());
+            let len = picture.as_ref().map_or(0, ByteArray::len);
+            self.kept.push(at, picture.clone(), len);
             if at == row {
                 return Ok(picture);
             }
-        }
-    }
-
-    fn keep(&mut self, row: usize, picture: Option<ByteArray>) {
-        let len = |picture: &Option<ByteArray>| picture.as_ref().map_or(0, ByteArray::len);
-        self.kept_bytes += len(&picture);
-        self.kept.push_back((row, picture));
-        while self.kept.len() > KEPT || (self.kept.len() > 1 && self.kept_bytes > KEPT_BYTES) {
-            let gone = self.kept.pop_front();
-            self.kept_bytes -= gone.map_or(0, |(_, picture)| len(&picture));
         }
     }
 }

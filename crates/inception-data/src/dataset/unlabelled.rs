@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
 
-use super::archive;
+use super::archive::Archive;
 use super::folder::walk;
 use super::item::Item;
 use super::layout::Layout;
@@ -23,18 +22,23 @@ pub(super) fn open(path: &Path) -> Result<Listing, Error> {
             walk(path, Path::new(""), 0, &mut items, &mut stats)?;
             (items, Source::Files, path.to_owned())
         }
-        Layout::Archive => {
-            let (file, mut members) = archive::members(path, &mut stats)?;
+        Layout::Archive(format) => {
+            let (archive, mut members) = Archive::open(path, format, &mut stats)?;
             let all = members.len();
             members.retain(|item| is_image(&item.path));
             stats.other_files += all - members.len();
-            (members, Source::Archive(Mutex::new(file)), path.to_owned())
+            (members, Source::Archive(archive), path.to_owned())
         }
         Layout::List => return list(path, stats),
         Layout::Parquet => return shards::open(path, None, u32::MAX as usize),
     };
     // As Python sorts paths as text.
-    items.sort_by(|a, b| a.path.as_os_str().as_encoded_bytes().cmp(b.path.as_os_str().as_encoded_bytes()));
+    let sequential = matches!(&source, Source::Archive(archive) if archive.is_sequential());
+    let by_text =
+        |a: &Item, b: &Item| a.path.as_os_str().as_encoded_bytes().cmp(b.path.as_os_str().as_encoded_bytes());
+    if !sequential {
+        items.sort_by(by_text);
+    }
     Ok(Listing { items, root, source, stats })
 }
 

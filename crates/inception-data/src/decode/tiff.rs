@@ -19,6 +19,7 @@ const UNASSOCIATED: u16 = 2;
 /// Decodes the first picture of a TIFF file.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
     let error = |source| error(source, bytes.len());
+    check_directory(bytes)?;
     let mut limits = Limits::default();
     // Four channels of 16 bits.
     limits.decoding_buffer_size = usize::try_from(options.max_pixels.saturating_mul(8)).unwrap_or(usize::MAX);
@@ -59,6 +60,32 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     // Damage can leave more behind than the pixels; less is an error below.
     pixels.truncate(len);
     Orientation::of(orientation.unwrap_or(1)).apply(RgbImage::from_raw(width, height, pixels)?)
+}
+
+/// Refuses a directory with an entry of more values than the file has room for: the crate takes memory for as
+/// many as an entry says before it reads one. What it cannot read is left to it.
+fn check_directory(bytes: &[u8]) -> Result<(), Error> {
+    let big_endian = bytes.starts_with(b"MM");
+    let number = |at: usize, len: usize| -> Option<usize> {
+        let bytes = bytes.get(at..at.checked_add(len)?)?;
+        let push = |value: usize, &byte: &u8| value << 8 | usize::from(byte);
+        Some(if big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) })
+    };
+    let Some(directory) = number(4, 4) else { return Ok(()) };
+    let entries = number(directory, 2).unwrap_or(0);
+    for entry in (0..entries).map(|entry| directory + 2 + 12 * entry) {
+        let (Some(kind), Some(count)) = (number(entry + 2, 2), number(entry + 4, 4)) else { break };
+        let size = match kind {
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            5 | 10 | 12 | 16..=18 => 8,
+            _ => 1,
+        };
+        if count.saturating_mul(size) > bytes.len() {
+            return Err(undecodable(format!("an entry of {count} values in {} bytes", bytes.len()).into()));
+        }
+    }
+    Ok(())
 }
 
 /// The samples of fewer than 8 bits in rows of whole bytes.

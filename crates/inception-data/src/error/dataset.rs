@@ -14,12 +14,12 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub enum DatasetProblem {
     /// Neither a folder nor a list nor an archive.
     #[error(
-        "it is neither a folder of classes nor a list of `relative/path label` lines nor a tar or Parquet file"
+        "it is neither a folder of classes nor a list of `relative/path label` lines nor a tar, zip or Parquet file"
     )]
     UnknownKind,
     /// An archive that cannot be read in place.
     #[error(
-        "it is compressed with {format}; pictures are compressed already, unpack it to a plain .tar or a folder"
+        "it is compressed with {format}, and no .tar.gz; pictures are compressed already, unpack it to a plain .tar or a folder"
     )]
     Compressed {
         /// Name of the compression.
@@ -101,12 +101,12 @@ pub enum DatasetProblem {
     /// A folder that names no class.
     #[error(
         "its folder `{name}` names no class: {}",
-        if *by_labels { "the labels file has no such line" } else { "expected a WordNet id of ImageNet's 1000, or a number from 0" }
+        if *by_labels { "no class has this name, and it is no WordNet id of ImageNet's 1000 and no number from 0" } else { "expected a WordNet id of ImageNet's 1000, or a number from 0" }
     )]
     UnknownFolder {
         /// The folder.
         name: String,
-        /// Whether a labels file says how folders are named.
+        /// Whether the classes have names.
         by_labels: bool,
     },
     /// A folder whose number is too high.
@@ -118,10 +118,7 @@ pub enum DatasetProblem {
         num_classes: usize,
     },
     /// A folder named by WordNet id for a network whose classes are others.
-    #[error(
-        "its folder `{name}` is one of ImageNet's 1000 classes, the network has {num_classes}; give a labels file \
-         with one folder name a line"
-    )]
+    #[error("its folder `{name}` is one of ImageNet's 1000 classes, the network has {num_classes}")]
     WordNetFolder {
         /// The folder.
         name: String,
@@ -138,8 +135,8 @@ pub enum DatasetProblem {
         /// The other one.
         second: String,
     },
-    /// A labels file with one name for two classes.
-    #[error("classes {first} and {second} are both named `{name}`")]
+    /// A folder with the name of two classes.
+    #[error("its folder `{name}` is ambiguous: classes {first} and {second} are both named so")]
     SameName {
         /// The name.
         name: String,
@@ -147,14 +144,6 @@ pub enum DatasetProblem {
         first: u32,
         /// The other one.
         second: u32,
-    },
-    /// A labels file of another length than the network has classes.
-    #[error("expected one line for each of the network's {expected} classes, found {found}")]
-    LabelsLength {
-        /// Classes of the network.
-        expected: usize,
-        /// Lines of the file.
-        found: usize,
     },
     /// A list whose labels start at 1: none is 0, and one is the number of classes.
     #[error("its labels are 1 to {num_classes}, and the network's classes are counted from 0")]
@@ -167,6 +156,14 @@ pub enum DatasetProblem {
     WordNetList {
         /// Number of classes of the network.
         num_classes: usize,
+    },
+    /// A line of ImageNet's ground truth that is no class.
+    #[error("its line {line} is `{id}`; the development kit of ILSVRC 2012 counts the classes 1 to 1000")]
+    DevkitLabel {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What it says.
+        id: String,
     },
     /// A list of which not a single image is there.
     #[error(

@@ -153,6 +153,15 @@ pub enum Error {
         num_classes: usize,
     },
 
+    /// A file of names of classes that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A buffer of another length than the shape asks for.
     #[error("a buffer of {found} elements where {expected} were expected")]
     BufferLength {

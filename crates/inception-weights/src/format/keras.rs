@@ -1,23 +1,34 @@
-//! Keras's files: `.h5` of Keras 2 and 3, whole or weights alone, `.weights.h5`, and `.keras`, a zip archive of such a
-//! file and the model's description.
+//! Keras's files: `.h5` of Keras 2 and 3, whole or weights alone, `.weights.h5`, and `.keras`, a zip archive
+//! of such a file and the model's description.
 //!
-//! Layers that were not named have names that count through a process (`conv2d_112`), so Keras itself finds weights by
-//! the order of the layers, and so does this reader: the keys that it gives are those that Keras 3 uses in
-//! `.weights.h5`, a layer's class and its place among those of its class in `Model.layers`, with the variable's name in
-//! place of its number: `conv2d_17/kernel`, `batch_normalization/beta`. The class is told by the shapes of its weights.
+//! Layers that were not named have names that count through a process (`conv2d_112`), so Keras itself finds
+//! weights by the order of the layers, and so does this reader: the keys that it gives are those that Keras 3
+//! uses in `.weights.h5`, a layer's class and its place among those of its class in `Model.layers`, with the
+//! variable's name in place of its number: `conv2d_17/kernel`, `batch_normalization/beta`. The class is told
+//! by the shapes of its weights.
 //!
-//! Shapes are given in our order: a kernel `[height, width, inputs, outputs]` as `[outputs, inputs, height, width]`.
+//! Shapes are given in our order: a kernel `[height, width, inputs, outputs]` as `[outputs, inputs, height,
+//! width]`.
 
 use std::collections::HashMap;
+
+use serde_json::Value;
 
 use super::contents::Contents;
 use super::hdf5::{Dataset, File, Links, Object};
 use super::zip::Members;
 use crate::entry::{Entry, Source};
 use crate::input::{Fault, Input, Range, damaged};
+use crate::metadata::Metadata;
 
 /// The member of a `.keras` archive that has the weights.
 pub(super) const MEMBER: &str = "model.weights.h5";
+
+/// The member that describes the model.
+const CONFIG: &str = "config.json";
+
+/// Longest description that is read: that of a large model has some hundred kilobytes.
+const MAX_CONFIG: u64 = 8 << 20;
 
 /// Deeper groups than a model within a model within a model has.
 const MAX_DEPTH: usize = 32;
@@ -30,8 +41,18 @@ pub(crate) fn open_h5(input: &Input) -> Result<Contents, Fault> {
 }
 
 pub(crate) fn open_archive(input: &Input) -> Result<Contents, Fault> {
-    match Members::of(input)?.get(MEMBER)? {
-        Some(member) => open(input, member),
+    let members = Members::of(input)?;
+    match members.get(MEMBER)? {
+        Some(member) => {
+            let mut contents = open(input, member)?;
+            if let Ok(Some(member)) = members.get(CONFIG)
+                && member.len <= MAX_CONFIG
+            {
+                let config = input.read(member.offset, member.len)?;
+                contents.metadata = described(contents.metadata, &config)?;
+            }
+            Ok(contents)
+        }
         None => damaged(format!("a zip archive without `{MEMBER}`")),
     }
 }
@@ -67,7 +88,52 @@ fn open(input: &Input, place: Range) -> Result<Contents, Fault> {
     for layer in layers {
         layer.entries(input, &mut counts, &mut entries)?;
     }
-    Ok(Contents { entries, ..Contents::default() })
+    let mut metadata = Metadata::default();
+    if let Ok(Some(config)) = root.strings(&file, "model_config")
+        && let [config] = &config[..]
+    {
+        metadata = described(metadata, config.as_bytes())?;
+    }
+    Ok(Contents { entries, metadata, ..Contents::default() })
+}
+
+/// Adds what a model's description says of its classifier: after which of its layers a ReLU follows. A
+/// description that is none says nothing.
+fn described(metadata: Metadata, config: &[u8]) -> Result<Metadata, Fault> {
+    let Ok(config) = serde_json::from_slice::<Value>(config) else { return Ok(metadata) };
+    let mut activations = Vec::new();
+    dense_activations(&config, &mut activations);
+    // What the last one has makes probabilities of the logits.
+    activations.pop();
+    if activations.is_empty() {
+        return Ok(metadata);
+    }
+    let is_relu = |activation: &String| match activation.as_str() {
+        "relu" => Ok("true"),
+        "linear" => Ok("false"),
+        other => {
+            damaged(format!("a layer of its classifier has the activation `{other}`, which is not supported"))
+        }
+    };
+    let relus = activations.iter().map(is_relu).collect::<Result<Vec<_>, _>>()?;
+    Ok(metadata.with(Metadata::HEAD, format!("[{}]", relus.join(","))))
+}
+
+/// The activations of the `Dense` layers of a description, in their order. serde_json bounds how deep it is.
+fn dense_activations(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| dense_activations(item, found)),
+        Value::Object(fields) => {
+            if fields.get("class_name").and_then(Value::as_str) == Some("Dense") {
+                let activation = &value["config"]["activation"];
+                let name = activation.as_str().or_else(|| activation["class_name"].as_str());
+                found.push(name.unwrap_or("linear").to_lowercase());
+                return;
+            }
+            fields.values().for_each(|field| dense_activations(field, found));
+        }
+        _ => {}
+    }
 }
 
 /// A layer's weights, in Keras's order.
@@ -76,8 +142,8 @@ struct Layer {
     weights: Vec<(String, Dataset)>,
 }
 
-/// Layers of the older format, in the order of the attribute `layer_names`. Models within models have all of their
-/// weights in one group, the trainable ones first.
+/// Layers of the older format, in the order of the attribute `layer_names`. Models within models have all of
+/// their weights in one group, the trainable ones first.
 fn named_layers(file: &File, links: &Links, names: &[String], layers: &mut Vec<Layer>) -> Result<(), Fault> {
     for name in names {
         let Some(group) = Object::find(file, links, name)? else {
@@ -146,8 +212,8 @@ fn split_number(name: &str) -> (&str, u64) {
     split.unwrap_or((name, 0))
 }
 
-/// The classes of layers that the networks have, by the numbers of dimensions of their weights: their names in
-/// `.weights.h5`, and those of their variables.
+/// The classes of layers that the networks have, by the numbers of dimensions of their weights: their names
+/// in `.weights.h5`, and those of their variables.
 const CLASSES: &[(&[usize], &str, &[&str])] = &[
     (&[4], "conv2d", &["kernel"]),
     (&[4, 1], "conv2d", &["kernel", "bias"]),
@@ -215,4 +281,45 @@ fn entry(input: &Input, key: String, dataset: Dataset) -> Result<Entry, Fault> {
         entry.strides = Some(vec![first[0], first[1], width * pixel, pixel]);
     }
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The descriptions of Keras 2 and 3: a base without a classifier, and layers behind it.
+    #[test]
+    fn descriptions_say_where_a_relu_is() {
+        let dense = |activation: &str| {
+            format!(r#"{{"class_name": "Dense", "config": {{"units": 4, "activation": {activation}}}}}"#)
+        };
+        let model = |layers: &[String]| {
+            let base = r#"{"class_name": "Functional", "config": {"layers": [{"class_name": "Conv2D", "config": {}}]}}"#;
+            format!(
+                r#"{{"class_name": "Sequential", "config": {{"layers": [{base}, {}]}}}}"#,
+                layers.join(", ")
+            )
+        };
+        let head = |layers: &[String]| {
+            described(Metadata::default(), model(layers).as_bytes())
+                .map(|m| m.get(Metadata::HEAD).map(str::to_owned))
+        };
+        let [relu, linear, softmax] = [r#""relu""#, r#""linear""#, r#""softmax""#].map(dense);
+        assert_eq!(head(std::slice::from_ref(&softmax)).ok(), Some(None));
+        let three = head(&[relu.clone(), linear, softmax.clone()]).ok().flatten();
+        assert_eq!(three.as_deref(), Some("[true,false]"));
+        // As an object, and the hidden layer's without one.
+        let object = dense(r#"{"class_name": "ReLU", "config": {}}"#);
+        assert_eq!(head(&[object, softmax.clone()]).ok().flatten().as_deref(), Some("[true]"));
+        match head(&[dense(r#""gelu""#), softmax]) {
+            Err(Fault::Damaged(message)) => assert!(message.contains("`gelu`"), "{message}"),
+            _ => panic!("another function is computed"),
+        }
+        for text in ["", "{}", "[1, 2]", "no JSON"] {
+            assert!(
+                described(Metadata::default(), text.as_bytes())
+                    .is_ok_and(|m| m.get(Metadata::HEAD).is_none())
+            );
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Finding tensors by their keys.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use burn::tensor::Device;
-use inception_nn::ModelSpec;
+use inception_nn::{HiddenLayer, ModelSpec, TensorInfo};
 
 use super::found::{Found, Source, misfit};
 use super::head::{BIAS, HEAD, Head, WEIGHT, field};
@@ -14,11 +16,16 @@ use crate::error::{Error, Problem};
 use crate::format::Name;
 use crate::key_scheme::{KeyRow, KeyScheme, key_tables, shape_in_file};
 
+/// The number of classes, and the classifier's layers before its last.
+type Classes = (usize, Vec<HiddenLayer>);
+
 /// A network as published, and its keys in each scheme.
 struct Wanted<'s> {
     spec: &'s ModelSpec,
     device: &'s Device,
     tables: Vec<(KeyScheme, Vec<KeyRow>)>,
+    /// The tensors of networks with other classifiers: files of several dictionaries have mostly one of them.
+    tensors: RefCell<HashMap<Classes, Rc<[TensorInfo]>>>,
 }
 
 /// The tensors below a prefix of a dictionary, taken for the network's.
@@ -45,7 +52,8 @@ pub(super) fn by_key<'a>(
 ) -> Result<Found<'a>, Error> {
     let published = spec.config().init(device)?;
     let tables = key_tables(&published, spec);
-    let wanted = Wanted { spec, device, tables };
+    let own = ((spec.num_classes, Vec::new()), inception_nn::tensors(&published).into());
+    let wanted = Wanted { spec, device, tables, tensors: RefCell::new(HashMap::from([own])) };
     let mut attempts = wanted.attempts(checkpoint)?;
     if let Some(chosen) = chosen {
         let known: Vec<String> = attempts.iter().map(|attempt| attempt.name.clone()).collect();
@@ -117,6 +125,18 @@ impl Wanted<'_> {
         Ok(attempts)
     }
 
+    /// The tensors of the network with this classifier.
+    fn tensors(&self, classes: usize, hidden: &[HiddenLayer]) -> Result<Rc<[TensorInfo]>, Error> {
+        let key = (classes, hidden.to_vec());
+        if let Some(known) = self.tensors.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let config = self.spec.config().with_num_classes(classes).with_hidden(hidden);
+        let tensors: Rc<[TensorInfo]> = inception_nn::tensors(&config.init(self.device)?).into();
+        self.tensors.borrow_mut().insert(key, tensors.clone());
+        Ok(tensors)
+    }
+
     fn attempt<'a>(
         &self,
         checkpoint: &'a Checkpoint,
@@ -129,16 +149,27 @@ impl Wanted<'_> {
         let classes = head.as_ref().map(Head::classes).filter(|&classes| classes > 0);
         let classes = classes.unwrap_or(self.spec.num_classes);
         let hidden = head.as_ref().map(Head::hidden).unwrap_or_default();
-        let config = self.spec.config().with_num_classes(classes).with_hidden(&hidden);
+        let tensors = self.tensors(classes, &hidden)?;
         let rows: HashMap<&str, &KeyRow> = table.iter().map(|row| (row.tensor.name.as_str(), row)).collect();
         let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
         problems.extend(keys.twice.iter().map(|&key| Problem::Duplicate { key: key.to_owned() }));
         let mut missing = Vec::new();
-        for info in inception_nn::tensors(&config.init(self.device)?) {
+        for info in tensors.iter() {
             let (key, entry, transposed) = match (&head, rows.get(info.name.as_str())) {
                 (Some(head), row) if info.name.starts_with(HEAD) => {
-                    let entry = head.of(&info.name).and_then(|layer| field(layer, info.role));
+                    let layer = head.of(&info.name);
+                    let entry = layer.and_then(|layer| field(layer, info.role));
                     let is_bias = info.role != inception_nn::TensorRole::LinearWeight;
+                    if let Some(&layer) = layer.filter(|layer| !layer.is_plain()) {
+                        let transposed = head.transposed;
+                        let wanted = |entry| (entry, shape_in_file(info, transposed && !is_bias));
+                        problems.extend(entry.map(wanted).and_then(|(entry, shape)| misfit(entry, shape)));
+                        used.extend(
+                            entry.into_iter().chain(layer.norm_entries()).map(|entry| entry.key.as_str()),
+                        );
+                        sources.push(Source::Normed { layer, transposed, bias: is_bias });
+                        continue;
+                    }
                     if entry.is_none() && is_bias {
                         sources.push(Source::Constant(0.0));
                         continue;
@@ -148,7 +179,7 @@ impl Wanted<'_> {
                 (_, Some(row)) => (&*row.key, keys.get(&row.key), row.transposed),
                 (_, None) => continue, // Hidden layers only come with a head.
             };
-            let shape = shape_in_file(&info, transposed);
+            let shape = shape_in_file(info, transposed);
             let constant = rows.get(info.name.as_str()).and_then(|row| row.constant);
             match (entry, constant) {
                 (None, Some(value)) => sources.push(Source::Constant(value)),
@@ -225,7 +256,8 @@ impl<'a> Strays<'a> {
     }
 
     /// Those of `inside` without which the network would not be the file's. Where all else `fits`, these are
-    /// what layers in the network's own parts, or behind its classifier, compute with; the rest does not count.
+    /// what layers in the network's own parts, or behind its classifier, compute with; the rest does not
+    /// count.
     fn differences(
         &self,
         table: &[KeyRow],

@@ -2,6 +2,7 @@
 
 use inception_nn::{HiddenLayer, ModelSpec};
 
+use super::head::Layer;
 use crate::entry::{Dtype, Entry};
 use crate::error::Problem;
 use crate::key_scheme::KeyScheme;
@@ -9,7 +10,16 @@ use crate::key_scheme::KeyScheme;
 /// Where the values of one of our tensors come from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    Entry { entry: &'a Entry, transposed: bool },
+    Entry {
+        entry: &'a Entry,
+        transposed: bool,
+    },
+    /// The weight or the bias of a layer with norms.
+    Normed {
+        layer: Layer<'a>,
+        transposed: bool,
+        bias: bool,
+    },
     Constant(f32),
     Nowhere,
 }
@@ -32,8 +42,8 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// The classes that the network gets: without TensorFlow's background unless it is to be kept, and two for
-    /// the one logit of a sigmoid.
+    /// The classes that the network gets: without TensorFlow's background unless it is to be kept, and two
+    /// for the one logit of a sigmoid.
     pub fn kept_classes(&self, spec: &ModelSpec, keep_background: bool) -> usize {
         match self.classes {
             1 => 2,

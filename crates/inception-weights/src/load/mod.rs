@@ -36,8 +36,8 @@ pub struct Loaded {
     /// Whether the classifier had one class more than published, TensorFlow's "background" before all others,
     /// which has been left out.
     pub background_dropped: bool,
-    /// Whether the file has one logit, the log-odds of class 1: class 0 has a logit of zero beside it, so that
-    /// the softmax of both is the sigmoid of the one.
+    /// Whether the file has one logit, the log-odds of class 1: class 0 has a logit of zero beside it, so
+    /// that the softmax of both is the sigmoid of the one.
     pub single_logit: bool,
     /// The classifier's layers before its last.
     pub hidden: Vec<HiddenLayer>,
@@ -109,8 +109,8 @@ pub struct LoadOptions {
 /// # Errors
 ///
 /// [`Error::Mismatch`] with every tensor that is missing, unknown, misshapen, of the wrong kind or there
-/// twice; [`Error::NoClassifier`] where only the classifier is missing; [`Error::Graph`] for a file whose operations are others; [`Error::Io`] and [`Error::Damaged`] while
-/// reading the values.
+/// twice; [`Error::NoClassifier`] where only the classifier is missing; [`Error::Graph`] for a file whose
+/// operations are others; [`Error::Io`] and [`Error::Damaged`] while reading the values.
 pub fn load(spec: &ModelSpec, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded, Error> {
     load_with(spec, checkpoint, device, LoadOptions::default())
 }
@@ -145,6 +145,10 @@ pub fn load_with(
                     }
                     (_, shape) => with_classes(values, shape.last().copied(), &info.shape),
                 }
+            }
+            Source::Normed { layer, transposed, bias } => {
+                let values = layer.with_norms(checkpoint, transposed, bias)?;
+                with_classes(values, Some(layer.outputs), &info.shape)
             }
             Source::Constant(value) => vec![value; info.shape.iter().product()],
             Source::Nowhere => {

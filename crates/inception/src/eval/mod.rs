@@ -14,8 +14,8 @@ pub(crate) mod tally;
 
 pub use hash::dataset_hash;
 pub(crate) use hash::file_hash;
-pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, merge};
+pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, Wrong, merge};
 pub use run::{EvalOptions, Evaluation, Progress, evaluate};
 pub use settings::{EvalSettings, Shard};
 pub use state::StateFile;
-pub use tally::{ClassCount, Outcome, Skipped, Tally};
+pub use tally::{ClassCount, Misclassified, Outcome, Skipped, Tally};

@@ -11,7 +11,7 @@ use crate::error::{Error, MergeProblem, StateProblem};
 use crate::eval::run::Evaluation;
 use crate::eval::settings::{EvalSettings, Shard};
 use crate::eval::state;
-use crate::eval::tally::{ClassCount, Skipped, Tally};
+use crate::eval::tally::{ClassCount, Misclassified, Skipped, Tally};
 
 /// The JSON object of an evaluation. Floats are for reading; [`Exact`] has the integers behind them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct EvalReport {
     pub classes: Option<Vec<ClassRow>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Vec<ConfusionRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misclassified: Option<Vec<Wrong>>,
     pub shards: Vec<Shard>,
     pub exact: Exact,
     pub settings: EvalSettings,
@@ -87,6 +89,20 @@ pub struct ConfusionRow {
     pub guess_name: Option<String>,
 }
 
+/// A picture whose likeliest class is not its own, with the names of both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wrong {
+    /// The picture and the classes by number.
+    #[serde(flatten)]
+    pub picture: Misclassified,
+    /// The name of its class, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_name: Option<String>,
+    /// The name of the likeliest class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess_name: Option<String>,
+}
+
 /// Optional parts of a report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Details {
@@ -94,20 +110,17 @@ pub struct Details {
     pub per_class: bool,
     /// The confusion matrix.
     pub confusion: bool,
+    /// The pictures that were taken for something else.
+    pub misclassified: bool,
 }
 
 impl EvalReport {
-    /// The report of an evaluation, with the names of the classes, if they are not ImageNet's.
-    pub fn new(
-        evaluation: &Evaluation,
-        warnings: &[String],
-        details: Details,
-        labels: Option<&[String]>,
-    ) -> Self {
+    /// The report of an evaluation.
+    pub fn new(evaluation: &Evaluation, warnings: &[String], details: Details) -> Self {
         let Evaluation { settings, shards, tally, seconds } = evaluation;
         let known = inception_data::labels();
-        let imagenet = settings.classes == known.len() && labels.is_none_or(|labels| labels == known);
-        let name = |index: u32| match labels {
+        let imagenet = settings.classes == known.len() && settings.labels.is_none();
+        let name = |index: u32| match &settings.labels {
             Some(labels) => labels.get(index as usize).cloned(),
             None => known.get(index as usize).filter(|_| imagenet).map(|&name| name.to_owned()),
         };
@@ -118,6 +131,11 @@ impl EvalReport {
             images,
             label_name: name(label),
             guess_name: name(guess),
+        };
+        let wrong = |picture: &Misclassified| Wrong {
+            picture: picture.clone(),
+            label_name: name(picture.label),
+            guess_name: name(picture.guess),
         };
         Self {
             model: settings.model.clone(),
@@ -130,6 +148,7 @@ impl EvalReport {
             warnings: warnings.to_vec(),
             classes: details.per_class.then(|| tally.classes.iter().map(class_row).collect()),
             confusion: details.confusion.then(|| tally.confusion.iter().map(confusion_row).collect()),
+            misclassified: details.misclassified.then(|| tally.misclassified.values().map(wrong).collect()),
             shards: shards.clone(),
             exact: Exact {
                 top1: tally.top1,
@@ -193,6 +212,9 @@ impl EvalReport {
     }
 }
 
+/// All optional parts.
+const ALL: Details = Details { per_class: true, confusion: true, misclassified: true };
+
 /// Merges the parts in `files`, each the state or the JSON report of a shard. The figures are exactly
 /// those of a run over everything.
 ///
@@ -205,7 +227,7 @@ pub fn merge(files: &[PathBuf], details: Details) -> Result<EvalReport, Error> {
     let mut seen: BTreeMap<usize, PathBuf> = BTreeMap::new();
     let mut whole: Option<(PathBuf, Evaluation)> = None;
     let mut warnings: Vec<String> = Vec::new();
-    let mut has = Details { per_class: true, confusion: true };
+    let mut has = ALL;
     for path in files {
         let part = read_part(path)?;
         let count = part.evaluation.shards.first().map_or(1, |shard| shard.count);
@@ -217,6 +239,7 @@ pub fn merge(files: &[PathBuf], details: Details) -> Result<EvalReport, Error> {
         }
         has.per_class &= part.details.per_class;
         has.confusion &= part.details.confusion;
+        has.misclassified &= part.details.misclassified;
         warnings.extend(part.warnings);
         let Some((first, sum)) = &mut whole else {
             whole = Some((path.clone(), part.evaluation));
@@ -236,6 +259,7 @@ pub fn merge(files: &[PathBuf], details: Details) -> Result<EvalReport, Error> {
         sum.shards.extend(&part.evaluation.shards);
         sum.seconds += part.evaluation.seconds;
         sum.tally.add_all(&part.evaluation.tally);
+        sum.settings.labels = sum.settings.labels.take().or(part.evaluation.settings.labels);
     }
     let Some((_, mut whole)) = whole else { return Err(fail(MergeProblem::Nothing)) };
     let count = whole.shards.first().map_or(1, |shard| shard.count);
@@ -252,8 +276,9 @@ pub fn merge(files: &[PathBuf], details: Details) -> Result<EvalReport, Error> {
     let details = Details {
         per_class: details.per_class && has.per_class,
         confusion: details.confusion && has.confusion,
+        misclassified: details.misclassified && has.misclassified,
     };
-    Ok(EvalReport::new(&whole, &warnings, details, None))
+    Ok(EvalReport::new(&whole, &warnings, details))
 }
 
 struct Part {
@@ -268,18 +293,22 @@ fn read_part(path: &Path) -> Result<Part, Error> {
     let foreign = || Error::Merge { problem: MergeProblem::Foreign { path: path.to_owned() } };
     if let Some((settings, shard, records)) = state::read(&bytes) {
         let total = shard.batches(settings.batches()).count();
-        let (tally, seconds, done) = Tally::of_records(&records);
+        let (tally, seconds, done) = Tally::of_records(&records, true);
         if done < total {
             let (path, missing) = (path.to_owned(), total - done);
             return Err(Error::Merge { problem: MergeProblem::Unfinished { path, missing, total } });
         }
         let evaluation = Evaluation { settings, shards: vec![shard], tally, seconds };
-        let details = Details { per_class: true, confusion: true };
-        return Ok(Part { evaluation, warnings: Vec::new(), details });
+        return Ok(Part { evaluation, warnings: Vec::new(), details: ALL });
     }
     let report: EvalReport = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
     let EvalReport { images, skipped, warnings, classes, confusion, shards, exact, settings, .. } = report;
-    let details = Details { per_class: classes.is_some(), confusion: confusion.is_some() };
+    let misclassified = report.misclassified;
+    let details = Details {
+        per_class: classes.is_some(),
+        confusion: confusion.is_some(),
+        misclassified: misclassified.is_some(),
+    };
     let consistent = exact.skipped.len() == skipped.len()
         && exact.top1 <= exact.top5
         && exact.top5 <= images
@@ -296,6 +325,11 @@ fn read_part(path: &Path) -> Result<Part, Error> {
         classes: classes.into_iter().flatten().map(|row| (row.index, row.count)).collect(),
         confusion: confusion.into_iter().flatten().map(|row| ((row.label, row.guess), row.images)).collect(),
         skipped: exact.skipped.into_iter().zip(skipped).collect(),
+        misclassified: misclassified
+            .into_iter()
+            .flatten()
+            .map(|wrong| (wrong.picture.index, wrong.picture))
+            .collect(),
     };
     Ok(Part { evaluation: Evaluation { settings, shards, tally, seconds: exact.seconds }, warnings, details })
 }

@@ -8,7 +8,7 @@ use inception_data::{Batch, Dataset, LoaderOptions, load};
 use crate::error::Error;
 use crate::eval::settings::{EvalSettings, Shard};
 use crate::eval::state::StateFile;
-use crate::eval::tally::{Outcome, Record, Skipped, Tally};
+use crate::eval::tally::{Misclassified, Outcome, Record, Skipped, Tally};
 use crate::runner::{Pending, Runner};
 
 /// Options of [`evaluate`] that do not change the figures.
@@ -22,6 +22,8 @@ pub struct EvalOptions {
     pub prefetch: usize,
     /// Largest share of the part's pictures that may be skipped; more end the run.
     pub max_skipped: f64,
+    /// Whether [`Tally::misclassified`] is filled.
+    pub misclassified: bool,
 }
 
 /// The progress of [`evaluate`].
@@ -113,6 +115,7 @@ struct EvalRun<'a> {
     dataset: &'a Dataset,
     settings: &'a EvalSettings,
     max_skipped: f64,
+    misclassified: bool,
     state: Option<&'a mut StateFile>,
     tally: Tally,
     seconds: f64,
@@ -134,19 +137,21 @@ impl<'a> EvalRun<'a> {
         state: Option<&'a mut StateFile>,
     ) -> Self {
         let records = state.as_ref().map_or(&[][..], |state| state.records());
-        let (tally, seconds, _) = Tally::of_records(records);
+        let (tally, seconds, _) = Tally::of_records(records, options.misclassified);
         let finished: HashSet<usize> = records.iter().map(|record| record.batch).collect();
         let pictures = |batch: usize| settings.batch.min(settings.pictures - batch * settings.batch) as u64;
         let (done, todo): (Vec<_>, Vec<_>) =
             options.shard.batches(settings.batches()).partition(|batch| finished.contains(batch));
         let [done, left] =
             [&done, &todo].map(|batches| batches.iter().map(|&batch| pictures(batch)).sum::<u64>());
-        let (total, last, max_skipped) = (done + left, Instant::now(), options.max_skipped);
+        let (total, last) = (done + left, Instant::now());
+        let &EvalOptions { max_skipped, misclassified, .. } = options;
         Self {
             runner,
             dataset,
             settings,
             max_skipped,
+            misclassified,
             state,
             tally,
             seconds,
@@ -194,12 +199,21 @@ impl<'a> EvalRun<'a> {
                     let image = item.path.to_string_lossy().into_owned();
                     record.skipped.push((index, Skipped { image, reason }));
                 }
-                None => record.outcomes.push(Outcome::of(logits, item.label)),
+                None => {
+                    let outcome = Outcome::of(logits, item.label);
+                    record.outcomes.push(outcome);
+                    if outcome.rank > 0 {
+                        let (image, probability) =
+                            (item.path.to_string_lossy().into_owned(), Outcome::confidence(logits));
+                        let Outcome { label, guess, .. } = outcome;
+                        record.wrong.push(Misclassified { index, image, label, guess, probability });
+                    }
+                }
             }
         }
         record.seconds = self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
-        self.tally.add_record(&record);
+        self.tally.add_record(&record, self.misclassified);
         self.seconds += record.seconds;
         if let Some(state) = &mut self.state {
             state.append(&record)?;

@@ -26,6 +26,9 @@ pub struct EvalSettings {
     pub classes: usize,
     /// Pictures in a batch.
     pub batch: usize,
+    /// The names of the classes, where they are not ImageNet's. The figures do not depend on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
 }
 
 impl EvalSettings {

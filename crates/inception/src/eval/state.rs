@@ -16,7 +16,7 @@ use crate::eval::tally::Record;
 use crate::state::{append, cut, json, line, open_locked};
 
 /// Changes with the format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +72,10 @@ fn fits(record: &Record, header: &Header) -> bool {
         && record.outcomes.len() + record.skipped.len() == wanted
         && record.outcomes.iter().all(|o| class(o.label) && class(o.guess) && class(o.rank))
         && record.skipped.iter().all(|(index, _)| (start..start + wanted).contains(index))
+        && record.wrong.len() == record.outcomes.iter().filter(|outcome| outcome.rank > 0).count()
+        && record.wrong.iter().all(|wrong| {
+            (start..start + wanted).contains(&wrong.index) && class(wrong.label) && class(wrong.guess)
+        })
 }
 
 impl StateFile {

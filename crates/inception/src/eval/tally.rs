@@ -39,6 +39,13 @@ impl From<Outcome> for Row {
 }
 
 impl Outcome {
+    /// The probability of the likeliest class, which is softmax's; `None` if it is no number.
+    pub(crate) fn confidence(logits: &[f32]) -> Option<f64> {
+        let largest = logits.iter().copied().map(f64::from).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+        Some(sum.recip()).filter(|probability| probability.is_finite())
+    }
+
     /// Judges the scores of a picture of class `label`, which must be one of them.
     ///
     /// The loss is `-log(softmax(logits)[label])`, computed in double precision. A score that is not a number
@@ -78,6 +85,22 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// A picture whose likeliest class is not its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Misclassified {
+    /// Its number in the dataset.
+    pub index: usize,
+    /// Its path in the dataset.
+    pub image: String,
+    /// Its class.
+    pub label: u32,
+    /// The likeliest class.
+    pub guess: u32,
+    /// The probability of that one; `None` if a logit is no number.
+    pub probability: Option<f64>,
+}
+
 /// The results of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +112,8 @@ pub(crate) struct Record {
     pub outcomes: Vec<Outcome>,
     /// Pictures that could not be used, with their number in the dataset.
     pub skipped: Vec<(usize, Skipped)>,
+    /// Pictures among them that were taken for something else.
+    pub wrong: Vec<Misclassified>,
 }
 
 /// Counts of one class.
@@ -123,6 +148,8 @@ pub struct Tally {
     pub confusion: BTreeMap<(u32, u32), u64>,
     /// Pictures that could not be used, in the dataset's order.
     pub skipped: BTreeMap<usize, Skipped>,
+    /// Pictures that were taken for something else, by their numbers; empty where nobody asks for them.
+    pub misclassified: BTreeMap<usize, Misclassified>,
 }
 
 impl Tally {
@@ -179,25 +206,29 @@ impl Tally {
             *self.confusion.entry(cell).or_default() += count;
         }
         self.skipped.extend(other.skipped.iter().map(|(&index, skipped)| (index, skipped.clone())));
+        self.misclassified.extend(other.misclassified.iter().map(|(&index, wrong)| (index, wrong.clone())));
     }
 
     /// Those of finished batches, their time and their number. A batch counts once, however often it is
-    /// there.
-    pub(crate) fn of_records(records: &[Record]) -> (Self, f64, usize) {
+    /// there. `misclassified`: whether those are kept.
+    pub(crate) fn of_records(records: &[Record], misclassified: bool) -> (Self, f64, usize) {
         let (mut tally, mut seconds, mut seen) = (Self::default(), 0.0, HashSet::new());
         for record in records.iter().filter(|record| seen.insert(record.batch)) {
-            tally.add_record(record);
+            tally.add_record(record, misclassified);
             seconds += record.seconds;
         }
         (tally, seconds, seen.len())
     }
 
-    pub(crate) fn add_record(&mut self, record: &Record) {
+    pub(crate) fn add_record(&mut self, record: &Record, misclassified: bool) {
         for outcome in &record.outcomes {
             self.add(outcome);
         }
         for (index, skipped) in &record.skipped {
             self.skipped.insert(*index, skipped.clone());
+        }
+        if misclassified {
+            self.misclassified.extend(record.wrong.iter().map(|wrong| (wrong.index, wrong.clone())));
         }
     }
 }

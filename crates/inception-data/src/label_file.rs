@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::Error;
 
 /// Longest file of names that is read, in bytes.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 /// The names in a file, in the order of the classes: one a line; PaddleClas's `0 name` lines; a list in JSON;
 /// or an object in JSON from numbers to names, Keras's `{"0": ["n01440764", "tench"]}` among them, or from
@@ -25,10 +25,15 @@ pub fn read_labels(path: impl AsRef<Path>) -> Result<Vec<String>, Error> {
         return Err(fail("not a file of names".to_owned()));
     }
     let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-    parse(&text).map_err(fail)
+    parse_labels(&text).map_err(fail)
 }
 
-fn parse(text: &str) -> Result<Vec<String>, String> {
+/// The names in a text, as [`read_labels`] finds them.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse_labels(text: &str) -> Result<Vec<String>, String> {
     let text = text.trim_start_matches('\u{feff}').trim_end();
     if text.trim_start().starts_with(['[', '{']) {
         return json(&serde_json::from_str(text).map_err(|e| e.to_string())?);
@@ -104,14 +109,14 @@ mod tests {
             r#"{"dog, hound": 1, "cat": 0}"#,
             r#"{"class_to_idx": {"dog, hound": 1, "cat": 0}}"#,
         ] {
-            assert_eq!(parse(text), Ok(vec!["cat".to_owned(), "dog, hound".to_owned()]), "{text}");
+            assert_eq!(parse_labels(text), Ok(vec!["cat".to_owned(), "dog, hound".to_owned()]), "{text}");
         }
         // Names that begin with numbers, but not those of the classes.
-        assert_eq!(parse("3 musketeers\n7 dwarfs").map(|names| names.len()), Ok(2));
+        assert_eq!(parse_labels("3 musketeers\n7 dwarfs").map(|names| names.len()), Ok(2));
         for text in
             ["", "a\n\nb", "{}", "[1, 2]", r#"{"a": 0, "b": 2}"#, r#"{"a": 0, "b": 0}"#, "[", "{\"a\": {}}"]
         {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse_labels(text).is_err(), "{text}");
         }
     }
 }
