@@ -120,7 +120,7 @@ impl OptionalWeightArgs {
 }
 
 /// What is done to pictures where the weights ask for something else, or nobody says.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Preprocessing, instead of what the weights ask for")]
 pub struct PreprocessArgs {
     /// A recipe: paddleclas, torchvision (its presets, for networks without transform_input), timm, keras, or
@@ -234,29 +234,46 @@ impl NetworkArgs {
         labels: Option<&Path>,
     ) -> anyhow::Result<(Weights, Classifier, Vec<String>)> {
         let weights = self.weights.weights(spec, self.device.seed)?;
-        let mut own = None;
-        let mut classifier = Classifier::with_preprocessing(spec, &weights, options, |asked| {
-            own = Some(*asked);
-            self.preprocess.apply(asked)
-        })?;
-        if let Some(path) = labels {
-            let names = read_labels(path)?;
-            classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
-        }
-        let used = classifier.preprocessing();
-        let mut warnings = classifier.warnings().to_vec();
-        if let Some(own) = own.filter(|own| own != used) {
-            warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
-        }
+        let is_file = self.weights.source.weights.is_some();
+        let (classifier, warnings, assumed) =
+            classifier(spec, &weights, is_file, &self.preprocess, options, labels)?;
         for warning in &warnings {
             eprintln!("warning: {}: {warning}", spec.name);
         }
-        let is_file = self.weights.source.weights.is_some();
-        if is_file && classifier.recipe_source() == RecipeSource::Origin && !self.preprocess.says_pixels() {
-            eprintln!("assumed: {}", self.preprocess.assumed(spec, used));
+        if let Some(assumed) = assumed {
+            eprintln!("assumed: {assumed}");
         }
         Ok((weights, classifier, warnings))
     }
+}
+
+/// A classifier of `spec` with `weights`, the user's own file or not; what is to be known of its answers; and what is
+/// assumed of its pictures, if something is. `labels` are names of its classes.
+pub fn classifier(
+    spec: &'static ModelSpec,
+    weights: &Weights,
+    is_file: bool,
+    preprocess: &PreprocessArgs,
+    options: &RunOptions,
+    labels: Option<&Path>,
+) -> anyhow::Result<(Classifier, Vec<String>, Option<String>)> {
+    let mut own = None;
+    let mut classifier = Classifier::with_preprocessing(spec, weights, options, |asked| {
+        own = Some(*asked);
+        preprocess.apply(asked)
+    })?;
+    if let Some(path) = labels {
+        let names = read_labels(path)?;
+        classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
+    }
+    let used = classifier.preprocessing();
+    let mut warnings = classifier.warnings().to_vec();
+    if let Some(own) = own.filter(|own| own != used) {
+        warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
+    }
+    let assumes = is_file && classifier.recipe_source() == RecipeSource::Origin && !preprocess.says_pixels();
+    let assumed = assumes.then(|| preprocess.assumed(spec, used));
+    Ok((classifier, warnings, assumed))
 }
 
 /// Where Burn keeps which kernel won; it decides this by itself.

@@ -266,6 +266,20 @@ pub struct Prediction {
     pub logits: Vec<f32>,
 }
 
+impl Prediction {
+    /// Of the logits of a picture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`] where a logit is no finite number.
+    pub fn new(logits: Vec<f32>) -> Result<Self, Error> {
+        match logits.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((class, value)) => Err(Error::NotFinite { class, value }),
+            None => Ok(Self { logits }),
+        }
+    }
+}
+
 /// A class and how likely it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -374,11 +388,7 @@ impl Classifier {
     pub fn predict(&self, picture: &RgbImage) -> Result<Prediction, Error> {
         let mut input = vec![0.0; self.preprocessing.output_len()];
         self.preprocessing.apply(picture, &mut input)?;
-        let logits = self.runner.run(&input, 1)?;
-        match logits.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
-            Some((class, value)) => Err(Error::NotFinite { class, value }),
-            None => Ok(Prediction { logits }),
-        }
+        Prediction::new(self.runner.run(&input, 1)?)
     }
 
     /// What is done to a picture before the network sees it.

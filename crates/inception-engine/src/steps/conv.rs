@@ -164,14 +164,14 @@ impl ConvStep {
     }
 
     fn split(&self, config: &RunConfig) -> Split {
-        let &RunConfig { kernels, threads, batch } = config;
+        let &RunConfig { kernels, threads, cut, batch } = config;
         let rows = batch * self.output_size[0] * self.output_size[1];
         let tiles = rows.div_ceil(kernels.tile_rows);
         let least = tiles.div_ceil(self.tiles_in_cache(kernels));
         if self.strassen().is_some() {
             // Large and even: each chunk reads all weights, and its halves should fill row tiles.
             let wanted = (tiles / kernels.costs.strassen_tiles).max(least);
-            let chunks = wanted.next_multiple_of(threads).min(tiles);
+            let chunks = wanted.next_multiple_of(cut).min(tiles);
             return Split { tiles, chunks: chunks.max(least), groups: 1 };
         }
         let (units, panels) = match self.prologue {
