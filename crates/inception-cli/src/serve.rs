@@ -195,7 +195,8 @@ impl Serve {
         let command = Self::augment_args(clap::Command::new("serve").args_override_self(true));
         let matches = command.try_get_matches_from(all).map_err(|error| {
             let text = error.to_string();
-            let text = text.trim_start_matches("error: ").split("\n\nUsage").next().unwrap_or_default().trim();
+            let text =
+                text.trim_start_matches("error: ").split("\n\nUsage").next().unwrap_or_default().trim();
             anyhow!("{} and the command line: {text}", config.display())
         })?;
         let serve = Self::from_arg_matches(&matches)?;

@@ -90,7 +90,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Guarded<B> {
     type Data = Bytes;
     type Error = Refusal;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
         let this = &mut *self;
         if this.late.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(Refusal::Slow)));

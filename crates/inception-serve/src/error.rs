@@ -53,7 +53,9 @@ pub enum Error {
     },
 
     /// A name that cannot be part of an address.
-    #[error("a model cannot be called {name:?}: only letters, digits, `.`, `-` and `_`, at most 100, are allowed")]
+    #[error(
+        "a model cannot be called {name:?}: only letters, digits, `.`, `-` and `_`, at most 100, are allowed"
+    )]
     Name {
         /// The name.
         name: String,

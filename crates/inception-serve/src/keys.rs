@@ -49,7 +49,9 @@ impl Keys {
     fn parse(text: &str) -> Result<Self, String> {
         let lines = text.lines().map(str::trim).enumerate();
         let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-        let hash = |(number, key): (usize, &str)| match key.len() < SHORTEST || key.contains(char::is_whitespace) {
+        let hash = |(number, key): (usize, &str)| match key.len() < SHORTEST
+            || key.contains(char::is_whitespace)
+        {
             true => Err(format!("line {} is no key of at least {SHORTEST} bytes without spaces", number + 1)),
             false => Ok(Sha256::digest(key).into()),
         };
@@ -70,14 +72,18 @@ impl Keys {
         if sent("x-api-key").is_some_and(|key| self.holds(key.as_bytes())) {
             return true;
         }
-        let Some((scheme, token)) = sent(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' ')) else {
+        let Some((scheme, token)) = sent(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
+        else {
             return false;
         };
         if scheme.eq_ignore_ascii_case("bearer") {
             return self.holds(token.trim().as_bytes());
         }
-        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(token.trim()).ok()).flatten();
-        let password = decoded.as_deref().and_then(|pair| pair.iter().position(|&byte| byte == b':').map(|at| &pair[at + 1..]));
+        let decoded =
+            scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(token.trim()).ok()).flatten();
+        let password = decoded
+            .as_deref()
+            .and_then(|pair| pair.iter().position(|&byte| byte == b':').map(|at| &pair[at + 1..]));
         password.is_some_and(|password| self.holds(password))
     }
 }
@@ -120,7 +126,12 @@ mod tests {
 
     #[test]
     fn files_without_good_keys_are_refused() {
-        for (text, wanted) in [("", "there is none"), ("# only\n", "there is none"), ("short\n", "line 1"), ("\n0123456789 abcdef\n", "line 2")] {
+        for (text, wanted) in [
+            ("", "there is none"),
+            ("# only\n", "there is none"),
+            ("short\n", "line 1"),
+            ("\n0123456789 abcdef\n", "line 2"),
+        ] {
             assert!(Keys::parse(text).unwrap_err().contains(wanted), "{text}");
         }
         assert!(matches!(Keys::read("/nonexistent/keys"), Err(Error::Keys { .. })));

@@ -8,7 +8,8 @@
 //! let load = || {
 //!     let weights = Weights::File("googlenet.safetensors".into());
 //!     // Answers then do not depend on the batch that a picture happens to be in.
-//!     let options = RunOptions { batch_invariant: true, ..RunOptions::default() };
+//!     let mut options = RunOptions::default();
+//!     options.batch_invariant = true;
 //!     let classifier = Classifier::new(inception::model("GoogLeNet")?, &weights, &options)?;
 //!     let warnings = classifier.warnings().to_vec();
 //!     Ok((classifier, warnings))

@@ -80,7 +80,8 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub fn new(state: Arc<State>) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(state.options.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let room =
+            Arc::new(Semaphore::new(state.options.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Arc::new(Self { state, room, graceful: Mutex::new(Some(GracefulShutdown::new())) })
     }
 
@@ -109,7 +110,10 @@ impl Connections {
     }
 
     /// A connection, when there is room for it.
-    async fn accept_one(&self, listener: &TcpListener) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    async fn accept_one(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
         let room = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, _) = listener.accept().await?;
         Ok((stream, room))
@@ -219,7 +223,11 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.watch(cx, poll)
     }

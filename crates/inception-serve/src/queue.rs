@@ -218,7 +218,8 @@ impl Queue {
                 Some(_) => {
                     let first = lanes.iter().map(|(_, (due, _))| *due).min().unwrap_or(now);
                     let wait = first.saturating_duration_since(now);
-                    state = self.to_compute.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                    state =
+                        self.to_compute.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                 }
                 None if stopped && state.lanes.iter().all(|lane| lane.coming == 0) => return None,
                 None => state = self.to_compute.wait(state).unwrap_or_else(PoisonError::into_inner),

@@ -57,7 +57,8 @@ impl Server {
     pub fn start(options: ServeOptions, models: Vec<ModelSource>) -> Result<Self, Error> {
         let slots = Slot::all(models)?;
         // A thread for connections is enough for what the engine answers, and a second one hides a large request.
-        let runtime = Builder::new_multi_thread().worker_threads(2).max_blocking_threads(BLOCKING).enable_all().build();
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).max_blocking_threads(BLOCKING).enable_all().build();
         let runtime = runtime.map_err(|source| Error::Threads { source })?;
         // Each connection is a descriptor. What the system allows is what there is.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -74,10 +75,13 @@ impl Server {
         if listening.is_empty() {
             return Err(Error::Nothing { missing: "an address" });
         }
-        let of = |wanted| listening.iter().find(|(_, _, protocol, _)| *protocol == wanted).map(|(bound, ..)| *bound);
+        let of = |wanted| {
+            listening.iter().find(|(_, _, protocol, _)| *protocol == wanted).map(|(bound, ..)| *bound)
+        };
         let (http, grpc) = (of(Protocol::Http), of(Protocol::Grpc));
 
-        let state = State::new(options, slots).map_err(|source| Error::Model { name: "metrics".to_owned(), source })?;
+        let state = State::new(options, slots)
+            .map_err(|source| Error::Model { name: "metrics".to_owned(), source })?;
         let state = Arc::new(state);
         let workers = Workers::start(&state).map_err(|source| Error::Threads { source })?;
         let (stop, stopped) = watch::channel(false);

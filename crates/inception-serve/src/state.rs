@@ -123,8 +123,14 @@ impl State {
         let result = self.load(slot);
         self.metrics.reload(name, if result.is_ok() { "loaded" } else { "failed" });
         match &result {
-            Ok(()) => tracing::info!(model = name, seconds = start.elapsed().as_secs_f64(), "a model was loaded again"),
-            Err(error) => tracing::error!(model = name, error, "a model was not loaded again; the one before it stays"),
+            Ok(()) => tracing::info!(
+                model = name,
+                seconds = start.elapsed().as_secs_f64(),
+                "a model was loaded again"
+            ),
+            Err(error) => {
+                tracing::error!(model = name, error, "a model was not loaded again; the one before it stays")
+            }
         }
         result
     }

@@ -48,10 +48,14 @@ pub(crate) struct Tensor {
 ///
 /// [`Refusal::Invalid`] where they are not what the model takes; [`Refusal::TooLarge`] for more pictures than are allowed.
 pub(crate) fn inputs(tensors: Vec<Tensor>, model: &Loaded, limits: &Limits) -> Result<Vec<Input>, Refusal> {
-    let [tensor] = <[Tensor; 1]>::try_from(tensors)
-        .map_err(|all| Refusal::invalid(format!("one input is wanted, `{INPUT}`; the request has {}", all.len())))?;
+    let [tensor] = <[Tensor; 1]>::try_from(tensors).map_err(|all| {
+        Refusal::invalid(format!("one input is wanted, `{INPUT}`; the request has {}", all.len()))
+    })?;
     if tensor.name != INPUT {
-        return Err(Refusal::invalid(format!("the model has the input `{INPUT}`, and no `{}`", shown(&tensor.name))));
+        return Err(Refusal::invalid(format!(
+            "the model has the input `{INPUT}`, and no `{}`",
+            shown(&tensor.name)
+        )));
     }
     let image = model.image_shape();
     let batch = batch(&tensor, image)?;
@@ -74,20 +78,31 @@ fn shown(name: &str) -> String {
 fn batch(tensor: &Tensor, [channels, height, width]: [usize; 3]) -> Result<usize, Refusal> {
     let shape: Option<Vec<usize>> = tensor.shape.iter().map(|&extent| usize::try_from(extent).ok()).collect();
     let wanted = match (tensor.datatype.as_str(), shape.as_deref()) {
-        (FP32, Some(&[batch, c, h, w])) if batch > 0 && [c, h, w] == [channels, height, width] => return Ok(batch),
+        (FP32, Some(&[batch, c, h, w])) if batch > 0 && [c, h, w] == [channels, height, width] => {
+            return Ok(batch);
+        }
         (BYTES, Some(&[batch] | &[batch, 1])) if batch > 0 => return Ok(batch),
         (FP32, _) => format!("[batch, {channels}, {height}, {width}]"),
         (BYTES, _) => "[batch] or [batch, 1]".to_owned(),
-        (other, _) => return Err(Refusal::invalid(format!("`{INPUT}` is {FP32} or {BYTES}, not {}", shown(other)))),
+        (other, _) => {
+            return Err(Refusal::invalid(format!("`{INPUT}` is {FP32} or {BYTES}, not {}", shown(other))));
+        }
     };
     let found: Vec<String> = tensor.shape.iter().take(8).map(ToString::to_string).collect();
-    Err(Refusal::invalid(format!("`{INPUT}` of type {} has the shape {wanted}, not [{}]", tensor.datatype, found.join(", "))))
+    Err(Refusal::invalid(format!(
+        "`{INPUT}` of type {} has the shape {wanted}, not [{}]",
+        tensor.datatype,
+        found.join(", ")
+    )))
 }
 
 /// The images of `batch` images of `each` numbers.
 fn floats(values: Values, batch: usize, each: usize) -> Result<Vec<Vec<f32>>, Refusal> {
     let wrong = |found: usize| {
-        Refusal::invalid(format!("`{INPUT}` of this shape has {} numbers, not {found}", batch.saturating_mul(each)))
+        Refusal::invalid(format!(
+            "`{INPUT}` of this shape has {} numbers, not {found}",
+            batch.saturating_mul(each)
+        ))
     };
     let whole = |found: usize| Some(found) == batch.checked_mul(each);
     match values {
@@ -188,7 +203,9 @@ impl Output {
 pub(crate) fn check_output(name: &str) -> Result<(), Refusal> {
     match name == OUTPUT {
         true => Ok(()),
-        false => Err(Refusal::invalid(format!("the model has the output `{OUTPUT}`, and no `{}`", shown(name)))),
+        false => {
+            Err(Refusal::invalid(format!("the model has the output `{OUTPUT}`, and no `{}`", shown(name))))
+        }
     }
 }
 
@@ -238,7 +255,11 @@ mod tests {
         let bytes: Vec<u8> = [1.0f32, -2.5, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
         let images = floats(Values::Raw(bytes.clone().into()), 2, 2).unwrap();
         assert_eq!(images, [[1.0, -2.5], [3.0, 4.0]]);
-        for values in [Values::Raw(bytes[..15].to_vec().into()), Values::Raw(Bytes::new()), Values::Floats(vec![0.0; 3])] {
+        for values in [
+            Values::Raw(bytes[..15].to_vec().into()),
+            Values::Raw(Bytes::new()),
+            Values::Floats(vec![0.0; 3]),
+        ] {
             assert!(floats(values, 2, 2).is_err());
         }
         // No product overflows.

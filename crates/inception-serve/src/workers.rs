@@ -113,7 +113,8 @@ fn compute_batches(state: &State) {
                 }
             }
             failed => {
-                let reason = failed.map_or_else(|_| "the engine panicked".to_owned(), |error| format!("{error:?}"));
+                let reason =
+                    failed.map_or_else(|_| "the engine panicked".to_owned(), |error| format!("{error:?}"));
                 tracing::error!(model = name, batch = tickets.len(), reason, "a batch failed");
                 state.metrics.pictures(name, "failed", tickets.len());
                 tickets.into_iter().for_each(|ticket| ticket.answer(Err(Refusal::Internal)));

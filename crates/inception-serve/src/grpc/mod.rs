@@ -140,7 +140,8 @@ async fn route(
         }
         "ModelInfer" => {
             let of_method = lease.clone();
-            unary(state, request, lease, move |message| infer(shared.clone(), of_method.clone(), message)).await
+            unary(state, request, lease, move |message| infer(shared.clone(), of_method.clone(), message))
+                .await
         }
         _ => Err(Refusal::Method),
     }
@@ -220,7 +221,9 @@ fn tensors(inputs: Vec<InputTensor>, raw: Vec<Bytes>) -> Result<Vec<Tensor>, Ref
         let values = match (raw.next(), input.contents) {
             (Some(bytes), None) => Values::Raw(bytes),
             (Some(_), Some(_)) => {
-                return Err(Refusal::invalid("values are in `contents` or in raw_input_contents, not in both"));
+                return Err(Refusal::invalid(
+                    "values are in `contents` or in raw_input_contents, not in both",
+                ));
             }
             (None, Some(Contents { fp32, bytes })) if bytes.is_empty() => Values::Floats(fp32),
             (None, Some(Contents { bytes, .. })) => Values::Strings(bytes),
@@ -231,7 +234,11 @@ fn tensors(inputs: Vec<InputTensor>, raw: Vec<Bytes>) -> Result<Vec<Tensor>, Ref
     inputs.into_iter().map(tensor).collect()
 }
 
-async fn infer(state: Arc<State>, lease: Arc<Lease>, request: ModelInferRequest) -> Result<ModelInferResponse, Refusal> {
+async fn infer(
+    state: Arc<State>,
+    lease: Arc<Lease>,
+    request: ModelInferRequest,
+) -> Result<ModelInferResponse, Refusal> {
     let start = Instant::now();
     let (slot, model) = state.model(&request.model_name, Some(&request.model_version))?;
     let raw = !request.raw_input_contents.is_empty();
@@ -239,7 +246,8 @@ async fn infer(state: Arc<State>, lease: Arc<Lease>, request: ModelInferRequest)
         [] => None,
         [output] => {
             v2::check_output(&output.name)?;
-            let choice = output.parameters.get("classification").and_then(|parameter| parameter.choice.as_ref());
+            let choice =
+                output.parameters.get("classification").and_then(|parameter| parameter.choice.as_ref());
             let classes = match choice {
                 Some(Choice::Int64(classes)) => usize::try_from(*classes).ok(),
                 Some(_) => return Err(Refusal::invalid("`classification` is an int64_param")),

@@ -24,7 +24,8 @@ impl Query {
     fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let mut parsed = Self { top_k: 5, logits: false };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let wrong = || Refusal::invalid("the query has `top_k=NUMBER` and `logits=true`, and nothing else");
+            let wrong =
+                || Refusal::invalid("the query has `top_k=NUMBER` and `logits=true`, and nothing else");
             match pair.split_once('=') {
                 Some(("top_k", number)) => parsed.top_k = number.parse().map_err(|_| wrong())?,
                 Some(("logits", yes)) => parsed.logits = yes.parse().map_err(|_| wrong())?,
@@ -62,7 +63,13 @@ async fn parts(boundary: String, body: Bytes, limit: usize) -> Result<Vec<Pictur
 }
 
 /// A line of the answer.
-fn line(model: &Loaded, served_as: &str, name: String, outcome: &Result<Prediction, Refusal>, query: &Query) -> serde_json::Result<Vec<u8>> {
+fn line(
+    model: &Loaded,
+    served_as: &str,
+    name: String,
+    outcome: &Result<Prediction, Refusal>,
+    query: &Query,
+) -> serde_json::Result<Vec<u8>> {
     let mut text = match outcome {
         Ok(prediction) => {
             let mut answer = model.classifier.answer(name, prediction, query.top_k, query.logits);
@@ -85,12 +92,13 @@ pub async fn classify(mut call: Call<'_>, name: &str) -> Result<Reply, Refusal> 
     let served_as = state.slots[slot].name();
     let query = Query::parse(call.parts.uri.query())?;
     let content_type = call.header(CONTENT_TYPE.as_str()).unwrap_or_default();
-    let boundary = match content_type.to_ascii_lowercase().starts_with("multipart/") {
-        true => Some(multer::parse_boundary(content_type).map_err(|_| {
-            Refusal::Media("several pictures come as multipart/form-data with a boundary")
-        })?),
-        false => None,
-    };
+    let boundary =
+        match content_type.to_ascii_lowercase().starts_with("multipart/") {
+            true => Some(multer::parse_boundary(content_type).map_err(|_| {
+                Refusal::Media("several pictures come as multipart/form-data with a boundary")
+            })?),
+            false => None,
+        };
     let several = boundary.is_some();
     let body = call.bytes().await?;
     let pictures = match boundary {
@@ -106,7 +114,10 @@ pub async fn classify(mut call: Call<'_>, name: &str) -> Result<Reply, Refusal> 
     {
         return Err(refusal.clone());
     }
-    let lines = names.into_iter().zip(&outcomes).map(|(name, outcome)| line(&model, served_as, name, outcome, &query));
+    let lines = names
+        .into_iter()
+        .zip(&outcomes)
+        .map(|(name, outcome)| line(&model, served_as, name, outcome, &query));
     let text = lines.collect::<Result<Vec<_>, _>>().map_err(|_| Refusal::Internal)?.concat();
     state.metrics.answered(served_as, "http", start.elapsed());
     Ok(of(if several { "application/x-ndjson" } else { "application/json" }, text))

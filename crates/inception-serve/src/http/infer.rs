@@ -68,7 +68,8 @@ pub async fn infer(mut call: Call<'_>, name: &str, version: Option<&str>) -> Res
         data,
     };
     let served_as = state.slots[slot].name();
-    let response = Response { model_name: served_as, model_version: VERSION, id: request.id, outputs: [tensor] };
+    let response =
+        Response { model_name: served_as, model_version: VERSION, id: request.id, outputs: [tensor] };
     let mut text = serde_json::to_vec(&response).map_err(|_| Refusal::Internal)?;
     state.metrics.answered(served_as, "http", start.elapsed());
     let Some(raw) = raw else { return Ok(of("application/json", text)) };

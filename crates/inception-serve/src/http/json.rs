@@ -206,7 +206,8 @@ mod tests {
         assert_eq!(tensors[0].shape, [2, 2]);
         assert!(matches!(&tensors[0].values, Values::Floats(values) if *values == [1.0, -2.5, 30.0, 0.1]));
 
-        let strings = r#"{"inputs": [{"name": "input", "datatype": "BYTES", "shape": [2], "data": ["YWI=", ""]}]}"#;
+        let strings =
+            r#"{"inputs": [{"name": "input", "datatype": "BYTES", "shape": [2], "data": ["YWI=", ""]}]}"#;
         let (_, tensors) = parse(strings, b"").unwrap();
         assert!(matches!(&tensors[0].values, Values::Strings(values) if *values == ["ab", ""]));
 
@@ -222,7 +223,9 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
-        let input = |rest: &str| format!(r#"{{"inputs": [{{"name": "input", "datatype": "FP32", "shape": [1]{rest}}}]}}"#);
+        let input = |rest: &str| {
+            format!(r#"{{"inputs": [{{"name": "input", "datatype": "FP32", "shape": [1]{rest}}}]}}"#)
+        };
         assert!(parse(&input(r#", "data": [1]"#), b"").is_ok());
         for text in [
             input(""),

@@ -126,9 +126,13 @@ async fn route(call: Call<'_>) -> Result<Reply, Refusal> {
         }
         ["v2", "repository", "index"] if post => Ok(index(state)),
         ["v2", "repository", "models", name, "load"] if post => load(state, name).await,
-        ["v2", "models", name, "versions", version, rest @ ..] => model(call, name, Some(version), rest).await,
+        ["v2", "models", name, "versions", version, rest @ ..] => {
+            model(call, name, Some(version), rest).await
+        }
         ["v2", "models", name, rest @ ..] => model(call, name, None, rest).await,
-        [] | ["metrics"] | ["v1", "models", ..] | ["v2"] | ["v2", "health", "live" | "ready"] => Err(Refusal::Method),
+        [] | ["metrics"] | ["v1", "models", ..] | ["v2"] | ["v2", "health", "live" | "ready"] => {
+            Err(Refusal::Method)
+        }
         ["v2", "repository", ..] => Err(Refusal::Method),
         _ => Err(Refusal::NoPath),
     }
