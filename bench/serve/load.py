@@ -47,13 +47,14 @@ def start(kind, model):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     for _ in range(600):
         time.sleep(0.1)
-        if load(port, path, 1, "0.1", warm_up="0")["answers"]:
+        if load(kind, port, path, 1, "0.1", warm_up="0")["answers"]:
             return process, port, path
     raise SystemExit(f"{kind} did not start")
 
 
-def load(port, path, clients, seconds, warm_up="1", rate="0"):
-    command = [LOAD, f"127.0.0.1:{port}", path, "--clients", str(clients), "--seconds", seconds, "--warm-up", warm_up, "--rate", rate, *PICTURES]
+def load(kind, port, path, clients, seconds, warm_up="1", rate="0"):
+    form = ["--form"] if kind == "litserve" else []
+    command = [LOAD, f"127.0.0.1:{port}", path, "--clients", str(clients), "--seconds", seconds, "--warm-up", warm_up, "--rate", rate, *form, *PICTURES]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
 
 
@@ -76,13 +77,13 @@ def main():
                 process, port, path = start(kind, model)
                 try:
                     for clients in CLIENTS:
-                        found = load(port, path, clients, SECONDS)
+                        found = load(kind, port, path, clients, SECONDS)
                         runs.append({"model": model, "server": kind, "round": turn, **found})
                         print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
                     if os.environ.get("HALF"):
                         # Half of what the slowest of the rivals can do, so that all see the same load.
                         rate = os.environ["HALF"].split(",")[MODELS.index(model)]
-                        found = load(port, path, 64, SECONDS, rate=rate)
+                        found = load(kind, port, path, 64, SECONDS, rate=rate)
                         runs.append({"model": model, "server": kind, "round": turn, **found})
                         print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
                 finally:

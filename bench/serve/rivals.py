@@ -68,15 +68,25 @@ def fastapi():
 
 def litserve():
     import litserve
-    from fastapi import Request
 
-    class Api(litserve.LitAPI):
+    api = Api(max_batch_size=4, batch_timeout=0.002, api_path="/classify")
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server.run(host="127.0.0.1", port=PORT, generate_client_file=False, log_level="warning")
+
+
+if KIND == "litserve":
+    from fastapi import Request
+    from litserve import LitAPI
+
+    class Api(LitAPI):
+        """A network behind LitServe, which takes pictures as its documentation has them, in a form."""
+
         def setup(self, device):
             self.network = session()
             self.name = self.network.get_inputs()[0].name
 
-        async def decode_request(self, request: Request):
-            return pixels(await request.body())
+        def decode_request(self, request: Request):
+            return pixels(request["file"].file.read())
 
         def batch(self, inputs):
             return np.stack(inputs)
@@ -89,15 +99,6 @@ def litserve():
 
         def encode_response(self, output):
             return top(output)
-
-    class Plain(Api):
-        def decode_request(self, request: Request):
-            # LitServe hands the body over as a request that was read, in a thread.
-            return pixels(request if isinstance(request, bytes) else request._body)
-
-    api = Plain(max_batch_size=4, batch_timeout=0.002, api_path="/classify")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=PORT, generate_client_file=False, log_level="warning")
 
 
 if __name__ == "__main__":

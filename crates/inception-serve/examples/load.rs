@@ -7,7 +7,8 @@
 //!
 //! With `--rate` requests a second, each is due at its own time, whether the ones before it were answered or not, and its
 //! latency counts from then, so that a server that stalls is not spared. What is sent is plain HTTP/1.1 on kept
-//! connections, the same for every server.
+//! connections, the same for every server; `--form` before the pictures puts each in a form, for servers that take no other
+//! bodies.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ impl Load {
         let mut next = || arguments.next();
         let address = next().ok_or("an address is wanted")?;
         let path = next().ok_or("a path is wanted")?;
+        let mut form = false;
         let mut load =
             Self { address, requests: Vec::new(), clients: 1, warm_up: 1.0, seconds: 5.0, rate: 0.0 };
         while let Some(argument) = next() {
@@ -44,10 +46,17 @@ impl Load {
                 "--warm-up" => load.warm_up = value()?.parse()?,
                 "--seconds" => load.seconds = value()?.parse()?,
                 "--rate" => load.rate = value()?.parse()?,
+                "--form" => form = true,
                 file => {
-                    let picture = std::fs::read(file)?;
+                    let mut picture = std::fs::read(file)?;
+                    let mut kind = "image/jpeg";
+                    if form {
+                        let head = "--xyz\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.jpg\"\r\n\r\n";
+                        picture = [head.as_bytes(), &picture, b"\r\n--xyz--\r\n"].concat();
+                        kind = "multipart/form-data; boundary=xyz";
+                    }
                     let head = format!(
-                        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: image/jpeg\r\ncontent-length: {}\r\n\r\n",
+                        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
                         load.address,
                         picture.len()
                     );
