@@ -225,8 +225,8 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// A classifier with the weights asked for; what is to be known of it is said on standard error, and is in the
-    /// list of warnings. `labels` are names of its classes.
+    /// A classifier with the weights asked for; what is to be known of it is said on standard error, and is
+    /// in the list of warnings. `labels` are names of its classes.
     pub fn classifier(
         &self,
         spec: &'static ModelSpec,
@@ -247,8 +247,8 @@ impl NetworkArgs {
     }
 }
 
-/// A classifier of `spec` with `weights`, the user's own file or not; what is to be known of its answers; and what is
-/// assumed of its pictures, if something is. `labels` are names of its classes.
+/// A classifier of `spec` with `weights`, the user's own file or not; what is to be known of its answers; and
+/// what is assumed of its pictures, if something is. `labels` are names of its classes.
 pub fn classifier(
     spec: &'static ModelSpec,
     weights: &Weights,

@@ -48,7 +48,8 @@ pub enum Command {
     Features(features::Features),
     /// Measure how far two sets of pictures are apart: FID, KID, Inception Score, precision and recall
     Fid(Box<fid::Fid>),
-    /// Answer over the network: pictures over HTTP, and the Open Inference Protocol (KServe, Triton) over HTTP and gRPC
+    /// Answer over the network: pictures over HTTP, and the Open Inference Protocol (KServe, Triton) over
+    /// HTTP and gRPC
     Serve(Box<serve::Serve>),
     /// List the devices of this build and of this machine, with what each GPU can do
     Devices(devices::Devices),

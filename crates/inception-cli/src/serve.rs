@@ -56,7 +56,8 @@ enum LogFormat {
 #[derive(Args)]
 #[group(multiple = false)]
 struct OtherWeights {
-    /// The published weights, for models without a FILE; the first time they are downloaded (see `predict --help`)
+    /// The published weights, for models without a FILE; the first time they are downloaded (see `predict
+    /// --help`)
     #[arg(long)]
     pretrained: bool,
     /// Weights drawn from --seed, for models without a FILE: for trying things out; the classes mean nothing
@@ -66,14 +67,14 @@ struct OtherWeights {
 
 #[derive(Args)]
 pub struct Serve {
-    /// Networks to serve, each with its checkpoint, and with a name of its own if it is not to be called as in the table:
-    /// GoogLeNet=googlenet.safetensors, flowers:InceptionV3=flowers.onnx
+    /// Networks to serve, each with its checkpoint, and with a name of its own if it is not to be called as
+    /// in the table: GoogLeNet=googlenet.safetensors, flowers:InceptionV3=flowers.onnx
     #[arg(long = "model", value_name = "[NAME:]MODEL[=FILE]", num_args = 1.., required_unless_present = "config", value_parser = model)]
     models: Vec<Model>,
     #[command(flatten)]
     weights: OtherWeights,
-    /// Flags in a file, in TOML: `http = "0.0.0.0:8080"`, `model = ["GoogLeNet=googlenet.safetensors"]`; those of the
-    /// command line come before them
+    /// Flags in a file, in TOML: `http = "0.0.0.0:8080"`, `model = ["GoogLeNet=googlenet.safetensors"]`;
+    /// those of the command line come before them
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where HTTP is served [default: 127.0.0.1:8080, unless --grpc is given alone]
@@ -103,8 +104,8 @@ pub struct Serve {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Keys, one a line: who has none of them is refused (`Authorization: Bearer KEY`, `X-API-Key: KEY`, or the password
-    /// that a browser asks for)
+    /// Keys, one a line: who has none of them is refused (`Authorization: Bearer KEY`, `X-API-Key: KEY`, or
+    /// the password that a browser asks for)
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Bytes of a request, in units of 2^20
@@ -187,7 +188,8 @@ impl Serve {
         }
     }
 
-    /// The flags of a file and, coming before them, those of the command line, which clap has forgotten the text of.
+    /// The flags of a file and, coming before them, those of the command line, which clap has forgotten the
+    /// text of.
     fn with_file(config: &Path) -> anyhow::Result<Self> {
         let name = OsString::from("serve");
         let given = std::env::args_os().skip_while(|argument| *argument != name).skip(1);
@@ -287,7 +289,8 @@ fn signals() -> anyhow::Result<signal_hook::iterator::Signals> {
     signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).context("waiting for signals")
 }
 
-/// Serves until SIGTERM or SIGINT, and loads the models again at SIGHUP. A second SIGTERM or SIGINT ends at once.
+/// Serves until SIGTERM or SIGINT, and loads the models again at SIGHUP. A second SIGTERM or SIGINT ends at
+/// once.
 #[cfg(unix)]
 fn until_stopped(server: Server, mut signals: signal_hook::iterator::Signals) {
     use signal_hook::consts::SIGHUP;

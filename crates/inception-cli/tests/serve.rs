@@ -175,7 +175,8 @@ fn flags_in_a_file() {
          resize-short = 72\ncrop = 60\nhttp = \"256.0.0.1:1\"\n",
     )
     .unwrap();
-    // The command line comes before the file, which has an address that is none. (All of the file is looked at first.)
+    // The command line comes before the file, which has an address that is none. (All of the file is looked
+    // at first.)
     let error = Program("serve").failure(&["--config", text(&config)]);
     assert!(error.contains("256.0.0.1:1") && error.contains("serve.toml"), "{error}");
     let good = fs::read_to_string(&config).unwrap().replace("http = \"256.0.0.1:1\"\n", "");

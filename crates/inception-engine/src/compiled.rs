@@ -40,9 +40,9 @@ pub struct Options {
     /// Images that go through the layers together, each layer on all threads, where there are fewer images
     /// than threads; 0 is as many as suit the cache.
     pub slice: usize,
-    /// The result of an image is to the bit that of a batch of it alone, whatever is computed beside it. Strassen's
-    /// algorithm then cuts each image in the same way, and images that are left over go through one by one
-    /// (`slice` is 1).
+    /// The result of an image is to the bit that of a batch of it alone, whatever is computed beside it.
+    /// Strassen's algorithm then cuts each image in the same way, and images that are left over go through
+    /// one by one (`slice` is 1).
     pub batch_invariant: bool,
 }
 

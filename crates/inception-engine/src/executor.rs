@@ -44,8 +44,8 @@ struct Memory {
 }
 
 impl Executor {
-    /// An executor for images and results of so many `floats`. With `batch_invariant` a thread cuts the image that
-    /// it computes alone as all threads cut one that they share.
+    /// An executor for images and results of so many `floats`. With `batch_invariant` a thread cuts the image
+    /// that it computes alone as all threads cut one that they share.
     pub fn new(
         plan: Plan,
         kernels: &'static Kernels,

@@ -1,14 +1,14 @@
-//! A load generator: clients that post the same pictures again and again, each waiting for its answer, or all of them
-//! together at a given rate. Prints one JSON object.
+//! A load generator: clients that post the same pictures again and again, each waiting for its answer, or all
+//! of them together at a given rate. Prints one JSON object.
 //!
 //! ```console
 //! $ load 127.0.0.1:8080 /v1/models/GoogLeNet/classify --clients 8 --seconds 10 picture.jpg...
 //! ```
 //!
-//! With `--rate` requests a second, each is due at its own time, whether the ones before it were answered or not, and its
-//! latency counts from then, so that a server that stalls is not spared. What is sent is plain HTTP/1.1 on kept
-//! connections, the same for every server; `--form` before the pictures puts each in a form, for servers that take no other
-//! bodies.
+//! With `--rate` requests a second, each is due at its own time, whether the ones before it were answered or
+//! not, and its latency counts from then, so that a server that stalls is not spared. What is sent is plain
+//! HTTP/1.1 on kept connections, the same for every server; `--form` before the pictures puts each in a form,
+//! for servers that take no other bodies.
 
 use std::error::Error;
 use std::sync::Arc;

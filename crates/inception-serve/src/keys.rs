@@ -18,8 +18,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Fewest bytes of a key.
 const SHORTEST: usize = 16;
 
-/// The keys that open a server. Only their hashes are kept, and a comparison takes as long for a wrong key as for a
-/// right one, whichever it is.
+/// The keys that open a server. Only their hashes are kept, and a comparison takes as long for a wrong key as
+/// for a right one, whichever it is.
 #[derive(Clone)]
 pub struct Keys(Vec<[u8; 32]>);
 
@@ -65,8 +65,8 @@ impl Keys {
         self.0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(hash.as_slice())).into()
     }
 
-    /// Whether a request with these headers has one of the keys: as a bearer token, as the password of HTTP's basic
-    /// authentication, which browsers ask for, or as `X-API-Key`.
+    /// Whether a request with these headers has one of the keys: as a bearer token, as the password of HTTP's
+    /// basic authentication, which browsers ask for, or as `X-API-Key`.
     pub(crate) fn open(&self, headers: &HeaderMap) -> bool {
         let sent = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         if sent("x-api-key").is_some_and(|key| self.holds(key.as_bytes())) {

@@ -1,5 +1,5 @@
-//! A server for image classifiers: the Open Inference Protocol (KServe v2, Triton's) over HTTP and gRPC, pictures in
-//! plain HTTP, and a page to drop a picture on.
+//! A server for image classifiers: the Open Inference Protocol (KServe v2, Triton's) over HTTP and gRPC,
+//! pictures in plain HTTP, and a page to drop a picture on.
 //!
 //! ```no_run
 //! use inception::{Classifier, RunOptions, Weights};
@@ -31,8 +31,8 @@
 //! | `queue` | its pictures are admitted, or refused if the queue is full |
 //! | `workers` | threads decode pictures; one thread hands batches to the engine's |
 //!
-//! The network of a model may change while requests are on their way ([`Server::reload`]): each is answered by the one that
-//! was there when it was admitted.
+//! The network of a model may change while requests are on their way ([`Server::reload`]): each is answered
+//! by the one that was there when it was admitted.
 
 mod body;
 mod error;

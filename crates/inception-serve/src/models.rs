@@ -23,9 +23,9 @@ impl fmt::Debug for ModelSource {
 }
 
 impl ModelSource {
-    /// A model that clients ask for by `name`. `load` is called before it is served, and whenever it is to be loaded again;
-    /// its classifier comes with the warnings that its answers carry. Models share the engine's threads if their
-    /// [`RunOptions`](inception::RunOptions) have one [`Pool`](inception::Pool).
+    /// A model that clients ask for by `name`. `load` is called before it is served, and whenever it is to be
+    /// loaded again; its classifier comes with the warnings that its answers carry. Models share the engine's
+    /// threads if their [`RunOptions`](inception::RunOptions) have one [`Pool`](inception::Pool).
     pub fn new(
         name: impl Into<String>,
         load: impl Fn() -> Result<(Classifier, Vec<String>), BoxError> + Send + Sync + 'static,

@@ -12,8 +12,8 @@ use crate::keys::Keys;
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
-    /// Bytes of the bodies of all requests that are being received or answered. Answers in JSON and tensors in JSON take up to
-    /// four times their bodies while they are read.
+    /// Bytes of the bodies of all requests that are being received or answered. Answers in JSON and tensors
+    /// in JSON take up to four times their bodies while they are read.
     pub all_body_bytes: usize,
     /// Pixels of a picture. A decoder takes 3 bytes for each, and up to 12 for a progressive JPEG.
     pub pixels: u64,
@@ -21,8 +21,8 @@ pub struct Limits {
     pub pictures: usize,
     /// Connections at the same time; more wait in the system's backlog.
     pub connections: usize,
-    /// A connection on which nothing moves for this long is closed, and one that takes this long to send the head of a
-    /// request.
+    /// A connection on which nothing moves for this long is closed, and one that takes this long to send the
+    /// head of a request.
     pub idle: Duration,
     /// Time for the body of a request to arrive.
     pub request: Duration,
@@ -61,8 +61,8 @@ pub struct ServeOptions {
     pub grpc: Option<SocketAddr>,
     /// The most pictures that the engine is given at once.
     pub max_batch: usize,
-    /// How long a picture waits for others at most that are being decoded, so that they share a batch. It waits for nobody
-    /// when it is alone.
+    /// How long a picture waits for others at most that are being decoded, so that they share a batch. It
+    /// waits for nobody when it is alone.
     pub max_delay: Duration,
     /// Pictures of a model that may wait; more are refused.
     pub queue: usize,
@@ -74,8 +74,8 @@ pub struct ServeOptions {
     pub tls: Option<TlsFiles>,
     /// Who may use the server; `None` is everybody who reaches it.
     pub keys: Option<Keys>,
-    /// How long [`Server::stop`](crate::Server::stop) still accepts requests, told to be the last of their connection, so that
-    /// a client is never in the middle of sending one when its connection is closed.
+    /// How long [`Server::stop`](crate::Server::stop) still accepts requests, told to be the last of their
+    /// connection, so that a client is never in the middle of sending one when its connection is closed.
     pub lame_duck: Duration,
     /// How long it then waits for answers at most.
     pub drain: Duration,

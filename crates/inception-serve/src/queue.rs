@@ -155,8 +155,8 @@ impl Queue {
         Ok(receivers)
     }
 
-    /// Waits for a picture to decode; `None` when the queue has stopped. Decoders are ahead of the engine by two batches at
-    /// most, so that what waits is small: encoded.
+    /// Waits for a picture to decode; `None` when the queue has stopped. Decoders are ahead of the engine by
+    /// two batches at most, so that what waits is small: encoded.
     pub fn next_picture(&self) -> Option<(Ticket, Bytes)> {
         let mut state = self.lock();
         loop {
@@ -233,8 +233,8 @@ impl Queue {
         let model = lane.ready.front()?.ticket.model.clone();
         let same = lane.ready.iter().take_while(|ready| Arc::ptr_eq(&ready.ticket.model, &model));
         let count = same.take(self.rules.max_batch).count();
-        // The engine computes as many pictures as it has threads at once, and what is left over after them. So that is
-        // better left for the next batch.
+        // The engine computes as many pictures as it has threads at once, and what is left over after them.
+        // So that is better left for the next batch.
         let threads = model.classifier.runner().compiled().map_or(1, |compiled| compiled.threads().count());
         let whole = count - count % threads;
         Some(lane.ready.drain(..if whole > 0 { whole } else { count }).collect())

@@ -20,7 +20,8 @@ use crate::workers::Workers;
 /// Threads that read large requests and load models on request.
 const BLOCKING: usize = 4;
 
-/// A server at work. Dropping it ends the process's part in it at once; [`stop`](Self::stop) ends it in good order.
+/// A server at work. Dropping it ends the process's part in it at once; [`stop`](Self::stop) ends it in good
+/// order.
 pub struct Server {
     state: Arc<State>,
     connections: Arc<Connections>,
@@ -56,7 +57,8 @@ impl Server {
     /// [`Error`].
     pub fn start(options: ServeOptions, models: Vec<ModelSource>) -> Result<Self, Error> {
         let slots = Slot::all(models)?;
-        // A thread for connections is enough for what the engine answers, and a second one hides a large request.
+        // A thread for connections is enough for what the engine answers, and a second one hides a large
+        // request.
         let runtime =
             Builder::new_multi_thread().worker_threads(2).max_blocking_threads(BLOCKING).enable_all().build();
         let runtime = runtime.map_err(|source| Error::Threads { source })?;
@@ -119,15 +121,15 @@ impl Server {
         self.grpc
     }
 
-    /// Loads all models again. Each is served as it was until its successor has answered once, and for good if that
-    /// cannot be used. No request is lost.
+    /// Loads all models again. Each is served as it was until its successor has answered once, and for good
+    /// if that cannot be used. No request is lost.
     pub fn reload(&self) -> Vec<Reloaded> {
         let names = self.state.slots.iter().map(|slot| slot.name().to_owned()).enumerate();
         names.map(|(slot, name)| Reloaded { name, result: self.state.reload(slot) }).collect()
     }
 
-    /// Ends the server. It is not ready any more, goes on accepting and answering for the
-    /// [time of a lame duck](ServeOptions::lame_duck), then closes its addresses, answers what was accepted, and ends.
+    /// Ends the server. It is not ready any more, goes on accepting and answering for the [time of a lame
+    /// duck](ServeOptions::lame_duck), then closes its addresses, answers what was accepted, and ends.
     pub fn stop(mut self) {
         let (lame_duck, drain) = (self.state.options.lame_duck, self.state.options.drain);
         self.state.leave();

@@ -15,8 +15,8 @@ pub(crate) const EXTENSIONS: [&str; 4] =
     ["binary_tensor_data", "classification", "model_configuration", "model_repository"];
 /// What runs the models.
 pub(crate) const PLATFORM: &str = "inception_engine";
-/// The tensor that goes in: `FP32` normalised images `[batch, 3, height, width]`, or `BYTES` pictures in their
-/// files' encoding, `[batch]` or `[batch, 1]`.
+/// The tensor that goes in: `FP32` normalised images `[batch, 3, height, width]`, or `BYTES` pictures in
+/// their files' encoding, `[batch]` or `[batch, 1]`.
 pub(crate) const INPUT: &str = "input";
 /// The tensor that comes out, `[batch, classes]`.
 pub(crate) const OUTPUT: &str = "logits";
@@ -46,7 +46,8 @@ pub(crate) struct Tensor {
 ///
 /// # Errors
 ///
-/// [`Refusal::Invalid`] where they are not what the model takes; [`Refusal::TooLarge`] for more pictures than are allowed.
+/// [`Refusal::Invalid`] where they are not what the model takes; [`Refusal::TooLarge`] for more pictures than
+/// are allowed.
 pub(crate) fn inputs(tensors: Vec<Tensor>, model: &Loaded, limits: &Limits) -> Result<Vec<Input>, Refusal> {
     let [tensor] = <[Tensor; 1]>::try_from(tensors).map_err(|all| {
         Refusal::invalid(format!("one input is wanted, `{INPUT}`; the request has {}", all.len()))
@@ -158,7 +159,8 @@ pub(crate) enum OutputValues {
 }
 
 impl Output {
-    /// The logits, or the `classes` likeliest classes of each picture as `logit:index:label`, Triton's extension.
+    /// The logits, or the `classes` likeliest classes of each picture as `logit:index:label`, Triton's
+    /// extension.
     pub fn new(model: &Loaded, predictions: &[Prediction], classes: Option<usize>) -> Self {
         let extent = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let batch = extent(predictions.len());

@@ -1,5 +1,5 @@
-//! Clients that are slow, leave, send nonsense, or are too many; and the end of a server. The full numbers of the
-//! project's promises are run by `bench/serve/faults.py`.
+//! Clients that are slow, leave, send nonsense, or are too many; and the end of a server. The full numbers of
+//! the project's promises are run by `bench/serve/faults.py`.
 
 #![allow(clippy::unwrap_used, missing_docs)] // A test may panic.
 
@@ -31,7 +31,8 @@ fn slow_half_and_leaving_clients_do_not_hold_it_up() {
     let head = format!("POST {CLASSIFY} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", picture.len());
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
-        // A byte of the head, and a byte of the body, at a time. They are cut off, or told that they are late.
+        // A byte of the head, and a byte of the body, at a time. They are cut off, or told that they are
+        // late.
         for text in [head.clone().into_bytes(), [head.as_bytes(), picture].concat()] {
             let stopped = &stopped;
             scope.spawn(move || {

@@ -1,5 +1,5 @@
-//! The Open Inference Protocol over gRPC, as any client of it speaks. Messages are written by hand, as bytes, so that a
-//! wrong field number of the server's would show.
+//! The Open Inference Protocol over gRPC, as any client of it speaks. Messages are written by hand, as bytes,
+//! so that a wrong field number of the server's would show.
 
 #![allow(clippy::unwrap_used, missing_docs)] // A test may panic.
 

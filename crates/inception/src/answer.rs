@@ -32,8 +32,9 @@ pub struct Answer<'a> {
 }
 
 impl Classifier {
-    /// The answer for the picture `image`: the `top_k` likeliest classes, and all logits `with_logits`. Its model is
-    /// called as in the table, its warnings are the classifier's, and its name is UTF-8, until they are set otherwise.
+    /// The answer for the picture `image`: the `top_k` likeliest classes, and all logits `with_logits`. Its
+    /// model is called as in the table, its warnings are the classifier's, and its name is UTF-8, until they
+    /// are set otherwise.
     pub fn answer<'a>(
         &'a self,
         image: impl Into<Cow<'a, str>>,

@@ -3,22 +3,22 @@
 //! ```
 //! use inception::{Classifier, RunOptions, Weights};
 //!
-//! let spec = inception::model("GoogLeNet")?;
-//! let weights = Weights::Random { seed: 0 }; // or Weights::File("GoogLeNet_pretrained.pdparams".into())
-//! let classifier = Classifier::new(spec, &weights, &RunOptions::default())?;
+//! let spec = inception::model("GoogLeNet")?; let weights = Weights::Random { seed: 0 }; // or
+//! Weights::File("GoogLeNet_pretrained.pdparams".into()) let classifier = Classifier::new(spec, &weights,
+//! &RunOptions::default())?;
 //! # let photograph = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/images/ILSVRC2012_val_00000010.jpeg");
-//! let prediction = classifier.predict(&inception::data::read(photograph)?)?;
-//! for guess in classifier.top(&prediction, 5) {
-//!     println!("{:6.2} %  {}", guess.probability * 100.0, guess.label.unwrap_or_default());
-//! }
+//! let prediction = classifier.predict(&inception::data::read(photograph)?)?; for guess in
+//! classifier.top(&prediction, 5) {     println!("{:6.2} %  {}", guess.probability * 100.0,
+//! guess.label.unwrap_or_default()); }
 //! # assert_eq!(prediction.logits.len(), 1000);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! [`Classifier`] goes from a picture to its classes, [`Runner`] from normalised pixels to logits,
-//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features. [`RunOptions`] says where and how a network runs: on
-//! the [engine], on a CPU backend of Burn's, or on a GPU. The crates below this one are its modules [`nn`],
-//! [`weights`], [`data`], [`metrics`] and [`engine`], and Burn is [`burn`], so that a program depends on this crate alone.
+//! [`evaluate`] from a labelled dataset to its accuracy, [`FeatureExtractor`] from pictures to features.
+//! [`RunOptions`] says where and how a network runs: on the [engine], on a CPU backend of Burn's, or on a
+//! GPU. The crates below this one are its modules [`nn`], [`weights`], [`data`], [`metrics`] and [`engine`],
+//! and Burn is [`burn`], so that a program depends on this crate alone.
 //!
 //! # Features
 //!

@@ -56,7 +56,8 @@ pub struct RunOptions {
     pub precision: Precision,
     /// Pin the engine's threads to these, one each; the thread that runs the network pins itself.
     pub cores: Option<Cores>,
-    /// The engine's threads, where they are shared with other runners; `threads` and `cores` do not count then.
+    /// The engine's threads, where they are shared with other runners; `threads` and `cores` do not count
+    /// then.
     pub pool: Option<Pool>,
     /// The engine's logits of an image are to the bit those that it gives for it alone, whatever the batch.
     pub batch_invariant: bool,
@@ -163,8 +164,8 @@ impl DeviceKind {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if it was not compiled in, and for the engine, which is none of Burn's; [`Error::NoAdapter`] and [`Error::Device`] for a GPU
-    /// that is not there or does not start.
+    /// [`Error::NoDevice`] if it was not compiled in, and for the engine, which is none of Burn's;
+    /// [`Error::NoAdapter`] and [`Error::Device`] for a GPU that is not there or does not start.
     pub fn open(self) -> Result<Device, Error> {
         self.open_adapter(None)
     }

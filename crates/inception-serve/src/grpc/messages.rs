@@ -1,6 +1,6 @@
-//! The messages of the Open Inference Protocol's service `inference.GRPCInferenceService`, with Triton's configuration of a
-//! model and list of models. Written by their field numbers, so that a build needs no protoc. Fields that nothing reads are
-//! left out: what is sent in them is skipped without being kept.
+//! The messages of the Open Inference Protocol's service `inference.GRPCInferenceService`, with Triton's
+//! configuration of a model and list of models. Written by their field numbers, so that a build needs no
+//! protoc. Fields that nothing reads are left out: what is sent in them is skipped without being kept.
 
 use std::collections::HashMap;
 

@@ -121,7 +121,8 @@ impl<'de> Visitor<'de> for Collect<'_> {
 }
 
 impl Request {
-    /// Reads a request whose first `header` bytes are JSON, all of them if it does not say, and the rest binary data.
+    /// Reads a request whose first `header` bytes are JSON, all of them if it does not say, and the rest
+    /// binary data.
     ///
     /// # Errors
     ///

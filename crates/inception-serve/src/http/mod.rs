@@ -62,8 +62,8 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Incoming>) -> Resu
     let mut reply = match route(call).await {
         Ok(reply) => reply,
         Err(refusal) => {
-            // An answer to somebody who still sends may be lost with the connection. (Who expects to be told to go on has
-            // not begun.)
+            // An answer to somebody who still sends may be lost with the connection. (Who expects to be told
+            // to go on has not begun.)
             if !parts.headers.contains_key(EXPECT) {
                 drain(&mut body).await;
             }

@@ -13,7 +13,8 @@ use inception::{Classifier, Pool, RunOptions, Weights, data};
 use inception_serve::{ModelSource, ServeOptions, Server};
 use serde_json::Value;
 
-/// Rows and columns of an image: as few as GoogLeNet takes with some to spare, so that it computes in a millisecond.
+/// Rows and columns of an image: as few as GoogLeNet takes with some to spare, so that it computes in a
+/// millisecond.
 pub const SIDE: u32 = 64;
 
 /// Seeded weights of GoogLeNet, for small images.
