@@ -74,6 +74,7 @@ fn only(message: &[u8], number: u64) -> Vec<u8> {
 impl Client {
     async fn new(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let (send, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self { send, address }
