@@ -122,8 +122,10 @@ fn xtask_has_every_command() {
         String::from_utf8(output.stdout).unwrap()
     };
     let help = stdout(&["--help"]);
-    let user =
-        ["predict", "bench", "eval", "devices", "models", "explain", "convert", "inspect", "features", "fid"];
+    let user = [
+        "predict", "bench", "eval", "devices", "models", "explain", "convert", "inspect", "features", "fid",
+        "serve",
+    ];
     for command in user.iter().chain(&["rivals", "parity", "check"]) {
         let line = help.lines().find(|line| line.split_whitespace().next() == Some(command));
         assert!(line.is_some(), "{command} in {help}");

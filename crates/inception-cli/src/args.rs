@@ -121,7 +121,7 @@ impl OptionalWeightArgs {
 }
 
 /// What is done to pictures where the weights ask for something else, or nobody says.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Preprocessing, instead of what the weights ask for")]
 pub struct PreprocessArgs {
     /// A recipe: paddleclas, torchvision (its presets, for networks without transform_input), timm, keras, or
@@ -194,19 +194,19 @@ impl PreprocessArgs {
         changed
     }
 
-    /// Whether the user says what pixels are to be.
-    pub fn says_pixels(&self) -> bool {
-        self.preprocess.is_some() || (self.mean.is_some() && self.std.is_some())
-    }
-
-    /// What is assumed of weights that say nothing, for standard error.
-    pub fn assumed(&self, spec: &ModelSpec, used: &Preprocessing) -> String {
+    /// What is assumed of weights that say nothing, for standard error, unless the user says what pixels are
+    /// to be.
+    pub fn assumed(&self, spec: &ModelSpec, used: &Preprocessing) -> Option<String> {
+        if self.preprocess.is_some() || (self.mean.is_some() && self.std.is_some()) {
+            return None;
+        }
         let Preprocessing { mean, std, .. } = used;
-        format!(
-            "{}: the file does not say what it was trained on; the pixels of its origin's published weights are assumed, \
-             mean {mean:?}, deviation {std:?}. --preprocess, or --mean and --std, say otherwise, and convert keeps it",
+        Some(format!(
+            "{}: the file does not say what it was trained on; the pixels of its origin's published weights are \
+             assumed, mean {mean:?}, deviation {std:?}. --preprocess, or --mean and --std, say otherwise, and \
+             convert keeps it",
             spec.name
-        )
+        ))
     }
 }
 
@@ -226,8 +226,8 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// A classifier with the weights asked for; what is to be known of it is said on standard error, and is in the
-    /// list of warnings. `labels` are names of its classes.
+    /// A classifier with the weights asked for; what is to be known of it is said on standard error, and is
+    /// in the list of warnings. `labels` are names of its classes.
     pub fn classifier(
         &self,
         spec: &'static ModelSpec,
@@ -235,17 +235,9 @@ impl NetworkArgs {
         labels: Option<&Path>,
     ) -> anyhow::Result<(Weights, Classifier, Vec<String>)> {
         let weights = self.weights.weights(spec, self.device.seed)?;
-        let mut own = None;
-        let mut classifier = Classifier::with_preprocessing(spec, &weights, options, |asked| {
-            own = Some(*asked);
-            self.preprocess.apply(asked)
-        })?;
-        if let Some(path) = labels {
-            let names = read_labels(path)?;
-            classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
-        }
-        let (used, source) = (classifier.preprocessing(), classifier.recipe_source());
-        let warnings = self.said(spec, own, used, source, classifier.warnings())?;
+        let (classifier, warnings, assumed) =
+            classifier(spec, &weights, self.is_file(), &self.preprocess, options, labels)?;
+        say(spec, &warnings, assumed);
         Ok((weights, classifier, warnings))
     }
 
@@ -264,33 +256,65 @@ impl NetworkArgs {
             Preparation::Classifier(used)
         })?;
         let (own, used) = both.expect("the recipe is asked for");
-        let warnings = self.said(spec, Some(own), &used, extractor.recipe_source(), extractor.warnings())?;
+        let warnings = with_override(extractor.warnings(), Some(own), &used)?;
+        let is_origins = self.is_file() && extractor.recipe_source() == RecipeSource::Origin;
+        say(spec, &warnings, is_origins.then(|| self.preprocess.assumed(spec, &used)).flatten());
         Ok((weights, extractor, warnings))
     }
 
-    /// Says what is to be known of weights on standard error, and gives it back: `known`, and that `used` is
-    /// not what they ask for themselves.
-    fn said(
-        &self,
-        spec: &ModelSpec,
-        own: Option<Preprocessing>,
-        used: &Preprocessing,
-        source: RecipeSource,
-        known: &[String],
-    ) -> anyhow::Result<Vec<String>> {
-        let mut warnings = known.to_vec();
-        if let Some(own) = own.filter(|own| own != used) {
-            warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
-        }
-        for warning in &warnings {
-            eprintln!("warning: {}: {warning}", spec.name);
-        }
-        let is_file = self.weights.source.weights.is_some();
-        if is_file && source == RecipeSource::Origin && !self.preprocess.says_pixels() {
-            eprintln!("assumed: {}", self.preprocess.assumed(spec, used));
-        }
-        Ok(warnings)
+    /// Whether the weights are a file of the user's.
+    fn is_file(&self) -> bool {
+        self.weights.source.weights.is_some()
     }
+}
+
+/// `known` of weights, and that `used` is not what they ask for themselves, which is `own`.
+fn with_override(
+    known: &[String],
+    own: Option<Preprocessing>,
+    used: &Preprocessing,
+) -> anyhow::Result<Vec<String>> {
+    let mut warnings = known.to_vec();
+    if let Some(own) = own.filter(|own| own != used) {
+        warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
+    }
+    Ok(warnings)
+}
+
+/// Says on standard error what is to be known of the network, and what is assumed of its pictures.
+fn say(spec: &ModelSpec, warnings: &[String], assumed: Option<String>) {
+    for warning in warnings {
+        eprintln!("warning: {}: {warning}", spec.name);
+    }
+    if let Some(assumed) = assumed {
+        eprintln!("assumed: {assumed}");
+    }
+}
+
+/// A classifier of `spec` with `weights`, the user's own file or not; what is to be known of its answers; and
+/// what is assumed of its pictures, if something is. `labels` are names of its classes.
+pub fn classifier(
+    spec: &'static ModelSpec,
+    weights: &Weights,
+    is_file: bool,
+    preprocess: &PreprocessArgs,
+    options: &RunOptions,
+    labels: Option<&Path>,
+) -> anyhow::Result<(Classifier, Vec<String>, Option<String>)> {
+    let mut own = None;
+    let mut classifier = Classifier::with_preprocessing(spec, weights, options, |asked| {
+        own = Some(*asked);
+        preprocess.apply(asked)
+    })?;
+    if let Some(path) = labels {
+        let names = read_labels(path)?;
+        classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
+    }
+    let used = classifier.preprocessing();
+    let warnings = with_override(classifier.warnings(), own, used)?;
+    let is_origins = is_file && classifier.recipe_source() == RecipeSource::Origin;
+    let assumed = is_origins.then(|| preprocess.assumed(spec, used)).flatten();
+    Ok((classifier, warnings, assumed))
 }
 
 /// Where Burn keeps which kernel won; it decides this by itself.

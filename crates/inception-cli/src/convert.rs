@@ -53,8 +53,11 @@ impl Convert {
             writeln!(stderr(), "warning: {note}")?;
         }
         let preprocessing = self.preprocess.apply(&own.preprocessing);
-        if self.from.is_some() && own.source == RecipeSource::Origin && !self.preprocess.says_pixels() {
-            writeln!(stderr(), "assumed: {}", self.preprocess.assumed(self.model, &preprocessing))?;
+        if self.from.is_some()
+            && own.source == RecipeSource::Origin
+            && let Some(assumed) = self.preprocess.assumed(self.model, &preprocessing)
+        {
+            writeln!(stderr(), "assumed: {assumed}")?;
         }
         let mut metadata =
             Metadata::of(self.model).with(Metadata::PREPROCESSING, serde_json::to_string(&preprocessing)?);

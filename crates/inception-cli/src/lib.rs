@@ -1,6 +1,8 @@
 //! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and
 //! the workspace's `cargo xtask` have the same ones.
 
+#[cfg(not(all(feature = "fid", feature = "serve")))]
+mod absent;
 mod allocator;
 pub mod args;
 mod bench;
@@ -15,17 +17,19 @@ mod images;
 mod inspect;
 mod misclassified;
 mod models;
-#[cfg(not(feature = "fid"))]
-mod no_fid;
 mod predict;
 mod pretrained;
 mod program;
 mod progress;
+#[cfg(feature = "serve")]
+mod serve;
 
 use clap::Subcommand;
 
 #[cfg(not(feature = "fid"))]
-use no_fid as fid;
+use absent::fid;
+#[cfg(not(feature = "serve"))]
+use absent::serve;
 
 pub use allocator::return_freed_memory;
 pub use program::Program;
@@ -45,6 +49,9 @@ pub enum Command {
     Features(features::Features),
     /// Measure how far two sets of pictures are apart: FID, KID, Inception Score, precision and recall
     Fid(Box<fid::Fid>),
+    /// Answer over the network: pictures over HTTP, and the Open Inference Protocol (KServe, Triton) over
+    /// HTTP and gRPC
+    Serve(Box<serve::Serve>),
     /// List the devices of this build and of this machine, with what each GPU can do
     Devices(devices::Devices),
     /// List the models with their parameters, multiply-adds and published accuracy
@@ -70,6 +77,7 @@ impl Command {
             Self::Eval(command) => command.run(),
             Self::Features(command) => command.run(),
             Self::Fid(command) => command.run(),
+            Self::Serve(command) => command.run(),
             Self::Devices(command) => command.run(program),
             Self::Models(command) => command.run(),
             Self::Explain(command) => command.run(),

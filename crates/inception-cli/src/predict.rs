@@ -1,16 +1,13 @@
 //! `predict`
 
-use std::borrow::Cow;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use inception::weights::Output;
 use inception::{Classifier, Guess, Prediction};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 use crate::args::NetworkArgs;
 use crate::images::{ImageArgs, Images, lossy};
@@ -35,24 +32,6 @@ pub struct Predict {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-/// A line of `--json`.
-#[derive(Serialize)]
-struct Line<'a> {
-    image: Cow<'a, str>,
-    /// Whether the name of the picture is no UTF-8, and `image` only looks like it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    image_is_lossy: bool,
-    model: &'static str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    warnings: &'a [String],
-    /// What they are, where they are no shares of one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probabilities: Option<Output>,
-    top: Vec<Guess>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logits: Option<&'a [f32]>,
 }
 
 impl Predict {
@@ -94,19 +73,16 @@ impl Predict {
         image: &Path,
         prediction: &Prediction,
     ) -> anyhow::Result<()> {
-        let top = classifier.top(prediction, self.top_k);
-        let model = classifier.spec().name;
+        let (name, is_lossy) = lossy(image);
+        let mut answer = classifier.answer(name, prediction, self.top_k, self.with_logits);
         let mut out = stdout().lock();
         if self.json {
-            let logits = self.with_logits.then_some(&prediction.logits[..]);
-            let sigmoid = (classifier.output() == Output::Sigmoid).then_some(Output::Sigmoid);
-            let (image, image_is_lossy) = lossy(image);
-            let line = Line { image, image_is_lossy, model, warnings, probabilities: sigmoid, top, logits };
-            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+            (answer.image_is_lossy, answer.warnings) = (is_lossy, warnings);
+            writeln!(out, "{}", serde_json::to_string(&answer)?)?;
             return Ok(());
         }
-        writeln!(out, "{} ({model})", image.display())?;
-        for guess in top {
+        writeln!(out, "{} ({})", image.display(), answer.model)?;
+        for guess in answer.top {
             let Guess { index, label, probability, .. } = guess;
             writeln!(out, "  {:6.2} %  {index:4}  {}", probability * 100.0, label.unwrap_or_default())?;
         }

@@ -67,9 +67,9 @@ impl Program {
         if error.is::<NoDownload>() {
             return build("download");
         }
-        #[cfg(not(feature = "fid"))]
-        if error.is::<crate::no_fid::NoFid>() {
-            return build("fid");
+        #[cfg(not(all(feature = "fid", feature = "serve")))]
+        if let Some(crate::absent::Absent { feature, .. }) = error.downcast_ref() {
+            return build(feature);
         }
         #[cfg(not(feature = "parquet"))]
         if error.is::<crate::features::NoParquet>() {

@@ -40,6 +40,10 @@ pub struct Options {
     /// Images that go through the layers together, each layer on all threads, where there are fewer images
     /// than threads; 0 is as many as suit the cache.
     pub slice: usize,
+    /// The result of an image is to the bit that of a batch of it alone, whatever is computed beside it.
+    /// Strassen's algorithm then cuts each image in the same way, and images that are left over go through
+    /// one by one (`slice` is 1).
+    pub batch_invariant: bool,
 }
 
 impl Default for Options {
@@ -53,6 +57,7 @@ impl Default for Options {
             isa: None,
             precision: Precision::F32,
             slice: 0,
+            batch_invariant: false,
         }
     }
 }
@@ -225,11 +230,18 @@ impl Compiled {
             input: image,
             output,
             slice: match options.slice {
+                _ if options.batch_invariant => 1,
                 0 => (SLICE_BYTES / (plan.arena.floats * size_of::<f32>()).max(1)).clamp(1, 8),
                 slice => slice,
             },
             max_batch: options.max_batch.max(1),
-            executor: Executor::new(plan, kernels, threads, [image.len(), output.len()]),
+            executor: Executor::new(
+                plan,
+                kernels,
+                threads,
+                [image.len(), output.len()],
+                options.batch_invariant,
+            ),
         })
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Executor {
     pub kernels: &'static Kernels,
     /// The pool.
     pub threads: Arc<Threads>,
+    /// Threads for whose number an image is cut that one thread computes.
+    alone: usize,
     /// Floats of an image, and of its result.
     floats: [usize; 2],
     /// What steps read outside their input.
@@ -42,13 +44,21 @@ struct Memory {
 }
 
 impl Executor {
-    /// An executor for images and results of so many `floats`.
-    pub fn new(plan: Plan, kernels: &'static Kernels, threads: Arc<Threads>, floats: [usize; 2]) -> Executor {
+    /// An executor for images and results of so many `floats`. With `batch_invariant` a thread cuts the image
+    /// that it computes alone as all threads cut one that they share.
+    pub fn new(
+        plan: Plan,
+        kernels: &'static Kernels,
+        threads: Arc<Threads>,
+        floats: [usize; 2],
+        batch_invariant: bool,
+    ) -> Executor {
         let scratch = plan.steps.iter().map(|s| s.step.scratch(kernels)).max().unwrap_or(0);
         let zeros = plan.steps.iter().map(|s| s.step.zeros()).max().unwrap_or(0);
         Executor {
             plan,
             kernels,
+            alone: if batch_invariant { threads.count() } else { 1 },
             threads,
             floats,
             zeros: Aligned::zeros(zeros),
@@ -95,7 +105,7 @@ impl Executor {
     /// Runs the images of `input`, each through all levels on a thread of its own.
     pub fn run_images(&self, input: &[f32], output: &mut [f32]) {
         let images = self.images(input, output);
-        let config = RunConfig { kernels: self.kernels, threads: 1, batch: 1 };
+        let config = RunConfig { kernels: self.kernels, threads: 1, cut: self.alone, batch: 1 };
         let mut memory = self.take_memory(self.threads.count());
         let base = Shared::new(&mut memory, input, output);
         let arena = &self.plan.arena;
@@ -131,7 +141,8 @@ impl Executor {
     /// Runs `levels` in order.
     fn run_some(&self, memory: &mut Memory, input: &[f32], output: &mut [f32], levels: &[Vec<usize>]) {
         let n = self.images(input, output);
-        let config = RunConfig { kernels: self.kernels, threads: self.threads.count(), batch: n };
+        let count = self.threads.count();
+        let config = RunConfig { kernels: self.kernels, threads: count, cut: count, batch: n };
         let base = Shared::new(memory, input, output);
         for counter in memory.claimed.iter_mut().flatten() {
             *counter.get_mut() = 0;

@@ -1,8 +1,8 @@
 //! Compiles convolutional Burn modules for the CPU.
 //!
-//! A module's `forward` is captured as a graph, rewritten by a short list of passes, planned, and run by kernels for
-//! the CPU at hand. There is no C and no BLAS underneath: one micro-kernel in Rust intrinsics does nearly all the
-//! work.
+//! A module's `forward` is captured as a graph, rewritten by a short list of passes, planned, and run by
+//! kernels for the CPU at hand. There is no C and no BLAS underneath: one micro-kernel in Rust intrinsics
+//! does nearly all the work.
 //!
 #![cfg_attr(feature = "flex", doc = "```")]
 #![cfg_attr(not(feature = "flex"), doc = "```ignore")]
@@ -46,10 +46,11 @@
 //! # Results
 //!
 //! An output element is summed in the same order whatever thread computes it, so results are equal from run
-//! to run for a given instruction set, thread count and batch. With [`Options::exact`] they do not depend on
-//! thread count and batch either. Without it, Winograd's algorithm reassociates sums, and Strassen's pairs
-//! rows that depend on how the work is cut. Results with and without it stay within a few units of 1e-6 of
-//! the largest logit on the networks of this workspace.
+//! to run for a given instruction set, thread count and batch. With [`Options::batch_invariant`] they do not
+//! depend on the batch, and with [`Options::exact`] neither on thread count nor on batch. Without it,
+//! Winograd's algorithm reassociates sums, and Strassen's pairs rows that depend on how the work is cut.
+//! Results with and without it stay within a few units of 1e-6 of the largest logit on the networks of this
+//! workspace.
 //!
 //! # bf16
 //!

@@ -51,7 +51,7 @@ impl Compiled {
 
     /// The estimate for `threads`, from the times of the steps on one thread, in seconds.
     fn scaled(&self, batch: usize, times: &[f64], threads: usize) -> Scaling {
-        let config = RunConfig { kernels: self.kernels(), threads, batch };
+        let config = RunConfig { kernels: self.kernels(), threads, cut: threads, batch };
         let tasks = |step: usize| self.plan().steps[step].step.tasks(&config).max(1);
         let mut waits = Vec::new();
         let mut time = 0.0;

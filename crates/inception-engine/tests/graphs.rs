@@ -467,6 +467,19 @@ fn large_pointwise_convolutions_by_strassen() {
                 let error = error(&found, &wanted);
                 assert!(error < TOLERANCE, "{isa}, {threads} threads: error {error:.1e}");
                 assert_eq!(found, model.run(&images, 2).unwrap(), "another run, other bits");
+
+                let options = Options { batch_invariant: true, ..options };
+                let model = Compiled::from_graph(graph.clone(), &options).unwrap();
+                let alone = images.chunks(images.len() / 2).map(|image| model.run(image, 1).unwrap());
+                let alone: Vec<Vec<f32>> = alone.collect();
+                // As many as are computed an image a thread, with some left over.
+                for order in [&[0, 1][..], &[1, 0, 1], &[0, 1, 1, 0, 1]] {
+                    let batch = order.iter().flat_map(|&i| images.chunks(images.len() / 2).nth(i).unwrap());
+                    let batch: Vec<f32> = batch.copied().collect();
+                    let wanted: Vec<f32> = order.iter().flat_map(|&i| alone[i].clone()).collect();
+                    let found = model.run(&batch, order.len()).unwrap();
+                    assert_eq!(found, wanted, "{isa}, {threads} threads, the batch {order:?}");
+                }
             }
         }
     }

@@ -103,13 +103,14 @@ impl Recipe {
 /// Largest side of an image that a file may ask for by the size that it fixes.
 const MAX_SIDE: usize = 2048;
 
-/// What `checkpoint`, weights of `spec`'s network, expects of a picture: what it says itself, or what its origin's
-/// published weights expect.
+/// What `checkpoint`, weights of `spec`'s network, expects of a picture: what it says itself, or what its
+/// origin's published weights expect.
 ///
 /// # Errors
 ///
-/// [`Error::Metadata`] for a recipe that cannot be read; [`weights::Error::Graph`](inception_weights::Error::Graph)
-/// for operations on the image that no preprocessing stands for.
+/// [`Error::Metadata`] for a recipe that cannot be read;
+/// [`weights::Error::Graph`](inception_weights::Error::Graph) for operations on the image that no
+/// preprocessing stands for.
 pub fn recipe(spec: &ModelSpec, checkpoint: &Checkpoint) -> Result<Recipe, Error> {
     if let Some(json) = checkpoint.metadata.preprocessing() {
         let key = Metadata::PREPROCESSING;
@@ -157,7 +158,8 @@ pub fn recipe(spec: &ModelSpec, checkpoint: &Checkpoint) -> Result<Recipe, Error
     Ok(Recipe { preprocessing, source, notes })
 }
 
-/// Mean and standard deviation, on the scale of 0 to 1, of a transformation of the image; and what that is given.
+/// Mean and standard deviation, on the scale of 0 to 1, of a transformation of the image; and what that is
+/// given.
 fn normalisation(transform: &[[f64; 2]; 3]) -> Option<([f32; 3], [f32; 3], &'static str)> {
     let largest = transform.iter().map(|[scale, _]| *scale).fold(0.0, f64::max);
     let imagenet = Preprocessing::torchvision(1, 1);
@@ -222,7 +224,8 @@ impl Opened {
         Ok(Self { checkpoint, how, config, warnings })
     }
 
-    /// Builds the network of `spec` on `device` and fills it; how many classes it has, and what their scores are.
+    /// Builds the network of `spec` on `device` and fills it; how many classes it has, and what their scores
+    /// are.
     pub fn network(
         &mut self,
         spec: &'static ModelSpec,
@@ -264,6 +267,20 @@ pub struct Classifier {
 pub struct Prediction {
     /// One for each class, before the softmax.
     pub logits: Vec<f32>,
+}
+
+impl Prediction {
+    /// Of the logits of a picture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`] where a logit is no finite number.
+    pub fn new(logits: Vec<f32>) -> Result<Self, Error> {
+        match logits.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((class, value)) => Err(Error::NotFinite { class, value }),
+            None => Ok(Self { logits }),
+        }
+    }
 }
 
 /// A class and how likely it is.
@@ -374,11 +391,7 @@ impl Classifier {
     pub fn predict(&self, picture: &RgbImage) -> Result<Prediction, Error> {
         let mut input = vec![0.0; self.preprocessing.output_len()];
         self.preprocessing.apply(picture, &mut input)?;
-        let logits = self.runner.run(&input, 1)?;
-        match logits.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
-            Some((class, value)) => Err(Error::NotFinite { class, value }),
-            None => Ok(Prediction { logits }),
-        }
+        Prediction::new(self.runner.run(&input, 1)?)
     }
 
     /// What is done to a picture before the network sees it.

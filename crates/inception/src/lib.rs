@@ -27,6 +27,7 @@
 //! Parquet files. `distances`: FID and its relatives in [`metrics`]. `flex`, `ndarray`, `wgpu`, `vulkan` and
 //! `cuda`: the devices of these names. The engine needs none of them.
 
+mod answer;
 mod classifier;
 mod cpu;
 mod device;
@@ -42,6 +43,7 @@ mod state;
 mod table;
 mod tuning;
 
+pub use answer::Answer;
 pub use burn;
 pub use classifier::{Classifier, Guess, Prediction, Recipe, RecipeSource, Weights, preprocessing, recipe};
 pub use cpu::{Cores, cores, cpu_name};
@@ -64,7 +66,7 @@ pub use inception_nn as nn;
 pub use inception_nn::{MODELS, ModelSpec, Origin, model};
 pub use inception_weights as weights;
 pub use name::UnknownName;
-pub use options::RunOptions;
+pub use options::{Pool, RunOptions};
 pub use precision::Precision;
 pub use runner::{Pending, Runner};
 pub use table::{ModelRow, Published, counts_markdown, model_rows, models_markdown};

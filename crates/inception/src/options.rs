@@ -1,6 +1,7 @@
 //! Where and how a network runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use inception_engine::{Options, Precision as EnginePrecision, Threads};
@@ -10,6 +11,30 @@ use crate::device::DeviceKind;
 use crate::error::Error;
 use crate::gpu::{self, Adapter};
 use crate::precision::Precision;
+
+/// Threads of the engine that several runners share. Two are equal if they are the same threads.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Threads>);
+
+impl Pool {
+    /// `threads` threads, the one that calls a runner counted as one; 0 is one for each core.
+    pub fn new(threads: usize) -> Self {
+        Self(Threads::new(threads))
+    }
+
+    /// How many they are.
+    pub fn threads(&self) -> usize {
+        self.0.count()
+    }
+}
+
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Pool {}
 
 /// Where and how a network runs. The default is the engine in `f32` on all cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +56,11 @@ pub struct RunOptions {
     pub precision: Precision,
     /// Pin the engine's threads to these, one each; the thread that runs the network pins itself.
     pub cores: Option<Cores>,
+    /// The engine's threads, where they are shared with other runners; `threads` and `cores` do not count
+    /// then.
+    pub pool: Option<Pool>,
+    /// The engine's logits of an image are to the bit those that it gives for it alone, whatever the batch.
+    pub batch_invariant: bool,
 }
 
 impl Default for RunOptions {
@@ -43,7 +73,17 @@ impl RunOptions {
     /// `device` in `f32` on all cores.
     pub fn on(device: DeviceKind) -> Self {
         let precision = Precision::F32;
-        Self { device, adapter: None, threads: 0, exact: false, tune: None, precision, cores: None }
+        Self {
+            device,
+            adapter: None,
+            threads: 0,
+            exact: false,
+            tune: None,
+            precision,
+            cores: None,
+            pool: None,
+            batch_invariant: false,
+        }
     }
 
     /// With another element type.
@@ -90,7 +130,7 @@ impl RunOptions {
     ///
     /// [`Error::Precision`] for an element type that the engine does not have.
     pub fn engine(&self) -> Result<Options, Error> {
-        let Self { threads, exact, precision, .. } = *self;
+        let Self { threads, exact, precision, batch_invariant, .. } = *self;
         let on_engine = match precision {
             Precision::F32 => EnginePrecision::F32,
             Precision::Bf16 => EnginePrecision::Bf16,
@@ -101,8 +141,9 @@ impl RunOptions {
             }
         };
         let pin = self.cores.clone().map(|cores| move |thread| _ = cores.pin(thread));
-        let pool = pin.map(|pin| Threads::starting(threads, pin));
-        Ok(Options { threads, pool, exact, precision: on_engine, ..Options::default() })
+        let shared = self.pool.clone().map(|Pool(threads)| threads);
+        let pool = shared.or_else(|| pin.map(|pin| Threads::starting(threads, pin)));
+        Ok(Options { threads, pool, exact, precision: on_engine, batch_invariant, ..Options::default() })
     }
 
     /// What the logits depend on, in words.
@@ -110,6 +151,7 @@ impl RunOptions {
         let mut text = self.device.to_string();
         text += if self.exact { ", exact" } else { "" };
         text += if self.tune.is_some() { ", tuned" } else { "" };
+        text += if self.batch_invariant { ", batch-invariant" } else { "" };
         match self.precision {
             Precision::F32 => text,
             other => format!("{text}, {other}"),
@@ -122,8 +164,8 @@ impl DeviceKind {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if it was not compiled in, and for the engine, which is none of Burn's; [`Error::NoAdapter`] and [`Error::Device`] for a GPU
-    /// that is not there or does not start.
+    /// [`Error::NoDevice`] if it was not compiled in, and for the engine, which is none of Burn's;
+    /// [`Error::NoAdapter`] and [`Error::Device`] for a GPU that is not there or does not start.
     pub fn open(self) -> Result<Device, Error> {
         self.open_adapter(None)
     }

@@ -183,7 +183,10 @@ impl ConvStep {
 
     /// The way to share out a run that takes a thread the least time by [`ConvStep::time`].
     fn split(&self, config: &RunConfig) -> Split {
-        let &RunConfig { kernels, threads, batch } = config;
+        // Strassen's algorithm pairs rows of a chunk, so that its chunks show in results.
+        let threads = if self.strassen().is_some() { config.cut } else { config.threads };
+        let config = &RunConfig { threads, ..*config };
+        let &RunConfig { kernels, batch, .. } = config;
         let rows = batch * self.output_size[0] * self.output_size[1];
         let tiles = rows.div_ceil(kernels.tile_rows);
         let least = tiles.div_ceil(self.tiles_in_cache(kernels));
@@ -224,7 +227,7 @@ impl ConvStep {
     /// repeat the reading of weights, unless those stay in the cache, and groups of panels repeat the
     /// prologue and the reading of the input; which costs more depends on the layer.
     fn time(&self, config: &RunConfig, split: &Split) -> f64 {
-        let &RunConfig { kernels, threads, batch } = config;
+        let &RunConfig { kernels, threads, batch, .. } = config;
         let costs = &kernels.costs;
         let pack = self.input.dtype.pack() as f64;
         let rows = (batch * self.output_size[0] * self.output_size[1]) as f64;

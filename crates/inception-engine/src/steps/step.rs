@@ -15,6 +15,9 @@ pub(crate) struct RunConfig {
     pub kernels: &'static Kernels,
     /// Threads that share the work.
     pub threads: usize,
+    /// Threads for whose number work is cut where the cut shows in results: Strassen's algorithm pairs rows
+    /// of a cut.
+    pub cut: usize,
     /// Images.
     pub batch: usize,
 }
