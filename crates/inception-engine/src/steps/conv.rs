@@ -585,7 +585,7 @@ mod tests {
     #[test]
     fn two_threads_share_weights_where_they_weigh_more_than_the_input() {
         let Some(kernels) = zen3() else { return };
-        let config = RunConfig { kernels, threads: 2, batch: 1 };
+        let config = RunConfig { kernels, threads: 2, cut: 2, batch: 1 };
         let split = |side, channels, strassen| {
             let Split { chunks, groups, .. } = step(kernels, side, channels, strassen).split(&config);
             [chunks, groups]
@@ -596,7 +596,7 @@ mod tests {
         assert!(chunks == 1 && groups >= 2, "{chunks} chunks, {groups} groups");
         // Few weights: rows are shared out.
         assert_eq!(split(75, [64, 64], false)[1], 1);
-        let alone = RunConfig { threads: 1, ..config };
+        let alone = RunConfig { threads: 1, cut: 1, ..config };
         assert_eq!(step(kernels, 10, [1536, 2048], true).split(&alone).groups, 1);
     }
 }
