@@ -186,6 +186,9 @@ fn what_a_server_says_of_itself() {
     {
         assert_eq!(client.get(path).status, 200, "{path}");
     }
+    assert_eq!(client.get("/v2/health/live").json(), json!({ "live": true }));
+    assert_eq!(client.get("/v2/health/ready").json(), json!({ "ready": true }));
+    assert_eq!(client.get("/v2/models/net/ready").json(), json!({ "name": "net", "ready": true }));
     assert_eq!(client.get("/v1/models").json(), json!({ "models": ["net", "other.net-2"] }));
     assert_eq!(client.get("/v1/models/net").json(), json!({ "name": "net", "ready": true }));
     assert_eq!(client.get("/v2").json()["name"], "inception");

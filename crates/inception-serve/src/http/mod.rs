@@ -100,8 +100,11 @@ async fn route(call: Call<'_>) -> Result<Reply, Refusal> {
     let post = parts.method == Method::POST;
     match (&segments[..], get) {
         // Probes have no keys, and are told no more than a status.
-        (["v2", "health", "live"], true) => return Ok(reply::empty(true)),
-        (["v2", "health", "ready"], true) => return Ok(reply::empty(state.is_ready())),
+        (["v2", "health", "live"], true) => return Ok(reply::probe(true, &json!({ "live": true }))),
+        (["v2", "health", "ready"], true) => {
+            let ready = state.is_ready();
+            return Ok(reply::probe(ready, &json!({ "ready": ready })));
+        }
         _ => {}
     }
     if state.options.keys.as_ref().is_some_and(|keys| !keys.open(&parts.headers)) {
@@ -155,8 +158,8 @@ async fn model(call: Call<'_>, name: &str, version: Option<&str>, rest: &[&str])
             })))
         }
         ["ready"] if get => match state.model(name, version) {
-            Ok(_) => Ok(reply::empty(true)),
-            Err(Refusal::Loading) => Ok(reply::empty(false)),
+            Ok(_) => Ok(reply::probe(true, &json!({ "name": name, "ready": true }))),
+            Err(Refusal::Loading) => Ok(reply::probe(false, &json!({ "name": name, "ready": false }))),
             Err(refusal) => Err(refusal),
         },
         ["config"] if get => {
@@ -217,7 +220,7 @@ async fn load(state: &Arc<State>, name: &str) -> Result<Reply, Refusal> {
     let of_thread = state.clone();
     let loaded = tokio::task::spawn_blocking(move || of_thread.reload(slot)).await;
     match loaded {
-        Ok(Ok(())) => Ok(reply::empty(true)),
+        Ok(Ok(())) => Ok(Reply::default()),
         // Why is in the log, since it names files.
         _ => Err(Refusal::Internal),
     }

@@ -27,9 +27,9 @@ pub fn json(value: &impl Serialize) -> Reply {
     }
 }
 
-/// Yes or no, as probes are told.
-pub fn empty(yes: bool) -> Reply {
-    let mut reply = Response::new(Full::default());
+/// Yes or no: by the status for probes, and by `value` for clients that read it.
+pub fn probe(yes: bool, value: &impl Serialize) -> Reply {
+    let mut reply = json(value);
     *reply.status_mut() = if yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply
 }
