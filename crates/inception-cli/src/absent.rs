@@ -23,7 +23,7 @@ macro_rules! absent {
 
             impl $command {
                 pub fn run(&self) -> anyhow::Result<()> {
-                    Err(super::Absent { feature: $feature, what: $what }.into())
+                    Err(crate::absent::Absent { feature: $feature, what: $what }.into())
                 }
             }
         }

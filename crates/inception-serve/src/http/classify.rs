@@ -8,7 +8,7 @@ use hyper::header::CONTENT_TYPE;
 use inception::Prediction;
 use serde_json::json;
 
-use super::Call;
+use super::call::Call;
 use super::reply::{Reply, of};
 use crate::models::Loaded;
 use crate::queue::Input;

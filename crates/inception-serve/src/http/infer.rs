@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hyper::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
 
-use super::Call;
+use super::call::Call;
 use super::json::{BinarySize, List, OutputTensor, Request, Response};
 use super::reply::{Reply, of};
 use crate::refusal::Refusal;

@@ -1,5 +1,6 @@
 //! The protocols over HTTP: addresses, and what all answers have in common.
 
+mod call;
 mod classify;
 mod infer;
 mod json;
@@ -13,16 +14,16 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use serde_json::json;
 
-use crate::body::{Guarded, Lease};
+use crate::body::Lease;
 use crate::models::Slot;
 use crate::refusal::Refusal;
 use crate::state::{State, VERSION};
 use crate::v2;
 
+use call::Call;
 use reply::{Reply, json as json_reply};
 
 /// The page.
@@ -31,27 +32,6 @@ const PAGE: &str = include_str!("page.html");
 /// The page has its style and its script in itself, and nothing may come from elsewhere.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob:; \
                            connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// A request, its body not yet read.
-pub(crate) struct Call<'a> {
-    state: &'a Arc<State>,
-    parts: &'a Parts,
-    body: &'a mut Incoming,
-    lease: &'a Arc<Lease>,
-}
-
-impl Call<'_> {
-    /// The body.
-    async fn bytes(&mut self) -> Result<Bytes, Refusal> {
-        let limits = &self.state.options.limits;
-        let guarded = Guarded::new(&mut *self.body, self.lease.clone(), limits.body_bytes, limits.request)?;
-        guarded.whole().await
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.parts.headers.get(name)?.to_str().ok()
-    }
-}
 
 /// Answers a request.
 pub(crate) async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Reply, Infallible> {
