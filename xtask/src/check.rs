@@ -21,7 +21,13 @@ const STEPS: &[(&str, &[&str])] = &[
     (TESTS, &["test", "--release", "--workspace"]),
     (
         "optional features",
-        &["test", "--release", "--package", "inception-data", "--features", "image,parquet"],
+        &[
+            "test",
+            "--release",
+            "--package=inception-data",
+            "--package=inception-metrics",
+            "--features=inception-data/image,inception-data/parquet,inception-metrics/distances,inception-metrics/parquet",
+        ],
     ),
     (
         "readers without Burn",
