@@ -129,7 +129,8 @@ async fn client(load: Arc<Load>, number: usize, turn: Arc<AtomicUsize>, start: I
         };
         let answer = timeout(Duration::from_secs(60), once).await.unwrap_or_else(|late| Err(late.into()));
         let end = Instant::now();
-        let counts = due >= from && end <= to;
+        // By its end, so that as many count at the start of the time as are cut off at its end.
+        let counts = end >= from && end <= to;
         match answer {
             Ok((status, open)) => {
                 stream = Some(open);
