@@ -255,7 +255,8 @@ fn constant_pictures_and_networks_without_numbers() {
     let weights = folder.path().join("infinite.safetensors");
     inception::weights::save(&network, &inception::weights::Metadata::of(spec), &weights).unwrap();
     let error = failure(&[text(&same), text(&b), "--weights", text(&weights)]);
-    assert!(error.contains("0.png") && error.contains("inf"), "{error}");
+    // Which of both depends on the algorithm of a layer.
+    assert!(error.contains("0.png") && (error.contains("inf") || error.contains("NaN")), "{error}");
 }
 
 #[test]
