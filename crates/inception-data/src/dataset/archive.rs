@@ -8,13 +8,23 @@ use std::sync::{Mutex, PoisonError};
 
 use super::gzip::GzipStream;
 use super::item::Item;
-use super::layout::ArchiveFormat;
 use super::sequence::Sequence;
 use super::tar::{self, read_span};
 use super::zip::ZipMembers;
 use crate::error::{DatasetProblem, Error};
 use crate::files::check_len;
 use crate::scan_stats::ScanStats;
+
+/// The formats of archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ArchiveFormat {
+    /// A plain tar archive.
+    Tar,
+    /// A tar archive in gzip.
+    TarGzip,
+    /// A zip archive.
+    Zip,
+}
 
 /// Where the bytes of an archive's members are found.
 #[derive(Debug)]

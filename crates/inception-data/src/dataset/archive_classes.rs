@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::archive::Archive;
+use super::archive::{Archive, ArchiveFormat};
 use super::class_names::{ClassNames, NamedClass};
 use super::item::{Item, round_robin};
-use super::layout::ArchiveFormat;
 use super::listing::{Listing, Source};
 use crate::error::{DatasetProblem, Error};
 use crate::files::is_image;

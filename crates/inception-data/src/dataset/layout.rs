@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use super::archive::ArchiveFormat;
 use super::gzip::GzipStream;
 use super::shards::holds_parquet;
 use crate::error::{DatasetProblem, Error};
@@ -19,17 +20,6 @@ pub(super) enum Layout {
     List,
     /// A Parquet file, or a folder of them.
     Parquet,
-}
-
-/// The formats of archives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ArchiveFormat {
-    /// A plain tar archive.
-    Tar,
-    /// A tar archive in gzip.
-    TarGzip,
-    /// A zip archive.
-    Zip,
 }
 
 impl Layout {
