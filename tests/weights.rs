@@ -434,6 +434,24 @@ fn half_precision_is_rounded_once() {
     save_as(&large, &Metadata::of(spec), &Dtype::Bf16, &path).unwrap();
 }
 
+/// An ONNX file has no auxiliary heads: those of the network are made when it is written.
+#[test]
+fn files_without_auxiliary_heads_convert() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = inception_nn::model("GoogLeNet").unwrap();
+    let [onnx, back] = ["a.onnx", "a.safetensors"].map(|name| folder.path().join(name));
+    {
+        let device = storage();
+        let network = formula_network(spec, &spec.config().with_num_classes(3), &device);
+        save_onnx(&network, spec, &Metadata::of(spec), &onnx).unwrap();
+    }
+    // Without the device of the network that was saved.
+    let converted =
+        convert(spec, &Checkpoint::open(&onnx).unwrap(), &back, &Dtype::F32, &Metadata::of(spec)).unwrap();
+    assert_eq!(converted.tensors, Checkpoint::open(&back).unwrap().entries.len());
+    assert!(converted.tensors > 0 && converted.loaded.num_classes == 3);
+}
+
 /// What Burn's own `Module::save_file` writes can be loaded.
 #[test]
 fn burns_own_files_load() {

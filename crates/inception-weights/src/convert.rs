@@ -77,14 +77,19 @@ pub fn convert_with(
     if !can_hold {
         return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
     }
-    let loaded = with_storage_device(|device| load_with(spec, checkpoint, device, options))?;
-    let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
-    let own = own.with_head(&loaded.network).with_output(loaded.output).with_labels_of(loaded.num_classes);
-    match target {
-        Target::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
-        Target::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,
-        Target::Onnx => save::onnx::save(&loaded.network, spec, &own, path)?,
-    }
+    // Written while the device is there: tensors that the file lacks are made when they are asked for.
+    let loaded = with_storage_device(|device| {
+        let loaded = load_with(spec, checkpoint, device, options)?;
+        let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
+        let own =
+            own.with_head(&loaded.network).with_output(loaded.output).with_labels_of(loaded.num_classes);
+        match target {
+            Target::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
+            Target::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,
+            Target::Onnx => save::onnx::save(&loaded.network, spec, &own, path)?,
+        }
+        Ok::<_, Error>(loaded)
+    })?;
     let written = Checkpoint::open(path)?;
     Ok(Converted { tensors: written.entries.len(), bytes: written.input.len(), loaded })
 }
