@@ -48,7 +48,8 @@ pub fn formula_network(spec: &ModelSpec, config: &NetworkConfig, device: &Device
     .unwrap()
 }
 
-/// A device of Burn that holds values and computes nothing, as long as this lives; what is on it can be read afterwards, too.
+/// A device of Burn that holds values and computes nothing, as long as this lives; what is on it can be read
+/// afterwards, too.
 pub struct Storage {
     device: Device,
     _end: Sender<()>,

@@ -1,4 +1,5 @@
-//! The packages that `cargo xtask` and the tests share have the same features, so that they are compiled once.
+//! The packages that `cargo xtask` and the tests share have the same features, so that they are compiled
+//! once.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -59,7 +59,8 @@ fn logits(line: &Value) -> Vec<f64> {
     line["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-/// Of Burn's CPU backends those that this build has; without them the engine is held to give the same logits again.
+/// Of Burn's CPU backends those that this build has; without them the engine is held to give the same logits
+/// again.
 #[test]
 fn engine_flex_and_ndarray_agree_on_photographs() {
     for kind in [DeviceKind::Engine, DeviceKind::Flex, DeviceKind::Ndarray] {
@@ -444,7 +445,8 @@ fn explain_accounts_for_all_multiply_adds() {
     assert!(stdout(&["explain", "--model", "Xception41"]).contains("pointwise"));
 }
 
-/// Names of classes and what is done to pictures are given once and kept by `convert`; what is assumed is said.
+/// Names of classes and what is done to pictures are given once and kept by `convert`; what is assumed is
+/// said.
 #[test]
 fn names_and_pixels_are_kept() {
     let folder = tempfile::tempdir().unwrap();

@@ -89,7 +89,8 @@ fn equals(tool: &str) {
         for (picture, (row, wanted)) in rows.iter().zip(wanted.as_array().unwrap()).enumerate() {
             for (found, wanted) in row.iter().step_by(32).zip(wanted.as_array().unwrap()) {
                 let off = (f64::from(*found) - wanted.as_f64().unwrap()).abs() / largest;
-                // The promise: f32 networks that add in another order, behind resizers that round differently.
+                // The promise: f32 networks that add in another order, behind resizers that round
+                // differently.
                 assert!(
                     off < 1e-4,
                     "{tool}, side {number}, picture {picture}: {off:.1e} of the largest feature"
@@ -99,8 +100,8 @@ fn equals(tool: &str) {
     }
     near(&found["fid"], &wanted["fid"], 1e-3, tool);
     if wanted["kid"].is_object() {
-        // The tools' kernels, a little above 1, are f32 but for torchmetrics's: an estimate near 0 is off by roundings
-        // of these.
+        // The tools' kernels, a little above 1, are f32 but for torchmetrics's: an estimate near 0 is off by
+        // roundings of these.
         let [found, wanted] =
             [&found["kid"]["mean"], &wanted["kid"]["mean"]].map(|mean| mean.as_f64().unwrap());
         assert!((found - wanted).abs() < 1e-3 * wanted.abs() + 5e-7, "KID: {found} is not {wanted}");

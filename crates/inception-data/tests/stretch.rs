@@ -9,8 +9,8 @@ use serde_json::Value;
 /// Of 255: positions and weights are rounded to f32, differently by differently written code, and a pixel's
 /// neighbour may be 255 away. A resampler that is another one is off by tens.
 const TOLERANCE: f32 = 4e-3;
-/// PyTorch's antialiased weights have its roundings here; what is left is that of the sums. Exact weights are off
-/// by 5e-3.
+/// PyTorch's antialiased weights have its roundings here; what is left is that of the sums. Exact weights are
+/// off by 5e-3.
 const SAME_WEIGHTS: f32 = 3e-4;
 
 fn image(width: u32, height: u32) -> RgbImage {

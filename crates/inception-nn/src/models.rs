@@ -29,8 +29,8 @@ const fn reference(top1: f64, top5: f64, flops_g: f64, params_m: f64) -> Referen
     Reference { top1, top5, flops_g: Some(flops_g), params_m, latency: None }
 }
 
-/// The figures of the README of keras-applications (commit 05ff470), which has errors in percent; parameters as Keras
-/// counts them.
+/// The figures of the README of keras-applications (commit 05ff470), which has errors in percent; parameters
+/// as Keras counts them.
 const fn keras_reference(top1: f64, top5: f64, params_m: f64) -> Reference {
     Reference { top1, top5, flops_g: None, params_m, latency: None }
 }
@@ -80,8 +80,8 @@ pub enum StateDict {
     /// PyTorch's: `weight`, `bias`, `running_mean`, `running_var`; fully connected weights are `[outputs,
     /// inputs]`.
     PyTorch,
-    /// Keras's: layers by class and place, `kernel`, `gamma`, `beta`, `moving_mean`, `moving_variance`; kernels are
-    /// `[height, width, inputs, outputs]`.
+    /// Keras's: layers by class and place, `kernel`, `gamma`, `beta`, `moving_mean`, `moving_variance`;
+    /// kernels are `[height, width, inputs, outputs]`.
     Keras,
     /// That of NVIDIA's port of TensorFlow's Inception V3, which StyleGAN's and clean-fid's TorchScript has:
     /// `weight`, `beta`, `mean`, `var`, all of a convolution; fully connected weights are PyTorch's.
@@ -204,9 +204,9 @@ impl ModelSpec {
         }
     }
 
-    /// A row of Keras's: `preprocess_input` in its mode `tf`, from -1 to 1. The published figures are of a single crop
-    /// from the centre; that it is 7/8 of the resized side is TensorFlow's evaluation of the same weights.
-    /// (`load_img(target_size=..)` of Keras's examples squeezes the whole picture instead.)
+    /// A row of Keras's: `preprocess_input` in its mode `tf`, from -1 to 1. The published figures are of a
+    /// single crop from the centre; that it is 7/8 of the resized side is TensorFlow's evaluation of the same
+    /// weights. (`load_img(target_size=..)` of Keras's examples squeezes the whole picture instead.)
     const fn keras(name: &'static str, architecture: Architecture, reference: Reference) -> Self {
         Self {
             origin: Origin::Keras,
@@ -414,8 +414,8 @@ pub static MODELS: &[ModelSpec] = &[
             keras_reference(0.79006, 0.94452, 22.910480),
         )
     },
-    // Szegedy et al., *Rethinking the Inception architecture*, 2015: one crop, one network. FID has recipes of its own
-    // for pictures; this is pytorch-fid's for a square one.
+    // Szegedy et al., *Rethinking the Inception architecture*, 2015: one crop, one network. FID has recipes
+    // of its own for pictures; this is pytorch-fid's for a square one.
     ModelSpec {
         origin: Origin::PytorchFid,
         state_dicts: &[StateDict::PyTorch, StateDict::Nvidia],

@@ -82,7 +82,8 @@ pub struct Runner {
     input: [usize; 2],
     output: usize,
     macs: u64,
-    /// Floats of one image's maps; see [`Graph::peak_activations`](inception_engine::graph::Graph::peak_activations).
+    /// Floats of one image's maps; see
+    /// [`Graph::peak_activations`](inception_engine::graph::Graph::peak_activations).
     peak_activations: u64,
 }
 
@@ -98,7 +99,8 @@ impl Runner {
         Self::with_output(network, input, Output::Logits, options)
     }
 
-    /// As [`new`](Self::new), for another output than the logits: what is said of logits below then is of that one.
+    /// As [`new`](Self::new), for another output than the logits: what is said of logits below then is of
+    /// that one.
     fn with_output(
         network: Network,
         input: [usize; 2],
@@ -120,8 +122,8 @@ impl Runner {
         }
     }
 
-    /// As [`new`](Self::new), of a network that `init` builds on the device that it is given: for the engine one that only holds
-    /// values.
+    /// As [`new`](Self::new), of a network that `init` builds on the device that it is given: for the engine
+    /// one that only holds values.
     ///
     /// # Errors
     ///
@@ -134,7 +136,8 @@ impl Runner {
         Self::build_output(init, input, Output::Logits, options)
     }
 
-    /// As [`build`](Self::build), for another output than the logits: what is said of logits below then is of that one.
+    /// As [`build`](Self::build), for another output than the logits: what is said of logits below then is of
+    /// that one.
     ///
     /// # Errors
     ///
@@ -254,8 +257,8 @@ impl Runner {
         }
     }
 
-    /// On a GPU, a run from images on the device to logits on the device; complete when it returns. `None` on a
-    /// CPU, where nothing is copied.
+    /// On a GPU, a run from images on the device to logits on the device; complete when it returns. `None` on
+    /// a CPU, where nothing is copied.
     pub fn on_device(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let mut run = self.kind.is_gpu().then(|| self.resident(images, batch))??;
         Some(move || self.caught(&mut run))
@@ -294,8 +297,8 @@ impl Runner {
         self.finish(self.start(images, batch)?)
     }
 
-    /// The first half of [`run`](Self::run): uploads the images and starts the computation. A GPU computes while
-    /// the caller goes on, with the next images for example; other devices are done when it returns.
+    /// The first half of [`run`](Self::run): uploads the images and starts the computation. A GPU computes
+    /// while the caller goes on, with the next images for example; other devices are done when it returns.
     ///
     /// # Errors
     ///
