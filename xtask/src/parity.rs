@@ -277,9 +277,11 @@ fn load_alone(spec: &'static ModelSpec, file: &Path) -> anyhow::Result<Loading> 
     let before = peak_memory_mb();
     let start = Instant::now();
     let checkpoint = Checkpoint::open(file)?;
-    let loaded = with_storage_device(|device| load(spec, &checkpoint, device))?;
-    let seconds = start.elapsed().as_secs_f64();
-    drop(loaded);
+    // The network is dropped while its device is there.
+    let seconds = with_storage_device(|device| {
+        let _loaded = load(spec, &checkpoint, device)?;
+        anyhow::Ok(start.elapsed().as_secs_f64())
+    })?;
     let megabytes = peak_memory_mb().zip(before).map(|(after, before)| after - before);
     Ok(Loading {
         seconds,

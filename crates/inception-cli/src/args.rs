@@ -8,7 +8,7 @@ use inception::data::{Arithmetic, Preprocessing, Resampler};
 use inception::nn::Output;
 use inception::weights::cache_folder;
 use inception::{
-    Classifier, DeviceKind, FeatureExtractor, MODELS, ModelSpec, Origin, Precision, Preparation,
+    Classifier, DeviceKind, FeatureExtractor, MODELS, ModelSpec, Origin, Precision, Preparation, Recipe,
     RecipeSource, RunOptions, Weights, cores, read_labels,
 };
 use serde::de::DeserializeOwned;
@@ -249,15 +249,12 @@ impl NetworkArgs {
         options: &RunOptions,
     ) -> anyhow::Result<(Weights, FeatureExtractor, Vec<String>)> {
         let weights = self.weights.weights(spec, self.device.seed)?;
-        let mut both = None;
-        let extractor = FeatureExtractor::new(spec, &weights, output, options, |asked| {
-            let used = self.preprocess.apply(&asked);
-            both = Some((asked, used));
-            Preparation::Classifier(used)
-        })?;
-        let (own, used) = both.expect("the recipe is asked for");
-        let warnings = with_override(extractor.warnings(), Some(own), &used)?;
-        let is_origins = self.is_file() && extractor.recipe_source() == RecipeSource::Origin;
+        let recipe = |asked| Preparation::Classifier(self.preprocess.apply(&asked));
+        let extractor = FeatureExtractor::new(spec, &weights, output, options, recipe)?;
+        let own = extractor.own_recipe();
+        let used = self.preprocess.apply(&own.preprocessing);
+        let warnings = with_override(extractor.warnings(), own, &used)?;
+        let is_origins = self.is_file() && own.source == RecipeSource::Origin;
         say(spec, &warnings, is_origins.then(|| self.preprocess.assumed(spec, &used)).flatten());
         Ok((weights, extractor, warnings))
     }
@@ -269,14 +266,11 @@ impl NetworkArgs {
 }
 
 /// `known` of weights, and that `used` is not what they ask for themselves, which is `own`.
-fn with_override(
-    known: &[String],
-    own: Option<Preprocessing>,
-    used: &Preprocessing,
-) -> anyhow::Result<Vec<String>> {
+fn with_override(known: &[String], own: &Recipe, used: &Preprocessing) -> anyhow::Result<Vec<String>> {
     let mut warnings = known.to_vec();
-    if let Some(own) = own.filter(|own| own != used) {
-        warnings.push(format!("the weights ask for {}, overridden", serde_json::to_string(&own)?));
+    if own.preprocessing != *used {
+        let own = serde_json::to_string(&own.preprocessing)?;
+        warnings.push(format!("the weights ask for {own}, overridden"));
     }
     Ok(warnings)
 }
@@ -301,18 +295,15 @@ pub fn classifier(
     options: &RunOptions,
     labels: Option<&Path>,
 ) -> anyhow::Result<(Classifier, Vec<String>, Option<String>)> {
-    let mut own = None;
-    let mut classifier = Classifier::with_preprocessing(spec, weights, options, |asked| {
-        own = Some(*asked);
-        preprocess.apply(asked)
-    })?;
+    let mut classifier =
+        Classifier::with_preprocessing(spec, weights, options, |asked| preprocess.apply(asked))?;
     if let Some(path) = labels {
         let names = read_labels(path)?;
         classifier = classifier.with_labels(names).with_context(|| path.display().to_string())?;
     }
-    let used = classifier.preprocessing();
+    let (own, used) = (classifier.own_recipe(), classifier.preprocessing());
     let warnings = with_override(classifier.warnings(), own, used)?;
-    let is_origins = is_file && classifier.recipe_source() == RecipeSource::Origin;
+    let is_origins = is_file && own.source == RecipeSource::Origin;
     let assumed = is_origins.then(|| preprocess.assumed(spec, used)).flatten();
     Ok((classifier, warnings, assumed))
 }

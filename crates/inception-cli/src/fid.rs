@@ -164,7 +164,9 @@ impl Fid {
             ),
             count => bail!("{count} inputs: A and B are wanted, or with --merge statistics of parts"),
         }
-        let (mut sides, network) = self.sides()?;
+        // The distances are computed on the threads asked for, too, whether there are pictures or not.
+        let options = self.device.apply()?;
+        let (mut sides, network) = self.sides(options)?;
         let mut warnings: Vec<String> =
             network.iter().flat_map(|network| network.extractor.warnings().to_vec()).collect();
         for (path, side) in self.inputs.iter().zip(&sides) {
@@ -202,10 +204,10 @@ impl Fid {
 
     /// What is known of the inputs, and the network, if there are pictures. What is wrong with a file or with
     /// a path is found before anything is computed.
-    fn sides(&self) -> anyhow::Result<(Vec<Side>, Option<Network>)> {
+    fn sides(&self, options: RunOptions) -> anyhow::Result<(Vec<Side>, Option<Network>)> {
         let inputs: Vec<Input> = self.inputs.iter().map(|path| self.input(path)).collect::<Result<_, _>>()?;
         let has_pictures = inputs.iter().any(|input| matches!(input, Input::Pictures(_)));
-        let network = has_pictures.then(|| self.network()).transpose()?;
+        let network = has_pictures.then(|| self.network(options)).transpose()?;
         let mut sides = Vec::new();
         for (path, input) in self.inputs.iter().zip(&inputs) {
             if let (Input::Known(side), Some(network)) = (input, &network) {
@@ -245,9 +247,8 @@ impl Fid {
         Ok(Input::Known(Box::new(side)))
     }
 
-    fn network(&self) -> anyhow::Result<Network> {
+    fn network(&self, options: RunOptions) -> anyhow::Result<Network> {
         let spec = model(self.protocol.model)?;
-        let options = self.device.apply()?;
         let weights = self.weights.weights(spec, self.device.seed)?;
         let recipe = |_| Preparation::Stretch(self.protocol.stretch);
         let extractor = FeatureExtractor::new(spec, &weights, Output::Pooled, &options, recipe)?;

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::NetworkArgs;
 use crate::images::{ImageArgs, Images, lossy};
-use crate::program::message;
+use crate::program::{message, picture_hint};
 
 #[derive(Args)]
 pub struct Predict {
@@ -52,7 +52,7 @@ impl Predict {
                     Ok(prediction) => self.print(&classifier, &warnings, image, &prediction)?,
                     Err(error) => {
                         failures += 1;
-                        eprintln!("error: {}", message(&error));
+                        eprintln!("error: {}{}", message(&error), picture_hint(&error));
                     }
                 }
             }

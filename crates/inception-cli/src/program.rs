@@ -79,6 +79,9 @@ impl Program {
             return match **problem {
                 DatasetProblem::NeedsFeature { feature, .. } => build(feature),
                 DatasetProblem::OneBased { .. } => Some("--label-base 1 counts from 1".to_owned()),
+                DatasetProblem::UnknownFolder { ref name, .. } if SPLITS.contains(&name.as_str()) => {
+                    Some(format!("if that is a part of the data set, give the folder {name} itself by --data"))
+                }
                 DatasetProblem::UnknownFolder { .. } | DatasetProblem::WordNetFolder { .. } => {
                     Some("--labels FILE names the classes in their order, one folder's name a line".to_owned())
                 }
@@ -99,8 +102,11 @@ impl Program {
         if let Some(weights::Error::NotPublished { .. }) = error.downcast_ref() {
             return Some("give a checkpoint by --weights".to_owned());
         }
-        if let Some(weights::Error::NoStateDict { .. }) = error.downcast_ref() {
-            return Some("--state-dict names one of them".to_owned());
+        if let Some(weights::Error::NoStateDict { known, .. }) = error.downcast_ref() {
+            return Some(match known.iter().all(String::is_empty) {
+                true => "leave --state-dict out".to_owned(),
+                false => "--state-dict names one of them".to_owned(),
+            });
         }
         match error.downcast_ref()? {
             Error::NoDevice { device } => build(device.name()),
@@ -114,6 +120,23 @@ impl Program {
             }
             _ => None,
         }
+    }
+}
+
+/// How the parts of a data set are named.
+const SPLITS: &[&str] = &["train", "val", "valid", "validation", "test"];
+
+/// What to do about a picture, where a flag does something about it.
+pub(crate) fn picture_hint(error: &anyhow::Error) -> &'static str {
+    // The cause in a box is a box to `downcast_ref`.
+    let causes = error.chain().filter_map(|cause| {
+        cause.downcast_ref().or_else(|| cause.downcast_ref::<Box<data::Error>>().map(|cause| &**cause))
+    });
+    let is_cut =
+        |cause: &data::Error| matches!(cause, data::Error::Truncated { format: data::ImageFormat::Jpeg, .. });
+    match causes.into_iter().any(is_cut) {
+        true => "; --accept-truncated fills what is missing",
+        false => "",
     }
 }
 

@@ -595,6 +595,10 @@ fn bad_datasets_are_refused_with_a_message() {
     fs::create_dir_all(root.join("named/cats")).unwrap();
     fs::write(root.join("named/cats/a.jpg"), "x").unwrap();
     assert!(run("named", &[]).contains("--labels FILE names the classes"));
+    assert!(run("named", &[]).contains("1000 folders"));
+    fs::create_dir_all(root.join("parts/val/cats")).unwrap();
+    fs::write(root.join("parts/val/cats/a.jpg"), "x").unwrap();
+    assert!(run("parts", &[]).contains("give the folder val itself"));
     fs::create_dir_all(root.join("flat")).unwrap();
     fs::write(root.join("flat/a.jpg"), "x").unwrap();
     let message = run("flat", &[]);

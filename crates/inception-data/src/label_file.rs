@@ -82,13 +82,17 @@ fn json(value: &Value) -> Result<Vec<String>, String> {
     }
 }
 
-/// Names by the numbers of their classes, which have to be 0 to one less than there are.
+/// Names by the numbers of their classes, which have to be all from 0 on, or all from 1 on.
 fn in_order(pairs: Vec<(usize, String)>) -> Result<Vec<String>, String> {
     let count = pairs.len();
     let by_number: BTreeMap<usize, String> = pairs.into_iter().collect();
-    match by_number.len() == count && by_number.keys().copied().eq(0..count) {
+    let counts_from = |first: usize| by_number.keys().copied().eq(first..first + count);
+    match counts_from(0) || counts_from(1) {
         true => Ok(by_number.into_values().collect()),
-        false => Err(format!("the numbers of {count} classes are not 0 to {}", count.saturating_sub(1))),
+        false => Err(format!(
+            "the numbers of {count} classes are neither 0 to {} nor 1 to {count}",
+            count.saturating_sub(1)
+        )),
     }
 }
 
@@ -103,6 +107,9 @@ mod tests {
             "\u{feff}cat\r\ndog, hound\r\n\r\n",
             "0 cat\n1 dog, hound\n",
             "1 dog, hound\n0 cat",
+            "1 cat\n2 dog, hound\n",
+            r#"{"1": "cat", "2": "dog, hound"}"#,
+            r#"{"dog, hound": 2, "cat": 1}"#,
             r#"["cat", "dog, hound"]"#,
             r#"{"0": "cat", "1": "dog, hound"}"#,
             r#"{"0": ["n02123045", "cat"], "1": ["n02084071", "dog, hound"]}"#,
@@ -113,9 +120,17 @@ mod tests {
         }
         // Names that begin with numbers, but not those of the classes.
         assert_eq!(parse_labels("3 musketeers\n7 dwarfs").map(|names| names.len()), Ok(2));
-        for text in
-            ["", "a\n\nb", "{}", "[1, 2]", r#"{"a": 0, "b": 2}"#, r#"{"a": 0, "b": 0}"#, "[", "{\"a\": {}}"]
-        {
+        for text in [
+            "",
+            "a\n\nb",
+            "{}",
+            "[1, 2]",
+            r#"{"a": 0, "b": 2}"#,
+            r#"{"a": 0, "b": 0}"#,
+            "[",
+            "{\"a\": {}}",
+            r#"{"a": 2, "b": 3}"#,
+        ] {
             assert!(parse_labels(text).is_err(), "{text}");
         }
     }

@@ -1,52 +1,18 @@
 //! Data sets and pictures that lie: an error, never a panic, and no more memory than the file's size allows.
 #![allow(clippy::unwrap_used, unsafe_code)] // In a test the panic is the report.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use inception_data::{Dataset, DatasetOptions, DecodeOptions, Reader, decode_with, parse_labels};
 
+#[path = "../../../fuzz/src/counting.rs"]
+mod counting;
 #[path = "../../../fuzz/src/data.rs"]
 mod fuzz;
 
-/// Counts what a thread allocates.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; the counters do not touch the memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.get().wrapping_add(layout.size());
-        LIVE.set(live);
-        PEAK.set(PEAK.get().max(live));
-        // SAFETY: the caller's promises are `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().saturating_sub(layout.size()));
-        // SAFETY: the caller's promises are `System`'s.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `f` gives; also the most memory that it took beyond what there was.
-fn measured<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let result = f();
-    (result, PEAK.get() - before)
-}
+use counting::measured;
 
 /// Buffers of the decoders, and pictures of 2^16 pixels in their forms on the way.
 const LITTLE: usize = 8 << 20;

@@ -136,9 +136,7 @@ impl Entry {
 
     /// The same tensor in an input in which what was at 0 is at `start`.
     pub(crate) fn moved(mut self, start: u64) -> Self {
-        if let Source::At(offset) = &mut self.source {
-            *offset += start;
-        }
+        self.source.shift(start);
         self
     }
 
@@ -154,6 +152,19 @@ impl Entry {
 }
 
 impl Source {
+    /// Makes it that of an input in which what was at 0 is at `start`.
+    fn shift(&mut self, start: u64) {
+        match self {
+            Self::At(offset) | Self::Latin1 { offset, .. } => *offset += start,
+            Self::Quantised { values, scales, zeros, .. } => {
+                values.shift(start);
+                scales.0.shift(start);
+                zeros.iter_mut().for_each(|zeros| zeros.shift(start));
+            }
+            Self::Pieces(pieces) => pieces.iter_mut().for_each(|(source, _)| source.shift(start)),
+        }
+    }
+
     /// Whether `bytes` can be there; `exact` if the number is right and not a lower bound.
     fn check(&self, input: &Input, bytes: u64, exact: bool) -> Result<(), String> {
         match self {

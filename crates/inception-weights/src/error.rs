@@ -84,7 +84,7 @@ pub enum Error {
     #[error(
         "{}: no tensors of the network at `{name}`; they are at {}",
         path.display(),
-        known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ")
+        known.iter().map(|name| place(name)).collect::<Vec<_>>().join(", ")
     )]
     NoStateDict {
         /// The file.
@@ -214,4 +214,27 @@ fn summary(problems: &[Problem]) -> String {
         lines.push(format!("\n  and {} more differences", problems.len() - SHOWN));
     }
     lines.concat()
+}
+
+/// Where a dictionary of tensors is, for a message.
+fn place(name: &str) -> String {
+    match name {
+        "" => "the top of the file".to_owned(),
+        _ => format!("`{name}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dictionaries_without_a_name_are_at_the_top() {
+        let of = |known: &[&str]| {
+            let known = known.iter().map(|&name| name.to_owned()).collect();
+            Error::NoStateDict { path: "a.pth".into(), name: "ema".to_owned(), known }.to_string()
+        };
+        assert!(of(&[""]).ends_with("at `ema`; they are at the top of the file"), "{}", of(&[""]));
+        assert!(of(&["a", "b.c"]).ends_with("they are at `a`, `b.c`"), "{}", of(&["a", "b.c"]));
+    }
 }

@@ -172,13 +172,15 @@ fn quantised_weights_are_taken_by_their_values() {
 /// A list of files, with the values of both.
 #[test]
 fn sharded_checkpoints_are_one() {
-    let sharded = Checkpoint::open(goldens("sharded/model.safetensors.index.json")).unwrap();
-    assert_eq!(sharded.format, Format::SafetensorsIndex);
     let whole = Checkpoint::open(goldens("files/plain.safetensors")).unwrap();
-    assert_eq!(sharded.entries.len(), 5);
-    for entry in &whole.entries {
-        let found = sharded.entries.iter().find(|e| e.key == entry.key).unwrap();
-        assert_eq!(sharded.values(found).unwrap(), whole.values(entry).unwrap(), "{}", entry.key);
+    for name in ["model.safetensors.index.json", "pytorch_model.bin.index.json"] {
+        let sharded = Checkpoint::open(goldens("sharded").join(name)).unwrap();
+        assert_eq!(sharded.format, Format::SafetensorsIndex);
+        assert_eq!(sharded.entries.len(), 5);
+        for entry in &whole.entries {
+            let found = sharded.entries.iter().find(|e| e.key == entry.key).unwrap();
+            assert_eq!(sharded.values(found).unwrap(), whole.values(entry).unwrap(), "{name}: {}", entry.key);
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("model.safetensors.index.json");
@@ -212,6 +214,8 @@ fn sharded_checkpoints_are_one() {
 /// What is no checkpoint is called what it is.
 #[test]
 fn other_files_are_called_what_they_are() {
+    let frozen = Checkpoint::open(goldens("frozen.pt")).unwrap_err().to_string();
+    assert!(frozen.contains("it is frozen"), "{frozen}");
     let tar = [&[b'a'; 257][..], b"ustar", &[0; 300]].concat();
     for (bytes, reason) in [
         (&b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"[..], "a gzip archive; unpack it first"),

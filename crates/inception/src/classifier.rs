@@ -255,7 +255,7 @@ pub struct Classifier {
     runner: Runner,
     num_classes: usize,
     preprocessing: Preprocessing,
-    source: RecipeSource,
+    own: Recipe,
     labels: Option<Vec<String>>,
     output: Output,
     warnings: Vec<String>,
@@ -319,7 +319,6 @@ impl Classifier {
         options.check()?;
         let mut opened = Opened::new(spec, weights)?;
         let own = opened.recipe(spec)?;
-        let source = own.source;
         let preprocessing = change(&own.preprocessing);
         let side = preprocessing.crop as usize;
         let (mut num_classes, mut output) = (spec.num_classes, Output::default());
@@ -330,14 +329,14 @@ impl Classifier {
         };
         let runner = Runner::build(init, [side, side], options)?;
         let Opened { checkpoint, mut warnings, .. } = opened;
-        warnings.extend(own.notes);
+        warnings.extend(own.notes.iter().cloned());
         let labels = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.labels());
         // The names of ImageNet's 1000 classes; others have names that only the file or the user knows.
         let known = inception_data::labels();
         let of_imagenet = || known.iter().map(|&name| name.to_owned()).collect();
         let labels = labels.filter(|labels| labels.len() == num_classes);
         let labels = labels.or_else(|| (num_classes == known.len()).then(of_imagenet));
-        Ok(Self { spec, runner, num_classes, preprocessing, source, labels, output, warnings })
+        Ok(Self { spec, runner, num_classes, preprocessing, own, labels, output, warnings })
     }
 
     /// The model.
@@ -367,9 +366,10 @@ impl Classifier {
         self.labels.as_deref()
     }
 
-    /// Who says what the weights ask of a picture.
-    pub fn recipe_source(&self) -> RecipeSource {
-        self.source
+    /// What the weights ask of a picture, and who says so. [`preprocessing`](Self::preprocessing) is what is
+    /// done.
+    pub fn own_recipe(&self) -> &Recipe {
+        &self.own
     }
 
     /// What the logits stand for.

@@ -318,18 +318,27 @@ def surrounded_graphs(small):
 
 
 def sharded_files():
-    """A checkpoint in two files and a list, as Hugging Face's libraries write large ones."""
+    """A checkpoint in two files and a list, as Hugging Face's libraries write large ones, of both formats."""
+    import torch
     from safetensors.numpy import save_file
 
     folder = os.path.join(HERE, "sharded")
     os.makedirs(folder, exist_ok=True)
-    where = {}
-    for i, keys in enumerate((["conv.weight", "norm.weight"], ["norm.bias", "fc.weight", "fc.bias"])):
-        name = f"model-{i + 1:05}-of-00002.safetensors"
-        save_file({k: value(k, TENSORS[k]) for k in keys}, os.path.join(folder, name), metadata={"format": "pt"})
-        where.update(dict.fromkeys(keys, name))
-    with open(os.path.join(folder, "model.safetensors.index.json"), "w") as file:
-        json.dump({"metadata": {"total_size": 4 * sum(int(np.prod(s)) for s in TENSORS.values())}, "weight_map": where}, file, indent=2)
+    size = 4 * sum(int(np.prod(s)) for s in TENSORS.values())
+    for stem, extension in (("model", "safetensors"), ("pytorch_model", "bin")):
+        where = {}
+        for i, keys in enumerate((["conv.weight", "norm.weight"], ["norm.bias", "fc.weight", "fc.bias"])):
+            name = f"{stem}-{i + 1:05}-of-00002.{extension}"
+            values = {k: value(k, TENSORS[k]) for k in keys}
+            if extension == "bin":
+                torch.save({k: torch.from_numpy(v.copy()) for k, v in values.items()}, os.path.join(folder, name))
+            else:
+                save_file(values, os.path.join(folder, name), metadata={"format": "pt"})
+            where.update(dict.fromkeys(keys, name))
+        with open(os.path.join(folder, f"{stem}.{extension}.index.json"), "w") as file:
+            json.dump({"metadata": {"total_size": size}, "weight_map": where}, file, indent=2)
+    # Beside them, as it is no checkpoint that can be read: TorchScript whose tensors have become constants.
+    torch.jit.save(torch.jit.freeze(torch.jit.trace(torch.nn.Linear(2, 2).eval(), torch.zeros(1, 2))), os.path.join(HERE, "frozen.pt"))
 
 
 def paddle_graph(stem):

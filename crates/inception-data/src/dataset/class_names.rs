@@ -81,7 +81,8 @@ impl ClassNames {
         let problem = match self.class(name) {
             NamedClass::Known(class) => return Ok(class),
             NamedClass::Unknown => {
-                DatasetProblem::UnknownFolder { name: owned(), by_labels: self.by_name.is_some() }
+                let by_labels = self.by_name.is_some();
+                DatasetProblem::UnknownFolder { name: owned(), by_labels, num_classes }
             }
             NamedClass::Twice(first, second) => DatasetProblem::SameName { name: owned(), first, second },
             NamedClass::OutOfRange(class) => DatasetProblem::FolderOutOfRange { class, num_classes },

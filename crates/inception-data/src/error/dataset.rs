@@ -101,13 +101,19 @@ pub enum DatasetProblem {
     /// A folder that names no class.
     #[error(
         "its folder `{name}` names no class: {}",
-        if *by_labels { "no class has this name, and it is no WordNet id of ImageNet's 1000 and no number from 0" } else { "expected a WordNet id of ImageNet's 1000, or a number from 0" }
+        match by_labels {
+            true => "no class has this name, and it is no WordNet id of ImageNet's 1000 and no number from 0".to_owned(),
+            false => format!("expected a WordNet id of ImageNet's 1000, a number from 0, or {num_classes} folders, \
+                              one for each class of the network"),
+        }
     )]
     UnknownFolder {
         /// The folder.
         name: String,
         /// Whether the classes have names.
         by_labels: bool,
+        /// Number of classes of the network.
+        num_classes: usize,
     },
     /// A folder whose number is too high.
     #[error("its folder for class {class} is out of range: the network has {num_classes} classes, from 0")]

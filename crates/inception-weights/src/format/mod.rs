@@ -47,7 +47,7 @@ pub enum Format {
     KerasH5,
     /// Keras's `.keras`: a zip of a `.weights.h5` and the model's description.
     Keras,
-    /// The list of the files of a large safetensors checkpoint, which lie beside it.
+    /// The list of the files of a large checkpoint, safetensors or PyTorch's archives, which lie beside it.
     SafetensorsIndex,
 }
 

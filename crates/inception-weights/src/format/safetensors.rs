@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 
 use super::contents::Contents;
+use super::pytorch;
 use crate::entry::{Dtype, Entry, Source};
 use crate::input::{Beside, Fault, Input, damaged};
 use crate::metadata::Metadata;
@@ -45,7 +46,9 @@ pub(crate) fn open_index(index: &Input, beside: Beside) -> Result<(Input, Conten
             Fault::Damaged(reason) => Fault::Damaged(format!("`{name}`: {reason}")),
             other => other,
         };
-        let contents = open(&shard).map_err(within)?;
+        // Older checkpoints have PyTorch's archives as their shards (`pytorch_model.bin.index.json`).
+        let is_zip = shard.len() >= 2 && shard.read(0, 2)? == b"PK";
+        let contents = if is_zip { pytorch::open_zip(&shard) } else { open(&shard) }.map_err(within)?;
         let own = contents.entries.into_iter().filter(|entry| index.weight_map.get(&entry.key) == Some(name));
         entries.extend(own.map(|entry| entry.moved(start)));
         metadata = contents.metadata.0.into_iter().fold(metadata, |all, (key, value)| all.with(key, value));

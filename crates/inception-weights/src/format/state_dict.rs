@@ -66,7 +66,16 @@ pub(super) fn contents(
     let Some(first) = found.next() else {
         return match pickle.dict(root) {
             Some(_) => Ok(Contents::default()),
-            None => damaged(format!("it holds {}, not a dictionary of tensors", pickle.describe(root))),
+            None => {
+                let root = pickle.describe(root);
+                match root.contains("`__torch__.") {
+                    true => damaged(
+                        "TorchScript without tensors of its own, so it is frozen, and they have lost their names; \
+                         save it before `freeze`, or its state dict",
+                    ),
+                    false => damaged(format!("it holds {root}, not a dictionary of tensors")),
+                }
+            }
         };
     };
     let entries = |candidate: &Candidate| match &candidate.unknown {

@@ -5,7 +5,7 @@ use inception_data::{Prepare, Preprocessing, RgbImage, Stretch};
 use inception_nn::{ModelSpec, Output};
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::{Opened, RecipeSource, Weights};
+use crate::classifier::{Opened, Recipe, Weights};
 use crate::error::Error;
 use crate::options::RunOptions;
 use crate::runner::Runner;
@@ -44,7 +44,7 @@ pub struct FeatureExtractor {
     spec: &'static ModelSpec,
     runner: Runner,
     recipe: Preparation,
-    source: RecipeSource,
+    own: Recipe,
     classifier: Vec<f32>,
     warnings: Vec<String>,
 }
@@ -76,8 +76,8 @@ impl FeatureExtractor {
         };
         let runner = Runner::build_output(init, [side, side], output, options)?;
         let mut warnings = opened.warnings;
-        warnings.extend(own.notes);
-        Ok(Self { spec, runner, recipe, source: own.source, classifier, warnings })
+        warnings.extend(own.notes.iter().cloned());
+        Ok(Self { spec, runner, recipe, own, classifier, warnings })
     }
 
     /// The model.
@@ -95,9 +95,9 @@ impl FeatureExtractor {
         &self.recipe
     }
 
-    /// Who says what is done to a picture, where `choose` leaves it as it is.
-    pub fn recipe_source(&self) -> RecipeSource {
-        self.source
+    /// What the weights ask of a picture, and who says so. [`recipe`](Self::recipe) is what is done.
+    pub fn own_recipe(&self) -> &Recipe {
+        &self.own
     }
 
     /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
