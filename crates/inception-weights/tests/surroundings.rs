@@ -231,3 +231,14 @@ fn other_files_are_called_what_they_are() {
         }
     }
 }
+
+/// A message names the dictionaries of a file; the one at the top has no name.
+#[test]
+fn dictionaries_without_a_name_are_at_the_top() {
+    let of = |known: &[&str]| {
+        let known = known.iter().map(|&name| name.to_owned()).collect();
+        Error::NoStateDict { path: "a.pth".into(), name: "ema".to_owned(), known }.to_string()
+    };
+    assert!(of(&[""]).ends_with("at `ema`; they are at the top of the file"), "{}", of(&[""]));
+    assert!(of(&["a", "b.c"]).ends_with("they are at `a`, `b.c`"), "{}", of(&["a", "b.c"]));
+}
