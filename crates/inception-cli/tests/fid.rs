@@ -287,7 +287,7 @@ fn bad_input_is_refused() {
     assert!(run("nan.npy").contains("is NaN"));
     assert!(run("nothing.npy").contains("nothing.npy"));
     let nan = failure(&[text(&goldens().join("nan.npz")), text(&ok)]);
-    assert!(nan.contains("the covariance of the statistics has an entry that is NaN"), "{nan}");
+    assert!(nan.contains("nan.npz: the covariance of the statistics has an entry that is NaN"), "{nan}");
     let other = failure(&[text(&goldens().join("numpy.npz")), text(&path("wide.npy"))]);
     assert!(other.contains("one side has 3 features a picture, the other 4"), "{other}");
     // Constant pictures have a distance, and a warning.

@@ -27,7 +27,7 @@ pub struct Statistics {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] and [`Error::File`]; those of [`Gaussian::new`].
+/// [`Error::Io`]; [`Error::File`], also for entries that are not finite, and for variances below 0.
 pub fn read(path: &Path) -> Result<Statistics, Error> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::InvalidData => Error::File { path: path.to_owned(), reason: source.to_string() },
@@ -73,7 +73,25 @@ pub fn read(path: &Path) -> Result<Statistics, Error> {
         false => None,
     };
     let images = sums.as_ref().map(Sums::images);
-    Ok(Statistics { gaussian: Gaussian::new(mean, covariance, images)?, sums })
+    let refused = |reason: String| Error::File { path: path.to_owned(), reason };
+    let gaussian = Gaussian::new(mean, covariance, images).map_err(|error| refused(error.to_string()))?;
+    match negative_variance(&gaussian) {
+        Some((at, variance)) => {
+            Err(refused(format!("sigma is no covariance: its variance {at} is {variance}")))
+        }
+        None => Ok(Statistics { gaussian, sums }),
+    }
+}
+
+/// How far a variance of 0 may be off, as a share of the largest: tools that sum in single precision lose that
+/// much.
+const ROUNDED: f64 = 1e-5;
+
+/// A variance below 0 by more than rounding, which no pictures have, and which feature's it is.
+fn negative_variance(gaussian: &Gaussian) -> Option<(usize, f64)> {
+    let variances = || gaussian.covariance().iter().copied().step_by(gaussian.dimensions() + 1).enumerate();
+    let least = -ROUNDED * variances().map(|(_, variance)| variance).fold(0.0, f64::max);
+    variances().find(|&(_, variance)| variance < least)
 }
 
 /// Reads one member.

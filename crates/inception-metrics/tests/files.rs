@@ -10,7 +10,7 @@ use std::io::Write;
 
 use common::{features, sums};
 use inception_metrics::npy::{self, Element, Writer};
-use inception_metrics::{Error, npz};
+use inception_metrics::npz;
 
 #[test]
 fn features_come_back() {
@@ -68,8 +68,13 @@ fn numpys_own_files() {
     assert_eq!(found.gaussian.mean(), [0.5, 1.5, 2.5]);
     assert_eq!(found.gaussian.covariance(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
     assert!(found.sums.is_none() && found.gaussian.images().is_none());
-    let error = read("nan.npz").unwrap_err();
-    assert!(matches!(error, Error::NotFinite { what: "the covariance", .. }), "{error}");
+    for (name, reason) in [
+        ("nan.npz", "the covariance of the statistics has an entry that is NaN"),
+        ("negative.npz", "sigma is no covariance: its variance 1 is -0.5"),
+    ] {
+        let error = read(name).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(reason), "{error}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 usage: ENV/bin/python tests/goldens/fid/generate.py npz|metrics|resize|pictures|protocols|parquet...
 ENV is that of bench/fid/tools.py; for parquet it needs pyarrow.
 
-numpy.npz, nan.npz  statistics as NumPy writes them: an array in Fortran order and one of f32; one that is not a number
+numpy.npz, nan.npz, negative.npz  statistics as NumPy writes them: an array in Fortran order and one of f32; an entry that
+                is not a number; a variance below 0
 metrics.json    what the tools compute from features of an integer formula (`features` here and in the tests)
 resize.json     pictures of an integer formula, stretched by each tool's own function
 features.parquet, features-f16.parquet  checks that pyarrow reads what INCEPTION_WRITE_PARQUET=1 and the test `parquet` of
@@ -93,6 +94,7 @@ def npz():
     sigma = np.asfortranarray(np.arange(1.0, 10.0).reshape(3, 3))
     np.savez_compressed(os.path.join(HERE, "numpy.npz"), mu=np.array([0.5, 1.5, 2.5], np.float32), sigma=sigma, arr_0=np.array(1))
     np.savez(os.path.join(HERE, "nan.npz"), mu=np.zeros(2), sigma=np.array([[1.0, np.nan], [0.0, 1.0]]))
+    np.savez(os.path.join(HERE, "negative.npz"), mu=np.zeros(2), sigma=np.array([[1.0, 0.0], [0.0, -0.5]]))
 
 
 def pixels(width, height):
