@@ -7,9 +7,9 @@ use crate::executor::Executor;
 use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
-use crate::plan::{Picks, Plan, Row, Rule};
+use crate::plan::{Picks, Plan, Row, Rule, Wanted};
 use crate::threads::Threads;
-use crate::{Error, Isa, KernelName, Precision, graph};
+use crate::{Error, Isa, KernelName, Precision, Quantization, graph};
 
 /// Bytes of activations of the images of a slice, which go through the layers together, on all threads. More
 /// images share the reading of weights, but their activations must stay in the third-level cache. Slices are
@@ -37,6 +37,8 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// The type of activations and weights.
     pub precision: Precision,
+    /// What [`Precision::Int8`] needs; other precisions take no notice of it.
+    pub quantization: Option<Arc<Quantization>>,
     /// Images that go through the layers together, each layer on all threads, where there are fewer images
     /// than threads; 0 is as many as suit the cache.
     pub slice: usize,
@@ -56,6 +58,7 @@ impl Default for Options {
             max_batch: 256,
             isa: None,
             precision: Precision::F32,
+            quantization: None,
             slice: 0,
             batch_invariant: false,
         }
@@ -156,8 +159,13 @@ const LACKING: &str = "is not available on this CPU";
 
 /// The kernels of the instruction set that the options or the environment ask for, or else of the best.
 fn choose_kernels(options: &Options) -> Result<&'static Kernels, Error> {
-    let isa = options.isa.map_or_else(Isa::chosen, Ok)?;
     let precision = options.precision;
+    let mut isa = options.isa.map_or_else(Isa::chosen, Ok)?;
+    if precision == Precision::Int8 && options.isa.is_none() {
+        // An AVX-512 without dot products of integers is left for what the CPU has besides.
+        let runs = |isa: &Isa| isa.available() && precision.missing(*isa).is_none();
+        isa = Isa::ALL.into_iter().rev().filter(|other| *other <= isa).find(runs).unwrap_or(isa);
+    }
     if let Some(reason) = precision.missing(isa) {
         return Err(Error::Precision { precision, isa, reason });
     }
@@ -212,18 +220,41 @@ impl Compiled {
     ///
     /// # Errors
     /// [`Error::Graph`] if the graph is invalid or holds a node that no kernel computes; [`Error::Isa`] or
-    /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used.
+    /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used;
+    /// [`Error::Uncalibrated`] or [`Error::Quantization`] if `int8` lacks something.
     pub fn from_graph(graph: Graph, options: &Options) -> Result<Compiled, Error> {
         Compiled::by_rule(graph, options, &options.rule())
     }
 
+    /// As [`Compiled::from_graph`], with each node's tensor in memory of its own while it runs, so that
+    /// [`Compiled::watch`] sees all of them.
+    pub(crate) fn storing_all(graph: Graph, options: &Options) -> Result<Compiled, Error> {
+        Compiled::compile(graph, options, &options.rule(), true)
+    }
+
     /// As [`Compiled::from_graph`], with algorithms chosen by `rule`.
-    pub(crate) fn by_rule(mut graph: Graph, options: &Options, rule: &Rule) -> Result<Compiled, Error> {
+    pub(crate) fn by_rule(graph: Graph, options: &Options, rule: &Rule) -> Result<Compiled, Error> {
+        Compiled::compile(graph, options, rule, false)
+    }
+
+    fn compile(
+        mut graph: Graph,
+        options: &Options,
+        rule: &Rule,
+        stores_all: bool,
+    ) -> Result<Compiled, Error> {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
         fuse(&mut graph)?;
         let output = graph.nodes[graph.output].shape;
-        let plan = Plan::new(&mut graph, image, rule, kernels, options.precision.dtype())?;
+        let quants = &match (options.precision, &options.quantization) {
+            (Precision::Int8, Some(quantization)) => quantization.apply(&mut graph)?,
+            (Precision::Int8, None) => return Err(Error::Uncalibrated),
+            _ => Vec::new(),
+        };
+        let activations = options.precision.dtype();
+        let wanted = Wanted { rule, kernels, activations, quants, stores_all };
+        let plan = Plan::new(&mut graph, image, &wanted)?;
         let threads = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
         Ok(Compiled {
             precision: options.precision,

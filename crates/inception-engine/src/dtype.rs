@@ -13,6 +13,8 @@ pub(crate) enum DType {
     F32,
     /// The upper half of an `f32`, two bytes: its range with 8 of its 24 significant bits.
     Bf16,
+    /// A byte that stands for a number by a scale and a zero point; see [`crate::QuantParams`].
+    U8,
 }
 
 impl DType {
@@ -21,6 +23,7 @@ impl DType {
         match self {
             DType::F32 => size_of::<f32>(),
             DType::Bf16 => size_of::<bf16>(),
+            DType::U8 => size_of::<u8>(),
         }
     }
 

@@ -50,4 +50,15 @@ pub enum Error {
         /// What stands against it.
         reason: &'static str,
     },
+    /// `int8` was asked for without [`crate::Options::quantization`].
+    #[error("precision int8 needs scales and zero points, which calibration finds; there are none here")]
+    Uncalibrated,
+    /// A [`crate::Quantization`] does not fit the network.
+    #[error("node {node} cannot be quantised: it {reason}")]
+    Quantization {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
 }

@@ -220,6 +220,9 @@ impl Executor {
                 let value = |i: usize| match view.dtype {
                     DType::F32 => floats[at(i) / 4],
                     DType::Bf16 => f32::from_bits(half(at(i))),
+                    DType::U8 => {
+                        view.quant.dequantize((floats[at(i) / 4].to_bits() >> (at(i) % 4 * 8)) as u8)
+                    }
                 };
                 Some((0..view.pixels * channels).map(|i| f64::from(value(i))).collect())
             };

@@ -77,6 +77,29 @@
 //! `docs/latency.md` of the workspace has timings beside OpenVINO in bf16 (`cargo xtask rivals --precision
 //! bf16`).
 //!
+//! # int8
+//!
+//! [`Precision::Int8`] keeps an activation as a byte, which stands for a number by the scale and the zero point of
+//! its tensor, and a weight as a signed byte, with a scale for each output channel. [`Calibrator`] finds scales from
+//! what the network makes of pictures; [`Options::quantization`] takes them. Tensors in the buffer of a concatenation
+//! share the scale of the whole.
+//!
+//! Sums of products are `i32`, and exact. A layer then stores `sum * scale + bias + residual * scale`, clamped and
+//! rounded to the nearest byte, to even where two are as near: each of these operations rounds on its own, on every
+//! instruction set in the same way. Activations are therefore equal to the bit on every instruction set, thread
+//! count and batch (`tests/int8.rs` holds them against scalar code). The mean over the last map and the classifier
+//! are `f32`.
+//!
+//! | instruction set | products of bytes |
+//! |---|---|
+//! | AVX-512 with VNNI | four a lane (`vpdpbusd`), depthwise convolutions of 3x3 too |
+//! | AVX2 with AVX-VNNI | four a lane (`vpdpbusd`) |
+//! | AVX2 | as words, two a lane (`vpmaddwd`): `vpmaddubsw` saturates sums of two products at 32767, and two can be 64770 |
+//! | NEON, any CPU | arrays that the compiler vectorises |
+//!
+//! Elsewhere depthwise convolutions are sums in `f32` registers, of integers that are exact there. There is neither
+//! Winograd nor Strassen on integers; [`choices`] and [`Options::picks`] have nothing to choose from.
+//!
 //! # The plan against the clock
 //!
 //! | function | `cargo xtask explain` | what it says |
@@ -88,6 +111,7 @@
 //! | [`Compiled::scaling`] | `--scaling` | an estimate of a run on more threads |
 
 mod accuracy;
+mod calibration;
 mod compiled;
 mod dtype;
 mod error;
@@ -97,6 +121,7 @@ mod kernels;
 mod memory;
 mod plan;
 mod precision;
+mod quantization;
 mod scaling;
 mod steps;
 mod threads;
@@ -104,6 +129,7 @@ mod timing;
 mod tuning;
 
 pub use accuracy::{Accuracy, LayerError, accuracy};
+pub use calibration::{Calibrator, LayerNoise, RangeMethod, layer_noise};
 pub use compiled::{Compiled, LayerTime, Options};
 pub use error::Error;
 pub use inception_graph as graph;
@@ -115,6 +141,7 @@ pub use kernels::isa::Isa;
 pub use kernels::{Tier, Transform};
 pub use plan::{Picks, Row};
 pub use precision::Precision;
+pub use quantization::{QuantParams, Quantization};
 pub use scaling::{Scaling, Wait};
 pub use threads::Threads;
 pub use timing::{noise, quantile};

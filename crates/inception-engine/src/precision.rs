@@ -5,7 +5,7 @@ use std::fmt;
 use crate::Isa;
 use crate::dtype::DType;
 
-/// The type of activations and weights. Sums are `f32` either way.
+/// The type of activations and weights. Sums are `f32`, those of integers `i32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// `f32` throughout.
@@ -14,24 +14,31 @@ pub enum Precision {
     /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the
     /// multiply-adds a second. The classifier stays in `f32`.
     Bf16,
+    /// Activations as bytes with a scale and a zero point for each tensor, weights as signed bytes with a scale for
+    /// each output channel: a quarter of the memory, up to four times the multiply-adds a second. The classifier
+    /// stays in `f32`. It needs [`crate::Options::quantization`].
+    Int8,
 }
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
     /// Its name, and the type in which it stores activations.
     const fn row(self) -> (&'static str, DType) {
         match self {
             Precision::F32 => ("f32", DType::F32),
             Precision::Bf16 => ("bf16", DType::Bf16),
+            Precision::Int8 => ("int8", DType::U8),
         }
     }
 
     /// Why the precision cannot be used on this CPU with `isa`, or `None` where it can.
     pub fn missing(self, isa: Isa) -> Option<&'static str> {
-        if self == Precision::F32 {
-            return None;
+        match self {
+            Precision::F32 => return None,
+            Precision::Int8 => return isa.kernel_set(DType::U8).and_then(|kernels| kernels.missing()),
+            Precision::Bf16 => {}
         }
         if isa != Isa::Avx512 && Isa::Avx512.available() {
             return Some("is for AVX-512 only, and another instruction set was asked for");

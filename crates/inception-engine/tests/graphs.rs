@@ -4,9 +4,9 @@
 mod numbers;
 
 use inception_engine::graph::reference::evaluate;
-use inception_engine::graph::{Graph, NodeId, Op, Pool, PoolKind, Shape, Window};
+use inception_engine::graph::{Graph, Op, Pool, PoolKind, Shape, Window};
 use inception_engine::{Compiled, Isa, KernelName, Options, Precision};
-use numbers::{Numbers, conv, tiers};
+use numbers::{Numbers, conv, grow, tiers};
 
 /// Largest difference, relative to the largest output.
 fn error(found: &[f32], wanted: &[f64]) -> f64 {
@@ -264,75 +264,6 @@ fn pools_of_all_kinds() {
                 let what = format!("{kind:?} {kernel} {stride} {pad} {ceil} of {channels}");
                 check(&what, &single(shape, op.clone()), 2, &mut numbers);
                 check_bf16(&what, shape, op, &mut numbers);
-            }
-        }
-    }
-}
-
-/// Appends one random operation to `graph`, reading recent nodes.
-fn grow(graph: &mut Graph, numbers: &mut Numbers) {
-    let from = |graph: &Graph, numbers: &mut Numbers| {
-        graph.nodes.len() - 1 - numbers.below(graph.nodes.len().min(4))
-    };
-    let x = from(graph, numbers);
-    let shape = graph.nodes[x].shape;
-    let name = format!("n{}", graph.nodes.len());
-    let add = |graph: &mut Graph, op: Op, inputs: &[NodeId]| {
-        // What does not fit is not added: the generator need not know the rules of shapes.
-        let _ = graph.add(name.clone(), op, inputs);
-    };
-    let cout = numbers.pick(&[1, 8, 16, 24, 33, 48]);
-    match numbers.below(12) {
-        0..=2 => {
-            let window = Window::square(1, numbers.pick(&[1, 1, 1, 2]), 0);
-            add(graph, Op::Conv(Box::new(conv(numbers, shape.channels, cout, 1, window))), &[x]);
-        }
-        3 | 4 => {
-            let (kernel, pad) = numbers.pick(&[
-                ([3, 3], [1, 1]),
-                ([5, 5], [2, 2]),
-                ([1, 7], [0, 3]),
-                ([7, 1], [3, 0]),
-                ([3, 3], [0, 0]),
-            ]);
-            let window = Window::new(kernel, [numbers.pick(&[1, 1, 2]); 2], pad);
-            add(graph, Op::Conv(Box::new(conv(numbers, shape.channels, cout, 1, window))), &[x]);
-        }
-        5 | 6 => {
-            let (stride, dilation) = numbers.pick(&[(1, 1), (1, 1), (2, 1), (1, 2)]);
-            let window = Window { dilation: [dilation; 2], ..Window::square(3, stride, dilation) };
-            add(
-                graph,
-                Op::Conv(Box::new(conv(numbers, shape.channels, shape.channels, shape.channels, window))),
-                &[x],
-            );
-        }
-        7 => {
-            let kind = numbers.pick(&[PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding]);
-            let window =
-                Window { ceil: numbers.chance(50), ..Window::square(3, numbers.pick(&[1, 1, 2]), 1) };
-            add(graph, Op::Pool(Box::new(Pool { kind, window, bias: None, relu: false })), &[x]);
-        }
-        8 => {
-            let scale = numbers.floats(shape.channels, 1.5).iter().map(|&s| f64::from(s)).collect();
-            let shift = numbers.floats(shape.channels, 0.5).iter().map(|&s| f64::from(s)).collect();
-            add(graph, Op::Affine { scale, shift }, &[x]);
-        }
-        9 => add(graph, Op::Relu, &[x]),
-        10 => {
-            let y = (0..graph.nodes.len()).rev().find(|&y| y != x && graph.nodes[y].shape == shape);
-            if let Some(y) = y {
-                add(graph, Op::Add { relu: false }, &[x, y]);
-            }
-        }
-        _ => {
-            let fits = |&y: &NodeId| {
-                (graph.nodes[y].shape.height, graph.nodes[y].shape.width) == (shape.height, shape.width)
-            };
-            let parts: Vec<NodeId> =
-                (0..graph.nodes.len()).rev().filter(fits).take(1 + numbers.below(4)).collect();
-            if parts.iter().map(|&p| graph.nodes[p].shape.channels).sum::<usize>() < 200 {
-                add(graph, Op::Concat, &parts);
             }
         }
     }

@@ -6,11 +6,15 @@
 //! Padding is then a pointer to zeros, and stride, dilation and concatenation are pointer arithmetic, so one
 //! kernel serves every shape without im2col.
 //!
-//! It reads `f32` or `bf16` (pairs of channels at a time, see [`Operand`]) and writes either; accumulators
-//! are `f32`.
+//! It reads `f32`, `bf16` (pairs of channels at a time, see [`Operand`]) or `u8` (four at a time) and writes any
+//! of them; accumulators are `f32`, of `u8` `i32`. A `u8` is stored as `sum * scale + bias`, rounded: what
+//! scales and zero points make of the layer is in these two.
 
 use super::simd::{Operand, Simd, Stored};
 use crate::dtype::LINE;
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = LINE * size_of::<f32>();
 
 /// Columns of the widest panel of any instruction set.
 pub(crate) const MAX_PANEL: usize = 32;
@@ -40,7 +44,7 @@ pub(crate) struct Tile {
     /// Elements read at each pointer.
     pub k: usize,
     /// Panel of packed weights, `[taps * k][width]`; of `bf16`, with two channels in the place of a float,
-    /// `[taps * ceil(k / 2)][width]`.
+    /// `[taps * ceil(k / 2)][width]`, and of `u8`, with four `i8`, `[taps * ceil(k / 4)][width]`.
     pub weights: *const f32,
     /// Weights that later tiles will read.
     pub prefetch: Prefetch,
@@ -48,6 +52,8 @@ pub(crate) struct Tile {
     pub width: usize,
     /// Columns to store; the rest of the panel is padding.
     pub valid: usize,
+    /// Factor of each column's sum of integers, `width` floats; null where sums are floats.
+    pub scale: *const f32,
     /// Added to each column, `width` floats.
     pub bias: *const f32,
     /// Lower bound of each column, `width` floats: 0 is ReLU, -inf is none.
@@ -56,6 +62,8 @@ pub(crate) struct Tile {
     pub residual: *const u8,
     /// Elements from one pixel of the residual to the next.
     pub ld_residual: usize,
+    /// Factor of the residual where it is quantised.
+    pub residual_scale: f32,
     /// First output pixel, row stride `ld_out`.
     pub out: *mut u8,
     /// Elements from one output pixel to the next.
@@ -73,7 +81,7 @@ unsafe fn prefetch_rows<S: Simd, E, const MR: usize, const NZ: usize>(
     col: usize,
 ) {
     for r in 0..MR {
-        for z in (0..NZ).step_by(LINE.div_ceil(S::LANES)) {
+        for z in (0..NZ).step_by((LINE_BYTES / size_of::<E>()).div_ceil(S::LANES)) {
             // SAFETY: the caller's promise; a hint, which faults on no address.
             unsafe { S::prefetch(matrix.cast::<E>().wrapping_add(r * ld + col + z * S::LANES).cast()) };
         }
@@ -89,7 +97,7 @@ unsafe fn multiply_channel<S: Simd, I: Operand<S>, const MR: usize, const NZ: us
     rows: &[*const I; MR],
     kk: usize,
     b: *const f32,
-    acc: &mut [[S::V; NZ]; MR],
+    acc: &mut [[I::Acc; NZ]; MR],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -116,7 +124,7 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     col: usize,
 ) {
     // SAFETY: all offsets stay within the extents that the fields of `Tile` promise:
-    // indirection[tap][r][0..k], weights[(tap * k + kk)][col..col + NZ * LANES], bias/min[col..], and `valid`
+    // indirection[tap][r][0..k], weights[(tap * k + kk)][col..col + NZ * LANES], scale/bias/min[col..], and `valid`
     // columns of out and residual.
     unsafe {
         // Output and residual are prefetched now and in cache when the epilogue needs them: a store that
@@ -126,7 +134,7 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
         if !t.residual.is_null() {
             prefetch_rows::<S, O, MR, NZ>(t.residual, t.ld_residual, col);
         }
-        let mut acc = [[S::splat(0.0); NZ]; MR];
+        let mut acc = [[I::zero(); NZ]; MR];
         let mut b = t.weights.add(col);
         let mut prefetch = t.prefetch.start;
         for tap in 0..t.taps {
@@ -152,9 +160,9 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
                 (kk, b) = (kk + 1, b.add(t.width));
             }
             if !t.k.is_multiple_of(I::PACK) {
-                // The tail: what lies beside the last channel belongs to others, and could be NaN.
+                // The tail: what lies beside the last channels belongs to others, and could be NaN.
                 for (row, acc) in rows.iter().zip(acc.iter_mut()) {
-                    let a = I::splat_first(row.add(t.k - 1));
+                    let a = I::splat_some(row.add(t.k / I::PACK * I::PACK), t.k % I::PACK);
                     for (z, acc) in acc.iter_mut().enumerate() {
                         *acc = I::dot(a, I::weights(b.add(z * S::LANES)), *acc);
                     }
@@ -164,17 +172,29 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
         }
         // The loops below are small on purpose: the compiler must unroll them, or the accumulators would have
         // to live in memory, where an index can reach them, all through the loop above.
+        let mut sums = [[S::splat(0.0); NZ]; MR];
         for z in 0..NZ {
+            for (sums, acc) in sums.iter_mut().zip(&acc) {
+                sums[z] = I::floats(acc[z]);
+            }
+        }
+        for z in 0..NZ {
+            if I::QUANTIZED {
+                let scale = S::load(t.scale.add(col + z * S::LANES));
+                for sums in &mut sums {
+                    sums[z] = S::mul(sums[z], scale);
+                }
+            }
             let bias = S::load(t.bias.add(col + z * S::LANES));
-            for acc in &mut acc {
-                acc[z] = S::add(acc[z], bias);
+            for sums in &mut sums {
+                sums[z] = S::add(sums[z], bias);
             }
         }
         let valid = t.valid.saturating_sub(col);
         if valid >= NZ * S::LANES {
-            epilogue::<S, O, MR, NZ, true>(t, col, valid, acc);
+            epilogue::<S, O, MR, NZ, true>(t, col, valid, sums);
         } else {
-            epilogue::<S, O, MR, NZ, false>(t, col, valid, acc);
+            epilogue::<S, O, MR, NZ, false>(t, col, valid, sums);
         }
     }
 }
@@ -198,7 +218,11 @@ unsafe fn epilogue<S: Simd, O: Stored<S>, const MR: usize, const NZ: usize, cons
             for (r, acc) in acc.iter_mut().enumerate() {
                 for (z, acc) in acc.iter_mut().enumerate() {
                     let residual = t.residual.cast::<O>().add(r * t.ld_residual + col + z * S::LANES);
-                    *acc = S::add(*acc, O::load_n(residual, lanes(z)));
+                    let mut residual = O::load_n(residual, lanes(z));
+                    if O::QUANTIZED {
+                        residual = S::mul(residual, S::splat(t.residual_scale));
+                    }
+                    *acc = S::add(*acc, residual);
                 }
             }
         }

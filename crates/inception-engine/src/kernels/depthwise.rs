@@ -19,6 +19,8 @@ pub(crate) struct Depthwise {
     pub ld_in: usize,
     /// Clamp the input at zero before use.
     pub input_relu: bool,
+    /// The zero point of a quantised input.
+    pub zero: u8,
 }
 
 /// One segment of an output row.
@@ -36,6 +38,8 @@ pub(crate) struct Segment {
     pub weights: *const f32,
     /// Floats from one tap's weights to the next: the channels rounded up to a whole vector.
     pub ld_weights: usize,
+    /// Factor of each channel's sum where it is quantised; else null.
+    pub scale: *const f32,
     /// Added to each channel.
     pub bias: *const f32,
     /// Lower bound of each channel: 0 is ReLU, -inf is none.
@@ -44,6 +48,8 @@ pub(crate) struct Segment {
     pub residual: *const u8,
     /// Elements from one pixel of the residual to the next.
     pub ld_residual: usize,
+    /// Factor of the residual where it is quantised.
+    pub residual_scale: f32,
     /// Where the first pixel goes.
     pub out: *mut u8,
     /// Elements from one output pixel to the next.
@@ -52,6 +58,8 @@ pub(crate) struct Segment {
     pub relu_out: *mut u8,
     /// Elements from one pixel of the second copy to the next.
     pub ld_relu: usize,
+    /// What stands for zero in the output.
+    pub relu_floor: f32,
 }
 
 /// Output pixels of a register block: neighbours in a row, which share their input loads.
@@ -73,9 +81,19 @@ unsafe fn epilogue<S: Simd, E: Stored<S>, const N: usize>(
 ) {
     // SAFETY: the caller vouches for the pixels and channels; `min` is padded to a whole vector.
     unsafe {
+        if E::QUANTIZED {
+            let (scale, bias) = (S::load(s.scale.add(c)), S::load(s.bias.add(c)));
+            for acc in &mut acc {
+                *acc = S::add(S::mul(*acc, scale), bias);
+            }
+        }
         if !s.residual.is_null() {
             for (j, acc) in acc.iter_mut().enumerate() {
-                *acc = S::add(*acc, E::load_n(s.residual.cast::<E>().add((i + j) * s.ld_residual + c), n));
+                let mut residual = E::load_n(s.residual.cast::<E>().add((i + j) * s.ld_residual + c), n);
+                if E::QUANTIZED {
+                    residual = S::mul(residual, S::splat(s.residual_scale));
+                }
+                *acc = S::add(*acc, residual);
             }
         }
         let min = S::load(s.min.add(c));
@@ -90,9 +108,33 @@ unsafe fn epilogue<S: Simd, E: Stored<S>, const N: usize>(
         if !s.relu_out.is_null() {
             for (j, acc) in acc.iter().enumerate() {
                 let out = s.relu_out.cast::<E>().add((i + j) * s.ld_relu + c);
-                E::store_n(out, S::max(*acc, S::splat(0.0)), n);
+                E::store_n(out, S::max(*acc, S::splat(s.relu_floor)), n);
             }
         }
+    }
+}
+
+/// What sums begin with: the bias, or nothing where it is added to the scaled sum.
+///
+/// # Safety
+/// The channels from `c` on exist, or are padding; see [`Simd`].
+#[inline(always)]
+unsafe fn begin<S: Simd, E: Stored<S>>(s: &Segment, c: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if E::QUANTIZED { S::splat(0.0) } else { S::load(s.bias.add(c)) } }
+}
+
+/// `n` channels of the input at `p`, as differences from the zero point where they are quantised: their
+/// products with weights and their sums are integers then, exact in `f32`.
+///
+/// # Safety
+/// They exist; see [`Simd`].
+#[inline(always)]
+unsafe fn read<S: Simd, E: Stored<S>>(d: &Depthwise, p: *const E, n: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let v = E::load_n(p, n);
+        if E::QUANTIZED { S::sub(v, S::splat(f32::from(d.zero))) } else { v }
     }
 }
 
@@ -105,7 +147,7 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
     // SAFETY: taps are bounds-checked against the input's extent, channels c..c + n exist, weights and bias
     // are padded.
     unsafe {
-        let mut acc = S::load(s.bias.add(c));
+        let mut acc = begin::<S, E>(s, c);
         for ky in 0..d.kernel[0] {
             let iy = (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
             if iy >= d.input[0] {
@@ -116,7 +158,7 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
                 if ix >= d.input[1] {
                     continue;
                 }
-                let mut v = E::load_n(s.image.cast::<E>().add((iy * d.input[1] + ix) * d.ld_in + c), n);
+                let mut v = read::<S, E>(d, s.image.cast::<E>().add((iy * d.input[1] + ix) * d.ld_in + c), n);
                 if d.input_relu {
                     v = S::max(v, S::splat(0.0));
                 }
@@ -211,8 +253,7 @@ unsafe fn block<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usiz
         if S::PREFETCH_ROWS {
             footprint.prefetch::<S, E>(d, image, PIXELS * STRIDE);
         }
-        let bias = S::load(s.bias.add(c));
-        let mut acc = [bias; PIXELS];
+        let mut acc = [begin::<S, E>(s, c); PIXELS];
         for ky in footprint.rows.clone() {
             let row = image.wrapping_add(footprint.start).wrapping_add(ky * footprint.step);
             let mut v = [S::splat(0.0); 9];
@@ -220,7 +261,7 @@ unsafe fn block<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usiz
                 if !footprint.columns.contains(&j) {
                     continue;
                 }
-                *v = E::load_n(row.wrapping_add(j * d.ld_in), n);
+                *v = read::<S, E>(d, row.wrapping_add(j * d.ld_in), n);
                 if RELU {
                     *v = S::max(*v, S::splat(0.0));
                 }
@@ -284,7 +325,7 @@ unsafe fn whole_vectors<
             }
             let mut acc = [[S::splat(0.0); P]; N];
             for (z, acc) in acc.iter_mut().enumerate() {
-                *acc = [S::load(s.bias.add(c + z * S::LANES)); P];
+                *acc = [begin::<S, E>(s, c + z * S::LANES); P];
             }
             let (mut row, mut w) = (first.wrapping_add(c), weights.wrapping_add(c));
             for _ in 0..rows {
@@ -294,7 +335,7 @@ unsafe fn whole_vectors<
                         if outside(j) {
                             continue;
                         }
-                        *v = E::load_n(row.wrapping_add(j * ld + z * S::LANES), S::LANES);
+                        *v = read::<S, E>(d, row.wrapping_add(j * ld + z * S::LANES), S::LANES);
                         if RELU {
                             *v = S::max(*v, S::splat(0.0));
                         }

@@ -2,7 +2,7 @@
 
 use super::simd::{Simd, Stored};
 
-/// A pixel-by-pixel operation: `out = max(a * scale + shift [+ b], min)`.
+/// A pixel-by-pixel operation: `out = max(a * scale + shift [+ b * b_scale], min)`.
 #[derive(Clone, Copy)]
 pub(crate) struct Elementwise {
     /// Channels of a pixel.
@@ -19,6 +19,8 @@ pub(crate) struct Elementwise {
     pub scale: *const f32,
     /// Added to each channel, padded to a whole vector, or null for zero.
     pub shift: *const f32,
+    /// Factor of the second operand where it is quantised.
+    pub b_scale: f32,
     /// Lower bound of every output.
     pub min: f32,
 }
@@ -43,7 +45,11 @@ pub(super) unsafe fn elementwise<S: Simd, E: Stored<S>>(e: &Elementwise, pixels:
                     v = S::add(v, S::load(e.shift.add(c)));
                 }
                 if !e.b.is_null() {
-                    v = S::add(v, E::load_n(e.b.cast::<E>().add(p * e.ld[1] + c), n));
+                    let mut b = E::load_n(e.b.cast::<E>().add(p * e.ld[1] + c), n);
+                    if E::QUANTIZED {
+                        b = S::mul(b, S::splat(e.b_scale));
+                    }
+                    v = S::add(v, b);
                 }
                 E::store_n(e.out.cast::<E>().add(p * e.ld[2] + c), S::max(v, S::splat(e.min)), n);
             }

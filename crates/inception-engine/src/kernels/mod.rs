@@ -16,7 +16,7 @@ mod simd;
 mod table;
 pub(crate) mod winograd;
 
-pub(crate) use table::{CostModel, KernelSet, Kernels};
+pub(crate) use table::{CostModel, DepthwiseLayer, KernelSet, Kernels};
 pub use winograd::Transform;
 pub(crate) use winograd::{TRANSFORMS, TransformSpec};
 
@@ -40,7 +40,7 @@ impl Isa {
     /// The kernels for activations of `dtype`, whether or not this CPU can run them; `None` where there are
     /// none.
     pub(crate) fn kernel_set(self, dtype: DType) -> Option<&'static KernelSet> {
-        self.table()?.sets.iter().find(|set| set.activations == dtype)
+        self.table()?.set(dtype)
     }
 
     /// All that there is for the instruction set; `None` on another architecture.
@@ -60,8 +60,8 @@ impl Isa {
         Tier { isa: self, tile, caches: kernels.map_or([0; 2], |kernels| kernels.costs.assumed_caches()) }
     }
 
-    /// Features that this CPU has beside the instruction set and that no kernel uses yet: dot products of
-    /// integers and arithmetic of half precision.
+    /// Features that this CPU has beside the instruction set and that no kernel uses yet, arithmetic of half
+    /// precision for example.
     pub fn unused_features(self) -> Vec<&'static str> {
         let has = |&(name, detected): &table::UnusedFeature| detected().then_some(name);
         self.table().map_or(Vec::new(), |kernels| kernels.unused.iter().filter_map(has).collect())
@@ -106,6 +106,78 @@ impl Kernels {
 mod tests {
     use super::*;
 
+    /// Every micro-kernel on bytes that this CPU can run, also of sets that it has a faster one for, gives the bytes
+    /// of scalar code. Products are as large as they can be: what saturates on the way shows.
+    #[test]
+    #[allow(unsafe_code)] // A kernel is called with pointers.
+    fn micro_kernels_on_bytes_equal_scalar_code() {
+        use super::conv::{Prefetch, Tile};
+        const K: usize = 38;
+        for kernels in TABLES {
+            for set in kernels.sets.iter().filter(|set| set.activations == DType::U8) {
+                if let Some(reason) = set.missing() {
+                    eprintln!("SKIPPED: bytes on {} {reason}", kernels.isa);
+                    continue;
+                }
+                let (rows, width) = (kernels.tile_rows, kernels.panel);
+                // Some rows and columns of extremes, and some of everything.
+                let pixel = |r: usize, c: usize| if r == 0 { 255 } else { ((r * 97 + c * 31) % 256) as u8 };
+                let weight = |c: usize, o: usize| match o {
+                    0 => 127,
+                    1 => -127,
+                    _ => ((c * 53 + o * 29) % 255) as i32 - 127,
+                };
+                let pixels: Vec<u8> = (0..rows * K).map(|i| pixel(i / K, i % K)).collect();
+                let lanes = K.div_ceil(4) * width;
+                let byte = |c: usize, o: usize| if c < K { weight(c, o) as i8 } else { 0 };
+                let lane = |i: usize| {
+                    let bytes = [0, 1, 2, 3].map(|j| byte(i / width * 4 + j, i % width).cast_unsigned());
+                    f32::from_bits(u32::from_le_bytes(bytes))
+                };
+                let weights: Vec<f32> = (0..lanes).map(lane).collect();
+                let pointers: Vec<*const u8> = (0..rows).map(|r| pixels[r * K..].as_ptr()).collect();
+                let (scale, bias, min) = (vec![1.5e-4; width], vec![128.0; width], vec![3.0; width]);
+                let residual: Vec<u8> = (0..rows * width).map(|i| (i % 7) as u8).collect();
+                let mut out = vec![0u8; rows * width];
+                let tile = Tile {
+                    indirection: pointers.as_ptr(),
+                    rows,
+                    taps: 1,
+                    k: K,
+                    weights: weights.as_ptr(),
+                    prefetch: Prefetch { start: weights.as_ptr(), lines: 0 },
+                    width,
+                    valid: width - 1,
+                    scale: scale.as_ptr(),
+                    bias: bias.as_ptr(),
+                    min: min.as_ptr(),
+                    residual: residual.as_ptr(),
+                    ld_residual: width,
+                    residual_scale: 0.5,
+                    out: out.as_mut_ptr(),
+                    ld_out: width,
+                };
+                let row = set.conv.iter().find(|row| (row.input, row.output) == (DType::U8, DType::U8));
+                // SAFETY: the tile describes the arrays above, and the CPU has the set's features.
+                unsafe { (row.expect("a kernel from bytes to bytes").kernel)(&tile) };
+                for (i, found) in out.iter().enumerate() {
+                    let (r, o) = (i / width, i % width);
+                    let sum: i32 = (0..K).map(|c| i32::from(pixel(r, c)) * weight(c, o)).sum();
+                    let v = sum as f32 * 1.5e-4 + 128.0 + f32::from(residual[i]) * 0.5;
+                    let wanted = v.clamp(3.0, 255.0).round_ties_even() as u8;
+                    let wanted = if o < width - 1 { wanted } else { 0 };
+                    assert_eq!(
+                        *found,
+                        wanted,
+                        "{}, {} features, row {r}, column {o}",
+                        kernels.isa,
+                        set.features.len()
+                    );
+                }
+            }
+        }
+    }
+
     /// The keys that plans ask for; see `plan::dtypes` for the ends of a network, which are `f32`.
     #[test]
     fn tables_have_a_kernel_for_all_that_plans_ask_for() {
@@ -116,7 +188,11 @@ mod tests {
                     let _ = kernels.conv(input, output);
                 }
                 let _ = (kernels.pool(a, a), kernels.pool(a, f32), kernels.depthwise(a, a));
-                let _ = (kernels.winograd_input(a), kernels.winograd_output(a), kernels.elementwise(a));
+                let _ = kernels.elementwise(a);
+                // There is no Winograd on integers.
+                if a != DType::U8 {
+                    let _ = (kernels.winograd_input(a), kernels.winograd_output(a));
+                }
             }
             assert!(kernels.tile_rows <= conv::MAX_TILE_ROWS && kernels.panel <= conv::MAX_PANEL);
         }

@@ -35,6 +35,12 @@ pub(crate) struct PoolParams {
     pub channels: usize,
     /// Elements from one input pixel to the next, and from one output pixel to the next.
     pub ld: [usize; 2],
+    /// Factor of what is pooled: one, or the input's scale over the output's.
+    pub factor: f32,
+    /// The zero point of a quantised input; means are of differences from it.
+    pub zero: u8,
+    /// A maximum of bytes that are stored as they are, without bias or another scale.
+    pub copies: bool,
 }
 
 /// Pools output pixels `x[0]..x[1]` of row `y`, then adds `bias` and applies `min` (each padded to a whole
@@ -70,7 +76,7 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
             Reduce::Mean => ((y1 - y0) * columns).max(1),
             Reduce::MeanWithPadding => height * padded,
         };
-        1.0 / area as f32
+        params.factor / area as f32
     };
     // Output columns whose windows lie inside the input.
     let from = params.pad[1].div_ceil(params.stride[1]).clamp(x[0], x[1]);
@@ -79,6 +85,23 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
         .map_or(0, |x| x / params.stride[1] + 1);
     let to = last.clamp(from, x[1]);
     let mut done = [from, from];
+    if I::QUANTIZED && O::QUANTIZED && params.copies {
+        for x_out in x[0]..x[1] {
+            let (x0, x1, _) = span(x_out, 1);
+            // SAFETY: the caller's promise; the window is clipped to the input.
+            unsafe {
+                max_bytes(
+                    params,
+                    image,
+                    [y0, y1],
+                    [x0, x1],
+                    *min as u8,
+                    out.add((x_out - x[0]) * params.ld[1]),
+                )
+            };
+        }
+        return;
+    }
     if params.kernel == [3, 3] && to - from >= PIXELS && y0 < y1 {
         let block = Block { params, rows: [y0, y1], scale: scale(3, 3), image, bias, min };
         let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * params.ld[1]);
@@ -106,17 +129,82 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
                 for iy in y0..y1 {
                     let row = image.cast::<I>().add(iy * params.input[1] * params.ld[0] + c);
                     for ix in x0..x1 {
-                        let v = I::load_n(row.add(ix * params.ld[0]), n);
+                        let v = read::<S, I>(params, row.add(ix * params.ld[0]), n, max);
                         acc = if max { S::max(acc, v) } else { S::add(acc, v) };
                     }
                 }
-                let v = S::fma(acc, S::splat(scale), S::load(bias.add(c)));
+                let v = finish::<S, I>(acc, S::splat(scale), S::load(bias.add(c)));
                 let v = S::max(v, S::load(min.add(c)));
                 O::store_n(out.cast::<O>().add((x_out - x[0]) * params.ld[1] + c), v, n);
             }
             c += S::LANES;
         }
     }
+}
+
+/// The bytes of a window's maximum, or `least` where that is greater.
+///
+/// # Safety
+/// The rows and columns lie in the image, and `out` has room for the channels.
+#[inline(always)]
+unsafe fn max_bytes(
+    params: &PoolParams,
+    image: *const u8,
+    rows: [usize; 2],
+    columns: [usize; 2],
+    least: u8,
+    out: *mut u8,
+) {
+    /// Channels at a time.
+    const BLOCK: usize = 64;
+    let mut c = 0;
+    while c < params.channels {
+        let n = (params.channels - c).min(BLOCK);
+        let mut acc = [least; BLOCK];
+        for y in rows[0]..rows[1] {
+            for x in columns[0]..columns[1] {
+                // SAFETY: the pixel lies in the image and channels c..c + n exist.
+                unsafe {
+                    let pixel = image.add((y * params.input[1] + x) * params.ld[0] + c);
+                    if n == BLOCK {
+                        // A whole array, so that it is a few vectors.
+                        let pixel = pixel.cast::<[u8; BLOCK]>().read_unaligned();
+                        acc = std::array::from_fn(|i| acc[i].max(pixel[i]));
+                    } else {
+                        for (i, acc) in acc.iter_mut().enumerate().take(n) {
+                            *acc = (*acc).max(*pixel.add(i));
+                        }
+                    }
+                }
+            }
+        }
+        // SAFETY: channels c..c + n exist.
+        unsafe { std::ptr::copy_nonoverlapping(acc.as_ptr(), out.add(c), n) };
+        c += BLOCK;
+    }
+}
+
+/// `n` channels of the input at `p`; for a mean, as differences from the zero point where they are quantised.
+///
+/// # Safety
+/// They exist; see [`Simd`].
+#[inline(always)]
+unsafe fn read<S: Simd, I: Stored<S>>(params: &PoolParams, p: *const I, n: usize, max: bool) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let v = I::load_n(p, n);
+        if I::QUANTIZED && !max { S::sub(v, S::splat(f32::from(params.zero))) } else { v }
+    }
+}
+
+/// `acc * scale + bias`; of integers with two roundings, as every instruction set has them.
+///
+/// # Safety
+/// See [`Simd`].
+#[inline(always)]
+unsafe fn finish<S: Simd, I: Stored<S>>(acc: S::V, scale: S::V, bias: S::V) -> S::V {
+    // SAFETY: as the caller's.
+    unsafe { if I::QUANTIZED { S::add(S::mul(acc, scale), bias) } else { S::fma(acc, scale, bias) } }
 }
 
 /// Covers columns `from..to` with blocks. The last one may overlap its neighbour and compute a few pixels
@@ -202,19 +290,19 @@ unsafe fn pool_channels<
             let mut columns = [S::splat(0.0); (PIXELS - 1) * 2 + 3];
             let mut row = b.image.cast::<I>().add(corner + c);
             for (j, column) in columns.iter_mut().enumerate().take((PIXELS - 1) * STRIDE + 3) {
-                *column = I::load_n(row.add(j * ld), n);
+                *column = read::<S, I>(params, row.add(j * ld), n, MAX);
             }
             for _ in b.rows[0] + 1..b.rows[1] {
                 row = row.add(row_step);
                 for (j, column) in columns.iter_mut().enumerate().take((PIXELS - 1) * STRIDE + 3) {
-                    *column = join::<S, MAX>(*column, I::load_n(row.add(j * ld), n));
+                    *column = join::<S, MAX>(*column, read::<S, I>(params, row.add(j * ld), n, MAX));
                 }
             }
             let (scale, bias, min) = (S::splat(b.scale), S::load(b.bias.add(c)), S::load(b.min.add(c)));
             for i in 0..PIXELS {
                 let left = join::<S, MAX>(columns[i * STRIDE], columns[i * STRIDE + 1]);
                 let all = join::<S, MAX>(left, columns[i * STRIDE + 2]);
-                let v = S::max(S::fma(all, scale, bias), min);
+                let v = S::max(finish::<S, I>(all, scale, bias), min);
                 O::store_n(out.add(i * params.ld[1] + c), v, n);
             }
         }

@@ -5,8 +5,13 @@
 //! function that carries its `#[target_feature]` (see `kernels::table`). All methods are `#[inline(always)]`:
 //! they only become vector instructions once they are inlined into such a function.
 //!
-//! Kernels compute in `f32` whatever they read and write. The one exception is the convolution micro-kernel
-//! on `bf16`, where one instruction multiplies two pairs and adds both products to an `f32`; see [`Operand`].
+//! Kernels compute in `f32` whatever they read and write. The exception is the convolution micro-kernel: on
+//! `bf16` one instruction multiplies two pairs and adds both products to an `f32`, and on `u8` the products of
+//! four bytes are added to an `i32`; see [`Operand`].
+//!
+//! Kernels on `u8` give the same bits on every instruction set. Their sums are of integers, exact in `i32` or,
+//! where they are few, in `f32`; what follows is one multiplication and one addition that round on their own,
+//! and one rounding to the nearest, to even where two are as near.
 
 use crate::dtype::DType;
 
@@ -108,10 +113,13 @@ pub(super) use implement_simd;
 pub(crate) unsafe trait Stored<S: Simd>: Copy {
     /// The same type as a value: the key of the kernel table.
     const DTYPE: DType;
+    /// Whether the elements are integers that stand for numbers by a scale and a zero point. Kernels then apply
+    /// the scales that their parameters hold, and never fuse a multiplication with an addition that rounds.
+    const QUANTIZED: bool = false;
 
     /// The first `n` elements at `p`, zeros in the other lanes.
     unsafe fn load_n(p: *const Self, n: usize) -> S::V;
-    /// Writes the first `n` lanes, rounded to the nearest.
+    /// Writes the first `n` lanes, rounded to the nearest and, as integers, kept in their range.
     unsafe fn store_n(p: *mut Self, v: S::V, n: usize);
 }
 
@@ -139,6 +147,8 @@ unsafe impl<S: Simd> Stored<S> for f32 {
 pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
     /// A vector with `PACK` channels in each lane.
     type Packed: Copy;
+    /// A vector of sums.
+    type Acc: Copy;
     /// Channels in a lane: [`DType::pack`].
     const PACK: usize;
 
@@ -146,10 +156,14 @@ pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
     unsafe fn weights(p: *const f32) -> Self::Packed;
     /// The `PACK` channels of a pixel at `p`, in every lane.
     unsafe fn splat(p: *const Self) -> Self::Packed;
-    /// As `splat`, where only the first of the channels exists; the others are zero.
-    unsafe fn splat_first(p: *const Self) -> Self::Packed;
-    /// `acc + a * b`, summed over the channels of each lane.
-    unsafe fn dot(a: Self::Packed, b: Self::Packed, acc: S::V) -> S::V;
+    /// As `splat`, where only the first `n` channels exist, fewer than `PACK`; the others are zero.
+    unsafe fn splat_some(p: *const Self, n: usize) -> Self::Packed;
+    /// Sums of nothing.
+    unsafe fn zero() -> Self::Acc;
+    /// `acc + a * b`, summed over the channels of each lane; `a` is of pixels, `b` of weights.
+    unsafe fn dot(a: Self::Packed, b: Self::Packed, acc: Self::Acc) -> Self::Acc;
+    /// The sums as floats.
+    unsafe fn floats(acc: Self::Acc) -> S::V;
 
     /// See [`Simd::multiply_channels`].
     #[inline(always)]
@@ -158,7 +172,7 @@ pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
         _k: usize,
         _b: *const f32,
         _width: usize,
-        _acc: &mut [[S::V; NZ]; MR],
+        _acc: &mut [[Self::Acc; NZ]; MR],
     ) -> usize {
         0
     }
@@ -167,6 +181,7 @@ pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
 // SAFETY: `Simd`'s own operations.
 unsafe impl<S: Simd> Operand<S> for f32 {
     type Packed = S::V;
+    type Acc = S::V;
     const PACK: usize = 1;
 
     #[inline(always)]
@@ -180,14 +195,23 @@ unsafe impl<S: Simd> Operand<S> for f32 {
         unsafe { S::splat(*p) }
     }
     #[inline(always)]
-    unsafe fn splat_first(p: *const f32) -> S::V {
+    unsafe fn splat_some(p: *const f32, _n: usize) -> S::V {
         // SAFETY: the caller's promise.
         unsafe { S::splat(*p) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::splat(0.0) }
     }
     #[inline(always)]
     unsafe fn dot(a: S::V, b: S::V, acc: S::V) -> S::V {
         // SAFETY: the caller's promise.
         unsafe { S::fma(a, b, acc) }
+    }
+    #[inline(always)]
+    unsafe fn floats(acc: S::V) -> S::V {
+        acc
     }
     #[inline(always)]
     unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
@@ -200,4 +224,16 @@ unsafe impl<S: Simd> Operand<S> for f32 {
         // SAFETY: the caller's promise.
         unsafe { S::multiply_channels(rows, k, b, width, acc) }
     }
+}
+
+/// The first `n` of the four bytes at `p` as the low ones of an integer.
+///
+/// # Safety
+/// `n` bytes at `p`, at most four.
+#[inline(always)]
+pub(super) unsafe fn some_bytes(p: *const u8, n: usize) -> i32 {
+    let mut bytes = [0; 4];
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n) };
+    i32::from_le_bytes(bytes)
 }

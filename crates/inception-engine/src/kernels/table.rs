@@ -31,9 +31,23 @@ pub(crate) type SumKernel = unsafe fn(&Sum);
 pub(crate) struct DepthwiseKernel {
     /// See [`super::depthwise::segment`].
     pub segment: unsafe fn(&Depthwise, &Segment),
-    /// Where the kernel reads a channel's weights in a second copy of them, which follows the first; `None`
-    /// if it reads one copy in the order of channels.
-    pub position: Option<fn(usize) -> usize>,
+    /// What the kernel reads after the weights in the order of channels, in an order of its own; `None` if it
+    /// reads nothing else.
+    pub second_copy: Option<fn(&DepthwiseLayer<'_>) -> Vec<f32>>,
+}
+
+/// A depthwise convolution's values, in the order of channels.
+pub(crate) struct DepthwiseLayer<'a> {
+    /// `[taps][ld]`
+    pub weights: &'a [f32],
+    /// Floats from one tap's weights to the next.
+    pub ld: usize,
+    /// Factor of each channel's sum where it is quantised.
+    pub scale: &'a [f32],
+    /// Added to each channel.
+    pub bias: &'a [f32],
+    /// The zero point of a quantised input.
+    pub zero: u8,
 }
 
 /// A kernel with its key.
@@ -204,6 +218,16 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
+    /// The sets that this CPU can run.
+    fn usable(&self) -> impl Iterator<Item = &'static KernelSet> + use<> {
+        self.sets.iter().filter(|set| set.missing().is_none())
+    }
+
+    /// The set for activations of `dtype`, one that this CPU can run if there is one.
+    pub fn set(&self, dtype: DType) -> Option<&'static KernelSet> {
+        self.usable().chain(self.sets).find(|set| set.activations == dtype)
+    }
+
     /// The kernel from `input` to `output` among `rows` of each set. [`super::TABLES`] have one for all that
     /// plans ask for.
     fn find<K: Copy + 'static>(
@@ -212,7 +236,8 @@ impl Kernels {
         input: DType,
         output: DType,
     ) -> K {
-        let mut rows = self.sets.iter().flat_map(rows);
+        // The tables are tested on CPUs that cannot run all of them.
+        let mut rows = self.usable().chain(self.sets).flat_map(rows);
         match rows.find(|row| (row.input, row.output) == (input, output)) {
             Some(row) => row.kernel,
             None => unreachable!("{} has no kernel from {input:?} to {output:?}", self.isa),
@@ -290,12 +315,13 @@ macro_rules! kernel_set {
         features: [$($detected:expr => $missing:literal),* $(,)?],
         conv: [$($conv_in:ty => $conv_out:ty),*],
         pool: [$($pool_in:ty => $pool_out:ty),*],
-        depthwise: [$($depthwise:ty: $segment:expr, $position:expr),*],
+        depthwise: [$($depthwise:ty: $segment:expr, $second_copy:expr),*],
         winograd: [$($winograd:ty),*],
         elementwise: [$($elementwise:ty),*],
         sum: [$($sum:ty),*] $(,)?
     ) => {{
         use $crate::kernels::table::{DepthwiseKernel, KernelSet, entry, row};
+        #[allow(unused_imports)] // Integers have no Winograd.
         use $crate::kernels::{conv, elementwise, pool, winograd};
         KernelSet {
             activations: $crate::dtype::DType::$activations,
@@ -315,7 +341,7 @@ macro_rules! kernel_set {
                 segment: entry!($target,
                     (d: &$crate::kernels::depthwise::Depthwise, s: &$crate::kernels::depthwise::Segment)
                     $segment(d, s)),
-                position: $position,
+                second_copy: $second_copy,
             })),*],
             winograd_input: &[$(row!($simd, $winograd => f32,
                 entry!($target, (transform: winograd::Transform, t: &winograd::InputTile)

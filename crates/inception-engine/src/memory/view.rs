@@ -1,5 +1,6 @@
 //! Views: where the tensors of a network lie in the arena.
 
+use crate::QuantParams;
 use crate::dtype::{DType, LINE};
 
 /// Cache lines between pixels that fall into at most two sets of a first-level cache of 64 sets.
@@ -17,7 +18,7 @@ pub(crate) fn pixel_stride(channels: usize, dtype: DType) -> usize {
 
 /// Where a tensor lies: a range of channels of a buffer in the arena. The images of a batch follow each
 /// other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct View {
     /// Start of the buffer in floats for a batch of one; for a batch of n everything is n times as far.
     pub offset: usize,
@@ -29,6 +30,8 @@ pub(crate) struct View {
     pub pixels: usize,
     /// What the buffer holds.
     pub dtype: DType,
+    /// What its bytes stand for, where it holds bytes.
+    pub quant: QuantParams,
 }
 
 impl View {

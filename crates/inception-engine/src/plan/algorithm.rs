@@ -75,8 +75,12 @@ impl Rule {
     }
 }
 
-/// Stores the image in blocks of 2x2 pixels where its convolution of stride 2 then becomes cheaper.
+/// Stores the image in blocks of 2x2 pixels where its convolution of stride 2 then becomes cheaper, by Winograd's
+/// algorithm: never as bytes, for which there is none.
 pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, kernels: &Kernels, dtype: DType) {
+    if dtype == DType::U8 {
+        return;
+    }
     passes::space_to_depth(graph, |name, conv, over_blocks, output| {
         let direct = cost::direct(&kernels.costs, conv, output, dtype);
         rule.transform(kernels, name, over_blocks, output, direct).is_some()

@@ -7,7 +7,7 @@ use crate::graph::{Graph, NodeId, Op};
 /// `f32`. The end is what a pool or a convolution reduces to one pixel, and the result, as long as only
 /// convolutions read them. (There are kernels from `f32` and to `f32` for convolutions, and to `f32` for
 /// pools.)
-pub(super) fn dtypes(graph: &Graph, activations: DType) -> Vec<DType> {
+pub(crate) fn dtypes(graph: &Graph, activations: DType) -> Vec<DType> {
     let consumers = graph.consumers();
     let at_the_end = |id: NodeId| {
         let node = &graph.nodes[id];

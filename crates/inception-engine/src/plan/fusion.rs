@@ -15,14 +15,14 @@ pub(super) enum Lowering {
     InPlace,
 }
 
-/// How each node is computed.
-pub(super) fn lowerings(graph: &Graph) -> Vec<Lowering> {
+/// How each node is computed; none on the way into another if `stores_all`.
+pub(super) fn lowerings(graph: &Graph, stores_all: bool) -> Vec<Lowering> {
     let consumers = graph.consumers();
     let mut lowerings = vec![Lowering::Step; graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {
         match &node.op {
             Op::Concat => lowerings[id] = Lowering::InPlace,
-            Op::Conv(conv) if conv.is_depthwise() => {
+            Op::Conv(conv) if conv.is_depthwise() && !stores_all => {
                 if let Some(reader) = fusing_reader(graph, id, &consumers) {
                     lowerings[id] = Lowering::Prologue(reader);
                 }

@@ -5,16 +5,17 @@ use std::borrow::Cow;
 use super::algorithm::Rule;
 use super::cost;
 use super::fusion::Lowering;
-use crate::Error;
 use crate::dtype::{DType, LINE};
 use crate::graph::{self, Conv, Graph, Node, NodeId, Op, Pool, Shape};
 use crate::kernel_name::KernelName;
 use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{Aligned, View, end_block};
+use crate::quantization::{IntegerWeights, Requantization};
 use crate::steps::{
     ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput, InputStep, OutputStep,
     Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
 };
+use crate::{Error, QuantParams};
 
 /// A step with its place in the plan.
 pub(crate) struct PlannedStep {
@@ -44,6 +45,8 @@ pub(super) struct Decisions<'a> {
     pub levels: &'a [usize],
     /// What its tensor is stored as.
     pub dtypes: &'a [DType],
+    /// Where activations are bytes, what those of its tensor stand for, had it a buffer of its own.
+    pub quants: &'a [QuantParams],
     /// Where its tensor lies, if it is stored.
     pub views: &'a [Option<View>],
 }
@@ -88,6 +91,14 @@ impl Lower<'_> {
 
     fn view(&self, id: NodeId) -> Result<View, Error> {
         self.decisions.views[id].ok_or_else(|| self.error(id, "is read but not stored"))
+    }
+
+    /// What the bytes of a node's tensor stand for, stored or on the way into another node.
+    fn quant(&self, id: NodeId) -> QuantParams {
+        match self.decisions.views[id] {
+            Some(view) => view.quant,
+            None => self.decisions.quants.get(id).copied().unwrap_or(QuantParams::NONE),
+        }
     }
 
     fn size(&self, id: NodeId) -> [usize; 2] {
@@ -171,7 +182,7 @@ impl Lower<'_> {
         let (node, Decisions { kernels, rule, activations, dtypes, .. }) =
             (&self.graph.nodes[id], self.decisions);
         let stored = [id, node.inputs[0]].map(|node| dtypes[node]);
-        if node.inputs.len() > 1 || stored != [*activations; 2] {
+        if node.inputs.len() > 1 || stored != [*activations; 2] || *activations == DType::U8 {
             return None;
         }
         let direct = cost::direct(&kernels.costs, conv, self.size(id), *activations);
@@ -188,6 +199,7 @@ impl Lower<'_> {
             self.size(id),
             &view,
             self.residual(id)?,
+            self.quant(id),
         ))
     }
 
@@ -204,28 +216,18 @@ impl Lower<'_> {
         };
         let (channels, sizes) = (self.graph.nodes[id].shape.channels, [self.size(source), self.size(id)]);
         let prologue = prologue.map(|(_, weights)| weights);
-        Ok(PoolStep::new(pool, channels, sizes, self.view(input)?, self.view(id)?, prologue))
+        let (input, out, pooled) = (self.view(input)?, self.view(id)?, self.quant(source));
+        Ok(PoolStep::new(pool, channels, sizes, input, out, prologue, pooled))
     }
 
     fn elementwise(&self, id: NodeId, node: &Node) -> Result<ElementwiseStep, Error> {
-        let padded = |values: &[f64]| {
-            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-            Aligned::padded(&values, values.len() + LINE, 0.0)
-        };
         let (name, relu, affine) = match &node.op {
             Op::Add { relu } => (KernelName::Add, *relu, None),
-            Op::Affine { scale, shift } => (KernelName::Affine, false, Some([padded(scale), padded(shift)])),
+            Op::Affine { scale, shift } => (KernelName::Affine, false, Some([&scale[..], shift])),
             _ => (KernelName::Relu, true, None),
         };
-        Ok(ElementwiseStep {
-            name,
-            channels: node.shape.channels,
-            a: self.view(node.inputs[0])?,
-            b: self.residual(id)?,
-            out: self.view(id)?,
-            affine,
-            relu,
-        })
+        let [a, out] = [self.view(node.inputs[0])?, self.view(id)?];
+        Ok(elementwise(name, node.shape.channels, [a, out], self.residual(id)?, affine, relu))
     }
 
     /// A step of direct or pointwise convolutions: `id` with its prologue and its horizontally fused outputs.
@@ -256,11 +258,19 @@ impl Lower<'_> {
             window: conv.window,
             outputs: Vec::new(),
             prologue,
+            padding: None,
         };
         let runs = step.runs();
+        // Scratch memory holds the whole input of a pointwise convolution.
+        let zero = step.input.quant.zero_point;
+        if step.input.dtype == DType::U8 && zero != 0 && matches!(step.prologue, Prologue::None) {
+            let word = f32::from_bits(u32::from_le_bytes([zero; 4]));
+            step.padding = Some(Aligned::padded(&[], runs[1].div_ceil(4), word));
+        }
+        let matrix_quant = self.quant(source);
         for output in std::iter::once(id).chain(fused.iter().copied()) {
             if let Op::Conv(conv) = &self.graph.nodes[output].op {
-                step.outputs.push(self.output(output, conv, strassen, dtype, runs)?);
+                step.outputs.push(self.output(output, conv, strassen, (dtype, matrix_quant), runs)?);
             }
         }
         nodes.extend(fused);
@@ -275,18 +285,21 @@ impl Lower<'_> {
     }
 
     /// An output of a convolution step whose micro-kernel reads runs of the input: so many, and so many
-    /// elements each, of type `dtype`.
+    /// elements each, of a type that stands for numbers in a way.
     fn output(
         &self,
         id: NodeId,
         conv: &Conv,
         strassen: bool,
-        dtype: DType,
+        (dtype, quant): (DType, QuantParams),
         runs: [usize; 2],
     ) -> Result<FusedOutput, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let weight = dense(conv);
         let residual = self.residual(id)?;
+        if dtype == DType::U8 || self.decisions.dtypes[id] == DType::U8 {
+            return self.quantized_output(id, conv, &weight, (dtype, quant), runs);
+        }
         let weights = if strassen {
             Weights::Strassen(Box::new(Strassen::new(
                 self.decisions.kernels,
@@ -312,6 +325,51 @@ impl Lower<'_> {
             relu: conv.relu,
             out: self.view(id)?,
             residual,
+            residual_scale: 1.0,
+        })
+    }
+
+    /// As [`Lower::output`], from bytes or to bytes.
+    fn quantized_output(
+        &self,
+        id: NodeId,
+        conv: &Conv,
+        weight: &[f32],
+        (dtype, quant): (DType, QuantParams),
+        runs: [usize; 2],
+    ) -> Result<FusedOutput, Error> {
+        let (channels, taps, out) = (conv.in_channels(), conv.taps(), self.view(id)?);
+        let unit = f64::from(out.quant.scale);
+        let (values, units, shifts) = match dtype {
+            DType::U8 => {
+                let integers = IntegerWeights::new(weight, conv.out_channels);
+                if !integers.sums_fit() {
+                    return Err(self.error(id, "has sums of integers that could leave 32 bits"));
+                }
+                let units = integers.scales.iter().map(|w| f64::from(quant.scale) * f64::from(*w)).collect();
+                let shifts = integers.sums.iter().map(|sum| sum * i64::from(quant.zero_point)).collect();
+                (integers.values, units, shifts)
+            }
+            // Sums are in the unit of the output at once.
+            _ => {
+                let values = weight.iter().map(|w| (f64::from(*w) / unit) as f32).collect();
+                (values, vec![unit; conv.out_channels], vec![0; conv.out_channels])
+            }
+        };
+        let residual = self.residual(id)?;
+        let Requantization { scales, bias, residual_scale } =
+            Requantization::new(&units, &shifts, conv.bias.as_deref(), out.quant, residual.map(|r| r.quant));
+        let scales = (dtype == DType::U8).then_some(&scales[..]);
+        let panels = Panels::pack_as(self.decisions.kernels, dtype, runs, conv.out_channels, |o, kk| {
+            values[(o * channels + kk % channels) * taps + kk / channels]
+        });
+        Ok(FusedOutput {
+            weights: Weights::Direct(panels),
+            epilogue: Epilogue::quantized(&bias, scales, conv.relu, &out),
+            relu: conv.relu,
+            out,
+            residual,
+            residual_scale,
         })
     }
 
@@ -325,14 +383,45 @@ impl Lower<'_> {
             let channels = self.graph.nodes[input].shape.channels;
             channel += channels;
             if a != target {
-                let name = KernelName::Copy;
-                let (b, affine, relu) = (None, None, false);
-                let step = Box::new(ElementwiseStep { name, channels, a, b, out: target, affine, relu });
+                let step = elementwise(KernelName::Copy, channels, [a, target], None, None, false);
+                let step = Box::new(step);
                 copies.push(PlannedStep { step, nodes: vec![], cost: 0.0, level: self.decisions.levels[id] });
             }
         }
         Ok(copies)
     }
+}
+
+/// `max(a * scale + shift [+ b], 0 or -inf)` from the first view to the second; of bytes, in their units.
+fn elementwise(
+    name: KernelName,
+    channels: usize,
+    [a, out]: [View; 2],
+    b: Option<View>,
+    affine: Option<[&[f64]; 2]>,
+    relu: bool,
+) -> ElementwiseStep {
+    let padded = |values: &mut dyn Iterator<Item = f64>| {
+        let values: Vec<f32> = values.map(|v| v as f32).collect();
+        Aligned::padded(&values, values.len() + LINE, 0.0)
+    };
+    if out.dtype != DType::U8 {
+        let affine = affine.map(|values| values.map(|values| padded(&mut values.iter().copied())));
+        let least = if relu { 0.0 } else { f32::NEG_INFINITY };
+        return ElementwiseStep { name, channels, a, b, out, affine, b_scale: 1.0, least };
+    }
+    let [unit, a_unit] = [out, a].map(|view| f64::from(view.quant.scale));
+    let zero = |quant: QuantParams| f64::from(quant.zero_point);
+    let b_scale = b.map_or(1.0, |b| (f64::from(b.quant.scale) / unit) as f32);
+    let added = b.map_or(0.0, |b| zero(b.quant) * f64::from(b_scale));
+    let of = |c: usize| affine.map_or((1.0, 0.0), |[scale, shift]| (scale[c], shift[c]));
+    let scale = |c: usize| of(c).0 * a_unit / unit;
+    // The factor as the kernel has it, rounded.
+    let zero_of_a = |c: usize| zero(a.quant) * f64::from(scale(c) as f32);
+    let shift = |c: usize| of(c).1 / unit + zero(out.quant) - zero_of_a(c) - added;
+    let affine = Some([padded(&mut (0..channels).map(scale)), padded(&mut (0..channels).map(shift))]);
+    let least = if relu { f32::from(out.quant.zero_point) } else { 0.0 };
+    ElementwiseStep { name, channels, a, b, out, affine, b_scale, least }
 }
 
 /// A convolution's weights `[out][in][taps]`, with zeros between channels of different groups.

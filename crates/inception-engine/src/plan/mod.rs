@@ -12,14 +12,15 @@ mod storage;
 
 pub use algorithm::Picks;
 pub(crate) use algorithm::{Rule, space_to_depth};
+pub(crate) use dtypes::dtypes;
 pub use explain::Row;
 pub(crate) use lowering::PlannedStep;
 
-use crate::Error;
 use crate::dtype::DType;
 use crate::graph::{Graph, Shape};
 use crate::kernels::Kernels;
 use crate::memory::{Arena, View};
+use crate::{Error, QuantParams};
 
 /// A compiled network, without the machine to run it on.
 pub(crate) struct Plan {
@@ -35,26 +36,34 @@ pub(crate) struct Plan {
     pub rows: Vec<Row>,
 }
 
+/// How to plan.
+pub(crate) struct Wanted<'a> {
+    /// By what convolutions get their algorithms.
+    pub rule: &'a Rule,
+    /// The kernels to use.
+    pub kernels: &'a Kernels,
+    /// The type in which activations are stored.
+    pub activations: DType,
+    /// Where that is a byte, what the bytes of each node's tensor stand for.
+    pub quants: &'a [QuantParams],
+    /// Whether each node's tensor is stored, so that it can be looked at.
+    pub stores_all: bool,
+}
+
 impl Plan {
-    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. Convolutions
-    /// get algorithms by `rule`, activations are stored as `activations`; the weights are taken out of the
-    /// graph.
+    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. The weights are
+    /// taken out of the graph.
     ///
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.
-    pub fn new(
-        graph: &mut Graph,
-        image: Shape,
-        rule: &Rule,
-        kernels: &Kernels,
-        activations: DType,
-    ) -> Result<Plan, Error> {
+    pub fn new(graph: &mut Graph, image: Shape, wanted: &Wanted<'_>) -> Result<Plan, Error> {
+        let &Wanted { rule, kernels, activations, quants, stores_all } = wanted;
         let mut rows = explain::describe(graph);
         space_to_depth(graph, rule, kernels, activations);
-        let lowerings = &fusion::lowerings(graph);
+        let lowerings = &fusion::lowerings(graph, stores_all);
         let levels = &levels::levels(graph, lowerings);
-        let dtypes = &dtypes::dtypes(graph, activations);
-        let (views, arena) = storage::lay_out(graph, lowerings, levels, dtypes);
+        let dtypes = &dtypes(graph, activations);
+        let (views, arena) = storage::lay_out(graph, lowerings, levels, dtypes, quants);
         let decisions = lowering::Decisions {
             image,
             rule,
@@ -63,6 +72,7 @@ impl Plan {
             lowerings,
             levels,
             dtypes,
+            quants,
             views: &views,
         };
         let steps = lowering::steps(graph, &decisions)?;

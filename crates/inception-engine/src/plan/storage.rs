@@ -1,18 +1,21 @@
 //! Storage: where each node's tensor lies. Concatenations are written in place.
 
 use super::fusion::Lowering;
+use crate::QuantParams;
 use crate::dtype::{DType, LINE};
 use crate::graph::{Graph, NodeId, Op};
 use crate::memory::sanitizer::FENCE;
 use crate::memory::{Arena, Lifetime, View, pixel_stride};
 
 /// For each node, the view of its tensor, if it is stored, and the arena that holds them all. `levels` are
-/// those at which tensors are complete, `dtypes` what they are stored as.
+/// those at which tensors are complete, `dtypes` what they are stored as, and `quants` what their bytes stand for.
+/// What lies in the buffer of a concatenation has the scale and zero point of the whole.
 pub(super) fn lay_out(
     graph: &Graph,
     lowerings: &[Lowering],
     levels: &[usize],
     dtypes: &[DType],
+    quants: &[QuantParams],
 ) -> (Vec<Option<View>>, Arena) {
     let places = places(graph, lowerings);
     let mut owners: Vec<NodeId> = places.iter().flatten().map(|&(owner, _)| owner).collect();
@@ -49,7 +52,8 @@ pub(super) fn lay_out(
         let (owner, channel) = (*place)?;
         let offset = arena.buffers[owners.binary_search(&owner).ok()?].offset;
         let (pixels, dtype) = (graph.nodes[owner].shape.pixels(), dtypes[owner]);
-        Some(View { offset, channel, ld: stride(graph, owner, dtype), pixels, dtype })
+        let quant = if dtype == DType::U8 { quants[owner] } else { QuantParams::NONE };
+        Some(View { offset, channel, ld: stride(graph, owner, dtype), pixels, dtype, quant })
     };
     (places.iter().map(view).collect(), arena)
 }

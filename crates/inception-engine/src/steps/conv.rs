@@ -14,7 +14,7 @@ use crate::kernel_name::{Fused, KernelName, PrologueName};
 use crate::kernels::Kernels;
 use crate::kernels::conv::Tile;
 use crate::kernels::elementwise::Elementwise;
-use crate::memory::{View, pixel_stride};
+use crate::memory::{Aligned, View, pixel_stride};
 
 /// Packed weights, by the algorithm that multiplies them.
 pub(crate) enum Weights {
@@ -39,6 +39,8 @@ pub(crate) struct FusedOutput {
     pub out: View,
     /// A tensor that is added to the output.
     pub residual: Option<View>,
+    /// Its factor where it is quantised.
+    pub residual_scale: f32,
 }
 
 impl FusedOutput {
@@ -84,6 +86,9 @@ pub(crate) struct ConvStep {
     pub outputs: Vec<FusedOutput>,
     /// The source of the matrix product's input.
     pub prologue: Prologue,
+    /// What is read outside of the input where zeros are not zero: as many elements as a run has, each the zero
+    /// point.
+    pub padding: Option<Aligned>,
 }
 
 /// The share of a task for which threads wait at the end of a step, since one of them is late.
@@ -279,6 +284,7 @@ impl ConvStep {
         let [taps, _] = self.runs();
         let by_pixel = taps == self.window.kernel[0] * self.window.kernel[1];
         let columns = if by_pixel { self.window.kernel[1] } else { 1 };
+        let outside = self.padding.as_ref().map_or(context.zeros, Aligned::as_ptr).cast();
         // Row, column and image are counted up: two divisions for each row would take longer than the rest.
         let (mut image, pixel) = (rows.start / (oh * ow), rows.start % (oh * ow));
         let (mut oy, mut ox) = (pixel / ow, pixel % ow);
@@ -292,7 +298,7 @@ impl ConvStep {
                     let pointer = if inside {
                         context.pixel(&self.input, image * ih * iw + iy * iw + ix).cast_const()
                     } else {
-                        context.zeros.cast()
+                        outside
                     };
                     // SAFETY: tap ky * columns + kx < taps and r < n.
                     unsafe { *buffer.add((ky * columns + kx) * n + r) = pointer };
@@ -346,7 +352,9 @@ impl ConvStep {
                     ld: [self.input.ld, 0, stride],
                     scale: std::ptr::null(),
                     shift: std::ptr::null(),
-                    min: 0.0,
+                    b_scale: 1.0,
+                    // Bytes are copied as they are.
+                    min: f32::from(self.input.quant.zero_point),
                 };
                 // SAFETY: the rows lie in the input, which is complete, and in scratch memory.
                 unsafe { context.config.kernels.elementwise(self.input.dtype)(&e, rows.len()) };
@@ -397,6 +405,7 @@ impl ConvStep {
                 ld: [output.out.ld, view.ld, output.out.ld],
                 scale: std::ptr::null(),
                 shift: std::ptr::null(),
+                b_scale: 1.0,
                 min: lower_bound(output.relu),
             };
             // SAFETY: the residual is complete, and these rows and columns of the output are this task's.
@@ -441,11 +450,13 @@ impl ConvStep {
                     prefetch: visit.prefetch,
                     width: panel.width,
                     valid: panel.valid,
+                    scale: output.epilogue.scale(panel.first),
                     bias: output.epilogue.bias.as_ptr().wrapping_add(panel.first),
                     min: output.epilogue.min.as_ptr().wrapping_add(panel.first),
                     residual: residual
                         .map_or(std::ptr::null(), |view| context.pixel(&view, rows.start).cast_const()),
                     ld_residual: residual.map_or(0, |view| view.ld),
+                    residual_scale: output.residual_scale,
                     out: context.pixel(&out, rows.start),
                     ld_out: out.ld,
                 };
@@ -527,9 +538,9 @@ impl Step for ConvStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
     use crate::graph::Conv;
     use crate::kernels::CostModel;
+    use crate::{Isa, QuantParams};
 
     /// AVX2's kernels beside the caches of Zen 3, of which nothing is run; none where this CPU's caches are
     /// smaller.
@@ -548,7 +559,8 @@ mod tests {
     /// A pointwise convolution of a square map, after a depthwise one or by the direct algorithm alone.
     fn step(kernels: &Kernels, side: usize, [channels, columns]: [usize; 2], strassen: bool) -> ConvStep {
         let dtype = DType::F32;
-        let view = |channels| View { offset: 0, channel: 0, ld: channels, pixels: side * side, dtype };
+        let quant = QuantParams::NONE;
+        let view = |channels| View { offset: 0, channel: 0, ld: channels, pixels: side * side, dtype, quant };
         let window = Window::square(3, 1, 1);
         let depthwise =
             Conv { out_channels: channels, groups: channels, ..Conv::new(vec![0.0; 9 * channels], window) };
@@ -556,7 +568,8 @@ mod tests {
         let size = [side; 2];
         let (weights, prologue) = match strassen {
             true => {
-                let weights = DepthwiseWeights::new(kernels, &depthwise, size, size, &view(channels), None);
+                let weights =
+                    DepthwiseWeights::new(kernels, &depthwise, size, size, &view(channels), None, quant);
                 let prologue = Prologue::Depthwise { weights: Box::new(weights), stored: None, relu: false };
                 (Weights::Strassen(Box::new(Strassen::new(kernels, &weight, channels, columns))), prologue)
             }
@@ -571,6 +584,7 @@ mod tests {
             relu: false,
             out: view(columns),
             residual: None,
+            residual_scale: 1.0,
         };
         ConvStep {
             input: view(channels),
@@ -580,6 +594,7 @@ mod tests {
             window: Window::square(1, 1, 0),
             outputs: vec![output],
             prologue,
+            padding: None,
         }
     }
 

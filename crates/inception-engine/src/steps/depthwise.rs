@@ -1,33 +1,40 @@
 //! Depthwise convolution, alone or as the prologue of the pointwise one that reads it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
-use crate::KernelName;
-use crate::dtype::LINE;
+use crate::dtype::{DType, LINE};
 use crate::graph::Conv;
-use crate::kernels::Kernels;
 use crate::kernels::depthwise::{Depthwise, Segment};
+use crate::kernels::{DepthwiseLayer, Kernels};
 use crate::memory::{Aligned, View};
+use crate::quantization::{IntegerWeights, Requantization};
+use crate::{KernelName, QuantParams};
 
 /// Channels that are computed for all rows before the next ones, so that their weights and the columns that
 /// neighbours share stay in the first-level cache.
 const BLOCK: usize = 256;
 
-/// Channels that are not divided: a register of `bf16`.
-const CHANNEL_UNIT: usize = 2 * LINE;
+/// Channels that are not divided: a register of `bf16`, or of bytes.
+fn channel_unit(dtype: DType) -> usize {
+    LINE * dtype.pack().max(2)
+}
 
 /// A depthwise convolution's weights and geometry.
 pub(crate) struct DepthwiseWeights {
     geometry: Depthwise,
     output_size: [usize; 2],
     channels: usize,
-    /// `[taps][ld]`; once more in the order of channels of the kernel, if it has one of its own.
+    /// `[taps][ld]`; then what the kernel reads in an order of its own, if it has one.
     weights: Aligned,
     /// Channels, padded to whole registers.
     ld: usize,
     epilogue: Epilogue,
     residual: Option<View>,
+    residual_scale: f32,
+    /// What stands for zero in the output.
+    relu_floor: f32,
 }
 
 /// A destination of pixels, one after the other.
@@ -42,7 +49,8 @@ pub(crate) struct Pixels {
 }
 
 impl DepthwiseWeights {
-    /// Packs `conv`, whose input is `input_size` pixels at `input`.
+    /// Packs `conv`, whose input is `input_size` pixels at `input`, and whose output stands for what `out` says
+    /// where it is bytes.
     pub fn new(
         kernels: &Kernels,
         conv: &Conv,
@@ -50,20 +58,39 @@ impl DepthwiseWeights {
         output_size: [usize; 2],
         input: &View,
         residual: Option<View>,
+        out: QuantParams,
     ) -> Self {
         let (channels, taps) = (conv.out_channels, conv.taps());
         let ld = channels.next_multiple_of(LINE * input.dtype.pack());
-        let position = kernels.depthwise(input.dtype, input.dtype).position;
-        let copies = if position.is_some() { 2 } else { 1 };
-        let mut weights = Aligned::weights(copies * taps * ld);
-        for (c, kernel) in conv.weight.chunks_exact(taps).enumerate() {
+        let bias = conv.bias.as_deref().unwrap_or_default();
+        let zero = input.quant.zero_point;
+        let (mut values, mut scales, mut biases) =
+            (Cow::Borrowed(&conv.weight), Vec::new(), Cow::Borrowed(bias));
+        let mut epilogue = Epilogue::new(bias, channels, conv.relu);
+        let mut residual_scale = 1.0;
+        if input.dtype == DType::U8 {
+            let integers = IntegerWeights::new(&conv.weight, channels);
+            let unit = |w: &f32| f64::from(input.quant.scale) * f64::from(*w);
+            let units: Vec<f64> = integers.scales.iter().map(unit).collect();
+            // The kernels multiply differences from the input's zero point.
+            let to =
+                Requantization::new(&units, &vec![0; channels], Some(bias), out, residual.map(|r| r.quant));
+            (scales, biases, residual_scale) = (to.scales, to.bias.into(), to.residual_scale);
+            values = Cow::Owned(integers.values);
+            epilogue = Epilogue::quantized(&biases, Some(&scales), conv.relu, &View { quant: out, ..*input });
+        }
+        let mut first = vec![0.0; taps * ld];
+        for (c, kernel) in values.chunks_exact(taps).enumerate() {
             for (t, w) in kernel.iter().enumerate() {
-                weights.as_mut()[t * ld + c] = *w;
-                if let Some(position) = position {
-                    weights.as_mut()[(taps + t) * ld + position(c)] = *w;
-                }
+                first[t * ld + c] = *w;
             }
         }
+        let layer = DepthwiseLayer { weights: &first, ld, scale: &scales, bias: &biases, zero };
+        let second_copy = kernels.depthwise(input.dtype, input.dtype).second_copy;
+        let second = second_copy.map_or(Vec::new(), |copy| copy(&layer));
+        let mut weights = Aligned::weights(first.len() + second.len());
+        weights.as_mut()[..first.len()].copy_from_slice(&first);
+        weights.as_mut()[first.len()..first.len() + second.len()].copy_from_slice(&second);
         let geometry = Depthwise {
             input: input_size,
             kernel: conv.window.kernel,
@@ -72,9 +99,20 @@ impl DepthwiseWeights {
             dilation: conv.window.dilation,
             ld_in: input.ld,
             input_relu: conv.input_relu,
+            zero,
         };
-        let epilogue = Epilogue::new(conv.bias.as_deref().unwrap_or_default(), channels, conv.relu);
-        DepthwiseWeights { geometry, output_size, channels, weights, ld, epilogue, residual }
+        let relu_floor = if input.dtype == DType::U8 { f32::from(out.zero_point) } else { 0.0 };
+        DepthwiseWeights {
+            geometry,
+            output_size,
+            channels,
+            weights,
+            ld,
+            epilogue,
+            residual,
+            residual_scale,
+            relu_floor,
+        }
     }
 
     /// Taps of the kernel.
@@ -97,11 +135,12 @@ impl DepthwiseWeights {
     ) {
         let ow = self.output_size[1];
         let size = input.dtype.size();
-        let units = self.channels.div_ceil(CHANNEL_UNIT);
+        let unit = channel_unit(input.dtype);
+        let units = self.channels.div_ceil(unit);
         let blocks = self.channels.div_ceil(BLOCK);
         for block in 0..blocks {
             let range = chunk(units, block, blocks);
-            let channels = [range.start * CHANNEL_UNIT, (range.end * CHANNEL_UNIT).min(self.channels)];
+            let channels = [range.start * unit, (range.end * unit).min(self.channels)];
             let mut row = rows.start;
             while row < rows.end {
                 let end = (row + ow - row % ow).min(rows.end);
@@ -154,14 +193,17 @@ impl DepthwiseWeights {
             c: channels,
             weights: self.weights.as_ptr(),
             ld_weights: self.ld,
+            scale: self.epilogue.scale(0),
             bias: self.epilogue.bias.as_ptr(),
             min: self.epilogue.min.as_ptr(),
             residual: residual.map_or(std::ptr::null(), |(p, _)| p.cast_const()),
             ld_residual: residual.map_or(0, |(_, ld)| ld),
+            residual_scale: self.residual_scale,
             out: out.0,
             ld_out: out.1,
             relu_out: relu_out.0,
             ld_relu: relu_out.1,
+            relu_floor: self.relu_floor,
         };
         let kernel = context.config.kernels.depthwise(input.dtype, input.dtype);
         // SAFETY: the segment lies within one output row, the input and residual are complete.

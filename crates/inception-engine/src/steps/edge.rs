@@ -85,6 +85,10 @@ impl Step for InputStep {
                             let out = out.cast::<bf16>().add(channel);
                             self.write(plane, first, out, bf16::ZERO, bf16::from_f32)
                         }
+                        DType::U8 => {
+                            let (out, quant) = (out.add(channel), self.out.quant);
+                            self.write(plane, first, out, quant.zero_point, |x| quant.quantize(x))
+                        }
                     }
                 }
             }
@@ -121,6 +125,7 @@ impl Step for OutputStep {
                     *out.add(c * pixels + p) = match self.input.dtype {
                         DType::F32 => *image.cast::<f32>().add(index),
                         DType::Bf16 => (*image.cast::<bf16>().add(index)).to_f32(),
+                        DType::U8 => self.input.quant.dequantize(*image.add(index)),
                     };
                 }
             }

@@ -1,12 +1,12 @@
 //! Elementwise operations that could not be fused: ReLU, sums, batch norm on its own, and copies into a
 //! concatenation.
 
-use super::step::{Context, RunConfig, Step, chunk, chunks, lower_bound};
+use super::step::{Context, RunConfig, Step, chunk, chunks};
 use crate::KernelName;
 use crate::kernels::elementwise::Elementwise;
 use crate::memory::{Aligned, View};
 
-/// `out = max(a * scale + shift [+ b], 0 or -inf)`, pixel by pixel.
+/// `out = max(a * scale + shift [+ b * b_scale], least)`, pixel by pixel.
 pub(crate) struct ElementwiseStep {
     /// What it computes.
     pub name: KernelName,
@@ -20,8 +20,10 @@ pub(crate) struct ElementwiseStep {
     pub out: View,
     /// Scale and shift of each channel, padded to whole vectors.
     pub affine: Option<[Aligned; 2]>,
-    /// Clamp at zero.
-    pub relu: bool,
+    /// Factor of the second operand where it is quantised.
+    pub b_scale: f32,
+    /// The least result: zero, or what stands for it, for ReLU.
+    pub least: f32,
 }
 
 impl ElementwiseStep {
@@ -50,7 +52,8 @@ impl Step for ElementwiseStep {
             ld: [self.a.ld, self.b.map_or(0, |view| view.ld), self.out.ld],
             scale: self.affine.as_ref().map_or(std::ptr::null(), |[scale, _]| scale.as_ptr()),
             shift: self.affine.as_ref().map_or(std::ptr::null(), |[_, shift]| shift.as_ptr()),
-            min: lower_bound(self.relu),
+            b_scale: self.b_scale,
+            min: self.least,
         };
         // SAFETY: the operands are complete; these pixels of the result belong to this task alone.
         unsafe { context.config.kernels.elementwise(self.out.dtype)(&e, pixels.len()) };

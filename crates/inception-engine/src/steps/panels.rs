@@ -14,7 +14,7 @@ use inception_graph::parallel;
 const PARALLEL_PACKING: usize = 1 << 16;
 
 /// A matrix of weights in panels of as many columns as the instruction set's micro-kernel takes; the last
-/// panel is narrow where that suffices. A float of a panel is one weight, or two of `bf16`.
+/// panel is narrow where that suffices. A float of a panel is one weight, two of `bf16`, or four of `i8`.
 pub(crate) struct Panels {
     data: Aligned,
     /// Rows of a panel: taps times channels, or times pairs of channels.
@@ -81,8 +81,8 @@ impl Panels {
         Panels { data, depth, columns, width, narrow }
     }
 
-    /// As [`Panels::pack`], for columns of `taps` times `k` weights, as `dtype`. The last of an odd number of
-    /// channels is paired with zero.
+    /// As [`Panels::pack`], for columns of `taps` times `k` weights, to be multiplied by `dtype`; by bytes they are
+    /// integers. Channels that are missing from the last pair or four have weights of zero.
     pub fn pack_as(
         kernels: &Kernels,
         dtype: DType,
@@ -104,6 +104,16 @@ impl Panels {
                         u32::from(bf16::from_f32(w).to_bits())
                     };
                     f32::from_bits(bits(channel) | bits(channel + 1) << 16)
+                })
+            }),
+            DType::U8 => Panels::pack(kernels, taps * packed, columns, |o| {
+                (0..taps * packed).map(move |row| {
+                    let (tap, channel) = (row / packed, row % packed * 4);
+                    let byte = |i: usize| match channel + i < k {
+                        true => (weight(o, tap * k + channel + i) as i8).cast_unsigned(),
+                        false => 0,
+                    };
+                    f32::from_bits(u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]))
                 })
             }),
         }

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::depthwise::{DepthwiseWeights, Pixels};
 use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
-use crate::KernelName;
-use crate::dtype::LINE;
+use crate::dtype::{DType, LINE};
 use crate::graph::{Pool, PoolKind};
 use crate::kernels::Kernels;
 use crate::kernels::pool::{PoolParams, Reduce};
 use crate::memory::View;
+use crate::{KernelName, QuantParams};
 
 /// Channels that one task takes at least: a cache line of `bf16`.
 const CHANNEL_UNIT: usize = 2 * LINE;
@@ -28,8 +28,8 @@ pub(crate) struct PoolStep {
 }
 
 impl PoolStep {
-    /// Prepares `pool` over `channels` channels. With a prologue, `input` is that of the depthwise
-    /// convolution, and the pool must be one of maxima.
+    /// Prepares `pool` over `channels` channels, which stand for what `pooled` says where they are bytes. With a
+    /// prologue, `input` is that of the depthwise convolution, and the pool must be one of maxima.
     pub fn new(
         pool: &Pool,
         channels: usize,
@@ -37,7 +37,10 @@ impl PoolStep {
         input: View,
         out: View,
         prologue: Option<DepthwiseWeights>,
+        pooled: QuantParams,
     ) -> Self {
+        let quantized = input.dtype == DType::U8;
+        let factor = pooled.scale / out.quant.scale;
         let params = PoolParams {
             reduce: match pool.kind {
                 PoolKind::Max => Reduce::Max,
@@ -57,15 +60,23 @@ impl PoolStep {
                 },
                 out.ld,
             ],
+            factor,
+            zero: pooled.zero_point,
+            copies: pool.kind == PoolKind::Max && pool.bias.is_none() && pooled == out.quant,
         };
-        PoolStep {
-            params,
-            output_size,
-            epilogue: Epilogue::new(pool.bias.as_deref().unwrap_or_default(), channels, pool.relu),
-            input,
-            out,
-            prologue,
-        }
+        let bias = pool.bias.as_deref().unwrap_or_default();
+        let epilogue = match quantized {
+            true => {
+                // Means are of differences from the zero point.
+                let own =
+                    if pool.kind == PoolKind::Max { f32::from(pooled.zero_point) * factor } else { 0.0 };
+                let shift = f32::from(out.quant.zero_point) - own;
+                let bias = |c: usize| bias.get(c).map_or(0.0, |bias| bias / out.quant.scale) + shift;
+                Epilogue::quantized(&(0..channels).map(bias).collect::<Vec<_>>(), None, pool.relu, &out)
+            }
+            false => Epilogue::new(bias, channels, pool.relu),
+        };
+        PoolStep { params, output_size, epilogue, input, out, prologue }
     }
 
     fn rows(&self, n: usize) -> usize {

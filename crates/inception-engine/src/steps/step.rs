@@ -1,6 +1,7 @@
 //! What all steps have in common.
 
 use crate::KernelName;
+use crate::dtype::DType;
 use crate::kernels::Kernels;
 use crate::kernels::conv::MAX_PANEL;
 use crate::memory::{Aligned, View};
@@ -76,8 +77,10 @@ pub(crate) trait Step: Send + Sync {
 pub(crate) struct Epilogue {
     /// Added to each channel.
     pub bias: Aligned,
-    /// Lower bound of each channel: 0 for ReLU, -inf for none.
+    /// Lower bound of each channel: 0 for ReLU, -inf for none; of bytes, what stands for zero, and 0.
     pub min: Aligned,
+    /// Factor of each channel's sum, where it is of integers.
+    scale: Option<Aligned>,
     relu: bool,
 }
 
@@ -88,8 +91,31 @@ impl Epilogue {
         Epilogue {
             bias: Aligned::padded(bias, len, 0.0),
             min: Aligned::padded(&[], len, lower_bound(relu)),
+            scale: None,
             relu,
         }
+    }
+
+    /// The epilogue of a layer whose sums are of integers, or whose results are bytes: `out` says what those stand
+    /// for, and the bias is in their unit.
+    pub fn quantized(bias: &[f32], scale: Option<&[f32]>, relu: bool, out: &View) -> Self {
+        let len = bias.len() + 2 * MAX_PANEL;
+        let min = match (out.dtype, relu) {
+            (DType::U8, true) => f32::from(out.quant.zero_point),
+            (DType::U8, false) => 0.0,
+            _ => lower_bound(relu),
+        };
+        Epilogue {
+            bias: Aligned::padded(bias, len, 0.0),
+            min: Aligned::padded(&[], len, min),
+            scale: scale.map(|scale| Aligned::padded(scale, len, 0.0)),
+            relu,
+        }
+    }
+
+    /// The factor of the sums of channels from `first` on; null where there is none.
+    pub fn scale(&self, first: usize) -> *const f32 {
+        self.scale.as_ref().map_or(std::ptr::null(), |scale| scale.as_ptr().wrapping_add(first))
     }
 
     /// The lower bound of all channels.

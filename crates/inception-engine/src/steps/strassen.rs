@@ -226,6 +226,7 @@ impl Products<'_> {
             ld: [ld_temporary, ld_temporary, ld_out],
             scale: std::ptr::null(),
             shift: first.map_or(std::ptr::null(), bias),
+            b_scale: 1.0,
             min: first.map_or(f32::NEG_INFINITY, |_| self.epilogue.lower_bound()),
         };
         // SAFETY: the caller's promise.
@@ -264,10 +265,12 @@ impl Products<'_> {
                 prefetch: visit.prefetch,
                 width: panel.width,
                 valid: panel.valid,
+                scale: std::ptr::null(),
                 bias: epilogue.bias.as_ptr().wrapping_add(first + panel.first),
                 min: epilogue.min.as_ptr().wrapping_add(first + panel.first),
                 residual: at(target.plus).cast(),
                 ld_residual: ld_temporary,
+                residual_scale: 1.0,
                 out: out.wrapping_add(rows.start * ld_out + panel.first).cast(),
                 ld_out,
             };

@@ -222,10 +222,12 @@ impl WinogradStep {
                     prefetch: visit.prefetch,
                     width: panel.width,
                     valid: panel.valid,
+                    scale: std::ptr::null(),
                     bias: self.identity.bias.as_ptr(),
                     min: self.identity.min.as_ptr(),
                     residual: std::ptr::null(),
                     ld_residual: 0,
+                    residual_scale: 1.0,
                     out: block.m.wrapping_add(to).cast(),
                     ld_out: block.m_tile,
                 };

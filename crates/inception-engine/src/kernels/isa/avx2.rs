@@ -3,8 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::Isa;
+use crate::dtype::DType;
 use crate::kernels::depthwise;
-use crate::kernels::simd::{Simd, implement_simd};
+use crate::kernels::simd::{Operand, Simd, Stored, implement_simd, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of AVX2.
@@ -34,7 +35,163 @@ implement_simd! {
     prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
 }
 
-/// The kernels.
+// SAFETY: each method touches exactly the elements that the traits allow.
+unsafe impl Stored<Avx2> for u8 {
+    const DTYPE: DType = DType::U8;
+    const QUANTIZED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const u8, n: usize) -> __m256 {
+        // SAFETY: AVX2; `n` elements at `p`.
+        unsafe {
+            let bytes = if n >= 8 {
+                _mm_loadl_epi64(p.cast())
+            } else {
+                let mut bytes = [0u8; 8];
+                std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n);
+                _mm_loadl_epi64(bytes.as_ptr().cast())
+            };
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_n(p: *mut u8, v: __m256, n: usize) {
+        // SAFETY: AVX2; `n` elements at `p`.
+        unsafe {
+            // The rounding is to the nearest, to even where two are as near: nobody changes that mode.
+            let v = _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(255.0)));
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            let bytes = _mm_packus_epi16(words, words);
+            if n >= 8 {
+                _mm_storel_epi64(p.cast(), bytes);
+            } else {
+                let mut all = [0u8; 8];
+                _mm_storel_epi64(all.as_mut_ptr().cast(), bytes);
+                std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+            }
+        }
+    }
+}
+
+// `vpmaddubsw`, which multiplies bytes, saturates sums of two products at 32767, and two can be 64770. So bytes
+// become words first, the even and the odd ones of each four apart, and `vpmaddwd` sums their products in 32 bits.
+//
+// SAFETY: as above.
+unsafe impl Operand<Avx2> for u8 {
+    /// The even and the odd channels of each lane as words.
+    type Packed = [__m256i; 2];
+    type Acc = __m256i;
+    const PACK: usize = 4;
+
+    #[inline(always)]
+    unsafe fn weights(p: *const f32) -> [__m256i; 2] {
+        // SAFETY: AVX2, and eight times four weights at `p`.
+        unsafe {
+            let v = _mm256_loadu_si256(p.cast());
+            [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)), _mm256_srai_epi16::<8>(v)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> [__m256i; 2] {
+        // SAFETY: AVX2, and four elements at `p`.
+        unsafe { words(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_some(p: *const u8, n: usize) -> [__m256i; 2] {
+        // SAFETY: AVX2, and `n` elements at `p`.
+        unsafe { words(some_bytes(p, n)) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn dot(a: [__m256i; 2], b: [__m256i; 2], acc: __m256i) -> __m256i {
+        // SAFETY: AVX2.
+        unsafe {
+            let acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a[0], b[0]));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(a[1], b[1]))
+        }
+    }
+    #[inline(always)]
+    unsafe fn floats(acc: __m256i) -> __m256 {
+        // SAFETY: AVX2.
+        unsafe { _mm256_cvtepi32_ps(acc) }
+    }
+}
+
+/// Four bytes in every lane, the even and the odd ones as words.
+#[inline(always)]
+unsafe fn words(bytes: i32) -> [__m256i; 2] {
+    // SAFETY: AVX2.
+    unsafe {
+        let v = _mm256_set1_epi32(bytes);
+        [_mm256_and_si256(v, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(v)]
+    }
+}
+
+/// A `u8` that AVX-VNNI multiplies: the same in memory, the same bits in the end.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Vnni(u8);
+
+// SAFETY: those of `u8`.
+unsafe impl Stored<Avx2> for Vnni {
+    const DTYPE: DType = DType::U8;
+    const QUANTIZED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const Vnni, n: usize) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { <u8 as Stored<Avx2>>::load_n(p.cast(), n) }
+    }
+    #[inline(always)]
+    unsafe fn store_n(p: *mut Vnni, v: __m256, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { <u8 as Stored<Avx2>>::store_n(p.cast(), v, n) }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Operand<Avx2> for Vnni {
+    type Packed = __m256i;
+    type Acc = __m256i;
+    const PACK: usize = 4;
+
+    #[inline(always)]
+    unsafe fn weights(p: *const f32) -> __m256i {
+        // SAFETY: AVX2, and eight times four weights at `p`.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const Vnni) -> __m256i {
+        // SAFETY: AVX2, and four elements at `p`.
+        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_some(p: *const Vnni, n: usize) -> __m256i {
+        // SAFETY: AVX2, and `n` elements at `p`.
+        unsafe { _mm256_set1_epi32(some_bytes(p.cast(), n)) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn dot(a: __m256i, b: __m256i, acc: __m256i) -> __m256i {
+        // SAFETY: AVX-VNNI.
+        unsafe { _mm256_dpbusd_avx_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn floats(acc: __m256i) -> __m256 {
+        // SAFETY: AVX2.
+        unsafe { _mm256_cvtepi32_ps(acc) }
+    }
+}
+
+/// The kernels; of those for `u8`, the first ones that the CPU can run.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
     prefetch_steps: Avx2::PREFETCH_STEPS,
@@ -43,21 +200,56 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     panel: 16,
     narrow_panel: 8,
     costs: CostModel::AVX2,
-    unused: &[("avxvnni", || is_x86_feature_detected!("avxvnni"))],
-    sets: &[kernel_set! {
-        simd: Avx2,
-        target: [#[target_feature(enable = "avx2,fma")]],
-        tile_rows: [1 2 3 4 5 6],
-        activations: F32,
-        features: [
-            is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
-            is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
-        ],
-        conv: [f32 => f32],
-        pool: [f32 => f32],
-        depthwise: [f32: depthwise::segment::<Avx2, f32>, None],
-        winograd: [f32],
-        elementwise: [f32],
-        sum: [f32],
-    }],
+    unused: &[],
+    sets: &[
+        kernel_set! {
+            simd: Avx2,
+            target: [#[target_feature(enable = "avx2,fma")]],
+            tile_rows: [1 2 3 4 5 6],
+            activations: F32,
+            features: [
+                is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
+                is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
+            ],
+            conv: [f32 => f32],
+            pool: [f32 => f32],
+            depthwise: [f32: depthwise::segment::<Avx2, f32>, None],
+            winograd: [f32],
+            elementwise: [f32],
+            sum: [f32],
+        },
+        kernel_set! {
+            simd: Avx2,
+            target: [#[target_feature(enable = "avx2,fma,avxvnni")]],
+            tile_rows: [1 2 3 4 5 6],
+            activations: U8,
+            features: [
+                is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
+                is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
+                is_x86_feature_detected!("avxvnni") => "needs AVX2's integer dot products (avxvnni)",
+            ],
+            conv: [f32 => Vnni, Vnni => f32, Vnni => Vnni],
+            pool: [Vnni => f32, Vnni => Vnni],
+            depthwise: [Vnni: depthwise::segment::<Avx2, Vnni>, None],
+            winograd: [],
+            elementwise: [Vnni],
+            sum: [],
+        },
+        kernel_set! {
+            simd: Avx2,
+            target: [#[target_feature(enable = "avx2,fma")]],
+            tile_rows: [1 2 3 4 5 6],
+            activations: U8,
+            features: [
+                is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
+                is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
+            ],
+            conv: [f32 => u8, u8 => f32, u8 => u8],
+            pool: [u8 => f32, u8 => u8],
+            depthwise: [u8: depthwise::segment::<Avx2, u8>, None],
+            winograd: [],
+            elementwise: [u8],
+            sum: [],
+        },
+    ],
 };

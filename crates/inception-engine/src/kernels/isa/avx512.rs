@@ -5,29 +5,12 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::Isa;
+use super::avx512_int8;
+use super::avx512_vector::Avx512;
 use crate::dtype::DType;
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
-use crate::kernels::simd::{Operand, Simd, Stored, implement_simd};
-use crate::kernels::table::{CostModel, Kernels, kernel_set};
-
-/// A vector of AVX-512.
-pub(crate) struct Avx512;
-
-implement_simd! {
-    Avx512: 16 lanes of __m512, prefetch_steps: 1, prefetch_rows: true;
-    splat(x: f32) -> __m512 = _mm512_set1_ps(x);
-    load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
-    load_n(p: *const f32, n: usize) -> __m512 =
-        if n >= 16 { _mm512_loadu_ps(p) } else { _mm512_maskz_loadu_ps((1u16 << n) - 1, p) };
-    store_n(p: *mut f32, v: __m512, n: usize) =
-        if n >= 16 { _mm512_storeu_ps(p, v) } else { _mm512_mask_storeu_ps(p, (1u16 << n) - 1, v) };
-    add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
-    sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
-    mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
-    fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
-    max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
-    prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
-}
+use crate::kernels::simd::{Operand, Simd, Stored};
+use crate::kernels::table::{CostModel, DepthwiseLayer, Kernels, kernel_set};
 
 // SAFETY: each method touches exactly the elements that the traits allow; masked-off lanes are not accessed.
 unsafe impl Stored<Avx512> for bf16 {
@@ -62,6 +45,7 @@ unsafe impl Stored<Avx512> for bf16 {
 // SAFETY: as above.
 unsafe impl Operand<Avx512> for bf16 {
     type Packed = __m512bh;
+    type Acc = __m512;
     const PACK: usize = 2;
 
     #[inline(always)]
@@ -77,7 +61,7 @@ unsafe impl Operand<Avx512> for bf16 {
         unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair)) }
     }
     #[inline(always)]
-    unsafe fn splat_first(p: *const bf16) -> __m512bh {
+    unsafe fn splat_some(p: *const bf16, _n: usize) -> __m512bh {
         // SAFETY: AVX-512F, and one element at `p`; both types are 512 bits of anything.
         unsafe {
             let pair = i32::from((*p).to_bits().cast_signed()) & 0xffff;
@@ -88,6 +72,15 @@ unsafe impl Operand<Avx512> for bf16 {
     unsafe fn dot(a: __m512bh, b: __m512bh, acc: __m512) -> __m512 {
         // SAFETY: AVX512-BF16.
         unsafe { _mm512_dpbf16_ps(acc, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: AVX-512F.
+        unsafe { _mm512_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn floats(acc: __m512) -> __m512 {
+        acc
     }
 }
 
@@ -104,6 +97,17 @@ const CHANNELS: usize = 32;
 /// Where a channel of a block of [`CHANNELS`] lies when even channels come before odd ones.
 fn position(channel: usize) -> usize {
     channel / CHANNELS * CHANNELS + channel % 2 * (CHANNELS / 2) + channel % CHANNELS / 2
+}
+
+/// The weights in the order of [`position`].
+fn second_copy(layer: &DepthwiseLayer<'_>) -> Vec<f32> {
+    let mut copy = vec![0.0; layer.weights.len()];
+    for (from, to) in layer.weights.chunks_exact(layer.ld).zip(copy.chunks_exact_mut(layer.ld)) {
+        for (channel, weight) in from.iter().enumerate() {
+            to[position(channel)] = *weight;
+        }
+    }
+    copy
 }
 
 /// The first `n` elements at `p`, zeros in the other lanes.
@@ -303,10 +307,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     panel: 32,
     narrow_panel: 16,
     costs: CostModel::L2_OF_1_MIB,
-    unused: &[
-        ("avx512vnni", || is_x86_feature_detected!("avx512vnni")),
-        ("avx512fp16", || is_x86_feature_detected!("avx512fp16")),
-    ],
+    unused: &[("avx512fp16", || is_x86_feature_detected!("avx512fp16"))],
     sets: &[
         kernel_set! {
             simd: Avx512,
@@ -336,9 +337,27 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             ],
             conv: [f32 => bf16, bf16 => f32, bf16 => bf16],
             pool: [bf16 => f32, bf16 => bf16],
-            depthwise: [bf16: segment, Some(position)],
+            depthwise: [bf16: segment, Some(second_copy)],
             winograd: [bf16],
             elementwise: [bf16],
+            sum: [],
+        },
+        kernel_set! {
+            simd: Avx512,
+            target: [#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]],
+            tile_rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+            activations: U8,
+            features: [
+                is_x86_feature_detected!("avx512f") => "needs a CPU with AVX-512 (avx512f)",
+                is_x86_feature_detected!("avx512bw") => "needs AVX-512's byte and word instructions (avx512bw)",
+                is_x86_feature_detected!("avx512vl") => "needs AVX-512 for short vectors (avx512vl)",
+                is_x86_feature_detected!("avx512vnni") => "needs AVX-512's integer dot products (avx512vnni)",
+            ],
+            conv: [f32 => u8, u8 => f32, u8 => u8],
+            pool: [u8 => f32, u8 => u8],
+            depthwise: [u8: avx512_int8::segment, Some(avx512_int8::second_copy)],
+            winograd: [],
+            elementwise: [u8],
             sum: [],
         },
     ],

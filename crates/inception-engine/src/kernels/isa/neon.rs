@@ -5,6 +5,7 @@ use std::arch::asm;
 use std::arch::is_aarch64_feature_detected;
 
 use super::Isa;
+use super::portable::Portable;
 use crate::kernels::depthwise;
 use crate::kernels::simd::{Simd, implement_simd};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
@@ -152,17 +153,33 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
         ("bf16", || is_aarch64_feature_detected!("bf16")),
         ("i8mm", || is_aarch64_feature_detected!("i8mm")),
     ],
-    sets: &[kernel_set! {
-        simd: Neon,
-        target: [#[target_feature(enable = "neon")]],
-        tile_rows: [1 2 3 4 5 6],
-        activations: F32,
-        features: [is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)"],
-        conv: [f32 => f32],
-        pool: [f32 => f32],
-        depthwise: [f32: depthwise::segment::<Neon, f32>, None],
-        winograd: [f32],
-        elementwise: [f32],
-        sum: [f32],
-    }],
+    sets: &[
+        kernel_set! {
+            simd: Neon,
+            target: [#[target_feature(enable = "neon")]],
+            tile_rows: [1 2 3 4 5 6],
+            activations: F32,
+            features: [is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)"],
+            conv: [f32 => f32],
+            pool: [f32 => f32],
+            depthwise: [f32: depthwise::segment::<Neon, f32>, None],
+            winograd: [f32],
+            elementwise: [f32],
+            sum: [f32],
+        },
+        // The arrays that the compiler vectorises: there are no intrinsics for `u8` here yet.
+        kernel_set! {
+            simd: Portable,
+            target: [#[target_feature(enable = "neon")]],
+            tile_rows: [1 2 3 4 5 6],
+            activations: U8,
+            features: [is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)"],
+            conv: [f32 => u8, u8 => f32, u8 => u8],
+            pool: [u8 => f32, u8 => u8],
+            depthwise: [u8: depthwise::segment::<Portable, u8>, None],
+            winograd: [],
+            elementwise: [u8],
+            sum: [],
+        },
+    ],
 };

@@ -1,8 +1,9 @@
 //! No intrinsics: arrays that the compiler vectorises for the baseline of the target.
 
 use super::Isa;
+use crate::dtype::DType;
 use crate::kernels::depthwise;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Operand, Simd, Stored, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// Arrays of eight floats.
@@ -65,6 +66,70 @@ unsafe impl Simd for Portable {
     unsafe fn prefetch(_: *const f32) {}
 }
 
+// SAFETY: plain Rust; the loads and stores touch exactly the elements that the trait allows.
+unsafe impl Stored<Portable> for u8 {
+    const DTYPE: DType = DType::U8;
+    const QUANTIZED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const u8, n: usize) -> [f32; 8] {
+        let mut v = [0.0; 8];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: i < n, and the caller vouches for n elements.
+            *x = f32::from(unsafe { *p.add(i) });
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_n(p: *mut u8, v: [f32; 8], n: usize) {
+        // From here on a float has no bits for fractions: the sum is rounded to the nearest, to even where two
+        // are as near, and its low byte is the integer. (`round_ties_even` is a call where the baseline has no
+        // instruction for it.)
+        const INTEGERS: f32 = 12_582_912.0;
+        let rounded = v.map(|x| (x.clamp(0.0, 255.0) + INTEGERS).to_bits() as u8);
+        for (i, x) in rounded.iter().enumerate().take(n) {
+            // SAFETY: i < n, and the caller vouches for n elements.
+            unsafe { *p.add(i) = *x };
+        }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Operand<Portable> for u8 {
+    type Packed = [[u8; 4]; 8];
+    type Acc = [i32; 8];
+    const PACK: usize = 4;
+
+    #[inline(always)]
+    unsafe fn weights(p: *const f32) -> [[u8; 4]; 8] {
+        // SAFETY: the caller vouches for eight times four weights.
+        unsafe { p.cast::<[[u8; 4]; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> [[u8; 4]; 8] {
+        // SAFETY: the caller vouches for four elements.
+        [unsafe { p.cast::<[u8; 4]>().read_unaligned() }; 8]
+    }
+    #[inline(always)]
+    unsafe fn splat_some(p: *const u8, n: usize) -> [[u8; 4]; 8] {
+        // SAFETY: the caller vouches for `n` elements.
+        [unsafe { some_bytes(p, n) }.to_le_bytes(); 8]
+    }
+    #[inline(always)]
+    unsafe fn zero() -> [i32; 8] {
+        [0; 8]
+    }
+    #[inline(always)]
+    unsafe fn dot(a: [[u8; 4]; 8], b: [[u8; 4]; 8], acc: [i32; 8]) -> [i32; 8] {
+        let product = |i: usize, j: usize| i32::from(a[i][j]) * i32::from(b[i][j].cast_signed());
+        std::array::from_fn(|i| acc[i] + product(i, 0) + product(i, 1) + product(i, 2) + product(i, 3))
+    }
+    #[inline(always)]
+    unsafe fn floats(acc: [i32; 8]) -> [f32; 8] {
+        acc.map(|sum| sum as f32)
+    }
+}
+
 /// The kernels; every CPU runs them.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Portable,
@@ -74,17 +139,32 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     narrow_panel: 16,
     costs: CostModel::L2_OF_1_MIB,
     unused: &[],
-    sets: &[kernel_set! {
-        simd: Portable,
-        target: [],
-        tile_rows: [1 2],
-        activations: F32,
-        features: [],
-        conv: [f32 => f32],
-        pool: [f32 => f32],
-        depthwise: [f32: depthwise::segment::<Portable, f32>, None],
-        winograd: [f32],
-        elementwise: [f32],
-        sum: [f32],
-    }],
+    sets: &[
+        kernel_set! {
+            simd: Portable,
+            target: [],
+            tile_rows: [1 2],
+            activations: F32,
+            features: [],
+            conv: [f32 => f32],
+            pool: [f32 => f32],
+            depthwise: [f32: depthwise::segment::<Portable, f32>, None],
+            winograd: [f32],
+            elementwise: [f32],
+            sum: [f32],
+        },
+        kernel_set! {
+            simd: Portable,
+            target: [],
+            tile_rows: [1 2],
+            activations: U8,
+            features: [],
+            conv: [f32 => u8, u8 => f32, u8 => u8],
+            pool: [u8 => f32, u8 => u8],
+            depthwise: [u8: depthwise::segment::<Portable, u8>, None],
+            winograd: [],
+            elementwise: [u8],
+            sum: [],
+        },
+    ],
 };

@@ -1,0 +1,177 @@
+//! What turns a network of `f32` into one of integers: scales and zero points of tensors, integers for weights.
+
+use std::collections::BTreeMap;
+
+use crate::Error;
+use crate::graph::{Graph, Op};
+
+/// Largest magnitude of a weight as an integer: signed and symmetric around zero.
+const LARGEST_WEIGHT: f32 = 127.0;
+
+/// How a tensor's bytes stand for numbers: `(byte - zero_point) * scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuantParams {
+    /// The number of one unit.
+    pub scale: f32,
+    /// The byte that stands for zero.
+    pub zero_point: u8,
+}
+
+impl QuantParams {
+    /// Those of a tensor that is not quantised.
+    pub(crate) const NONE: QuantParams = QuantParams { scale: 1.0, zero_point: 0 };
+
+    /// The bytes from 0 to 255 for numbers from `low` to `high`, a range that is widened to hold zero.
+    pub fn of_range(low: f32, high: f32) -> Self {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let scale = (high - low) / 255.0;
+        // Numbers that are all zero, or too small for a scale of normal precision.
+        if !(scale.is_finite() && scale >= f32::MIN_POSITIVE) {
+            return QuantParams { scale: 1.0, zero_point: 0 };
+        }
+        QuantParams { scale, zero_point: (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8 }
+    }
+
+    /// The nearest byte.
+    pub fn quantize(self, x: f32) -> u8 {
+        let x = x * (1.0 / self.scale) + f32::from(self.zero_point);
+        x.clamp(0.0, 255.0).round_ties_even() as u8
+    }
+
+    /// What a byte stands for.
+    pub fn dequantize(self, byte: u8) -> f32 {
+        f32::from(i16::from(byte) - i16::from(self.zero_point)) * self.scale
+    }
+}
+
+/// What [`Precision::Int8`](crate::Precision::Int8) needs to know of a network beside its weights, as
+/// [`Calibrator`](crate::Calibrator) finds it.
+///
+/// Nodes are those of the graph after the passes, by name. Of several with one name the others have `#2`, `#3` and so
+/// on behind it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Quantization {
+    /// The scale and zero point of each node's tensor.
+    pub tensors: BTreeMap<String, QuantParams>,
+    /// What is added to the biases of convolutions, one value for each channel, since rounded weights shift means.
+    pub biases: BTreeMap<String, Vec<f32>>,
+}
+
+/// The names of a graph's nodes by which a [`Quantization`] knows them.
+pub(crate) fn keys(graph: &Graph) -> Vec<String> {
+    let mut seen = BTreeMap::new();
+    let key = |name: &String| {
+        let count = seen.entry(name.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { name.clone() } else { format!("{name}#{count}") }
+    };
+    graph.nodes.iter().map(|node| &node.name).map(key).collect()
+}
+
+impl Quantization {
+    /// Adds the corrections to the biases of `graph`, which has been through the passes, and returns the scale and zero
+    /// point of each node.
+    ///
+    /// # Errors
+    /// [`Error::Quantization`] for a node that has none, and for a correction that does not fit its node.
+    pub(crate) fn apply(&self, graph: &mut Graph) -> Result<Vec<QuantParams>, Error> {
+        let keys = keys(graph);
+        for (node, key) in graph.nodes.iter_mut().zip(&keys) {
+            let (Op::Conv(conv), Some(correction)) = (&mut node.op, self.biases.get(key)) else { continue };
+            if correction.len() != conv.out_channels {
+                let reason = "corrects another number of channels";
+                return Err(Error::Quantization { node: key.clone(), reason });
+            }
+            let bias = conv.bias.get_or_insert_with(|| vec![0.0; conv.out_channels]);
+            bias.iter_mut().zip(correction).for_each(|(bias, correction)| *bias += correction);
+        }
+        let params = |key: &String| match self.tensors.get(key) {
+            Some(params) if params.scale.is_finite() && params.scale > 0.0 => Ok(*params),
+            Some(_) => Err(Error::Quantization {
+                node: key.clone(),
+                reason: "has a scale that is no positive number",
+            }),
+            None => Err(Error::Quantization { node: key.clone(), reason: "has no scale" }),
+        };
+        keys.iter().map(params).collect()
+    }
+}
+
+/// Weights as integers, with a scale for each output channel.
+pub(crate) struct IntegerWeights {
+    /// Integers from -127 to 127, in the order in which the weights were.
+    pub values: Vec<f32>,
+    /// Of each output channel.
+    pub scales: Vec<f32>,
+    /// Of each output channel, the sum of its integers.
+    pub sums: Vec<i64>,
+}
+
+impl IntegerWeights {
+    /// Rounds `weight`, `[out_channels][..]`, to the nearest integers, to even where two are as near.
+    pub fn new(weight: &[f32], out_channels: usize) -> Self {
+        let (mut values, mut scales, mut sums) = (Vec::with_capacity(weight.len()), Vec::new(), Vec::new());
+        for channel in weight.chunks_exact((weight.len() / out_channels.max(1)).max(1)) {
+            let scale = weight_scale(channel);
+            let start = values.len();
+            values.extend(channel.iter().map(|w| integer_weight(*w, scale)));
+            scales.push(scale);
+            sums.push(values[start..].iter().map(|w| *w as i64).sum());
+        }
+        IntegerWeights { values, scales, sums }
+    }
+
+    /// Whether no sum of products with bytes can leave 32 bits.
+    pub fn sums_fit(&self) -> bool {
+        let per_channel = (self.values.len() / self.scales.len().max(1)).max(1);
+        let largest = |channel: &[f32]| channel.iter().map(|w| w.abs() as i64).sum::<i64>() * 255;
+        self.values.chunks_exact(per_channel).all(|channel| largest(channel) <= i64::from(i32::MAX))
+    }
+}
+
+/// The scale of a channel's weights: its largest becomes 127.
+pub(crate) fn weight_scale(channel: &[f32]) -> f32 {
+    let largest = channel.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+    let scale = largest / LARGEST_WEIGHT;
+    if scale.is_finite() && scale >= f32::MIN_POSITIVE { scale } else { 1.0 }
+}
+
+/// The integer nearest to a weight.
+pub(crate) fn integer_weight(weight: f32, scale: f32) -> f32 {
+    (weight / scale).round_ties_even().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)
+}
+
+/// From a layer's sums to the bytes or floats that it stores: `sum * scale + bias + residual * residual_scale`, so
+/// that all zero points are in the bias.
+pub(crate) struct Requantization {
+    /// Factor of each output channel's sum.
+    pub scales: Vec<f32>,
+    /// Added to each output channel, in the unit of the output.
+    pub bias: Vec<f32>,
+    /// Factor of the bytes of a residual.
+    pub residual_scale: f32,
+}
+
+impl Requantization {
+    /// From sums in units of `units`, one for each channel, which `shifts` (what the input's zero point adds to the
+    /// sums) is to be taken from, to `out`.
+    pub fn new(
+        units: &[f64],
+        shifts: &[i64],
+        bias: Option<&[f32]>,
+        out: QuantParams,
+        residual: Option<QuantParams>,
+    ) -> Self {
+        let unit = f64::from(out.scale);
+        let residual_scale = residual.map_or(1.0, |residual| (f64::from(residual.scale) / unit) as f32);
+        let added = residual.map_or(0.0, |r| f64::from(r.zero_point) * f64::from(residual_scale));
+        // What is undone is what the kernel does, with factors as it has them.
+        let scales: Vec<f32> = units.iter().map(|sum| (sum / unit) as f32).collect();
+        let value = |(channel, (scale, shift)): (usize, (&f32, &i64))| {
+            let own = bias.and_then(|bias| bias.get(channel)).map_or(0.0, |bias| f64::from(*bias) / unit);
+            (own + f64::from(out.zero_point) - *shift as f64 * f64::from(*scale) - added) as f32
+        };
+        let bias = scales.iter().zip(shifts).enumerate().map(value).collect();
+        Requantization { scales, bias, residual_scale }
+    }
+}

@@ -1,0 +1,546 @@
+//! Networks of integers against a scalar evaluation of the same integers: equal to the bit on every instruction set
+//! and thread count.
+#![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
+
+mod numbers;
+
+use std::sync::Arc;
+
+use inception_engine::graph::reference::{evaluate, tensors};
+use inception_engine::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window, passes};
+use inception_engine::{Compiled, Error, Options, Precision, QuantParams, Quantization};
+use numbers::{Numbers, conv, grow, tiers};
+
+/// A tensor as it is stored.
+enum Stored {
+    Bytes(Vec<u8>),
+    Floats(Vec<f32>),
+}
+
+/// Where a layer's results go, and by which factors.
+struct Target {
+    /// `None` for floats.
+    quant: Option<QuantParams>,
+    relu: bool,
+}
+
+impl Target {
+    fn unit(&self) -> f64 {
+        self.quant.map_or(1.0, |quant| f64::from(quant.scale))
+    }
+
+    fn zero(&self) -> f64 {
+        self.quant.map_or(0.0, |quant| f64::from(quant.zero_point))
+    }
+
+    fn store(&self, values: Vec<f32>) -> Stored {
+        match self.quant {
+            None => {
+                let least = if self.relu { 0.0 } else { f32::NEG_INFINITY };
+                Stored::Floats(values.into_iter().map(|v| v.max(least)).collect())
+            }
+            Some(quant) => {
+                let least = if self.relu { f32::from(quant.zero_point) } else { 0.0 };
+                let byte = |v: f32| v.max(least).clamp(0.0, 255.0).round_ties_even() as u8;
+                Stored::Bytes(values.into_iter().map(byte).collect())
+            }
+        }
+    }
+}
+
+/// The integers of a channel's weights, and their scale.
+fn integers(weights: &[f32]) -> (Vec<i64>, f32) {
+    let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+    let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+    (weights.iter().map(|w| (w / scale).round_ties_even() as i64).collect(), scale)
+}
+
+/// Calls `tap` for each output pixel and each pixel of the input under its window, `None` where that is padding.
+fn windows(window: &Window, input: Shape, output: Shape, mut tap: impl FnMut(usize, usize, Option<usize>)) {
+    for p in 0..output.pixels() {
+        for t in 0..window.kernel[0] * window.kernel[1] {
+            let at = |axis: usize, out: usize, tap: usize, size: usize| {
+                let at = out * window.stride[axis] + tap * window.dilation[axis];
+                at.checked_sub(window.pad[axis]).filter(|&at| at < size)
+            };
+            let y = at(0, p / output.width, t / window.kernel[1], input.height);
+            let x = at(1, p % output.width, t % window.kernel[1], input.width);
+            tap(p, t, y.zip(x).map(|(y, x)| y * input.width + x));
+        }
+    }
+}
+
+/// A convolution of bytes.
+fn convolve(
+    conv: &Conv,
+    (x, input, quant): (&[u8], Shape, QuantParams),
+    output: Shape,
+    target: &Target,
+    residual: Option<(&[u8], QuantParams)>,
+) -> Vec<f32> {
+    let (outs, taps) = (conv.out_channels, conv.taps());
+    let (group_in, group_out) = (input.channels / conv.groups, outs / conv.groups);
+    let zero = i64::from(quant.zero_point);
+    let residual_scale = residual.map_or(1.0, |(_, r)| (f64::from(r.scale) / target.unit()) as f32);
+    let added = residual.map_or(0.0, |(_, r)| f64::from(r.zero_point) * f64::from(residual_scale));
+    let mut values = vec![0.0; output.len()];
+    for o in 0..outs {
+        let (weights, scale) = integers(&conv.weight[o * group_in * taps..(o + 1) * group_in * taps]);
+        let mut sums = vec![0i64; output.pixels()];
+        windows(&conv.window, input, output, |p, t, at| {
+            for c in 0..group_in {
+                let byte =
+                    at.map_or(zero, |at| i64::from(x[at * input.channels + o / group_out * group_in + c]));
+                let byte = if conv.input_relu { byte.max(zero) } else { byte };
+                sums[p] += (if conv.is_depthwise() { byte - zero } else { byte }) * weights[c * taps + t];
+            }
+        });
+        let factor = (f64::from(quant.scale) * f64::from(scale) / target.unit()) as f32;
+        let shift = if conv.is_depthwise() { 0 } else { zero * weights.iter().sum::<i64>() };
+        let own = conv.bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]) / target.unit());
+        let bias = (own + target.zero() - shift as f64 * f64::from(factor) - added) as f32;
+        for (p, sum) in sums.into_iter().enumerate() {
+            let mut v = sum as f32 * factor + bias;
+            if let Some((residual, _)) = residual {
+                v += f32::from(residual[p * outs + o]) * residual_scale;
+            }
+            values[p * outs + o] = v;
+        }
+    }
+    values
+}
+
+/// A convolution of floats, and whether it is exact: no.
+fn convolve_floats(conv: &Conv, x: &[f32], input: Shape, output: Shape) -> Vec<f32> {
+    let (outs, taps, group_in) = (conv.out_channels, conv.taps(), input.channels / conv.groups);
+    let group_out = outs / conv.groups;
+    let mut values = vec![0.0f64; output.len()];
+    windows(&conv.window, input, output, |p, t, at| {
+        let Some(at) = at else { return };
+        for o in 0..outs {
+            for c in 0..group_in {
+                let x = f64::from(x[at * input.channels + o / group_out * group_in + c]);
+                let x = if conv.input_relu { x.max(0.0) } else { x };
+                values[p * outs + o] += x * f64::from(conv.weight[(o * group_in + c) * taps + t]);
+            }
+        }
+    });
+    let bias = |i: usize| conv.bias.as_ref().map_or(0.0, |bias| f64::from(bias[i % outs]));
+    values.iter().enumerate().map(|(i, v)| (v + bias(i)) as f32).collect()
+}
+
+/// A pool of bytes.
+fn pool(
+    p: &Pool,
+    (x, input, quant): (&[u8], Shape, QuantParams),
+    output: Shape,
+    target: &Target,
+) -> Vec<f32> {
+    let channels = input.channels;
+    let factor = quant.scale / target.unit() as f32;
+    let zero = f32::from(quant.zero_point);
+    let max = p.kind == PoolKind::Max;
+    let shift = target.zero() as f32 - if max { zero * factor } else { 0.0 };
+    let mut sums = vec![if max { f32::NEG_INFINITY } else { 0.0 }; output.len()];
+    let mut inside = vec![0; output.pixels()];
+    windows(&p.window, input, output, |pixel, _, at| {
+        let Some(at) = at else { return };
+        inside[pixel] += 1;
+        for c in 0..channels {
+            let (sum, byte) = (&mut sums[pixel * channels + c], f32::from(x[at * channels + c]));
+            *sum = if max { sum.max(byte) } else { *sum + (byte - zero) };
+        }
+    });
+    let area = |pixel: usize| match p.kind {
+        PoolKind::Max => 1,
+        PoolKind::Average => inside[pixel],
+        PoolKind::AverageWithPadding => {
+            let extent = |axis: usize, out: usize, size: usize| {
+                let end = size + p.window.pad[axis] + p.window.pad_end[axis];
+                p.window.kernel[axis].min(end - out * p.window.stride[axis])
+            };
+            extent(0, pixel / output.width, input.height) * extent(1, pixel % output.width, input.width)
+        }
+    };
+    let value = |(i, sum): (usize, &f32)| {
+        let bias = p.bias.as_ref().map_or(0.0, |bias| bias[i % channels] / target.unit() as f32) + shift;
+        sum * (factor / area(i / channels) as f32) + bias
+    };
+    sums.iter().enumerate().map(value).collect()
+}
+
+/// `a * scale + shift + b` in the unit of the target.
+fn elementwise(
+    (a, quant): (&[u8], QuantParams),
+    b: Option<(&[u8], QuantParams)>,
+    affine: impl Fn(usize) -> (f64, f64),
+    channels: usize,
+    target: &Target,
+) -> Vec<f32> {
+    let b_scale = b.map_or(1.0, |(_, b)| (f64::from(b.scale) / target.unit()) as f32);
+    let added = b.map_or(0.0, |(_, b)| f64::from(b.zero_point) * f64::from(b_scale));
+    let value = |(i, byte): (usize, &u8)| {
+        let (scale, shift) = affine(i % channels);
+        let scale = (scale * f64::from(quant.scale) / target.unit()) as f32;
+        let zero = f64::from(quant.zero_point) * f64::from(scale);
+        let shift = (shift / target.unit() + target.zero() - zero - added) as f32;
+        let v = f32::from(*byte) * scale + shift;
+        b.map_or(v, |(b, _)| v + f32::from(b[i]) * b_scale)
+    };
+    a.iter().enumerate().map(value).collect()
+}
+
+/// For each node, the one whose scale it has: its own, or the concatenation's in whose buffer it lies.
+fn owners(graph: &Graph) -> Vec<NodeId> {
+    let mut owners: Vec<Option<NodeId>> = vec![None; graph.nodes.len()];
+    for id in (0..graph.nodes.len()).rev() {
+        let owner = *owners[id].get_or_insert(id);
+        if matches!(graph.nodes[id].op, Op::Concat) {
+            for &input in graph.nodes[id].inputs.iter().filter(|&&input| input != 0) {
+                owners[input].get_or_insert(owner);
+            }
+        }
+    }
+    owners.into_iter().flatten().collect()
+}
+
+/// Whether a node is the end of a network, which is floats.
+fn is_end(graph: &Graph, consumers: &[Vec<NodeId>], id: NodeId) -> bool {
+    let node = &graph.nodes[id];
+    let written = match &node.op {
+        Op::Pool(_) => true,
+        Op::Conv(conv) => !conv.is_depthwise() && node.inputs.len() == 1,
+        _ => false,
+    };
+    let read = consumers[id].iter().all(|&reader| match &graph.nodes[reader].op {
+        Op::Conv(conv) => {
+            !conv.is_depthwise() && !conv.input_relu && graph.nodes[reader].inputs.get(1) != Some(&id)
+        }
+        _ => false,
+    });
+    written && read && (id == graph.output || node.shape.pixels() == 1)
+}
+
+/// What a graph that has been through the passes computes of one image, `[channels][height][width]`, and whether
+/// the engine must give the same bits: it must where no floats are multiplied.
+fn oracle(graph: &Graph, quants: &[QuantParams], image: &[f32]) -> (Vec<f32>, bool) {
+    let owners = owners(graph);
+    let consumers = graph.consumers();
+    let quant = |id: NodeId| quants[owners[id]];
+    let mut stored: Vec<Stored> = Vec::new();
+    let mut exact = true;
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let relu = match &node.op {
+            Op::Conv(conv) => conv.relu,
+            Op::Pool(pool) => pool.relu,
+            Op::Add { relu } => *relu,
+            Op::Relu => true,
+            _ => false,
+        };
+        let floats = is_end(graph, &consumers, id);
+        let target = Target { quant: (!floats).then(|| quant(id)), relu };
+        let bytes = |i: usize| {
+            let input = node.inputs[i];
+            match &stored[input] {
+                Stored::Bytes(bytes) => (&bytes[..], quant(input)),
+                Stored::Floats(_) => panic!("{} reads floats", node.name),
+            }
+        };
+        let shape = |i: usize| graph.nodes[node.inputs[i]].shape;
+        let with_shape = |i: usize| (bytes(i).0, shape(i), bytes(i).1);
+        let second = || (node.inputs.len() > 1).then(|| bytes(1));
+        let channels = node.shape.channels;
+        let values = match &node.op {
+            Op::Input { pad, .. } => {
+                let quant = quant(id);
+                let (height, width) = (node.shape.height, node.shape.width);
+                let mut bytes = vec![quant.zero_point; node.shape.len()];
+                let (rows, columns) = inner(graph);
+                for (i, x) in image.iter().enumerate() {
+                    let (c, y, x_at) =
+                        (i / (rows * columns), i / columns % rows + pad[0], i % columns + pad[1]);
+                    assert!(y < height && x_at < width);
+                    let byte = (x * (1.0 / quant.scale) + f32::from(quant.zero_point)).clamp(0.0, 255.0);
+                    bytes[(y * width + x_at) * channels + c] = byte.round_ties_even() as u8;
+                }
+                stored.push(Stored::Bytes(bytes));
+                continue;
+            }
+            Op::Conv(conv) => match &stored[node.inputs[0]] {
+                Stored::Bytes(_) => convolve(conv, with_shape(0), node.shape, &target, second()),
+                Stored::Floats(x) => {
+                    exact = false;
+                    assert!(floats || node.shape.pixels() == 1);
+                    let mut values = convolve_floats(conv, x, shape(0), node.shape);
+                    let zero = target.zero() as f32;
+                    values.iter_mut().for_each(|v| *v = *v / target.unit() as f32 + zero);
+                    values
+                }
+            },
+            Op::Pool(p) => pool(p, with_shape(0), node.shape, &target),
+            Op::Add { .. } => elementwise(bytes(0), second(), |_| (1.0, 0.0), channels, &target),
+            Op::Relu => elementwise(bytes(0), None, |_| (1.0, 0.0), channels, &target),
+            Op::Affine { scale, shift } => {
+                elementwise(bytes(0), None, |c| (scale[c], shift[c]), channels, &target)
+            }
+            Op::Concat => {
+                let parts: Vec<(Vec<f32>, usize)> = (0..node.inputs.len())
+                    .map(|i| {
+                        let channels = shape(i).channels;
+                        (elementwise(bytes(i), None, |_| (1.0, 0.0), channels, &target), channels)
+                    })
+                    .collect();
+                let pixel = |p: usize| parts.iter().flat_map(move |(x, n)| x[p * n..(p + 1) * n].to_vec());
+                (0..node.shape.pixels()).flat_map(pixel).collect()
+            }
+            other => panic!("{} is left by the passes", other.name()),
+        };
+        stored.push(target.store(values));
+    }
+    let values: Vec<f32> = match &stored[graph.output] {
+        Stored::Bytes(bytes) => bytes.iter().map(|byte| quant(graph.output).dequantize(*byte)).collect(),
+        Stored::Floats(values) => values.clone(),
+    };
+    let shape = graph.nodes[graph.output].shape;
+    let planes = |i: usize| values[i % shape.pixels() * shape.channels + i / shape.pixels()];
+    ((0..shape.len()).map(planes).collect(), exact)
+}
+
+/// Rows and columns of the image, without the zeros around it.
+fn inner(graph: &Graph) -> (usize, usize) {
+    let Op::Input { pad, pad_end, .. } = graph.nodes[0].op else { panic!("no input") };
+    let shape = graph.nodes[0].shape;
+    (shape.height - pad[0] - pad_end[0], shape.width - pad[1] - pad_end[1])
+}
+
+/// The graph after the passes, and scales and zero points of what it makes of `image`.
+fn prepare(graph: &Graph, image: &[f32]) -> (Graph, Vec<QuantParams>, Arc<Quantization>) {
+    let mut fused = graph.clone();
+    while matches!(fused.nodes[fused.output].op, Op::Flatten) {
+        fused.output = fused.nodes[fused.output].inputs[0];
+    }
+    passes::run(passes::PASSES, &mut fused).unwrap();
+    let range = |tensor: &Vec<f64>| {
+        let [low, high] = [f64::min, f64::max].map(|f| tensor.iter().copied().fold(0.0, f) as f32);
+        QuantParams::of_range(low, high)
+    };
+    let quants: Vec<QuantParams> = tensors(&fused, image).iter().map(range).collect();
+    let mut quantization = Quantization::default();
+    let mut seen = std::collections::BTreeMap::new();
+    for (node, quant) in fused.nodes.iter().zip(&quants) {
+        let count = seen.entry(&node.name).and_modify(|n| *n += 1).or_insert(1);
+        let key = if *count == 1 { node.name.clone() } else { format!("{}#{count}", node.name) };
+        quantization.tensors.insert(key, *quant);
+    }
+    (fused, quants, Arc::new(quantization))
+}
+
+/// The largest difference over the largest value.
+fn error(found: &[f32], wanted: &[f32]) -> f32 {
+    let largest = wanted.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+    found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f32::max) / largest
+}
+
+/// Compares with the oracle on each tier and for some thread counts, and with the graph in `f64` within `tolerance`.
+fn check(what: &str, graph: &Graph, numbers: &mut Numbers, tolerance: f32) {
+    let batch = 2;
+    let images = numbers.floats(batch * graph.nodes[0].shape.len(), 1.0);
+    let one = graph.nodes[0].shape.len();
+    let (fused, quants, quantization) = prepare(graph, &images[..one]);
+    let results: Vec<(Vec<f32>, bool)> =
+        images.chunks(one).map(|image| oracle(&fused, &quants, image)).collect();
+    let exact = results.iter().all(|(_, exact)| *exact);
+    let wanted: Vec<f32> = results.into_iter().flat_map(|(values, _)| values).collect();
+    for isa in tiers() {
+        for threads in [1, 3] {
+            let options = Options {
+                threads,
+                precision: Precision::Int8,
+                quantization: Some(quantization.clone()),
+                isa: Some(isa),
+                ..Options::default()
+            };
+            let model = match Compiled::from_graph(graph.clone(), &options) {
+                Err(Error::Precision { reason, .. }) => {
+                    eprintln!("SKIPPED: int8 on {isa} {reason}");
+                    continue;
+                }
+                other => other.unwrap(),
+            };
+            let found = model.run(&images, batch).unwrap();
+            // Of floats the sums are rounded, in an order that is the kernel's own.
+            let off = error(&found, &wanted);
+            assert!(
+                if exact { found == wanted } else { off < 1e-5 },
+                "{what}, {isa}, {threads} threads: {off:.1e} from the oracle\n{:#?}",
+                model.explain()
+            );
+        }
+    }
+    let true_values: Vec<f32> = evaluate(graph, &images[..one]).iter().map(|&x| x as f32).collect();
+    let off = error(&wanted[..true_values.len()], &true_values);
+    assert!(off < tolerance, "{what}: the oracle is {off:.1e} from f64");
+}
+
+/// An eight-bit result is half of a 255th off, its input and weights as much; a wrong zero point or tap is off by
+/// more than this.
+const ONE_LAYER: f32 = 0.04;
+
+/// The operations one after the other, then a pool that copies, since the end is floats.
+fn chain(shape: Shape, ops: Vec<Op>) -> Graph {
+    let mut graph = Graph::new(shape);
+    let pool = Pool { kind: PoolKind::Max, window: Window::square(1, 1, 0), bias: None, relu: false };
+    for op in ops.into_iter().chain([Op::Pool(Box::new(pool))]) {
+        graph.add("node", op, &[graph.output]).unwrap();
+    }
+    graph
+}
+
+#[test]
+fn convolutions_of_all_shapes() {
+    let mut numbers = Numbers::new(21);
+    let windows = [
+        ([1, 1], [1, 1], [0, 0], 1),
+        ([1, 1], [2, 2], [0, 0], 1),
+        ([3, 3], [1, 1], [1, 1], 1),
+        ([3, 3], [2, 2], [0, 0], 1),
+        ([3, 3], [1, 1], [2, 2], 2),
+        ([5, 5], [1, 1], [2, 2], 1),
+        ([7, 7], [2, 2], [3, 3], 1),
+        ([1, 7], [1, 1], [0, 3], 1),
+        ([7, 1], [1, 1], [3, 0], 1),
+    ];
+    for (kernel, stride, pad, dilation) in windows {
+        for (cin, cout) in [(3, 32), (16, 33), (17, 16), (42, 47), (1, 1), (35, 64)] {
+            let window = Window { dilation: [dilation; 2], ..Window::new(kernel, stride, pad) };
+            let (height, width) = (8 + numbers.below(8), 8 + numbers.below(8));
+            let mut conv = conv(&mut numbers, cin, cout, 1, window);
+            conv.relu = numbers.chance(50);
+            let what =
+                format!("conv {kernel:?} {stride:?} {pad:?} {dilation} {cin}->{cout} on {height}x{width}");
+            let op = Op::Conv(Box::new(conv));
+            let shape = Shape::new(height, width, cin);
+            check(&what, &chain(shape, vec![op.clone()]), &mut numbers, ONE_LAYER);
+            let mut alone = Graph::new(shape);
+            alone.add("node", op, &[0]).unwrap();
+            check(&format!("{what}, to floats"), &alone, &mut numbers, ONE_LAYER);
+        }
+    }
+    let grouped = conv(&mut numbers, 12, 18, 3, Window::square(3, 1, 1));
+    let graph = chain(Shape::new(6, 7, 12), vec![Op::Conv(Box::new(grouped))]);
+    check("three groups", &graph, &mut numbers, ONE_LAYER);
+}
+
+#[test]
+fn row_tiles_at_their_edges() {
+    let mut numbers = Numbers::new(22);
+    for pixels in [1, 2, 5, 6, 7, 13, 14, 15, 28, 29, 57] {
+        let op = Op::Conv(Box::new(conv(&mut numbers, 20, 70, 1, Window::square(1, 1, 0))));
+        check(
+            &format!("{pixels} pixels"),
+            &chain(Shape::new(1, pixels, 20), vec![op]),
+            &mut numbers,
+            ONE_LAYER,
+        );
+    }
+}
+
+#[test]
+fn depthwise_convolutions_alone_and_before_others() {
+    let mut numbers = Numbers::new(23);
+    for channels in [2, 15, 40, 64, 65, 130, 300] {
+        for (kernel, stride, pad, dilation) in
+            [(3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (3, 1, 0, 1), (5, 1, 2, 1), (3, 2, 2, 2)]
+        {
+            let window = Window { dilation: [dilation; 2], ..Window::square(kernel, stride, pad) };
+            let shape = Shape::new(9, 13, channels);
+            let depthwise = |numbers: &mut Numbers, relu: bool| {
+                let mut conv = conv(numbers, channels, channels, channels, window);
+                conv.input_relu = relu;
+                Op::Conv(Box::new(conv))
+            };
+            let what = format!("depthwise {kernel} {stride} {pad} {dilation} of {channels}");
+            let plain = depthwise(&mut numbers, false);
+            check(&what, &chain(shape, vec![plain.clone()]), &mut numbers, ONE_LAYER);
+            let clamping = depthwise(&mut numbers, true);
+            check(&format!("{what} of ReLU"), &chain(shape, vec![clamping]), &mut numbers, ONE_LAYER);
+            let pointwise = Op::Conv(Box::new(conv(&mut numbers, channels, 33, 1, Window::square(1, 1, 0))));
+            let graph = chain(shape, vec![plain.clone(), pointwise.clone()]);
+            check(&format!("{what}, pointwise"), &graph, &mut numbers, ONE_LAYER);
+            let graph = chain(shape, vec![plain.clone(), Op::Relu, pointwise]);
+            check(&format!("{what}, ReLU, pointwise"), &graph, &mut numbers, ONE_LAYER);
+            let pool = Pool { kind: PoolKind::Max, window: Window::square(3, 2, 1), bias: None, relu: false };
+            let graph = chain(shape, vec![plain, Op::Pool(Box::new(pool))]);
+            check(&format!("{what}, pool"), &graph, &mut numbers, ONE_LAYER);
+        }
+    }
+}
+
+#[test]
+fn pools_of_all_kinds() {
+    let mut numbers = Numbers::new(24);
+    for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding] {
+        for (kernel, stride, pad, ceil) in
+            [(3, 1, 1, false), (3, 2, 1, false), (3, 2, 0, true), (2, 2, 0, true), (5, 3, 2, true)]
+        {
+            for channels in [3, 16, 70] {
+                let window = Window { ceil, ..Window::square(kernel, stride, pad) };
+                let relu = numbers.chance(30);
+                let bias = numbers.chance(30).then(|| numbers.floats(channels, 0.3));
+                let pool = Pool { kind, window, bias, relu };
+                let what = format!("{kind:?} {kernel} {stride} {pad} {ceil} of {channels}");
+                let graph = chain(Shape::new(8, 11, channels), vec![Op::Pool(Box::new(pool))]);
+                check(&what, &graph, &mut numbers, ONE_LAYER);
+            }
+        }
+    }
+}
+
+/// Residuals, concatenations, pools and all that the passes make of them; ten layers of rounding add up.
+#[test]
+fn random_graphs_equal_the_oracle() {
+    // Fewer where each takes long, as in an emulator.
+    let graphs = std::env::var("RANDOM_GRAPHS").map_or(300, |graphs| graphs.parse().unwrap());
+    for seed in 0..graphs {
+        let mut numbers = Numbers::new(3000 + seed);
+        let shape = Shape::new(5 + numbers.below(12), 5 + numbers.below(12), numbers.pick(&[1, 3, 16, 20]));
+        let mut graph = Graph::new(shape);
+        for _ in 0..3 + numbers.below(14) {
+            grow(&mut graph, &mut numbers);
+        }
+        if numbers.chance(40) {
+            graph.add("mean", Op::GlobalAveragePool, &[graph.output]).unwrap();
+            let channels = graph.nodes[graph.output].shape.channels;
+            let linear = conv(&mut numbers, channels, 10, 1, Window::square(1, 1, 0));
+            graph.add("linear", Op::Conv(Box::new(linear)), &[graph.output]).unwrap();
+        }
+        check(&format!("graph {seed}"), &graph, &mut numbers, f32::INFINITY);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let mut numbers = Numbers::new(25);
+    let conv = conv(&mut numbers, 8, 8, 1, Window::square(1, 1, 0));
+    let graph = chain(Shape::new(4, 4, 8), vec![Op::Conv(Box::new(conv))]);
+    let compile = |quantization: Option<Quantization>| {
+        let quantization = quantization.map(Arc::new);
+        let options = Options { precision: Precision::Int8, quantization, ..Options::default() };
+        Compiled::from_graph(graph.clone(), &options).unwrap_err()
+    };
+    assert!(matches!(compile(None), Error::Uncalibrated));
+    let (_, _, whole) = prepare(&graph, &numbers.floats(4 * 4 * 8, 1.0));
+    let mut other = Quantization::clone(&whole);
+    other.tensors.remove("node");
+    assert_eq!(compile(Some(other)).to_string(), "node node cannot be quantised: it has no scale");
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let mut other = Quantization::clone(&whole);
+        other.tensors.insert("node".into(), QuantParams { scale, zero_point: 0 });
+        let message = compile(Some(other)).to_string();
+        assert_eq!(message, "node node cannot be quantised: it has a scale that is no positive number");
+    }
+    let mut other = Quantization::clone(&whole);
+    other.biases.insert("node".into(), vec![0.0; 7]);
+    let message = compile(Some(other)).to_string();
+    assert_eq!(message, "node node cannot be quantised: it corrects another number of channels");
+}
