@@ -32,3 +32,4 @@ macro_rules! absent {
 
 absent!("fid", fid::Fid, "compute Fréchet distances");
 absent!("serve", serve::Serve, "answer over the network");
+absent!("train", train::Train, "train");

@@ -1,7 +1,7 @@
 //! `bench`
 
 use std::fs::{self, File};
-use std::io::{self, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -18,6 +18,7 @@ use inception_bench::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{DeviceArgs, batch, model, table_models};
+use crate::signals::on_signal;
 
 /// Measures latency, by default of every network of the reference's table at batch 1.
 ///
@@ -105,7 +106,9 @@ impl Bench {
         let plan = self.plan(&run_options)?;
 
         let (sender, events) = channel();
-        tell_of_signals(sender.clone()).context("catching Ctrl-C")?;
+        let of_signals = sender.clone();
+        // The receiver may have all that it wanted.
+        on_signal(move || _ = of_signals.send(Event::Interrupted)).context("catching Ctrl-C")?;
         let job = Job { models: models.clone(), batches: self.batch.clone(), seed: self.device.seed, plan };
         let total = job.models.len() * job.batches.len() * job.plan.len();
         let builder = thread::Builder::new().name("measuring".into());
@@ -172,25 +175,6 @@ impl Bench {
         let html = report_html(rows, &model_rows()?);
         fs::write(&page, html).with_context(|| format!("writing {}", page.display()))
     }
-}
-
-/// Says [`Event::Interrupted`] when the process is asked to end.
-#[cfg(unix)]
-fn tell_of_signals(to: Sender<Event>) -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let wait = move || {
-        // The receiver may have all that it wanted.
-        signals.forever().take(1).for_each(|_| _ = to.send(Event::Interrupted));
-    };
-    thread::Builder::new().name("signals".into()).spawn(wait)?;
-    Ok(())
-}
-
-/// Elsewhere the system ends the process itself.
-#[cfg(not(unix))]
-fn tell_of_signals(_: Sender<Event>) -> io::Result<()> {
-    Ok(())
 }
 
 /// The cells to measure.

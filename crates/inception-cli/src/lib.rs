@@ -1,7 +1,7 @@
 //! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and
 //! the workspace's `cargo xtask` have the same ones.
 
-#[cfg(not(all(feature = "fid", feature = "serve")))]
+#[cfg(not(all(feature = "fid", feature = "serve", feature = "train")))]
 mod absent;
 mod allocator;
 pub mod args;
@@ -23,6 +23,9 @@ mod program;
 mod progress;
 #[cfg(feature = "serve")]
 mod serve;
+mod signals;
+#[cfg(feature = "train")]
+mod train;
 
 use clap::Subcommand;
 
@@ -30,6 +33,8 @@ use clap::Subcommand;
 use absent::fid;
 #[cfg(not(feature = "serve"))]
 use absent::serve;
+#[cfg(not(feature = "train"))]
+use absent::train;
 
 pub use allocator::return_freed_memory;
 pub use program::Program;
@@ -45,6 +50,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Measure accuracy on labelled pictures, whole or in parts
     Eval(eval::Eval),
+    /// Train the classifier of a network on pictures of your own
+    Train(Box<train::Train>),
     /// Write the features of pictures: what a network makes of each before its classifier
     Features(features::Features),
     /// Measure how far two sets of pictures are apart: FID, KID, Inception Score, precision and recall
@@ -75,6 +82,7 @@ impl Command {
             Self::Predict(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Eval(command) => command.run(),
+            Self::Train(command) => command.run(),
             Self::Features(command) => command.run(),
             Self::Fid(command) => command.run(),
             Self::Serve(command) => command.run(),

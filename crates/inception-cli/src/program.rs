@@ -99,6 +99,12 @@ impl Program {
                 _ => None,
             };
         }
+        #[cfg(feature = "train")]
+        match error.downcast_ref::<inception_train::Error>() {
+            Some(inception_train::Error::Inception(cause)) => return self.hint(cause),
+            Some(error) => return training_hint(error).map(str::to_owned),
+            None => {}
+        }
         if let Some(weights::Error::NotPublished { .. }) = error.downcast_ref() {
             return Some("give a checkpoint by --weights".to_owned());
         }
@@ -137,6 +143,22 @@ pub(crate) fn picture_hint(error: &anyhow::Error) -> &'static str {
     match causes.into_iter().any(is_cut) {
         true => "; --accept-truncated fills what is missing",
         false => "",
+    }
+}
+
+/// What to do about an error of training.
+#[cfg(feature = "train")]
+fn training_hint(error: &inception_train::Error) -> Option<&'static str> {
+    use inception_train::{Error, FolderProblem};
+    match error {
+        Error::Diverged { .. } => Some("a lower --lr, or --warmup, keeps it from that"),
+        Error::Interrupted { .. } => Some("the same command goes on"),
+        Error::NoRecipe { .. } => Some("without --recipe there are defaults"),
+        Error::Folder { problem: FolderProblem::Exists, .. } => {
+            Some("--resume goes on with it; another --to begins anew")
+        }
+        Error::Folder { problem: FolderProblem::Other { .. }, .. } => Some("choose another --to"),
+        _ => None,
     }
 }
 

@@ -80,6 +80,12 @@ impl Bar {
         self.show(progress.done_now, progress.done, progress.total, "");
     }
 
+    /// Writes a line that stays.
+    #[cfg(feature = "train")]
+    pub fn line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

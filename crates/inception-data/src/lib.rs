@@ -76,7 +76,7 @@ mod resize;
 mod scan_stats;
 mod training;
 
-pub use dataset::{Dataset, DatasetOptions, Item};
+pub use dataset::{Classes, Dataset, DatasetOptions, Item};
 pub use decode::{
     DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, decode_with_limit, read, read_with,
 };

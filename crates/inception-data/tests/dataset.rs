@@ -76,6 +76,71 @@ fn folders_by_wordnet_id() {
     assert!(message.contains("ImageNet's 1000") && message.contains("the network has 10"), "{message}");
 }
 
+/// Training takes the classes that the data have; a file that was trained on them finds them again by name.
+#[test]
+fn classes_of_the_data_itself() {
+    let own = |path: &Path| Dataset::open_with_own_classes(path, &DatasetOptions::new(0));
+    let cats = folder(&["dog/b.jpg", "cat/a.jpg", "cat/c.jpg", "empty/", ".hidden/d.jpg"]);
+    let (dataset, classes) = own(cats.path()).unwrap();
+    assert_eq!(names(&dataset), owned(&[("cat/a.jpg", 0), ("dog/b.jpg", 1), ("cat/c.jpg", 0)]));
+    let named = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+    assert_eq!((classes.count, classes.names), (3, named(&["cat", "dog", "empty"])));
+    // WordNet ids are names as any other, and numbers from 0 are in the order of numbers.
+    let ids = folder(&["n02123045/a.jpg", "n01440764/b.jpg"]);
+    assert_eq!(own(ids.path()).unwrap().1.names, named(&["n01440764", "n02123045"]));
+    let numbers: Vec<String> = (0..11).map(|class| format!("{class}/a.jpg")).collect();
+    let numbers = folder(&numbers.iter().map(String::as_str).collect::<Vec<_>>());
+    let (dataset, classes) = own(numbers.path()).unwrap();
+    assert_eq!(classes.names.unwrap()[9..], ["9", "10"]);
+    assert_eq!(names(&dataset)[10], ("10/a.jpg".to_owned(), 10));
+    let mut options = DatasetOptions::new(0);
+    options.labels = named(&["dog", "empty", "cat"]);
+    let (dataset, classes) = Dataset::open_with_own_classes(cats.path(), &options).unwrap();
+    assert_eq!((classes.names, dataset.items()[0].label), (named(&["dog", "empty", "cat"]), 0));
+
+    let one = folder(&["x.jpg"]);
+    // Archives, of which those in gzip are read from their start on.
+    let tar = archive(&["cat/a.jpg", "dog/b.jpg", "cat/c.jpg"]);
+    let zip = zip_of(&[("cat/a.jpg", b"a"), ("dog/b.jpg", b"b"), ("cat/c.jpg", b"c")]);
+    for (name, bytes) in [("a.tar.gz", gzip(&tar)), ("a.tar", tar), ("a.zip", zip)] {
+        let path = one.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let (dataset, classes) = own(&path).unwrap();
+        assert_eq!((dataset.len(), classes.count, classes.names), (3, 2, named(&["cat", "dog"])), "{name}");
+    }
+}
+
+#[test]
+fn classes_of_a_list_itself() {
+    let folder = folder(&["a.jpg", "b.jpg", "c.jpg"]);
+    let list = folder.path().join("list.txt");
+    let own = |text: &str| {
+        fs::write(&list, text).unwrap();
+        Dataset::open_with_own_classes(&list, &DatasetOptions::new(0))
+    };
+    let (dataset, classes) = own("a.jpg 0\nb.jpg 2\nc.jpg 2\n").unwrap();
+    assert_eq!((dataset.len(), classes.count, classes.names), (3, 3, None));
+    let problem = |text: &str| match own(text) {
+        Err(Error::Dataset { problem, .. }) => *problem,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(problem("a.jpg 1\nb.jpg 2\n"), DatasetProblem::OneBased { num_classes: 2 }));
+    let sparse = problem("a.jpg 0\nb.jpg 4000000000\n");
+    assert!(matches!(sparse, DatasetProblem::SparseLabels { largest: 4_000_000_000, pictures: 2 }));
+}
+
+#[test]
+fn versions_tell_of_changes() {
+    let folder = folder(&["cat/a.jpg", "dog/b.jpg"]);
+    let versions = || Dataset::open_unlabelled(folder.path()).unwrap().versions();
+    let before = versions();
+    assert_eq!(before, versions());
+    fs::write(folder.path().join("dog/b.jpg"), b"another").unwrap();
+    let after = versions();
+    assert_eq!((before[0], after[1][0]), (after[0], 7));
+    assert_ne!(before[1], after[1]);
+}
+
 #[test]
 fn folders_by_names_of_classes() {
     let folder = folder(&["cat/a.jpg", "dog/b.jpg"]);

@@ -417,6 +417,11 @@ impl Classifier {
         self.fc.weight.lazy_shape()[1]
     }
 
+    /// What inference multiplies features by, in the place of dropping some out.
+    pub(crate) fn scale(&self) -> f32 {
+        self.dropout.as_ref().map_or(1.0, |dropout| (1.0 - dropout.dropout.prob) as f32)
+    }
+
     /// The fully connected layer's weights, `[channels, classes]` row-major.
     pub(crate) fn weight(&self) -> Vec<f32> {
         let data = self.fc.weight.val().into_data().convert::<f32>();

@@ -44,7 +44,7 @@ pub use inception_graph::with_storage_device;
 pub use layers::{Classifier, ConvNorm, DownscaleDropout, Hidden, HiddenLayer, Observer, Pool};
 pub use models::{
     LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
-    StateDict, VARIANTS, model, nearest,
+    StateDict, Training, VARIANTS, model, nearest,
 };
 pub use network::{Architecture, Network, NetworkConfig, Output};
 pub use stage::{Branch, Residual, Stage};

@@ -53,6 +53,42 @@ pub struct Latency {
 /// Batch sizes of the reference's latency table.
 pub const LATENCY_BATCHES: [usize; 4] = [1, 4, 8, 32];
 
+/// How the published weights were trained: on a cosine of the learning rate without restarts, by SGD with a
+/// momentum of 0.9.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Training {
+    /// Times that each picture is seen.
+    pub epochs: u32,
+    /// Pictures in a batch.
+    pub batch: usize,
+    /// The highest learning rate.
+    pub lr: f64,
+    /// Epochs in which the learning rate rises from 0 to that.
+    pub warmup: f64,
+    /// Factor of the weights that is added to their gradients (L2).
+    pub weight_decay: f64,
+    /// Share of a label that is spread over all classes.
+    pub label_smoothing: f64,
+    /// Parameter of the beta distribution of mixup; 0 without mixup.
+    pub mixup: f64,
+}
+
+/// PaddleClas's configurations (`ppcls/configs/ImageNet/Inception` and `Xception`), where they agree. The
+/// batch is one GPU's.
+const PADDLECLAS_TRAINING: Training = Training {
+    epochs: 200,
+    batch: 64,
+    lr: 0.045,
+    warmup: 0.0,
+    weight_decay: 1e-4,
+    label_smoothing: 0.1,
+    mixup: 0.2,
+};
+
+/// Those of Xception41 and of the DeepLab pair.
+const SHORTER_TRAINING: Option<Training> = Some(Training { epochs: 120, mixup: 0.0, ..PADDLECLAS_TRAINING });
+
 /// The library that a model's network and published weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -148,6 +184,8 @@ pub struct ModelSpec {
     pub normalisation: Normalisation,
     /// Classes of the published weights.
     pub num_classes: usize,
+    /// How they were trained, where their origin publishes it in a form that is taken over here.
+    pub training: Option<Training>,
     /// The published figures.
     pub reference: Reference,
     /// Why the exact counts differ from the published ones.
@@ -176,6 +214,7 @@ impl ModelSpec {
             rounding: Rounding::PaddleClas,
             normalisation: Normalisation::ImageNet,
             num_classes: 1000,
+            training: Some(PADDLECLAS_TRAINING),
             reference,
             note: INCEPTION_NOTE,
         }
@@ -189,6 +228,7 @@ impl ModelSpec {
             resampler: Resampler::PilBicubic,
             rounding: Rounding::Torchvision,
             normalisation: Normalisation::Half,
+            training: None,
             note: TIMM_NOTE,
             ..Self::paddleclas(name, architecture, reference)
         }
@@ -215,6 +255,7 @@ impl ModelSpec {
             resampler: Resampler::PilBilinear,
             rounding: Rounding::Torchvision,
             normalisation: Normalisation::Half,
+            training: None,
             note: KERAS_NOTE,
             ..Self::paddleclas(name, architecture, reference)
         }
@@ -258,6 +299,13 @@ pub static MODELS: &[ModelSpec] = &[
         download: Some("dygraph/GoogLeNet_pretrained.pdparams"),
         input_size: 224,
         resize_short: 256,
+        training: Some(Training {
+            lr: 0.01,
+            warmup: 5.0,
+            label_smoothing: 0.0,
+            mixup: 0.0,
+            ..PADDLECLAS_TRAINING
+        }),
         note: "published parameters leave out the three classifiers' last layers; operations are 2 x MACs and a little",
         ..ModelSpec::paddleclas(
             "GoogLeNet",
@@ -268,6 +316,7 @@ pub static MODELS: &[ModelSpec] = &[
     },
     ModelSpec {
         download: Some("dygraph/Xception41_pretrained.pdparams"),
+        training: SHORTER_TRAINING,
         note: XCEPTION_NOTE,
         ..ModelSpec::paddleclas(
             "Xception41",
@@ -278,6 +327,7 @@ pub static MODELS: &[ModelSpec] = &[
     },
     ModelSpec {
         download: Some("dygraph/Xception41_deeplab_pretrained.pdparams"),
+        training: SHORTER_TRAINING,
         note: XCEPTION_NOTE,
         ..ModelSpec::paddleclas(
             "Xception41_deeplab",
@@ -298,6 +348,7 @@ pub static MODELS: &[ModelSpec] = &[
     },
     ModelSpec {
         download: Some("dygraph/Xception65_deeplab_pretrained.pdparams"),
+        training: SHORTER_TRAINING,
         note: XCEPTION_NOTE,
         ..ModelSpec::paddleclas(
             "Xception65_deeplab",
@@ -308,6 +359,7 @@ pub static MODELS: &[ModelSpec] = &[
     },
     ModelSpec {
         download: Some("dygraph/Xception71_pretrained.pdparams"),
+        training: Some(Training { batch: 32, lr: 0.0225, ..PADDLECLAS_TRAINING }),
         note: XCEPTION_NOTE,
         ..ModelSpec::paddleclas(
             "Xception71",

@@ -122,7 +122,8 @@ impl NetworkConfig {
         Ok(seed_parameters(network, self.seed))
     }
 
-    /// The operations of the network for images of `[height, width]`, with the names of the tensors; no value is made.
+    /// The operations of the network for images of `[height, width]`, with the names of the tensors; no value
+    /// is made.
     ///
     /// # Errors
     ///
@@ -196,12 +197,20 @@ impl Network {
         AdaptiveAvgPool2dConfig::new([1, 1]).init().forward(map).flatten::<2>(1, 3)
     }
 
-    /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
+    /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without
+    /// bias.
     pub fn classifier_weight(&self) -> Vec<f32> {
         self.head().weight()
     }
 
-    /// The names of the stages, in the order in which [`forward_observed`](Self::forward_observed) shows them.
+    /// What pooled features are multiplied by before the classifier at inference: the share that Paddle's
+    /// dropout keeps, 1 without one.
+    pub fn classifier_scale(&self) -> f32 {
+        self.head().scale()
+    }
+
+    /// The names of the stages, in the order in which [`forward_observed`](Self::forward_observed) shows
+    /// them.
     pub fn stages(&self) -> Vec<String> {
         match self {
             Self::GoogLeNet(_) => GoogLeNet::stages(),
@@ -232,11 +241,12 @@ impl Network {
         }
     }
 
-    /// The form for inference alone: each batch norm folded into the convolution before it, in f64 and rounded once.
+    /// The form for inference alone: each batch norm folded into the convolution before it, in f64 and
+    /// rounded once.
     ///
-    /// Its logits are those of the network within a few roundings. Its tensors are no longer a checkpoint's (biases named
-    /// `...conv.bias` stand for the norms): fold after loading, to run
-    /// and for nothing else. Reads each weight back to the host once.
+    /// Its logits are those of the network within a few roundings. Its tensors are no longer a checkpoint's
+    /// (biases named `...conv.bias` stand for the norms): fold after loading, to run and for nothing else.
+    /// Reads each weight back to the host once.
     pub fn folded(mut self) -> Self {
         match &mut self {
             // It has no norms.
@@ -247,16 +257,18 @@ impl Network {
         self
     }
 
-    /// The folded form as the kernels of Burn's GPUs want it (`burn-cubecl` 0.22, `kernel/conv`), for the same logits:
+    /// The folded form as the kernels of Burn's GPUs want it (`burn-cubecl` 0.22, `kernel/conv`), for the
+    /// same logits:
     ///
-    /// - Depthwise convolutions have no bias, with which the kernels that are made for them decline and a general one
-    ///   is left. The other convolutions have none where a ReLU or a sum follows, since that is a
+    /// - Depthwise convolutions have no bias, with which the kernels that are made for them decline and a
+    ///   general one is left. The other convolutions have none where a ReLU or a sum follows, since that is a
     ///   kernel anyway, into which an addition is fused; for a pointwise convolution it saves one.
-    /// - Branches that are concatenated have one such addition and ReLU for all of them, after the concatenation; a block's two
-    ///   paths have one addition after their sum. Nothing that waits to be fused is then followed by a convolution of another
-    ///   map, after which Burn fuses nothing up to the end of the run.
-    /// - Weights are stored as the kernels read them, channels last, which otherwise is one copy for each convolution in each
-    ///   run. Shapes stay as they are.
+    /// - Branches that are concatenated have one such addition and ReLU for all of them, after the
+    ///   concatenation; a block's two paths have one addition after their sum. Nothing that waits to be fused
+    ///   is then followed by a convolution of another map, after which Burn fuses nothing up to the end of
+    ///   the run.
+    /// - Weights are stored as the kernels read them, channels last, which otherwise is one copy for each
+    ///   convolution in each run. Shapes stay as they are.
     ///
     /// Each weight is read back to the host once.
     pub fn for_gpu(self) -> Self {
@@ -305,8 +317,8 @@ impl Network {
         network
     }
 
-    /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for images of
-    /// `[height, width]`. No value of a tensor is made or read.
+    /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for
+    /// images of `[height, width]`. No value of a tensor is made or read.
     ///
     /// # Errors
     ///
@@ -391,7 +403,8 @@ mod tests {
     use super::*;
     use crate::{MODELS, VARIANTS, model};
 
-    /// Every network is captured, under the names of its tensors and with their shapes; no tensor of inference is left out.
+    /// Every network is captured, under the names of its tensors and with their shapes; no tensor of
+    /// inference is left out.
     #[test]
     fn graphs_have_the_networks_tensors() -> Result<(), Error> {
         for spec in MODELS.iter().chain(VARIANTS) {

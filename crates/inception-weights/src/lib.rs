@@ -66,5 +66,5 @@ pub use {
     load::{LoadOptions, Loaded, fitting_models, likely_models, load, load_with, num_classes},
     save::burnpack::save as save_burnpack,
     save::onnx::save as save_onnx,
-    save::safetensors::{save, save_as},
+    save::safetensors::{NamedTensor, save, save_as, save_tensors},
 };

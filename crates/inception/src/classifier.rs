@@ -49,6 +49,17 @@ impl Weights {
     }
 }
 
+impl Weights {
+    /// Builds the network of `spec` on `device` and fills it.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading and of fitting the weights.
+    pub fn network(&self, spec: &'static ModelSpec, device: &Device) -> Result<Network, Error> {
+        Ok(Opened::new(spec, self)?.network(spec, device)?.0)
+    }
+}
+
 /// What the weights of `spec`'s origin expect of a picture, unless a checkpoint says otherwise itself.
 pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     // Both sizes are small constants of the table.

@@ -51,7 +51,8 @@ pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
     ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
-    Misclassified, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong, dataset_hash, evaluate, merge,
+    Misclassified, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong, dataset_hash, dataset_version,
+    evaluate, merge,
 };
 pub use features::{
     ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,

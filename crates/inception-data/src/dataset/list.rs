@@ -95,6 +95,14 @@ fn ground_truth_rows(path: &Path, text: &str, num_classes: usize) -> Result<Vec<
 /// The first line of `LOC_val_solution.csv`, ImageNet's validation labels as Kaggle ships them.
 const KAGGLE_HEAD: &str = "ImageId,PredictionString";
 
+/// Whether a list is one of ImageNet's own, whose classes are ImageNet's.
+pub(super) fn is_imagenets(path: &Path) -> Result<bool, Error> {
+    let text = fs::read(path).map_err(Error::reading(path))?;
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim_start_matches('\u{feff}');
+    Ok(text.starts_with(KAGGLE_HEAD) || has_numbers_alone(text))
+}
+
 /// Rows of `name,WordNet id and box, ...`: the first id is the class, and names lack `.JPEG`.
 fn kaggle_rows(path: &Path, rows: &str, num_classes: usize) -> Result<Vec<(PathBuf, u32)>, Error> {
     if num_classes != labels().len() {

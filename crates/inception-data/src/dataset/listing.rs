@@ -1,7 +1,9 @@
 //! What a layout lists: images in a fixed order, and the source of their bytes.
 
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::archive::Archive;
 use super::item::Item;
@@ -60,4 +62,33 @@ impl Listing {
         };
         read.map_err(|source| Error::Read { path, source })
     }
+
+    /// Length and time of the last change of the file that each image is in.
+    pub fn versions(&self) -> Vec<[u64; 2]> {
+        let mut last: Option<(PathBuf, [u64; 2])> = None;
+        let file = |index: usize, item: &Item| match (&self.source, item.span) {
+            (Source::Archive(_), Some(_)) => self.root.clone(),
+            #[cfg(feature = "parquet")]
+            (Source::Parquet(files), _) => files.file(index).to_owned(),
+            _ => {
+                let _ = index;
+                self.root.join(&item.path)
+            }
+        };
+        let mut version = |(index, item): (usize, &Item)| {
+            let path = file(index, item);
+            match &last {
+                Some((known, version)) if *known == path => *version,
+                _ => last.insert((path.clone(), version(&path))).1,
+            }
+        };
+        self.items.iter().enumerate().map(&mut version).collect()
+    }
+}
+
+/// Length and time of the last change of a file; zeros for one that is not there.
+fn version(path: &Path) -> [u64; 2] {
+    let Ok(metadata) = fs::metadata(path) else { return [0; 2] };
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    [metadata.len(), since.map_or(0, |since| since.as_nanos() as u64)]
 }

@@ -4,6 +4,7 @@
 mod archive;
 mod archive_classes;
 mod class_names;
+mod classes;
 mod files;
 mod folder;
 mod gzip;
@@ -23,6 +24,7 @@ mod zip;
 
 use std::path::Path;
 
+pub use classes::Classes;
 pub use item::Item;
 pub use options::DatasetOptions;
 
@@ -99,6 +101,47 @@ impl Dataset {
             true => Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats })),
             false => Ok(Self { listing, accept_truncated: false }),
         }
+    }
+
+    /// Lists the images of `path` as [`open`](Self::open) does, with the classes that it has by itself, for
+    /// training: `num_classes` of the options has no part.
+    ///
+    /// The classes are [those of the options](DatasetOptions::labels), where there are some. Otherwise those
+    /// of a folder are its folders, by name, or by number where they are numbered from 0; those of an archive
+    /// are the folders that its images lie in; those of ImageNet's own lists are ImageNet's; and those of
+    /// another list or of Parquet files are the numbers up to the largest label, without names.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::Dataset`] for labels that start at 1, and for fewer images than
+    /// classes.
+    pub fn open_with_own_classes(
+        path: impl AsRef<Path>,
+        options: &DatasetOptions,
+    ) -> Result<(Self, Classes), Error> {
+        let path = path.as_ref();
+        let mut options = options.clone();
+        let names = match options.labels.take() {
+            Some(labels) => Some(labels),
+            None => classes::names(path)?,
+        };
+        options.num_classes = match &names {
+            Some(names) => names.len(),
+            None => u32::MAX as usize,
+        };
+        options.labels.clone_from(&names);
+        let dataset = Self::open(path, &options)?;
+        let classes = match names {
+            Some(names) => Classes { count: names.len(), names: Some(names) },
+            None => Classes { count: classes::count(path, dataset.items())?, names: None },
+        };
+        Ok((dataset, classes))
+    }
+
+    /// For each image the length in bytes of the file that it is in, and the time of its last change, in
+    /// nanoseconds since 1970: what changes when somebody changes an image. Zeros for a file that is not
+    /// there.
+    pub fn versions(&self) -> Vec<[u64; 2]> {
+        self.listing.versions()
     }
 
     /// All images.

@@ -171,6 +171,16 @@ pub enum DatasetProblem {
         /// What it says.
         id: String,
     },
+    /// Labels that leave more classes without a picture than there are pictures.
+    #[error(
+        "its largest label is {largest}, and it has {pictures} pictures: labels are the numbers of classes, from 0"
+    )]
+    SparseLabels {
+        /// The largest label.
+        largest: u32,
+        /// Pictures of the dataset.
+        pictures: usize,
+    },
     /// A list of which not a single image is there.
     #[error(
         "none of its {count} pictures is in {}",

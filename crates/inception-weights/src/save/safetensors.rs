@@ -38,26 +38,11 @@ pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path:
         Dtype::F16 => ("F16", 2),
         other => return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: other.to_string() }),
     };
-    // In the order of the names, so that equal networks are equal files; the crate `safetensors` has its
-    // metadata in an order of its own each time.
-    let (mut header, mut at) = (serde_json::Map::new(), 0);
-    if !metadata.0.is_empty() {
-        let metadata = metadata.iter().map(|(key, value)| (key.to_owned(), value.into()));
-        header.insert("__metadata__".to_owned(), serde_json::Value::Object(metadata.collect()));
-    }
-    for info in tensors(network) {
-        let end = at + size * info.shape.iter().product::<usize>();
-        let row = serde_json::json!({"dtype": kind, "shape": info.shape, "data_offsets": [at, end]});
-        header.insert(info.name.clone(), row);
-        at = end;
-    }
-    let mut header = serde_json::Value::Object(header).to_string();
-    // The values begin at a multiple of eight.
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    let infos = tensors(network);
+    let header = header(metadata, kind, size, infos.iter().map(|info| (&*info.name, &*info.shape)));
     let mut lost = None;
     let written = super::replace_file(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
+        file.write_all(&header)?;
         read_tensors(network, |info, data| {
             let data = data.convert::<f32>();
             let values: &[f32] = bytemuck::cast_slice(data.as_bytes());
@@ -78,4 +63,58 @@ pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path:
         Some(tensor) => Err(Error::TooLarge { path: path.to_owned(), tensor }),
         None => written,
     }
+}
+
+/// A tensor that is no part of a network: a value of a run of training, for instance.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedTensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its dimensions.
+    pub shape: &'a [usize],
+    /// Its values, row-major.
+    pub values: &'a [f32],
+}
+
+/// Writes tensors to a safetensors file in 32-bit floating point, as [`save`] writes those of a network.
+///
+/// # Errors
+///
+/// [`Error::Io`]; also where a shape is not that of its values.
+pub fn save_tensors(tensors: &[NamedTensor<'_>], metadata: &Metadata, path: &Path) -> Result<(), Error> {
+    if let Some(tensor) = tensors.iter().find(|t| t.shape.iter().product::<usize>() != t.values.len()) {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, format!("the shape of {}", tensor.name));
+        return Err(Error::Io { path: path.to_owned(), source });
+    }
+    let header = header(metadata, "F32", size_of::<f32>(), tensors.iter().map(|t| (t.name, t.shape)));
+    super::replace_file(path, |file| {
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|tensor| file.write_all(&encode(tensor.values, f32::to_le_bytes)))
+    })
+}
+
+/// The length of the header and the header itself, of tensors of `size` bytes a value. In the order of the
+/// names, so that equal networks are equal files; the crate `safetensors` has its metadata in an order of its
+/// own each time.
+fn header<'a>(
+    metadata: &Metadata,
+    kind: &str,
+    size: usize,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> Vec<u8> {
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    if !metadata.0.is_empty() {
+        let metadata = metadata.iter().map(|(key, value)| (key.to_owned(), value.into()));
+        header.insert("__metadata__".to_owned(), serde_json::Value::Object(metadata.collect()));
+    }
+    for (name, shape) in tensors {
+        let end = at + size * shape.iter().product::<usize>();
+        let row = serde_json::json!({"dtype": kind, "shape": shape, "data_offsets": [at, end]});
+        header.insert(name.to_owned(), row);
+        at = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    // The values begin at a multiple of eight.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
 }

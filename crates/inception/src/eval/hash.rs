@@ -32,6 +32,16 @@ pub fn dataset_hash(dataset: &Dataset) -> String {
     format!("{:016x}", chain.0)
 }
 
+/// Identifies a dataset as [`dataset_hash`] does, and the version of each of its files, by length and time of
+/// the last change.
+pub fn dataset_version(dataset: &Dataset) -> String {
+    let mut chain = Chain(0);
+    for version in dataset.versions() {
+        chain.add(version.map(u64::to_le_bytes).concat());
+    }
+    format!("{}, {:016x}", dataset_hash(dataset), chain.0)
+}
+
 /// Identifies a file by its content: its length and a hash of all of it.
 ///
 /// # Errors

@@ -12,8 +12,8 @@ pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod tally;
 
-pub use hash::dataset_hash;
 pub(crate) use hash::file_hash;
+pub use hash::{dataset_hash, dataset_version};
 pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, Wrong, merge};
 pub use run::{EvalOptions, Evaluation, Progress, evaluate};
 pub use settings::{EvalSettings, Shard};

@@ -46,6 +46,7 @@ pub struct FeatureExtractor {
     recipe: Preparation,
     own: Recipe,
     classifier: Vec<f32>,
+    scale: f32,
     warnings: Vec<String>,
 }
 
@@ -68,16 +69,17 @@ impl FeatureExtractor {
         let own = opened.recipe(spec)?;
         let recipe = choose(own.preprocessing);
         let side = recipe.side();
-        let mut classifier = Vec::new();
+        let (mut classifier, mut scale) = (Vec::new(), 1.0);
         let init = |device: &Device| {
             let (network, ..) = opened.network(spec, device)?;
             classifier = network.classifier_weight();
+            scale = network.classifier_scale();
             Ok(network)
         };
         let runner = Runner::build_output(init, [side, side], output, options)?;
         let mut warnings = opened.warnings;
         warnings.extend(own.notes.iter().cloned());
-        Ok(Self { spec, runner, recipe, own, classifier, warnings })
+        Ok(Self { spec, runner, recipe, own, classifier, scale, warnings })
     }
 
     /// The model.
@@ -103,6 +105,11 @@ impl FeatureExtractor {
     /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
     pub fn classifier(&self) -> &[f32] {
         &self.classifier
+    }
+
+    /// What pooled features are multiplied by before the classifier.
+    pub fn classifier_scale(&self) -> f32 {
+        self.scale
     }
 
     /// What a user should know before trusting the features.

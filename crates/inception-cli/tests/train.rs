@@ -1,0 +1,317 @@
+//! `inception train`: from folders of pictures to a file that the other commands read; the same to the bit
+//! however often it is killed.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use inception_tests::formula;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use common::{Program, text};
+
+const TRAIN: Program = Program("train");
+
+/// Side of the pictures: small, so that a debug of the network takes milliseconds.
+const SIDE: u32 = 64;
+
+/// A picture of noise around a colour.
+fn write_picture(path: &Path, colour: [u8; 3], seed: usize) {
+    let mut noise = formula::uniform(&format!("train {seed}"));
+    let pixels: Vec<u8> = (0..SIDE * SIDE)
+        .flat_map(|_| colour)
+        .map(|value| (f64::from(value) + noise.next().unwrap() * 40.0).clamp(0.0, 255.0) as u8)
+        .collect();
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), SIDE, SIDE);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+}
+
+/// Folders of three classes with `count` pictures each, from `first` on.
+fn pictures(root: &Path, count: usize, first: usize) -> PathBuf {
+    let classes = [("red", [200, 60, 60]), ("green", [60, 200, 60]), ("blue", [60, 60, 200])];
+    for (class, (name, colour)) in classes.into_iter().enumerate() {
+        let folder = root.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for index in 0..count {
+            write_picture(&folder.join(format!("{index}.png")), colour, first + class * 1000 + index);
+        }
+    }
+    root.to_owned()
+}
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The arguments of a run into `to`, with others.
+    fn arguments(&self, data: &Path, to: &str, others: &[&str]) -> Vec<String> {
+        let (to, cache) = (self.path(to), self.path("cache"));
+        let fixed = [
+            "--model",
+            "GoogLeNet",
+            "--random-weights",
+            "--crop",
+            "64",
+            "--resize-short",
+            "64",
+            "--json",
+            "--data",
+            text(data),
+            "--to",
+            text(&to),
+            "--cache",
+            text(&cache),
+        ];
+        fixed.iter().chain(others).map(|&argument| argument.to_owned()).collect()
+    }
+
+    /// The lines of a run that succeeds, and what it said.
+    fn train(&self, data: &Path, to: &str, others: &[&str]) -> (Vec<Value>, String) {
+        let arguments = self.arguments(data, to, others);
+        let output = TRAIN.output(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), errors)
+    }
+
+    fn failure(&self, data: &Path, to: &str, others: &[&str]) -> String {
+        let arguments = self.arguments(data, to, others);
+        TRAIN.failure(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+#[test]
+fn trained_files_go_through_the_other_commands() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 10, 0);
+    let other = pictures(&place.path("others"), 4, 500);
+    let (lines, said) = place.train(&data, "run", &["--epochs", "12", "--lr", "0.01", "--val-share", "0.2"]);
+    assert!(said.contains("24 pictures to train on, 6 for validation"), "{said}");
+    let (report, epochs) = lines.split_last().unwrap();
+    assert_eq!(epochs.len(), 12);
+    for (number, epoch) in (1..).zip(epochs) {
+        assert_eq!((&epoch["epoch"], &epoch["step"]), (&Value::from(number), &Value::from(number)));
+        assert!(
+            epoch["loss"].as_f64().unwrap().is_finite() && epoch["images_per_second"].as_f64().unwrap() > 0.0
+        );
+    }
+    assert!(epochs[11]["loss"].as_f64() < epochs[0]["loss"].as_f64(), "{epochs:?}");
+    assert_eq!(report["classes"], serde_json::json!(["blue", "green", "red"]));
+    assert_eq!(report["best"]["val_accuracy"], 1.0, "colours are easily told apart: {report}");
+    let metrics = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(metrics, epochs);
+
+    // The file knows its classes and what is done to a picture, whatever the command.
+    let best = report["best"]["file"].as_str().unwrap().to_owned();
+    let weights = ["--model", "GoogLeNet", "--weights", &best, "--json"];
+    let image = other.join("green/1.png");
+    let guess = Program("predict").json(&[&weights[..], &["--image", text(&image)]].concat());
+    assert_eq!(guess["top"][0]["label"], "green", "{guess}");
+    let eval = Program("eval");
+    let report = eval.json(&[&weights[..], &["--data", text(&other)]].concat());
+    assert_eq!((&report["images"], &report["top1"]), (&Value::from(12), &Value::from(1.0)), "{report}");
+    // A folder of one of its classes is found by its name, though it is not the first one.
+    let only_red = place.path("only");
+    fs::create_dir_all(&only_red).unwrap();
+    fs::rename(other.join("red"), only_red.join("red")).unwrap();
+    let report = eval.json(&[&weights[..], &["--data", text(&only_red)]].concat());
+    assert_eq!((&report["images"], &report["top1"]), (&Value::from(4), &Value::from(1.0)), "{report}");
+
+    // To ONNX and back.
+    let onnx = place.path("trained.onnx");
+    let convert = Program("convert");
+    convert.json(&["--model", "GoogLeNet", "--from", &best, "--to", text(&onnx), "--json"]);
+    let again = place.path("again.safetensors");
+    convert.json(&["--model", "GoogLeNet", "--from", text(&onnx), "--to", text(&again), "--json"]);
+    let logits = |file: &Path| {
+        let arguments =
+            ["--model", "GoogLeNet", "--weights", text(file), "--json", "--with-logits", "--image"];
+        Program("predict").json(&[&arguments[..], &[text(&image)]].concat())
+    };
+    assert_eq!(logits(Path::new(&best))["logits"], logits(&again)["logits"]);
+    assert_eq!(logits(&again)["top"][0]["label"], "green");
+}
+
+/// What a classifier makes of features is what the whole network makes of pictures.
+#[test]
+fn evaluation_agrees_with_validation() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 8, 0);
+    let val = pictures(&place.path("val"), 8, 500);
+    let more = ["--val", text(&val), "--epochs", "2", "--lr", "0.0003"];
+    let (lines, _) = place.train(&data, "run", &more);
+    let last = place.path("run/last.safetensors");
+    let arguments = ["--model", "GoogLeNet", "--weights", text(&last), "--json", "--data", text(&val)];
+    let report = Program("eval").json(&arguments);
+    let epoch = &lines[1];
+    assert_eq!(report["top1"], epoch["val_accuracy"]);
+    let [ours, theirs] = [&report["loss"], &epoch["val_loss"]].map(|loss| loss.as_f64().unwrap());
+    // Two orders of adding up 1024 products in single precision.
+    assert!((ours - theirs).abs() < 1e-5 * theirs, "{ours} {theirs}");
+
+    // Features are computed once.
+    let (_, said) = place.train(&data, "again", &more);
+    assert!(said.contains("of 24 pictures, 0 of them computed now"), "{said}");
+    assert_eq!(fs::read(last).unwrap(), fs::read(place.path("again/last.safetensors")).unwrap());
+    // Another picture under an old name is seen.
+    write_picture(&data.join("red/3.png"), [10, 10, 10], 99);
+    let (_, said) = place.train(&data, "changed", &more);
+    assert!(said.contains("of 24 pictures, 24 of them computed now"), "{said}");
+}
+
+/// A process that trains, in a folder.
+fn start(place: &Place, data: &Path, to: &str, others: &[&str]) -> std::process::Child {
+    Command::new(env!("CARGO_BIN_EXE_inception"))
+        .arg("train")
+        .args(place.arguments(data, to, others))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+const LONG: [&str; 10] =
+    ["--epochs", "400", "--batch", "4", "--mixup", "0.3", "--save-every", "0", "--optimizer", "sgd"];
+
+/// Killed at four moments, wherever they fall, and continued each time. `bench/train/kill.py` kills at ten random ones.
+#[test]
+fn killed_runs_end_in_the_same_weights() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 6, 0);
+    let begun = Instant::now();
+    place.train(&data, "whole", &LONG);
+    let took = begun.elapsed();
+    let others = [&LONG[..], &["--resume", "--lr", "0.001"]].concat();
+    let mut died = 0;
+    for moment in 1..=4 {
+        let mut child = start(&place, &data, "killed", &others);
+        sleep(took * (moment % 4 + 1) / 12);
+        child.kill().unwrap();
+        died += usize::from(!child.wait().unwrap().success());
+    }
+    assert!(died > 0, "the run is too short to be killed: {took:?}");
+    place.train(&data, "killed", &others);
+    for file in ["best.safetensors", "last.safetensors"] {
+        let [whole, killed] = ["whole", "killed"].map(|run| fs::read(place.path(run).join(file)).unwrap());
+        assert!(whole == killed, "{file} differs");
+    }
+    // The metrics have each epoch once, with the same figures but for the speed.
+    let metrics = |run: &str| -> Vec<Value> {
+        let text = fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .map(|mut line: Value| {
+                line.as_object_mut().unwrap().remove("images_per_second");
+                line
+            })
+            .collect()
+    };
+    let (whole, killed) = (metrics("whole"), metrics("killed"));
+    assert_eq!((whole.len(), killed.len()), (400, 400));
+    whole.iter().zip(&killed).for_each(|(whole, killed)| assert_eq!(whole, killed));
+}
+
+/// Ctrl-C ends a run after the batch under way; what there is by then is written, and the run goes on from
+/// there.
+#[cfg(unix)]
+#[test]
+fn interrupted_runs_are_kept() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 6, 0);
+    place.train(&data, "whole", &LONG);
+    let child = start(&place, &data, "interrupted", &LONG);
+    let metrics = place.path("interrupted/metrics.jsonl");
+    let epochs = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+    let begun = Instant::now();
+    while epochs() < 2 && begun.elapsed() < Duration::from_secs(60) {
+        sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(place.path("interrupted/best.safetensors").exists());
+    assert!(place.failure(&data, "interrupted", &LONG).contains("--resume goes on with it"));
+    let (lines, _) = place.train(&data, "interrupted", &[&LONG[..], &["--resume"]].concat());
+    assert!(lines.len() > 1 && lines.len() < 401, "{} lines: it did not go on", lines.len());
+    let [whole, other] =
+        ["whole", "interrupted"].map(|run| fs::read(place.path(run).join("last.safetensors")).unwrap());
+    assert!(whole == other);
+}
+
+#[test]
+fn recipes_come_from_files_and_flags() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 4, 0);
+    let recipe = place.path("recipe.toml");
+    fs::write(&recipe, "epochs = 3\nlr = 0.5\nclass-weights = \"balanced\"\n").unwrap();
+    let (lines, _) =
+        place.train(&data, "run", &["--recipe", text(&recipe), "--lr", "0.01", "--schedule", "constant"]);
+    assert_eq!((lines.len(), &lines[0]["lr"]), (4, &Value::from(0.01)));
+    let settings = place.failure(&data, "run", &["--resume", "--epochs", "4"]);
+    assert!(settings.contains("its class-weights is \"balanced\", not \"none\""), "{settings}");
+    // PaddleClas's GoogLeNet warms up in five epochs, from zero.
+    let (lines, _) =
+        place.train(&data, "published", &["--recipe", "paddleclas", "--epochs", "6", "--batch", "2"]);
+    assert!((lines[0]["lr"].as_f64().unwrap() - 0.01 * 4.0 / 25.0).abs() < 1e-12, "{}", lines[0]);
+    // Early stopping: a rate so small that nothing ever changes.
+    let more = ["--epochs", "50", "--lr", "1e-30", "--patience", "3"];
+    let (lines, said) = place.train(&data, "stale", &more);
+    assert_eq!(lines.len(), 5, "{said}");
+    assert!(said.contains("ended after 4 epochs"), "{said}");
+    assert_eq!(lines[4]["best"]["epoch"], 1);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 4, 0);
+    // A class of one picture, one without any, and what is no picture.
+    fs::create_dir_all(data.join("empty")).unwrap();
+    fs::create_dir_all(data.join("lone")).unwrap();
+    write_picture(&data.join("lone/0.png"), [250, 250, 250], 77);
+    fs::write(data.join("red/broken.png"), b"no picture").unwrap();
+    let (lines, said) = place.train(&data, "run", &["--epochs", "1"]);
+    assert!(
+        said.contains("1 classes have a single picture, which is trained on and not validated: lone"),
+        "{said}"
+    );
+    assert!(said.contains("1 classes have no picture: empty"), "{said}");
+    let report = lines.last().unwrap();
+    assert_eq!(report["skipped"].as_array().unwrap().len(), 1);
+    assert!(report["skipped"][0]["image"].as_str().unwrap().ends_with("broken.png"), "{report}");
+    let refused = place.failure(&data, "none", &["--max-skipped", "0"]);
+    assert!(refused.contains("--max-skipped allows more"), "{refused}");
+
+    let diverging =
+        place.failure(&data, "diverging", &["--optimizer", "sgd", "--lr", "1e38", "--batch", "2"]);
+    assert!(diverging.contains("the loss diverges") && diverging.contains("a lower --lr"), "{diverging}");
+    assert!(place.failure(&data, "bad", &["--lr", "0"]).contains("a recipe's lr cannot be 0"));
+    let one = place.path("one");
+    fs::create_dir_all(&one).unwrap();
+    fs::rename(data.join("lone"), one.join("lone")).unwrap();
+    assert!(place.failure(&one, "single", &[]).contains("a single class"));
+    assert!(place.failure(&place.path("nowhere"), "gone", &[]).contains("nowhere"));
+    let val = pictures(&place.path("val"), 1, 900);
+    fs::rename(val.join("red"), val.join("crimson")).unwrap();
+    let unknown = place.failure(&data, "val", &["--val", text(&val)]);
+    assert!(unknown.contains("its folder `crimson` names no class"), "{unknown}");
+}

@@ -1,0 +1,49 @@
+//! Training on one's own pictures: from a dataset and a network with weights to a file that all commands
+//! read, with the names of the classes in it.
+//!
+//! Of a frozen network only the classifier is trained. The engine computes the features of each picture once
+//! ([`extract_features`]), and [`HeadLearner`] trains a fully connected layer on them.
+//!
+//! A [`Recipe`] says how; [`train`] goes through the epochs of any [`Learner`] and keeps a state from which a
+//! run that was killed goes on to the same values, to the bit.
+//!
+//! ```
+//! use inception_train::{Recipe, Schedule};
+//!
+//! let recipe = Recipe { epochs: 10, schedule: Schedule::Cosine, ..Recipe::head() };
+//! recipe.check()?;
+//! // With 100 steps an epoch the learning rate has halved after 500 of the 1000.
+//! assert!((recipe.lr_at(500, 100) / recipe.lr - 0.5).abs() < 1e-12);
+//! # Ok::<(), inception_train::Error>(())
+//! ```
+
+mod draw;
+mod error;
+mod features;
+mod folder;
+mod head;
+mod linear;
+mod loss;
+mod optimizer;
+mod recipe;
+mod run;
+mod schedule;
+mod split;
+mod state;
+mod transfer;
+mod validation;
+
+pub use error::{Error, FolderProblem};
+pub use features::{FeatureOptions, LabelledFeatures, extract_features, feature_bytes};
+pub use folder::RunFolder;
+pub use head::HeadLearner;
+pub use linear::Linear;
+pub use loss::{class_weights, cross_entropy, targets};
+pub use optimizer::Optimizer;
+pub use recipe::{ClassWeights, Freeze, OptimizerKind, Recipe, RecipeChanges};
+pub use run::{Batch, BatchResult, EpochMetrics, Event, Learner, Outcome, RunOptions, train};
+pub use schedule::Schedule;
+pub use split::{Split, split};
+pub use state::Value;
+pub use transfer::{TrainedFile, save_with_head};
+pub use validation::{Best, Validation};

@@ -1,0 +1,291 @@
+//! How to train: a recipe, and what changes it.
+
+use std::fs;
+use std::path::Path;
+
+use inception::ModelSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::schedule::Schedule;
+
+/// Which part of the network keeps its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Freeze {
+    /// All but the classifier.
+    Head,
+}
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam, with weight decay in the gradient.
+    Adam,
+    /// Adam, with weight decay taken from the weights themselves.
+    Adamw,
+}
+
+/// How much the pictures of a class count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ClassWeights {
+    /// As much as those of any other class.
+    None,
+    /// All classes count the same, however many pictures they have.
+    Balanced,
+}
+
+/// Longest recipe that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The fields of a recipe, all there in [`Recipe`] and each optional in [`RecipeChanges`].
+macro_rules! recipe {
+    ($($(#[$doc:meta])* $field:ident: $kind:ty,)*) => {
+        /// How to train.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct Recipe {
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        /// What is different from a recipe; a TOML file or flags have these fields.
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct RecipeChanges {
+            $($(#[$doc])* pub $field: Option<$kind>,)*
+        }
+
+        impl Recipe {
+            /// The recipe with these changes.
+            pub fn with(self, changes: &RecipeChanges) -> Self {
+                Self { $($field: changes.$field.unwrap_or(self.$field),)* }
+            }
+        }
+    };
+}
+
+recipe! {
+    /// Which part of the network keeps its weights.
+    freeze: Freeze,
+    /// Times that each picture is seen.
+    epochs: u32,
+    /// Pictures in a batch; the last one of an epoch may have fewer.
+    batch: usize,
+    /// Which optimiser.
+    optimizer: OptimizerKind,
+    /// The highest learning rate.
+    lr: f64,
+    /// Its course after the warm-up.
+    schedule: Schedule,
+    /// Epochs, or a part of one, in which it rises from 0 along a line.
+    warmup: f64,
+    /// Of [`Sgd`](OptimizerKind::Sgd): the share of the last step that the next one has.
+    momentum: f64,
+    /// Factor of the weights that is added to their gradients, or by [`Adamw`](OptimizerKind::Adamw) taken
+    /// from the weights.
+    weight_decay: f64,
+    /// Share of a label that is spread over all classes.
+    label_smoothing: f64,
+    /// Parameter of the beta distribution of mixup; 0 is without.
+    mixup: f64,
+    /// How much the pictures of a class count.
+    class_weights: ClassWeights,
+    /// Epochs without an improvement after which a run ends; 0 is never.
+    patience: u32,
+    /// Seed of everything random.
+    seed: u64,
+}
+
+impl Recipe {
+    /// For a classifier on features that do not change.
+    pub fn head() -> Self {
+        Self {
+            freeze: Freeze::Head,
+            epochs: 30,
+            batch: 64,
+            optimizer: OptimizerKind::Adam,
+            lr: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup: 0.0,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            label_smoothing: 0.0,
+            mixup: 0.0,
+            class_weights: ClassWeights::None,
+            patience: 0,
+            seed: 0,
+        }
+    }
+
+    /// How the published weights of `spec` were trained.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRecipe`] where that is not known.
+    pub fn published(spec: &ModelSpec) -> Result<Self, Error> {
+        let Some(training) = spec.training else { return Err(Error::NoRecipe { model: spec.name }) };
+        Ok(Self {
+            epochs: training.epochs,
+            batch: training.batch,
+            optimizer: OptimizerKind::Sgd,
+            lr: training.lr,
+            warmup: training.warmup,
+            weight_decay: training.weight_decay,
+            label_smoothing: training.label_smoothing,
+            mixup: training.mixup,
+            ..Self::head()
+        })
+    }
+
+    /// Whether all values make sense.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Recipe`] for the first that does not.
+    pub fn check(&self) -> Result<(), Error> {
+        const SHARE: &str = "it is at least 0 and below 1";
+        const POSITIVE: &str = "it is above 0";
+        let share = |value: f64| (0.0..1.0).contains(&value);
+        let finite = |value: f64| value.is_finite() && value >= 0.0;
+        let checks = [
+            ("epochs", f64::from(self.epochs), self.epochs > 0, POSITIVE),
+            ("batch", self.batch as f64, (1..=65536).contains(&self.batch), "it is 1 to 65536"),
+            ("lr", self.lr, finite(self.lr) && self.lr > 0.0, POSITIVE),
+            ("warmup", self.warmup, finite(self.warmup), "it is a number of epochs"),
+            ("momentum", self.momentum, share(self.momentum), SHARE),
+            ("weight-decay", self.weight_decay, finite(self.weight_decay), "it is at least 0"),
+            ("label-smoothing", self.label_smoothing, share(self.label_smoothing), SHARE),
+            ("mixup", self.mixup, (0.0..=1.0).contains(&self.mixup), "it is at least 0 and at most 1"),
+        ];
+        match checks.into_iter().find(|(_, _, fine, _)| !fine) {
+            Some((field, value, _, wanted)) => Err(Error::Recipe { field, value: value.to_string(), wanted }),
+            None => Ok(()),
+        }
+    }
+
+    /// The learning rate of the step after `step` others, with `steps` steps an epoch.
+    ///
+    /// As PaddleClas has it: the first step of a warm-up has a rate of 0, and the schedule begins after the
+    /// warm-up.
+    pub fn lr_at(&self, step: u64, steps: u64) -> f64 {
+        let warmup = (self.warmup * steps as f64).round();
+        let step = step as f64;
+        if step < warmup {
+            return self.lr * step / warmup;
+        }
+        let total = f64::from(self.epochs) * steps as f64 - warmup;
+        self.lr * self.schedule.factor(step - warmup, total, steps)
+    }
+}
+
+impl RecipeChanges {
+    /// Those in a TOML file, whose keys are the names of the flags: `label-smoothing = 0.1`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RecipeFile`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let fail = |reason: String| Error::RecipeFile { path: path.to_owned(), reason };
+        let metadata = fs::metadata(path).map_err(|e| fail(e.to_string()))?;
+        if !metadata.is_file() || metadata.len() > MAX_BYTES {
+            return Err(fail("not a file of at most a megabyte".to_owned()));
+        }
+        let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| fail(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand, what PaddleClas builds for 4 epochs of 5 steps with a warm-up of one: five steps from 0 along
+    /// a line (`LinearWarmup`), then half a cosine over the other fifteen (`CosineAnnealingDecay`).
+    #[test]
+    fn rates_are_those_of_paddleclas() {
+        let recipe = Recipe { epochs: 4, lr: 0.01, warmup: 1.0, ..Recipe::head() };
+        let rates: Vec<f64> = (0..20).map(|step| recipe.lr_at(step, 5)).collect();
+        let expected = [0.0, 0.002, 0.004, 0.006, 0.008, 0.01];
+        for (rate, expected) in rates.iter().zip(expected) {
+            assert!((rate - expected).abs() < 1e-15, "{rates:?}");
+        }
+        // Five of fifteen steps: (1 + cos(pi / 3)) / 2.
+        assert!((rates[10] - 0.0075).abs() < 1e-15 && rates[19] > 0.0, "{rates:?}");
+    }
+
+    #[test]
+    fn schedules_by_name() {
+        let recipe = |text: &str| Recipe { schedule: text.parse().expect(text), ..Recipe::head() };
+        assert!((recipe("linear").lr_at(150, 10) - 0.0005).abs() < 1e-15);
+        assert!((recipe("constant").lr_at(299, 10) - 0.001).abs() < 1e-15);
+        assert!((recipe("step:10:0.1").lr_at(99, 10) - 0.001).abs() < 1e-15);
+        assert!((recipe("step:10:0.1").lr_at(200, 10) - 0.00001).abs() < 1e-15);
+        for text in ["", "step", "step:0:0.1", "step:3:-1", "step:3:nan", "cosine:2"] {
+            assert!(text.parse::<Schedule>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_change_what_they_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("recipe.toml");
+        let read = |text: &str| {
+            fs::write(&path, text).expect("written");
+            RecipeChanges::read(&path)
+        };
+        let changes =
+            read("label-smoothing = 0.1\nschedule = \"step:5:0.5\"\noptimizer = \"sgd\"\nepochs = 3\n");
+        let recipe = Recipe::head().with(&changes.expect("a recipe"));
+        let schedule = Schedule::Step { epochs: 5, factor: 0.5 };
+        let expected = Recipe {
+            label_smoothing: 0.1,
+            schedule,
+            optimizer: OptimizerKind::Sgd,
+            epochs: 3,
+            ..Recipe::head()
+        };
+        assert_eq!(recipe, expected);
+        for text in ["epoch = 3", "epochs = -1", "optimizer = \"lamb\"", "epochs", "schedule = \"up\""] {
+            assert!(matches!(read(text), Err(Error::RecipeFile { .. })), "{text}");
+        }
+        assert!(matches!(RecipeChanges::read(folder.path()), Err(Error::RecipeFile { .. })));
+    }
+
+    #[test]
+    fn senseless_values_are_named() {
+        let field = |recipe: Recipe| match recipe.check() {
+            Err(Error::Recipe { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        let good = Recipe::head;
+        assert_eq!(field(Recipe { epochs: 0, ..good() }), "epochs");
+        assert_eq!(field(Recipe { batch: 0, ..good() }), "batch");
+        assert_eq!(field(Recipe { lr: f64::NAN, ..good() }), "lr");
+        assert_eq!(field(Recipe { lr: 0.0, ..good() }), "lr");
+        assert_eq!(field(Recipe { momentum: 1.0, ..good() }), "momentum");
+        assert_eq!(field(Recipe { label_smoothing: 1.0, ..good() }), "label-smoothing");
+        assert_eq!(field(Recipe { mixup: 1.5, ..good() }), "mixup");
+        assert_eq!(field(Recipe { warmup: f64::INFINITY, ..good() }), "warmup");
+    }
+
+    #[test]
+    fn paddleclas_has_recipes() -> Result<(), Error> {
+        let googlenet = Recipe::published(inception::model("GoogLeNet")?)?;
+        assert_eq!((googlenet.lr, googlenet.warmup, googlenet.mixup), (0.01, 5.0, 0.0));
+        let v3 = Recipe::published(inception::model("InceptionV3")?)?;
+        assert_eq!((v3.lr, v3.label_smoothing, v3.mixup), (0.045, 0.1, 0.2));
+        let timm = Recipe::published(inception::model("timm-xception41")?);
+        assert!(matches!(timm, Err(Error::NoRecipe { .. })));
+        inception::MODELS
+            .iter()
+            .filter(|spec| spec.training.is_some())
+            .try_for_each(|spec| Recipe::published(spec)?.check())
+    }
+}

@@ -1,0 +1,87 @@
+//! A network with another classifier, and the file that holds it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use inception::Weights;
+use inception::burn::tensor::TensorData;
+use inception::data::Preprocessing;
+use inception::nn::{ModelSpec, load_tensors, read_tensors, with_storage_device};
+use inception::weights::{Metadata, save};
+
+use crate::error::Error;
+use crate::linear::Linear;
+
+/// What a trained file is made of, apart from the classifier.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainedFile<'a> {
+    /// The model.
+    pub spec: &'static ModelSpec,
+    /// The weights of all but the classifier.
+    pub weights: &'a Weights,
+    /// Seed of what neither has: other classifiers that only training uses.
+    pub seed: u64,
+    /// What is done to a picture.
+    pub preprocessing: &'a Preprocessing,
+    /// Names of the classes, where they have names.
+    pub labels: Option<&'a [String]>,
+    /// What else is to be known of it, as JSON under the key `training`.
+    pub training: &'a str,
+}
+
+impl Linear {
+    /// The classifier of a new network of `spec`, from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inception`] for no classes.
+    pub fn initial(spec: &ModelSpec, classes: usize, seed: u64) -> Result<Self, Error> {
+        with_storage_device(|device| {
+            let network = spec.config().with_num_classes(classes).with_seed(seed).init(device)?;
+            Ok(Self { weight: network.classifier_weight(), bias: vec![0.0; classes] })
+        })
+    }
+}
+
+/// Writes the network of `file` with `head` for its classifier to `path`, a safetensors file that all
+/// commands read.
+///
+/// # Errors
+///
+/// [`Error::Inception`] for weights that cannot be read, and a file that cannot be written.
+pub fn save_with_head(file: &TrainedFile<'_>, head: &Linear, path: &Path) -> Result<(), Error> {
+    let TrainedFile { spec, weights, seed, preprocessing, labels, training } = *file;
+    let json = |error: serde_json::Error| inception::Error::Metadata { key: "preprocessing", source: error };
+    let mut metadata = Metadata::of(spec)
+        .with(Metadata::PREPROCESSING, serde_json::to_string(preprocessing).map_err(json)?)
+        .with("training", training);
+    if let Some(labels) = labels {
+        metadata = metadata.with(Metadata::LABELS, serde_json::to_string(labels).map_err(json)?);
+    }
+    with_storage_device(|device| {
+        let trained = weights.network(spec, device)?;
+        let mut tensors = BTreeMap::new();
+        read_tensors(&trained, |info, data| {
+            tensors.insert(info.name.clone(), (info.shape.clone(), data));
+            Ok::<_, Error>(())
+        })?;
+        drop(trained);
+        let new = spec.config().with_num_classes(head.bias.len()).with_seed(seed).init(device)?;
+        let network = load_tensors(new, |info| {
+            let own = match info.name.as_str() {
+                "head.fc.weight" => Some(&head.weight),
+                "head.fc.bias" => Some(&head.bias),
+                _ => None,
+            };
+            Ok::<_, Error>(match own {
+                Some(values) => Some(TensorData::new(values.clone(), info.shape.clone())),
+                // An auxiliary classifier of as many classes as before is of other classes all the same, but
+                // inference has no use for it.
+                None => {
+                    tensors.remove(&info.name).filter(|(shape, _)| *shape == info.shape).map(|(_, data)| data)
+                }
+            })
+        })?;
+        Ok(save(&network, &metadata, path)?)
+    })
+}
