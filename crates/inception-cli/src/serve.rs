@@ -207,10 +207,13 @@ impl Serve {
     }
 
     fn serve(&self) -> anyhow::Result<()> {
+        crate::allocator::keep_freed_memory();
         self.log();
         // Before it starts, so that none is missed.
         let signals = signals()?;
-        let server = Server::start(self.options()?, self.sources()?)?;
+        let run = self.device.apply()?;
+        let pool = Pool::new(run.threads);
+        let server = Server::start(self.options(&pool)?, self.sources(run, pool)?)?;
         let at = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(http = at(server.http()), grpc = at(server.grpc()), "ready");
         until_stopped(server, signals);
@@ -229,7 +232,7 @@ impl Serve {
         };
     }
 
-    fn options(&self) -> anyhow::Result<ServeOptions> {
+    fn options(&self, pool: &Pool) -> anyhow::Result<ServeOptions> {
         let mut options = ServeOptions::default();
         options.http = self.http.or(if self.grpc.is_some() { None } else { Some(HTTP) });
         options.grpc = self.grpc;
@@ -237,6 +240,7 @@ impl Serve {
         options.max_delay = Duration::from_secs_f64(self.max_delay_ms / 1e3);
         options.queue = self.queue as usize;
         options.decoders = self.decoders.map_or(options.decoders, usize::from);
+        options.threads = pool.threads();
         options.limits.body_bytes = usize::from(self.max_body_mb) << 20;
         options.limits.all_body_bytes = options.limits.all_body_bytes.max(4 * options.limits.body_bytes);
         options.limits.pixels = u64::from(self.max_megapixels) * 1_000_000;
@@ -251,10 +255,9 @@ impl Serve {
         Ok(options)
     }
 
-    /// Where the models come from; all of them on the same threads.
-    fn sources(&self) -> anyhow::Result<Vec<ModelSource>> {
-        let mut run = self.device.apply()?;
-        (run.pool, run.batch_invariant) = (Some(Pool::new(run.threads)), true);
+    /// Where the models come from; all of them on the threads of `pool`.
+    fn sources(&self, mut run: RunOptions, pool: Pool) -> anyhow::Result<Vec<ModelSource>> {
+        (run.pool, run.batch_invariant) = (Some(pool), true);
         let shared = Arc::new((run, self.preprocess.clone(), self.labels.clone()));
         let source = |model: &Model| {
             let Model { name, spec, file } = model.clone();

@@ -369,6 +369,19 @@ impl Compiled {
         Ok(())
     }
 
+    /// Runs one image on the calling thread, without the pool, which other threads may use meanwhile: for
+    /// programs whose own threads each compute images, as a server's do. The result is that of an image of a
+    /// batch of at least as many as the pool has threads.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if `image` is not one image.
+    pub fn run_here(&self, image: &[f32]) -> Result<Vec<f32>, Error> {
+        let mut output = vec![0.0; self.output.len()];
+        self.check_lengths(image, 1, &output)?;
+        self.executor.run_here(image, &mut output);
+        Ok(output)
+    }
+
     /// Median time of each step over `repeats` runs of `batch` images, the steps run one after the other.
     ///
     /// # Errors

@@ -102,17 +102,21 @@ impl Executor {
         self.give_memory(memory);
     }
 
+    /// How a thread computes an image that no other one shares.
+    fn alone(&self) -> RunConfig {
+        RunConfig { kernels: self.kernels, threads: 1, cut: self.alone, batch: 1 }
+    }
+
     /// Runs the images of `input`, each through all levels on a thread of its own.
     pub fn run_images(&self, input: &[f32], output: &mut [f32]) {
         let images = self.images(input, output);
-        let config = RunConfig { kernels: self.kernels, threads: 1, cut: self.alone, batch: 1 };
+        let config = self.alone();
         let mut memory = self.take_memory(self.threads.count());
         let base = Shared::new(&mut memory, input, output);
-        let arena = &self.plan.arena;
         let next = AtomicUsize::new(0);
         self.threads.run(&|worker: &Worker<'_>| {
             let mut context = base.context(config, &self.zeros, worker.index);
-            context.arena = context.arena.wrapping_add(worker.index * arena.floats);
+            context.arena = context.arena.wrapping_add(worker.index * self.plan.arena.floats);
             loop {
                 let image = next.fetch_add(1, Ordering::Relaxed);
                 if image >= images {
@@ -120,22 +124,42 @@ impl Executor {
                 }
                 context.input = base.input.wrapping_add(image * self.floats[0]);
                 context.output = base.output.wrapping_add(image * self.floats[1]);
-                for &index in self.plan.levels.iter().flatten() {
-                    let PlannedStep { step, level, .. } = &self.plan.steps[index];
-                    // SAFETY: this thread's share of the arena.
-                    unsafe { sanitizer::forbid(context.arena, 1, arena, Some(*level)) };
-                    for task in 0..step.tasks(&config) {
-                        // SAFETY: this thread has done all earlier steps. The arena holds an image for each
-                        // thread, the scratch memory what the hungriest step asks for, and each image is
-                        // taken once.
-                        unsafe { step.execute_task(task, &context) };
-                    }
-                }
-                // SAFETY: as above.
-                unsafe { sanitizer::forbid(context.arena, 1, arena, None) };
+                // SAFETY: this thread's share of the arena, which holds an image for each thread, and of the
+                // scratch memory; each image is taken once.
+                unsafe { self.run_through(&context) };
             }
         });
         self.give_memory(memory);
+    }
+
+    /// Runs one image on the calling thread. Any number of threads may do that at the same time.
+    pub fn run_here(&self, image: &[f32], output: &mut [f32]) {
+        assert_eq!(self.images(image, output), 1, "one image");
+        let mut memory = self.take_memory(1);
+        let context = Shared::new(&mut memory, image, output).context(self.alone(), &self.zeros, 0);
+        // SAFETY: memory of this run's own, for one image.
+        unsafe { self.run_through(&context) };
+        self.give_memory(memory);
+    }
+
+    /// Runs one image through all levels on this thread.
+    ///
+    /// # Safety
+    /// The pointers of `context`, as [`alone`](Self::alone) configures it, are to an arena, an image and a
+    /// result of this plan and to scratch memory for the hungriest step, and no other thread uses them.
+    unsafe fn run_through(&self, context: &Context) {
+        let arena = &self.plan.arena;
+        for &index in self.plan.levels.iter().flatten() {
+            let PlannedStep { step, level, .. } = &self.plan.steps[index];
+            // SAFETY: the caller's promise.
+            unsafe { sanitizer::forbid(context.arena, 1, arena, Some(*level)) };
+            for task in 0..step.tasks(&context.config) {
+                // SAFETY: this thread has done all earlier steps; the rest is the caller's promise.
+                unsafe { step.execute_task(task, context) };
+            }
+        }
+        // SAFETY: as above.
+        unsafe { sanitizer::forbid(context.arena, 1, arena, None) };
     }
 
     /// Runs `levels` in order.

@@ -352,6 +352,7 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
     assert_eq!(message(model.run(&[], 0)), "a batch of 0 images; this model was compiled for 1 to 2");
     assert_eq!(message(model.run(&[0.0; 12], 3)), "a batch of 3 images; this model was compiled for 1 to 2");
     assert_eq!(model.run(&[1.0, 2.0, 3.0, 4.0], 1).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(message(model.run_here(&[0.0; 8])), "the input holds 8 floats; a batch of 1 needs 4");
 
     let mut graph: Graph = Graph::new(Shape::new(4, 4, 2));
     let bad = graph.add(
@@ -403,6 +404,14 @@ fn large_pointwise_convolutions_by_strassen() {
                 let model = Compiled::from_graph(graph.clone(), &options).unwrap();
                 let alone = images.chunks(images.len() / 2).map(|image| model.run(image, 1).unwrap());
                 let alone: Vec<Vec<f32>> = alone.collect();
+                // On threads of the caller's, several at a time.
+                std::thread::scope(|scope| {
+                    let model = &model;
+                    let run = |image| scope.spawn(move || model.run_here(image).unwrap());
+                    let here: Vec<_> = images.chunks(images.len() / 2).map(run).collect();
+                    let here = here.into_iter().map(|thread| thread.join().unwrap());
+                    assert_eq!(here.collect::<Vec<_>>(), alone, "{isa}, {threads} threads");
+                });
                 // As many as are computed an image a thread, with some left over.
                 for order in [&[0, 1][..], &[1, 0, 1], &[0, 1, 1, 0, 1]] {
                     let batch = order.iter().flat_map(|&i| images.chunks(images.len() / 2).nth(i).unwrap());

@@ -8,7 +8,8 @@
 //! With `--rate` requests a second, each is due at its own time, whether the ones before it were answered or
 //! not, and its latency counts from then, so that a server that stalls is not spared. What is sent is plain
 //! HTTP/1.1 on kept connections, the same for every server; `--form` before the pictures puts each in a form,
-//! for servers that take no other bodies.
+//! for servers that take no other bodies. `--all` adds the latency of each answer, so that runs can be put
+//! together.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ struct Load {
     warm_up: f64,
     seconds: f64,
     rate: f64,
+    all: bool,
 }
 
 impl Load {
@@ -37,8 +39,9 @@ impl Load {
         let address = next().ok_or("an address is wanted")?;
         let path = next().ok_or("a path is wanted")?;
         let mut form = false;
+        let requests = Vec::new();
         let mut load =
-            Self { address, requests: Vec::new(), clients: 1, warm_up: 1.0, seconds: 5.0, rate: 0.0 };
+            Self { address, requests, clients: 1, warm_up: 1.0, seconds: 5.0, rate: 0.0, all: false };
         while let Some(argument) = next() {
             let mut value = || next().ok_or_else(|| format!("{argument} has no value"));
             match argument.as_str() {
@@ -47,6 +50,7 @@ impl Load {
                 "--seconds" => load.seconds = value()?.parse()?,
                 "--rate" => load.rate = value()?.parse()?,
                 "--form" => form = true,
+                "--all" => load.all = true,
                 file => {
                     let mut picture = std::fs::read(file)?;
                     let mut kind = "image/jpeg";
@@ -185,6 +189,7 @@ async fn main() -> Result<()> {
             "p50_ms": quantile(0.5),
             "p99_ms": quantile(0.99),
             "max_ms": quantile(1.0),
+            "latencies_ms": load.all.then(|| all.latencies.iter().map(|seconds| seconds * 1e3).collect::<Vec<_>>()),
         })
     );
     Ok(())

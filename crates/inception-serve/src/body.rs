@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
@@ -58,22 +58,30 @@ impl Drop for Lease {
 pub(crate) struct Guarded<B> {
     body: B,
     lease: Arc<Lease>,
+    /// Bytes that were taken of the memory for all before they came.
+    reserved: usize,
     left: usize,
     limit: usize,
     late: Pin<Box<Sleep>>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Guarded<B> {
-    /// `body`, of at most `limit` bytes, which has to arrive within `time`.
+    /// `body`, of at most `limit` bytes, which has to arrive within `time`. One that says how long it is has
+    /// its memory from the beginning, so that of several at once some arrive, and not a part of each.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooLarge`] where it says that it is larger.
+    /// Where it says its length, [`Refusal::TooLarge`] beyond the limit, and [`Refusal::Busy`] where the
+    /// memory for all bodies does not have that much left.
     pub fn new(body: B, lease: Arc<Lease>, limit: usize, time: Duration) -> Result<Self, Refusal> {
         if body.size_hint().lower() > limit as u64 {
             return Err(Refusal::TooLarge { limit, what: "bytes" });
         }
-        Ok(Self { body, lease, left: limit, limit, late: Box::pin(sleep(time)) })
+        let reserved = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+        if !lease.take(reserved) {
+            return Err(Refusal::Busy { seconds: 1 });
+        }
+        Ok(Self { body, lease, reserved, left: limit, limit, late: Box::pin(sleep(time)) })
     }
 
     /// The whole of it.
@@ -81,8 +89,15 @@ impl<B: Body<Data = Bytes> + Unpin> Guarded<B> {
     /// # Errors
     ///
     /// What it goes beyond.
-    pub async fn whole(self) -> Result<Bytes, Refusal> {
-        Ok(self.collect().await?.to_bytes())
+    pub async fn whole(mut self) -> Result<Bytes, Refusal> {
+        // The system gives memory as it is written to, so that only what arrives is taken.
+        let mut whole = BytesMut::with_capacity(self.reserved);
+        while let Some(frame) = self.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok(whole.freeze())
     }
 }
 
@@ -108,7 +123,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Guarded<B> {
             return Poll::Ready(Some(Err(Refusal::TooLarge { limit: this.limit, what: "bytes" })));
         };
         this.left = left;
-        if !this.lease.take(bytes) {
+        let more = bytes.saturating_sub(this.reserved);
+        this.reserved -= bytes - more;
+        if !this.lease.take(more) {
             return Poll::Ready(Some(Err(Refusal::Busy { seconds: 1 })));
         }
         Poll::Ready(Some(Ok(frame)))
@@ -126,13 +143,22 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Guarded<B> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test may panic.
 mod tests {
-    use http_body_util::Full;
+    use std::convert::Infallible;
+
+    use http_body_util::{Full, StreamBody};
 
     use super::*;
 
-    fn read(bytes: usize, limit: usize, budget: &Arc<Budget>) -> Result<(Bytes, Arc<Lease>), Refusal> {
+    type Read = Result<(Bytes, Arc<Lease>), Refusal>;
+
+    fn run<T>(read: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
+        runtime.block_on(read)
+    }
+
+    /// Reads a body that says its length.
+    fn read(bytes: usize, limit: usize, budget: &Arc<Budget>) -> Read {
+        run(async {
             let lease = Lease::of(budget);
             let body = Full::new(Bytes::from(vec![1; bytes]));
             let whole = Guarded::new(body, lease.clone(), limit, Duration::from_secs(9))?.whole().await?;
@@ -140,18 +166,62 @@ mod tests {
         })
     }
 
+    /// Reads a body that comes in two parts and does not say its length.
+    fn read_parts(parts: [usize; 2], limit: usize, budget: &Arc<Budget>) -> Read {
+        run(async {
+            let lease = Lease::of(budget);
+            let frame = |bytes| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![1; bytes])));
+            let body = StreamBody::new(tokio_stream::iter(parts.map(frame)));
+            let whole = Guarded::new(body, lease.clone(), limit, Duration::from_secs(9))?.whole().await?;
+            Ok((whole, lease))
+        })
+    }
+
+    const BUSY: Refusal = Refusal::Busy { seconds: 1 };
+
     #[test]
     fn bodies_share_their_memory() {
         let budget = Budget::new(100);
         let (first, lease) = read(60, 60, &budget).unwrap();
         assert_eq!(first.len(), 60);
-        assert_eq!(read(41, 60, &budget).unwrap_err(), Refusal::Busy { seconds: 1 });
+        assert_eq!(read(41, 60, &budget).unwrap_err(), BUSY);
         // What was refused holds nothing.
         let (_, second) = read(40, 60, &budget).unwrap();
         assert!(read(1, 60, &budget).is_err());
         drop((lease, second));
         assert!(read(100, 100, &budget).is_ok());
         assert_eq!(read(61, 60, &budget).unwrap_err(), Refusal::TooLarge { limit: 60, what: "bytes" });
+        assert_eq!(budget.left.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn bodies_without_a_length_take_memory_as_they_grow() {
+        let budget = Budget::new(100);
+        let (first, lease) = read_parts([30, 40], 80, &budget).unwrap();
+        assert_eq!((first.len(), budget.left.load(Ordering::Relaxed)), (70, 30));
+        assert_eq!(read_parts([30, 1], 80, &budget).unwrap_err(), BUSY);
+        drop(lease);
+        assert_eq!(
+            read_parts([40, 41], 80, &budget).unwrap_err(),
+            Refusal::TooLarge { limit: 80, what: "bytes" }
+        );
+        assert_eq!(budget.left.load(Ordering::Relaxed), 100);
+    }
+
+    /// Two of three fit; the third is told so before it is read, and costs the others nothing.
+    #[test]
+    fn a_length_that_is_said_is_reserved() {
+        let budget = Budget::new(100);
+        let guard = |bytes: usize| {
+            let body = Full::new(Bytes::from(vec![1; bytes]));
+            Guarded::new(body, Lease::of(&budget), 60, Duration::from_secs(9))
+        };
+        run(async {
+            let (first, second) = (guard(50).unwrap(), guard(50).unwrap());
+            assert_eq!(guard(50).err(), Some(BUSY));
+            assert_eq!(first.whole().await.unwrap().len(), 50);
+            assert_eq!(second.whole().await.unwrap().len(), 50);
+        });
         assert_eq!(budget.left.load(Ordering::Relaxed), 100);
     }
 }

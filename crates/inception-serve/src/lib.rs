@@ -29,7 +29,7 @@
 //! | `body` | a body is read within the limits on its bytes, on the bytes of all bodies, and on time |
 //! | `http`, `grpc` | the protocols; `v2` is what both have of the Open Inference Protocol |
 //! | `queue` | its pictures are admitted, or refused if the queue is full |
-//! | `workers` | threads decode pictures; one thread hands batches to the engine's |
+//! | `workers` | threads decode pictures; others compute one each, or hand a batch to the engine's |
 //!
 //! The network of a model may change while requests are on their way ([`Server::reload`]): each is answered
 //! by the one that was there when it was admitted.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -148,18 +149,19 @@ impl Connections {
         let idle = self.state.options.limits.idle;
         // Answers are small, and are written at once.
         let _ = stream.set_nodelay(true);
-        let stream = Watched::new(stream, idle);
+        let answering = Answering::default();
+        let stream = Watched::new(stream, idle, answering.clone());
         match tls {
-            None => self.speak(stream, protocol, watcher).await,
+            None => self.speak(stream, protocol, watcher, answering).await,
             Some(tls) => match timeout(idle, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.speak(stream, protocol, watcher).await,
+                Ok(Ok(stream)) => self.speak(stream, protocol, watcher, answering).await,
                 Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
                 Err(_) => tracing::debug!("no TLS in time"),
             },
         }
     }
 
-    async fn speak<S>(&self, stream: S, protocol: Protocol, watcher: Watcher)
+    async fn speak<S>(&self, stream: S, protocol: Protocol, watcher: Watcher, answering: Answering)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -172,7 +174,7 @@ impl Connections {
                 let mut http1 = builder.http1();
                 http1.timer(TokioTimer::new()).header_read_timeout(state.options.limits.idle);
                 http1.max_buf_size(HEAD).half_close(false);
-                let service = service_fn(|request| http::serve(state.clone(), request));
+                let service = service_fn(|request| answering.during(http::serve(state.clone(), request)));
                 watcher.watch(builder.serve_connection(stream, service)).await
             }
             Protocol::Grpc => {
@@ -180,7 +182,7 @@ impl Connections {
                 let mut http2 = builder.http2();
                 http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
                 http2.max_header_list_size(HEAD as u32).max_pending_accept_reset_streams(STREAMS as usize);
-                let service = service_fn(|request| grpc::serve(state.clone(), request));
+                let service = service_fn(|request| answering.during(grpc::serve(state.clone(), request)));
                 watcher.watch(builder.serve_connection(stream, service)).await
             }
         };
@@ -200,16 +202,49 @@ impl Connections {
     }
 }
 
-/// A stream on which something has to move now and then.
+/// How many requests of a connection are being answered.
+#[derive(Clone, Default)]
+struct Answering(Arc<AtomicUsize>);
+
+impl Answering {
+    /// `answer`, counted until it is there or nobody wants it any more.
+    fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
+        let one = One::of(self);
+        async move {
+            let _one = one;
+            answer.await
+        }
+    }
+}
+
+/// One of them.
+struct One(Answering);
+
+impl One {
+    fn of(answering: &Answering) -> Self {
+        answering.0.fetch_add(1, Ordering::Relaxed);
+        Self(answering.clone())
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream on which something has to move now and then, unless the server is about to answer: bodies have a
+/// limit of their own, and an answer may take its time where many wait.
 struct Watched<S> {
     stream: S,
     idle: Duration,
     end: Pin<Box<Sleep>>,
+    answering: Answering,
 }
 
 impl<S> Watched<S> {
-    fn new(stream: S, idle: Duration) -> Self {
-        Self { stream, idle, end: Box::pin(sleep(idle)) }
+    fn new(stream: S, idle: Duration, answering: Answering) -> Self {
+        Self { stream, idle, end: Box::pin(sleep(idle)), answering }
     }
 
     /// What came of an operation; an error if it waits for too long.
@@ -218,7 +253,13 @@ impl<S> Watched<S> {
             self.end.as_mut().reset(Instant::now() + self.idle);
             return poll;
         }
-        self.end.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        while self.end.as_mut().poll(cx).is_ready() {
+            if self.answering.0.load(Ordering::Relaxed) == 0 {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.end.as_mut().reset(Instant::now() + self.idle);
+        }
+        Poll::Pending
     }
 }
 

@@ -92,10 +92,15 @@ impl Metrics {
                 TIMES,
                 &["model", "stage"],
             )?,
-            batch: histogram("inception_batch_pictures", "Pictures in a batch", BATCHES, &["model"])?,
+            batch: histogram(
+                "inception_batch_pictures",
+                "Pictures that are computed at the same time, for each batch and each picture without one",
+                BATCHES,
+                &["model"],
+            )?,
             pictures: counter(
                 "inception_pictures_total",
-                "Pictures: answered, invalid, failed, refused (queue full), left (the client was gone)",
+                "Pictures: answered, invalid, failed, refused (queue full)",
                 &["model", "outcome"],
             )?,
             reloads: counter("inception_reloads_total", "Models loaded again", &["model", "outcome"])?,

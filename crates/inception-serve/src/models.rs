@@ -41,6 +41,12 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// How many threads can each compute a picture of their own, on the engine; 0 where another device
+    /// computes.
+    pub fn threads(&self) -> usize {
+        self.classifier.runner().compiled().map_or(0, |compiled| compiled.threads().count())
+    }
+
     /// Channels, rows and columns of an image, `[3, height, width]`.
     pub fn image_shape(&self) -> [usize; 3] {
         let side = self.classifier.preprocessing().crop as usize;

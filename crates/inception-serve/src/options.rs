@@ -59,15 +59,19 @@ pub struct ServeOptions {
     pub http: Option<SocketAddr>,
     /// Where gRPC is served.
     pub grpc: Option<SocketAddr>,
-    /// The most pictures that the engine is given at once.
+    /// The most pictures of a batch.
     pub max_batch: usize,
     /// How long a picture waits for others at most that are being decoded, so that they share a batch. It
-    /// waits for nobody when it is alone.
+    /// waits for nobody when it is alone, and where there is a picture for each thread of the engine there are
+    /// no batches.
     pub max_delay: Duration,
     /// Pictures of a model that may wait; more are refused.
     pub queue: usize,
     /// Threads that decode pictures.
     pub decoders: usize,
+    /// Threads that compute pictures, or hand batches to the threads of an engine: as many as those of the
+    /// engine's pool.
+    pub threads: usize,
     /// What clients may take.
     pub limits: Limits,
     /// Encrypts both protocols.
@@ -91,6 +95,7 @@ impl Default for ServeOptions {
             max_delay: Duration::from_millis(2),
             queue: 128,
             decoders: cores,
+            threads: cores,
             limits: Limits::default(),
             tls: None,
             keys: None,

@@ -49,6 +49,14 @@ pub(crate) struct Ready {
     pub pixels: Vec<f32>,
 }
 
+/// What a thread is to compute.
+pub(crate) enum Work {
+    /// A picture, by the thread that takes it, while others compute theirs. With how many it does.
+    Alone(Ready, usize),
+    /// Pictures of one network, by all threads of the engine, or by another device.
+    Together(Vec<Ready>),
+}
+
 /// What is there of one model.
 #[derive(Default)]
 struct Lane {
@@ -65,17 +73,31 @@ impl Lane {
     }
 }
 
-#[derive(Default)]
+/// What is being computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Running {
+    /// So many pictures, each by a thread of its own.
+    Alone(usize),
+    /// Pictures together.
+    Together,
+}
+
 struct State {
     pictures: VecDeque<(Ticket, Bytes)>,
     lanes: Vec<Lane>,
+    running: Running,
     stopped: bool,
 }
 
 impl State {
-    /// Pictures that the engine can take.
+    /// Pictures that can be computed.
     fn ready(&self) -> usize {
         self.lanes.iter().map(|lane| lane.ready.len()).sum()
+    }
+
+    /// Whether nothing will come any more.
+    fn is_over(&self) -> bool {
+        self.stopped && self.lanes.iter().all(|lane| lane.waiting() == 0)
     }
 }
 
@@ -88,6 +110,21 @@ pub(crate) struct Rules {
     pub max_batch: usize,
     /// How long a picture waits for others that are coming.
     pub max_delay: Duration,
+    /// Threads that take work.
+    pub threads: usize,
+}
+
+/// When a lane's first picture can be computed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    /// Now.
+    Alone,
+    /// Now.
+    Together,
+    /// At this time, if nothing else happens before it.
+    At(Instant),
+    /// After something else has ended.
+    Later,
 }
 
 /// The queue of all models.
@@ -102,8 +139,8 @@ impl Queue {
     /// A queue for `models` models.
     pub fn new(models: usize, rules: Rules) -> Self {
         let lanes = (0..models).map(|_| Lane::default()).collect();
-        let state = Mutex::new(State { lanes, ..State::default() });
-        Self { state, rules, to_decode: Condvar::new(), to_compute: Condvar::new() }
+        let state = State { pictures: VecDeque::new(), lanes, running: Running::Alone(0), stopped: false };
+        Self { state: Mutex::new(state), rules, to_decode: Condvar::new(), to_compute: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,6 +202,8 @@ impl Queue {
                     // Its client has left.
                     Some((ticket, _)) if ticket.reply.is_closed() => {
                         state.lanes[ticket.slot].coming -= 1;
+                        // Others may have waited for this one.
+                        self.to_compute.notify_one();
                         continue;
                     }
                     Some(picture) => return Some(picture),
@@ -192,59 +231,105 @@ impl Queue {
         self.to_compute.notify_one();
     }
 
-    /// Waits for a batch, all of one network; `None` when the queue has stopped and is empty.
-    pub fn next_batch(&self) -> Option<Vec<Ready>> {
+    /// Waits for something to compute; `None` when the queue has stopped and is empty. Whoever has taken work
+    /// says when it is [`done`](Self::done).
+    pub fn next_work(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
-            let now = Instant::now();
-            let stopped = state.stopped;
-            let due = |lane: &Lane| {
-                let first = &lane.ready.front()?.ticket;
-                let alone = lane.coming == 0 || stopped || lane.ready.len() >= self.rules.max_batch;
-                let due = if alone { first.since } else { first.since + self.rules.max_delay };
-                Some((due, first.since))
-            };
-            let lanes = state.lanes.iter().enumerate();
-            let mut lanes: Vec<_> = lanes.filter_map(|(slot, lane)| Some((slot, due(lane)?))).collect();
-            // The oldest of those that wait for nobody.
-            lanes.sort_by_key(|(_, (due, since))| (*due > now, *since));
-            match lanes.first() {
-                Some(&(slot, (due, _))) if due <= now => {
-                    if let Some(batch) = self.take(&mut state.lanes[slot]) {
-                        self.to_decode.notify_all();
-                        return Some(batch);
-                    }
-                }
-                Some(_) => {
-                    let first = lanes.iter().map(|(_, (due, _))| *due).min().unwrap_or(now);
-                    let wait = first.saturating_duration_since(now);
-                    state =
-                        self.to_compute.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
-                }
-                None if stopped && state.lanes.iter().all(|lane| lane.coming == 0) => return None,
-                None => state = self.to_compute.wait(state).unwrap_or_else(PoisonError::into_inner),
+            for lane in &mut state.lanes {
+                // Their clients have left.
+                lane.ready.retain(|ready| !ready.ticket.reply.is_closed());
             }
+            if state.is_over() {
+                self.to_compute.notify_all();
+                return None;
+            }
+            let now = Instant::now();
+            let lanes = (0..state.lanes.len()).filter_map(|slot| {
+                let first = state.lanes[slot].ready.front()?;
+                Some((self.next_of(&state, slot, first, now), first.ticket.since, slot))
+            });
+            // The oldest of those that need not wait.
+            let next = lanes.min_by_key(|&(next, since, _)| match next {
+                Next::Alone | Next::Together => (Next::Alone, since),
+                waits => (waits, since),
+            });
+            state = match next {
+                Some((Next::Alone, _, slot)) => match self.take_one(&mut state, slot) {
+                    None => state,
+                    work => return work,
+                },
+                Some((Next::Together, _, slot)) => return Some(self.take_batch(&mut state, slot)),
+                Some((Next::At(time), ..)) => {
+                    let wait = time.saturating_duration_since(now);
+                    self.to_compute.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+                Some((Next::Later, ..)) | None => {
+                    self.to_compute.wait(state).unwrap_or_else(PoisonError::into_inner)
+                }
+            };
         }
     }
 
-    /// The next pictures of a lane that are for the same network, without those whose clients have left.
-    fn take(&self, lane: &mut Lane) -> Option<Vec<Ready>> {
-        lane.ready.retain(|ready| !ready.ticket.reply.is_closed());
-        let model = lane.ready.front()?.ticket.model.clone();
-        let same = lane.ready.iter().take_while(|ready| Arc::ptr_eq(&ready.ticket.model, &model));
-        let count = same.take(self.rules.max_batch).count();
-        // The engine computes as many pictures as it has threads at once, and what is left over after them.
-        // So that is better left for the next batch.
-        let threads = model.classifier.runner().compiled().map_or(1, |compiled| compiled.threads().count());
-        let whole = count - count % threads;
-        Some(lane.ready.drain(..if whole > 0 { whole } else { count }).collect())
+    /// When the first picture of a lane can be computed, and how. Where there are as many pictures as the
+    /// engine has threads, each thread computes one of its own, and none waits for another. Fewer go through
+    /// all threads together, those that are ready within the delay, and nothing else is computed meanwhile.
+    fn next_of(&self, state: &State, slot: usize, first: &Ready, now: Instant) -> Next {
+        let threads = first.ticket.model.threads().min(self.rules.threads);
+        let running = match state.running {
+            Running::Together => return Next::Later,
+            Running::Alone(running) => running,
+        };
+        let waiting: usize = state.lanes.iter().map(Lane::waiting).sum();
+        if threads > 0 && waiting + running >= threads {
+            return if running < threads { Next::Alone } else { Next::Later };
+        }
+        if running > 0 {
+            return Next::Later;
+        }
+        let lane = &state.lanes[slot];
+        let waits = lane.coming > 0 && !state.stopped && lane.ready.len() < self.rules.max_batch;
+        let due = first.ticket.since + if waits { self.rules.max_delay } else { Duration::ZERO };
+        if due <= now { Next::Together } else { Next::At(due) }
     }
 
-    /// The engine computed `pictures` of the model at `slot` in `time`.
-    pub fn computed(&self, slot: usize, pictures: usize, time: Duration) {
-        let seconds = time.as_secs_f64() / pictures.max(1) as f64;
-        let lane = &mut self.lock().lanes[slot];
+    /// The first picture of a lane.
+    fn take_one(&self, state: &mut State, slot: usize) -> Option<Work> {
+        let ready = state.lanes[slot].ready.pop_front()?;
+        let beside = if let Running::Alone(running) = state.running { running } else { 0 };
+        state.running = Running::Alone(beside + 1);
+        if state.ready() > 0 {
+            // Another thread may take the next one.
+            self.to_compute.notify_one();
+        }
+        self.to_decode.notify_one();
+        Some(Work::Alone(ready, beside + 1))
+    }
+
+    /// The first pictures of a lane that are for the same network.
+    fn take_batch(&self, state: &mut State, slot: usize) -> Work {
+        state.running = Running::Together;
+        let ready = &mut state.lanes[slot].ready;
+        let model = ready.front().map(|ready| ready.ticket.model.clone());
+        let is_same =
+            |ready: &&Ready| model.as_ref().is_some_and(|model| Arc::ptr_eq(&ready.ticket.model, model));
+        let count = ready.iter().take_while(is_same).take(self.rules.max_batch).count();
+        let batch = ready.drain(..count).collect();
+        self.to_decode.notify_all();
+        Work::Together(batch)
+    }
+
+    /// A thread has computed `pictures` pictures of the model at `slot`, one of which took the engine so
+    /// long.
+    pub fn done(&self, slot: usize, each: Duration) {
+        let mut state = self.lock();
+        state.running = match state.running {
+            Running::Alone(running) => Running::Alone(running.saturating_sub(1)),
+            Running::Together => Running::Alone(0),
+        };
+        let (lane, seconds) = (&mut state.lanes[slot], each.as_secs_f64());
         lane.seconds = if lane.seconds == 0.0 { seconds } else { 0.9 * lane.seconds + 0.1 * seconds };
+        // Who calls this asks for work next, and wakes another thread if there is more.
     }
 
     /// Admits nothing any more. What was admitted is computed.

@@ -58,6 +58,7 @@ impl State {
             limit: options.queue.max(options.limits.pictures),
             max_batch: options.max_batch.max(1),
             max_delay: options.max_delay,
+            threads: options.threads.max(1),
         };
         Ok(Self {
             queue: Queue::new(slots.len(), rules),

@@ -1,4 +1,4 @@
-//! The threads that decode pictures, and the one that hands batches to the engine.
+//! The threads that decode pictures, and those that compute.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use inception::Prediction;
 use inception::data::{DecodeOptions, decode_with};
+use inception::{Prediction, Runner};
 
 use crate::metrics::Stage;
 use crate::models::Loaded;
-use crate::queue::{Ready, Ticket};
+use crate::queue::{Ready, Ticket, Work};
 use crate::refusal::Refusal;
 use crate::state::State;
 
@@ -29,7 +29,10 @@ impl Workers {
         };
         let started = (0..state.options.decoders.max(1))
             .try_for_each(|number| spawn(format!("decode-{number}"), decode_pictures))
-            .and_then(|()| spawn("batches".to_owned(), compute_batches));
+            .and_then(|()| {
+                (0..state.options.threads.max(1))
+                    .try_for_each(|number| spawn(format!("compute-{number}"), compute_pictures))
+            });
         if let Err(error) = started {
             state.queue.stop();
             return Err(error);
@@ -81,44 +84,62 @@ fn pixels(model: &Loaded, bytes: &[u8], max_pixels: u64) -> Result<Vec<f32>, Ref
     }
 }
 
-/// The life of the thread that feeds the engine.
-fn compute_batches(state: &State) {
-    let mut input = Vec::new();
-    while let Some(batch) = state.queue.next_batch() {
-        let (slot, model) = (batch[0].ticket.slot, batch[0].ticket.model.clone());
-        let name = state.slots[slot].name();
-        input.clear();
-        let mut tickets: Vec<Ticket> = Vec::with_capacity(batch.len());
-        for Ready { ticket, pixels } in batch {
-            state.metrics.stage(name, Stage::Batch, ticket.since.elapsed());
-            input.extend_from_slice(&pixels);
-            tickets.push(ticket);
+/// The life of a thread that computes.
+fn compute_pictures(state: &State) {
+    while let Some(work) = state.queue.next_work() {
+        match work {
+            Work::Alone(ready, at_once) => {
+                compute(state, vec![ready], at_once, |runner, pictures| runner.run_here(&pictures[0]));
+            }
+            Work::Together(batch) => {
+                let at_once = batch.len();
+                compute(state, batch, at_once, |runner, pictures| match pictures {
+                    [one] => runner.run(one, 1),
+                    several => runner.run(&several.concat(), several.len()),
+                });
+            }
         }
-        let start = Instant::now();
-        let run = || model.classifier.runner().run(&input, tickets.len());
-        let logits = catch_unwind(AssertUnwindSafe(run));
-        let time = start.elapsed();
-        state.queue.computed(slot, tickets.len(), time);
-        state.metrics.stage(name, Stage::Compute, time);
-        state.metrics.batch(name, tickets.len());
-        state.metrics.waiting(name, state.queue.waiting(slot));
-        match logits {
-            Ok(Ok(logits)) => {
-                let each = logits.len() / tickets.len();
-                for (ticket, logits) in tickets.into_iter().zip(logits.chunks_exact(each)) {
-                    let outcome = Prediction::new(logits.to_vec());
-                    let counted = if outcome.is_ok() { "answered" } else { "invalid" };
-                    state.metrics.pictures(name, counted, 1);
-                    ticket.answer(outcome.map_err(|error| Refusal::invalid(error.to_string())));
-                }
+    }
+}
+
+/// Answers pictures of one network, by `run`, while `at_once` pictures are computed.
+fn compute(
+    state: &State,
+    batch: Vec<Ready>,
+    at_once: usize,
+    run: impl Fn(&Runner, &[Vec<f32>]) -> Result<Vec<f32>, inception::Error>,
+) {
+    let Some(first) = batch.first() else { return };
+    let (slot, model) = (first.ticket.slot, first.ticket.model.clone());
+    let name = state.slots[slot].name();
+    let (tickets, pictures): (Vec<Ticket>, Vec<Vec<f32>>) =
+        batch.into_iter().map(|ready| (ready.ticket, ready.pixels)).unzip();
+    for ticket in &tickets {
+        state.metrics.stage(name, Stage::Batch, ticket.since.elapsed());
+    }
+    let start = Instant::now();
+    let logits = catch_unwind(AssertUnwindSafe(|| run(model.classifier.runner(), &pictures)));
+    let time = start.elapsed();
+    state.queue.done(slot, time / u32::try_from(at_once.max(1)).unwrap_or(u32::MAX));
+    state.metrics.stage(name, Stage::Compute, time);
+    state.metrics.batch(name, at_once);
+    state.metrics.waiting(name, state.queue.waiting(slot));
+    match logits {
+        Ok(Ok(logits)) => {
+            let each = logits.len() / tickets.len();
+            for (ticket, logits) in tickets.into_iter().zip(logits.chunks_exact(each)) {
+                let outcome = Prediction::new(logits.to_vec());
+                let counted = if outcome.is_ok() { "answered" } else { "invalid" };
+                state.metrics.pictures(name, counted, 1);
+                ticket.answer(outcome.map_err(|error| Refusal::invalid(error.to_string())));
             }
-            failed => {
-                let reason =
-                    failed.map_or_else(|_| "the engine panicked".to_owned(), |error| format!("{error:?}"));
-                tracing::error!(model = name, batch = tickets.len(), reason, "a batch failed");
-                state.metrics.pictures(name, "failed", tickets.len());
-                tickets.into_iter().for_each(|ticket| ticket.answer(Err(Refusal::Internal)));
-            }
+        }
+        failed => {
+            let reason =
+                failed.map_or_else(|_| "the engine panicked".to_owned(), |error| format!("{error:?}"));
+            tracing::error!(model = name, batch = tickets.len(), reason, "a batch failed");
+            state.metrics.pictures(name, "failed", tickets.len());
+            tickets.into_iter().for_each(|ticket| ticket.answer(Err(Refusal::Internal)));
         }
     }
 }

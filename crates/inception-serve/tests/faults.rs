@@ -83,6 +83,39 @@ fn slow_half_and_leaving_clients_do_not_hold_it_up() {
     server.stop();
 }
 
+/// A connection on which nothing moves is closed, but not while its answer is on its way.
+#[test]
+fn who_waits_for_an_answer_is_not_idle() {
+    let mut options = options();
+    options.limits.idle = Duration::from_millis(200);
+    (options.decoders, options.queue) = (1, 512);
+    let server = server(options);
+    let address = server.http().unwrap();
+    let picture = &pictures()[0];
+    let part = b"--xyz\r\ncontent-disposition: form-data; name=\"f\"\r\n\r\n";
+    let mut body = [&part[..], picture, b"\r\n"].concat().repeat(32);
+    body.extend_from_slice(b"--xyz--\r\n");
+    let longest = thread::scope(|scope| {
+        let body = &body;
+        let clients = (0..16).map(|_| {
+            scope.spawn(move || {
+                let start = Instant::now();
+                let form = "content-type: multipart/form-data; boundary=xyz";
+                let reply = Client::new(address).send("POST", CLASSIFY, &[form], body);
+                assert_eq!((reply.status, reply.text().lines().count()), (200, 32));
+                start.elapsed()
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        clients.into_iter().map(|client| client.join().unwrap()).max().unwrap()
+    });
+    // 512 pictures by one decoder.
+    assert!(longest > Duration::from_millis(400), "nobody waited: {longest:?}");
+    let mut idle = Client::new(address);
+    assert!(idle.read().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof));
+    server.stop();
+}
+
 #[test]
 fn many_idle_connections_cost_nobody_an_answer() {
     let server = server(options());

@@ -8,13 +8,12 @@ mod common;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use common::{Random, SIDE, classifier, logits, options, pictures, pixels, server};
+use common::{KEY, Random, SIDE, classifier, keys, little_endian, logits, options, pictures, pixels, server};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use inception::Pool;
-use inception_serve::Keys;
 use tokio::net::TcpStream;
 
 /// A connection.
@@ -122,10 +121,6 @@ fn tensor(datatype: &str, shape: &[u64], contents: &[u8]) -> Vec<u8> {
 
 fn request(tensor: &[u8], rest: &[u8]) -> Vec<u8> {
     [&field(1, b"net"), &field(3, b"an id"), &field(5, tensor), rest].concat()
-}
-
-fn little_endian(floats: &[f32]) -> Vec<u8> {
-    floats.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 fn run(test: impl AsyncFnOnce()) {
@@ -237,10 +232,8 @@ fn what_a_server_says_of_itself_and_refuses() {
 
 #[test]
 fn who_has_no_key_is_told_nothing() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "a-key-of-the-tests\n").unwrap();
     let mut options = options();
-    options.keys = Some(Keys::read(file.path()).unwrap());
+    options.keys = Some(keys());
     let server = server(options);
     let address = server.grpc().unwrap();
     run(async || {
@@ -254,7 +247,7 @@ fn who_has_no_key_is_told_nothing() {
                 "{method}"
             );
         }
-        assert_eq!(client.raw("RepositoryIndex", empty.clone(), Some("a-key-of-the-tests")).await.0, 0);
+        assert_eq!(client.raw("RepositoryIndex", empty.clone(), Some(KEY)).await.0, 0);
         assert_eq!(client.raw("ServerLive", empty, None).await.0, 0);
     });
     server.stop();

@@ -297,6 +297,19 @@ impl Runner {
         self.finish(self.start(images, batch)?)
     }
 
+    /// As [`run`](Self::run) of one image. The engine computes it by the calling thread alone, beside other
+    /// threads that do the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_here(&self, image: &[f32]) -> Result<Vec<f32>, Error> {
+        match &self.backend {
+            Backend::Compiled(compiled) => Ok(compiled.run_here(image)?),
+            Backend::Eager(_) => self.run(image, 1),
+        }
+    }
+
     /// The first half of [`run`](Self::run): uploads the images and starts the computation. A GPU computes
     /// while the caller goes on, with the next images for example; other devices are done when it returns.
     ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use inception::data::Preprocessing;
 use inception::{Classifier, Pool, RunOptions, Weights, data};
-use inception_serve::{ModelSource, ServeOptions, Server};
+use inception_serve::{Keys, ModelSource, ServeOptions, Server};
 use serde_json::Value;
 
 /// Rows and columns of an image: as few as GoogLeNet takes with some to spare, so that it computes in a
@@ -79,6 +79,21 @@ pub fn logits(classifier: &Classifier, picture: &[u8]) -> Vec<f32> {
 pub fn numbers(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
 }
+
+/// Floats as binary tensors have them.
+pub fn little_endian(floats: &[f32]) -> Vec<u8> {
+    floats.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// A file with one key, [`KEY`], and the keys in it.
+pub fn keys() -> Keys {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{KEY}\n")).unwrap();
+    Keys::read(file.path()).unwrap()
+}
+
+/// A key of [`keys`].
+pub const KEY: &str = "a-key-of-the-tests";
 
 /// An answer.
 #[derive(Debug)]
