@@ -37,6 +37,7 @@ pub(crate) struct DepthwiseKernel {
 }
 
 /// A depthwise convolution's values, in the order of channels.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by kernels of AVX-512 only"))]
 pub(crate) struct DepthwiseLayer<'a> {
     /// `[taps][ld]`
     pub weights: &'a [f32],
