@@ -134,6 +134,10 @@ fn other_forms_of_a_model_are_read_or_named() {
     }
     let error = Checkpoint::open(goldens("graphs/optimised_all.onnx")).unwrap_err().to_string();
     assert!(error.contains("optimised for one runtime; export it again"), "{error}");
+    for name in ["quantised_dynamic", "quantised_operators"] {
+        let error = Checkpoint::open(goldens(&format!("graphs/{name}.onnx"))).unwrap_err().to_string();
+        assert!(error.contains("computes with integers; quantise in the form QDQ"), "{name}: {error}");
+    }
 }
 
 /// Quantised weights are within half a step of what they were.

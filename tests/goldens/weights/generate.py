@@ -256,7 +256,7 @@ def surrounded_graphs(small):
     import onnx
     import onnxruntime
     import torch
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     path = lambda name: os.path.join(GRAPHS, name)
@@ -310,6 +310,9 @@ def surrounded_graphs(small):
             return next(self.images, None)
 
     quantize_static(plain, path("quantised.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+    # Forms that compute with integers: ranges of each image's own, and the operators of QLinear.
+    quantize_dynamic(plain, path("quantised_dynamic.onnx"))
+    quantize_static(plain, path("quantised_operators.onnx"), Reader(), quant_format=QuantFormat.QOperator, per_channel=True)
     for name, level in (("extended", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED), ("all", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level, options.optimized_model_filepath = level, path(f"optimised_{name}.onnx")

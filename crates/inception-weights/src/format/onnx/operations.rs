@@ -63,6 +63,14 @@ impl<'a> Operations<'a> {
         let of_onnx = node.domain.is_empty() || node.domain == "ai.onnx";
         let is_fused = node.domain == "com.microsoft" && node.op == "FusedConv";
         let is_quantised = matches!(&*node.op, "QuantizeLinear" | "DequantizeLinear");
+        // Some of ONNX's own domain, some of ONNX Runtime's.
+        if node.op.contains("Integer") || node.op.contains("QLinear") || node.op == "DynamicQuantizeLinear" {
+            return Err(format!(
+                "{} computes with integers; quantise in the form QDQ (QuantizeLinear and DequantizeLinear around \
+                 operations of f32), or export the network as it was before",
+                node.what()
+            ));
+        }
         if !of_onnx && !is_fused && !is_quantised {
             return Err(format!(
                 "{} is an operation of {}: the file was optimised for one runtime; export it again without",
