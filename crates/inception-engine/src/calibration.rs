@@ -9,15 +9,14 @@ use crate::plan::dtypes;
 use crate::quantization::{integer_weight, keys, weight_scale};
 use crate::{Compiled, Error, Options, Precision, QuantParams, Quantization};
 
-/// By what the range of a tensor is chosen, of which the bytes are then 256 equal steps. What lies outside becomes
-/// the nearest end.
+/// How the range of a tensor is chosen, which 256 equal steps then cover. Values outside it saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum RangeMethod {
-    /// From the least to the greatest number that was seen.
-    Extremes,
-    /// So that this share of all numbers lies inside, as much outside at either end.
+    /// From the smallest to the largest value that was seen.
+    MinMax,
+    /// So that this share of all values lies inside, with equal shares outside at both ends.
     Percentile(f64),
-    /// The range with the least sum of squared errors: of rounding inside, of the distance outside.
+    /// The range with the least mean squared error: of rounding inside it, of saturation outside.
     #[default]
     LeastSquares,
 }
@@ -105,7 +104,7 @@ impl Histogram {
         let extremes = [self.least, self.greatest];
         let [low, high] = match method {
             _ if self.end == 0.0 => extremes,
-            RangeMethod::Extremes => extremes,
+            RangeMethod::MinMax => extremes,
             RangeMethod::Percentile(share) => self.percentile(share),
             RangeMethod::LeastSquares => self.least_squares(),
         };
@@ -354,7 +353,7 @@ mod tests {
             assert_eq!(histogram.zeros, 2);
             assert!(histogram.end > histogram.greatest.max(-histogram.least));
         }
-        assert_eq!(other.range(RangeMethod::Extremes), [-1000.0, 100.0]);
+        assert_eq!(other.range(RangeMethod::MinMax), [-1000.0, 100.0]);
     }
 
     /// One number in ten million lies far out: least squares and percentiles leave it there, as it would take most of
@@ -371,7 +370,7 @@ mod tests {
             let [low, high] = histogram.range(method);
             assert!(low == 0.0 && (0.9..2.0).contains(&high), "{method:?}: {low} {high}");
         }
-        assert_eq!(histogram.range(RangeMethod::Extremes), [0.0, 8.0]);
+        assert_eq!(histogram.range(RangeMethod::MinMax), [0.0, 8.0]);
     }
 
     /// A padded convolution, a depthwise one, a residual, a concatenation, a mean and a classifier.
@@ -404,7 +403,7 @@ mod tests {
         let images: Vec<Vec<f32>> = (0..6).map(|i| noise(3 * 256 + i * 50)[i * 50..].to_vec()).collect();
         let options = Options { threads: 2, ..Options::default() };
         let exact = Compiled::from_graph(graph.clone(), &options).unwrap();
-        for method in [RangeMethod::Extremes, RangeMethod::Percentile(0.9999), RangeMethod::LeastSquares] {
+        for method in [RangeMethod::MinMax, RangeMethod::Percentile(0.9999), RangeMethod::LeastSquares] {
             let mut calibrator = Calibrator::new(&graph, &options).unwrap();
             images[..4].iter().for_each(|image| calibrator.add(image).unwrap());
             assert_eq!(calibrator.images(), 4);
@@ -440,7 +439,7 @@ mod tests {
         graph.add("b", Op::Relu, &[1]).unwrap();
         let mut calibrator = Calibrator::new(&graph, &Options::default()).unwrap();
         calibrator.add(&vec![0.5; 8 * 8 * 64]).unwrap();
-        let quantization = calibrator.finish(RangeMethod::Extremes);
+        let quantization = calibrator.finish(RangeMethod::MinMax);
         let lost = 63.0 * 0.5 / 3.0 / 127.0;
         let correction = quantization.biases["a"][0];
         assert!((correction - lost).abs() < 1e-4, "{correction} {lost}");

@@ -7,7 +7,7 @@ use crate::executor::Executor;
 use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
-use crate::plan::{Picks, Plan, Row, Rule, Wanted};
+use crate::plan::{Picks, Plan, PlanOptions, Row, Rule};
 use crate::threads::Threads;
 use crate::{Error, Isa, KernelName, Precision, Quantization, graph};
 
@@ -253,8 +253,8 @@ impl Compiled {
             _ => Vec::new(),
         };
         let activations = options.precision.dtype();
-        let wanted = Wanted { rule, kernels, activations, quants, stores_all };
-        let plan = Plan::new(&mut graph, image, &wanted)?;
+        let plan_options = PlanOptions { rule, kernels, activations, quants, stores_all };
+        let plan = Plan::new(&mut graph, image, &plan_options)?;
         let threads = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
         Ok(Compiled {
             precision: options.precision,

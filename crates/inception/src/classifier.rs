@@ -47,9 +47,7 @@ impl Weights {
             Self::Random { seed } => Ok(format!("random, seed {seed}")),
         }
     }
-}
 
-impl Weights {
     /// Builds the network of `spec` on `device` and fills it.
     ///
     /// # Errors

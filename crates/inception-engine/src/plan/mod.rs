@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 }
 
 /// How to plan.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct PlanOptions<'a> {
     /// By what convolutions get their algorithms.
     pub rule: &'a Rule,
     /// The kernels to use.
@@ -56,8 +56,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.
-    pub fn new(graph: &mut Graph, image: Shape, wanted: &Wanted<'_>) -> Result<Plan, Error> {
-        let &Wanted { rule, kernels, activations, quants, stores_all } = wanted;
+    pub fn new(graph: &mut Graph, image: Shape, options: &PlanOptions<'_>) -> Result<Plan, Error> {
+        let &PlanOptions { rule, kernels, activations, quants, stores_all } = options;
         let mut rows = explain::describe(graph);
         space_to_depth(graph, rule, kernels, activations);
         let lowerings = &fusion::lowerings(graph, stores_all);
