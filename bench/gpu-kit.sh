@@ -32,7 +32,8 @@ target=${CARGO_TARGET_DIR:-target}/release
 strip -o "$kit/inception" "$target/inception"
 strip -o "$kit/gpu-test" "$test"
 "$kit/inception" models --json > "$kit/models.json"
-xz -6 -T2 "$kit/inception" "$kit/gpu-test"
+# Together: most of their code is the same.
+tar -C "$kit" --remove-files -cf - inception gpu-test | xz --x86 --lzma2=preset=6,dict=384MiB > "$kit/programs.tar.xz"
 
 # Vulkan's loader, from Debian.
 (cd "$kit/loader" && apt-get download -qq libvulkan1 && for deb in *.deb; do dpkg-deb -x "$deb" .; done &&

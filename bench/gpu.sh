@@ -14,16 +14,12 @@ mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 - "$kit" "$work/kit" <<'PYTHON'
-import lzma, os, shutil, sys, tarfile
+import os, shutil, sys, tarfile
 kit, work = sys.argv[1:]
 os.makedirs(work)
 for name in os.listdir(kit):
     path = os.path.join(kit, name)
-    if name.endswith(".xz") and not name.endswith(".tar.xz"):
-        with lzma.open(path) as packed, open(os.path.join(work, name[:-3]), "wb") as file:
-            shutil.copyfileobj(packed, file)
-        os.chmod(os.path.join(work, name[:-3]), 0o755)
-    elif name == "cache.tar.xz":
+    if name.endswith(".tar.xz"):
         tarfile.open(path).extractall(work, filter="data")
     elif os.path.isdir(path):
         shutil.copytree(path, os.path.join(work, name))

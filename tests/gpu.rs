@@ -1,7 +1,8 @@
 //! A network of each family on a GPU against PaddleClas, at full size; `.ci/run` runs it on Mesa's software
 //! Vulkan. With `INCEPTION_GPU_NETWORKS=all` every network, in single and half precision: ten minutes in
 //! software; with names, and commas between, these. `INCEPTION_GPU_DEVICE` is the device, `wgpu` unless it
-//! says otherwise. `bench/gpu.sh` runs the program of this test where there is neither Rust nor the place
+//! says otherwise. `INCEPTION_GPU_PRECISIONS` names one of both, `INCEPTION_GPU_BATCH` a batch, in which the
+//! images are repeated. `bench/gpu.sh` runs the program of this test where there is neither Rust nor the place
 //! that it was compiled in: `INCEPTION_GOLDENS` says where the goldens are.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -48,9 +49,10 @@ fn check(name: &str, precision: Precision) {
     let network = formula_network(spec, &spec.config(), &options.open().unwrap());
     let runner = Runner::new(network, [spec.input_size; 2], &options).unwrap();
     let references = references(spec);
-    let images: Vec<f32> = references.iter().flat_map(|(_, image, ..)| image).copied().collect();
-    let logits = runner.run(&images, references.len()).unwrap();
-    for (logits, (image, _, reference, tolerance)) in logits.chunks(spec.num_classes).zip(&references) {
+    let batch = std::env::var("INCEPTION_GPU_BATCH").map_or(references.len(), |batch| batch.parse().unwrap());
+    let images: Vec<f32> = references.iter().cycle().take(batch).flat_map(|(_, image, ..)| image).copied().collect();
+    let logits = runner.run(&images, batch).unwrap();
+    for (logits, (image, _, reference, tolerance)) in logits.chunks(spec.num_classes).zip(references.iter().cycle()) {
         let tolerance = if precision == Precision::F32 { *tolerance } else { F16_TOLERANCE };
         let what = format!("{name} on {} in {precision}, {image}", device());
         let off = worst_difference(logits, reference);
@@ -98,8 +100,11 @@ fn chosen_networks() {
         "all" => MODELS.iter().map(|spec| spec.name).collect(),
         names => names.split(',').collect(),
     };
-    let half = adapters(device()).unwrap()[0].precisions.contains(&"f16");
-    let precisions = if half { &[Precision::F32, Precision::F16][..] } else { &[Precision::F32] };
+    let precisions: Vec<Precision> = match std::env::var("INCEPTION_GPU_PRECISIONS") {
+        Ok(chosen) => chosen.split(',').map(|name| name.parse().unwrap()).collect(),
+        Err(_) if adapters(device()).unwrap()[0].precisions.contains(&"f16") => vec![Precision::F32, Precision::F16],
+        Err(_) => vec![Precision::F32],
+    };
     for name in names {
         precisions.iter().for_each(|&precision| check(name, precision));
     }

@@ -1,5 +1,9 @@
 """Runs what docs/gpu.md wants to know of a GPU in the order of its worth, within a number of seconds.
 
+Burn tries several kernels for each shape when it meets it first, and compiles each: minutes for a network, most of them on one
+core. So all networks are tuned first, beside each other, each with a cache of its own (KIT/cache/NETWORK-PRECISION). What is
+measured afterwards runs alone.
+
 usage: plan.py KIT OUT [SECONDS]      KIT is what bench/gpu-kit.sh has built; bench/gpu.sh calls this
        plan.py --print [SECONDS]      the plan alone
 
@@ -13,7 +17,7 @@ OUT gets rows.jsonl (a row of `bench` a line, as measured), torch.jsonl (the sam
 profile.md, tables.md, cache.tar.xz: eight files and plan.jsonl, which is one too many for the device tool; gpu.sh packs
 devices.json and profile.md into log.txt at the end.
 
-For tries: NETWORKS, BATCHES, DEVICES, PRECISIONS (lists with commas), ONLY (a part of the steps' names).
+For tries: NETWORKS, BATCHES, DEVICES, PRECISIONS (lists with commas), ONLY (a part of the steps' names), TUNE (seconds, 0 for none).
 """
 import json
 import os
@@ -28,6 +32,8 @@ from torch_rows import THEIRS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+# At most so many networks are tuned beside each other: each takes a core.
+TUNERS = os.cpu_count() or 1
 # Most people's first; the last two of the reference's are the largest.
 NETWORKS = ["InceptionV3", "GoogLeNet", "Xception41", "InceptionV4", "Xception65", "Xception71", "Xception41_deeplab", "Xception65_deeplab"]
 OTHERS = ["fid-inception_v3", "timm-inception_v3", "timm-inception_v4", "timm-inception_resnet_v2", "timm-xception41", "timm-xception65",
@@ -55,12 +61,15 @@ class Plan:
         """Names, most seconds, and what to run: the most useful first."""
         device, others = self.devices[0], self.devices[1:]
         yield "devices", 15, self.run_to("devices.json", [self.program, "devices", "--json"])
+        tune = int(os.environ.get("TUNE", "180"))
+        if tune:
+            yield f"tune {device}", tune, lambda limit: self.tune(device, limit)
         # Both tables of one device, and PyTorch without its compiler, network by network: a cut run has whole rows.
         for network in self.networks:
             for precision in self.precisions:
                 yield f"bench {device} {precision} {network}", 40, self.bench(device, precision, network)
-                if network in THEIRS:
-                    yield f"torch eager,graph {precision} {network}", 15, self.torch("eager,graph", precision, network)
+            if network in THEIRS:
+                yield f"torch eager,graph {network}", 40, self.torch("eager,graph", ",".join([*self.precisions, "tf32"]), network)
             # Figures of wrong logits are worth nothing.
             yield f"parity {device} {network}", 30, self.parity(device, network)
             if network in PROFILED:
@@ -78,24 +87,66 @@ class Plan:
 
     # What steps do: a function of the seconds left to it, which gives the outcome.
 
-    def run_to(self, file, command, env=None, append=False):
+    def run_to(self, file, command, env=None, append=False, cwd=None):
         def run(limit):
             with open(os.path.join(self.out, file), "ab" if append else "wb") as output:
-                return self.call(command, limit, output, env)
+                return self.call(command, limit, output, env, cwd)
         return run
 
-    def bench(self, device, precision, network):
-        command = [self.program, "bench", "--model", network, "--batch", ",".join(self.batches), "--device", device, "--precision", precision,
-                   "--seconds", "0.5", "--no-pin", "--rows", os.path.join(self.out, "rows.jsonl"), "--csv"]
-        return lambda limit: self.call(command, limit, subprocess.DEVNULL)
+    def bench_command(self, device, precision, network, *more):
+        return [self.program, "bench", "--model", network, "--batch", ",".join(self.batches), "--device", device, "--precision", precision,
+                "--no-pin", "--csv", *more]
 
-    def torch(self, modes, precision, network):
-        return self.run_to("torch.jsonl", [sys.executable, os.path.join(HERE, "torch_rows.py"), network, precision, modes, ",".join(self.batches)],
+    def bench(self, device, precision, network):
+        command = self.bench_command(device, precision, network, "--seconds", "0.5", "--rows", os.path.join(self.out, "rows.jsonl"))
+        return lambda limit: self.call(command, limit, subprocess.DEVNULL, cwd=self.folder(network, precision))
+
+    def tune(self, device, limit):
+        """Meets every shape of every network once, TUNERS at a time; ends what is not through after `limit` seconds."""
+        end = time.monotonic() + limit
+        waiting = [(network, precision) for precision in self.precisions for network in self.networks]
+        running, outcomes = [], []
+        with open(os.path.join(self.out, "tune.log"), "ab") as log:
+            while waiting or running:
+                while waiting and len(running) < TUNERS:
+                    network, precision = waiting.pop(0)
+                    command = self.bench_command(device, precision, network, "--seconds", "0.01")
+                    process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder(network, precision), start_new_session=True)
+                    running.append((process, f"{network} {precision}", time.monotonic()))
+                time.sleep(0.1)
+                if time.monotonic() > end:
+                    for process, _, _ in running:
+                        os.killpg(process.pid, signal.SIGKILL)
+                        process.wait()
+                    outcomes += [f"{name}: cut" for _, name, _ in running] + [f"{' '.join(pair)}: not begun" for pair in waiting]
+                    break
+                for entry in [entry for entry in running if entry[0].poll() is not None]:
+                    running.remove(entry)
+                    outcomes.append(f"{entry[1]}: {time.monotonic() - entry[2]:.0f} s, {'ok' if entry[0].returncode == 0 else 'failed'}")
+            log.write(("\n".join(outcomes) + "\n").encode())
+        with open(os.path.join(self.out, "tune.log"), "rb") as log, open(os.path.join(self.out, "log.txt"), "ab") as whole:
+            whole.write(b"== tune\n" + log.read())
+        os.remove(os.path.join(self.out, "tune.log"))
+        return "ok" if all(outcome.endswith("ok") for outcome in outcomes) else "cut"
+
+    def torch(self, modes, precisions, network):
+        return self.run_to("torch.jsonl", [sys.executable, os.path.join(HERE, "torch_rows.py"), network, precisions, modes, ",".join(self.batches)],
                            append=True)
 
     def parity(self, device, network):
-        env = {"INCEPTION_GPU_NETWORKS": network, "INCEPTION_GPU_DEVICE": device, "INCEPTION_GOLDENS": os.path.join(ROOT, "tests/goldens")}
-        return self.run_to("parity.txt", [os.path.join(self.kit, "gpu-test"), "chosen_networks", "--exact", "--nocapture"], env, append=True)
+        """A precision at a time, in batches whose kernels are tuned already."""
+        batch = max((int(batch) for batch in self.batches if int(batch) <= 4), default=1)
+
+        def run(limit):
+            end = time.monotonic() + limit
+            outcomes = []
+            for precision in self.precisions:
+                env = {"INCEPTION_GPU_NETWORKS": network, "INCEPTION_GPU_PRECISIONS": precision, "INCEPTION_GPU_BATCH": str(batch),
+                       "INCEPTION_GPU_DEVICE": device, "INCEPTION_GOLDENS": os.path.join(ROOT, "tests/goldens")}
+                command = [os.path.join(self.kit, "gpu-test"), "chosen_networks", "--exact", "--nocapture"]
+                outcomes.append(self.run_to("parity.txt", command, env, append=True, cwd=self.folder(network, precision))(end - time.monotonic()))
+            return next((outcome for outcome in outcomes if outcome != "ok"), "ok")
+        return run
 
     def profile(self, device, network, limit):
         """How many kernels of which name a run launches, what three pictures launch more than one does; and the times of each."""
@@ -107,7 +158,7 @@ class Plan:
             log = os.path.join(folder, "log")
             if os.path.exists(log):
                 os.remove(log)
-            self.write_config(folder, f'[profiling.logger]\nlevel = "{level}"\nfile = "{log}"\n')
+            self.configured(folder, f"{network}-f32", f'[profiling.logger]\nlevel = "{level}"\nfile = "{log}"\n')
             command = [self.program, "predict", "--model", network, "--random-weights", "--device", device, "--image", *[self.image] * count]
             outcome = self.call(command, end - time.monotonic(), subprocess.DEVNULL, cwd=folder)
             # Devices on the CPU launch no kernels.
@@ -122,10 +173,17 @@ class Plan:
             output.write("\n".join(times.splitlines()[-200:]) + "\n```\n")
         return outcome
 
-    def write_config(self, folder, more=""):
-        cache = os.path.join(self.kit, "cache")
+    def folder(self, network, precision, more=""):
+        """The folder from which a network's commands run, with the configuration that names its cache."""
+        return self.configured(os.path.join(self.kit, "folders", f"{network}-{precision}"), f"{network}-{precision}", more)
+
+    def configured(self, folder, cache, more=""):
+        os.makedirs(folder, exist_ok=True)
+        cache = os.path.join(self.kit, "cache", cache)
+        os.makedirs(cache, exist_ok=True)
         with open(os.path.join(folder, "cubecl.toml"), "w") as file:
-            file.write(f'[environment.path]\ndirectory = "{cache}"\n{more}')
+            file.write(f'[environment.path]\ndirectory = "{cache}"\n\n[compilation]\ncache = true\n\n{more}')
+        return folder
 
     def call(self, command, limit, output, env=None, cwd=None):
         """Runs a command for `limit` seconds at most."""
@@ -177,7 +235,6 @@ class Plan:
                 file.writelines(lines)
 
     def run(self):
-        self.write_config(self.kit)
         self.go_on()
         only = os.environ.get("ONLY", "")
         for step, limit, run in self.steps():
