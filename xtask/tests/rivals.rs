@@ -124,7 +124,7 @@ fn xtask_has_every_command() {
     let help = stdout(&["--help"]);
     let user = [
         "predict", "bench", "eval", "devices", "models", "explain", "convert", "inspect", "features", "fid",
-        "serve", "train",
+        "serve", "train", "quantize",
     ];
     for command in user.iter().chain(&["rivals", "parity", "check"]) {
         let line = help.lines().find(|line| line.split_whitespace().next() == Some(command));

@@ -336,8 +336,8 @@ pub struct DeviceArgs {
     /// folder)
     #[arg(long, conflicts_with = "exact")]
     tune: bool,
-    /// Element type to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; f16 on a GPU that
-    /// has it; either on flex, for comparison
+    /// Element type to compute in: f32; bf16 on the engine, where the CPU has AVX512-BF16; int8 on the engine, of
+    /// weights that `quantize` wrote; f16 on a GPU that has it; f16 and bf16 on flex, for comparison
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
     /// CPU threads [default: all cores]

@@ -86,6 +86,7 @@ impl Convert {
             Precision::F32 => Dtype::F32,
             Precision::F16 => Dtype::F16,
             Precision::Bf16 => Dtype::Bf16,
+            Precision::Int8 => bail!("scales come from pictures: `quantize` writes files in int8"),
             other => bail!("no format here holds {other}"),
         };
         let done = weights::convert_with(self.model, &checkpoint, &self.to, &dtype, &metadata, options)

@@ -21,6 +21,7 @@ mod predict;
 mod pretrained;
 mod program;
 mod progress;
+mod quantize;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
@@ -67,6 +68,8 @@ pub enum Command {
     Explain(explain::Explain),
     /// Write a checkpoint in another format
     Convert(convert::Convert),
+    /// Calibrate a network on pictures and write it with weights of 8 bits, for --precision int8
+    Quantize(Box<quantize::Quantize>),
     /// List the tensors of a checkpoint and the models that it fits
     Inspect(inspect::Inspect),
 }
@@ -90,6 +93,7 @@ impl Command {
             Self::Models(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Convert(command) => command.run(),
+            Self::Quantize(command) => command.run(),
             Self::Inspect(command) => command.run(),
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use inception::data::DatasetProblem;
-use inception::{Error, MODELS, MergeProblem, data, weights};
+use inception::{Error, MODELS, MergeProblem, data, engine, weights};
 
 use crate::pretrained::NoDownload;
 
@@ -115,6 +115,9 @@ impl Program {
             });
         }
         match error.downcast_ref()? {
+            Error::Engine(engine::Error::Uncalibrated) => {
+                Some(format!("`{} quantize` writes a file that has them", self.name()))
+            }
             Error::NoDevice { device } => build(device.name()),
             Error::NoAdapter { .. } => Some(format!(
                 "`{} devices` lists what is there; Debian's mesa-vulkan-drivers is a driver in software",

@@ -521,3 +521,76 @@ fn names_and_pixels_are_kept() {
     let message = failure(&["inspect", &path("absent.pth")]);
     assert_eq!(message.matches("No such file").count(), 1, "{message}");
 }
+
+/// Quantised on two photographs, a network has their first classes and nearly their logits. Its file is less than
+/// half as large (the classifiers of GoogLeNet's auxiliary heads are most of what stays in `f32`). It says what it is where it runs in `f32`, and weights
+/// without a calibration are refused with what to do.
+#[test]
+fn quantize_and_int8() {
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, small] = ["plain.safetensors", "small.safetensors"].map(|name| dir.path().join(name));
+    let [plain, small] = [&plain, &small].map(|path| path.to_str().unwrap());
+    let spec = inception::model("GoogLeNet").unwrap();
+    let device = storage();
+    let network = spec.config().with_num_classes(10).init(&device).unwrap();
+    inception::weights::save(&network, &inception::weights::Metadata::of(spec), plain.as_ref()).unwrap();
+    let folder = photograph("");
+    let quantize = ["quantize", "--model", "GoogLeNet", "--weights", plain, "--data", &folder, "--to", small];
+    let report = &json_lines(&[&quantize[..], &["--json"]].concat())[0];
+    assert_eq!((&report["images"], &report["agreement"]), (&2.into(), &1.0.into()), "{report}");
+    assert!(report["error"].as_f64().unwrap() < 0.05, "{report}");
+    let layers = report["layers"].as_array().unwrap();
+    assert!(
+        layers.len() > 60 && layers.iter().all(|layer| layer["snr_db"].as_f64() > Some(15.0)),
+        "{report}"
+    );
+
+    let [large, little] = [plain, small].map(|path| std::fs::metadata(path).unwrap().len());
+    assert!(little * 2 < large, "{little} of {large} bytes");
+    let listed: Value = serde_json::from_str(&stdout(&["inspect", "--json", small])).unwrap();
+    let types: Vec<&str> =
+        listed["tensors"].as_array().unwrap().iter().map(|t| t["dtype"].as_str().unwrap()).collect();
+    assert!(types.contains(&"i8") && types.contains(&"f32"), "{types:?}");
+    assert_eq!(listed["likely_models"], serde_json::json!(["GoogLeNet"]));
+
+    let predict = |file: &str, precision: &str| {
+        let (first, second) = (photograph(RABBIT), photograph(OTHER));
+        let network = ["predict", "--model", "GoogLeNet", "--weights", file, "--precision", precision];
+        json_lines(&[&network[..], &["--json", "--with-logits", "--image", &first, &second]].concat())
+    };
+    let wanted = predict(plain, "f32");
+    // Rounding errors of 8 bits: a layer's are half a percent, and most of them average out.
+    for (precision, tolerance) in [("f32", 0.05), ("int8", 0.05)] {
+        for (wanted, found) in wanted.iter().zip(predict(small, precision)) {
+            let largest = logits(wanted).iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            let off =
+                logits(wanted).iter().zip(logits(&found)).map(|(w, f)| (w - f).abs()).fold(0.0, f64::max);
+            assert!(off > 0.0 && off < tolerance * largest, "{precision}: {off} of {largest}");
+        }
+    }
+    let image = photograph(RABBIT);
+    let with = |file| {
+        let network = ["predict", "--model", "GoogLeNet", "--weights", file, "--precision", "int8"];
+        failure(&[&network[..], &["--image", &image]].concat())
+    };
+    let said = inception(&["predict", "--model", "GoogLeNet", "--weights", small, "--image", &image]).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("is quantised for int8, and runs in f32"), "{said}");
+    let errors = with(plain);
+    assert!(errors.contains("needs scales") && errors.contains("`inception quantize` writes"), "{errors}");
+    for (flag, value, wanted) in [
+        ("--to", "other.onnx", "has to end in .safetensors"),
+        ("--ranges", "best", "expected least-squares"),
+        ("--data", "nowhere", "nowhere"),
+        ("--weights", small, "is quantised already"),
+    ] {
+        let mut arguments = quantize.map(str::to_owned).to_vec();
+        match arguments.iter().position(|argument| argument == flag) {
+            Some(at) => arguments[at + 1] = value.to_owned(),
+            None => arguments.extend([flag.to_owned(), value.to_owned()]),
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let errors = failure(&arguments);
+        assert!(errors.contains(wanted), "{errors}");
+    }
+}

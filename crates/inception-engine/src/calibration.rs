@@ -284,11 +284,14 @@ fn watch(model: &Compiled, image: &[f32], mut show: impl FnMut(NodeId, &[f64])) 
 
 /// How far a layer's tensor in `int8` is from that in `f32`, with all that came before it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LayerNoise {
     /// The node.
     pub node: String,
     /// Its operation.
     pub op: &'static str,
+    /// What it computes in: a convolution in [`Precision::Int8`] multiplies integers.
+    pub precision: Precision,
     /// Signal to noise in decibels: ten times the logarithm of the sum of squares over that of the differences';
     /// infinite where they are equal.
     pub decibels: f64,
@@ -322,9 +325,16 @@ pub fn layer_noise<'a>(
             }
         })?;
     }
+    let dtypes = dtypes(&fused, DType::U8);
+    // A convolution multiplies what it reads.
+    let computed = |id: NodeId| match (&fused.nodes[id].op, &fused.nodes[id].inputs[..]) {
+        (Op::Conv(_), &[input, ..]) => dtypes[input],
+        _ => dtypes[id],
+    };
     let noise = |(node, [signal, noise]): (NodeId, [f64; 2])| LayerNoise {
         node: fused.nodes[node].name.clone(),
         op: fused.nodes[node].op.name(),
+        precision: Precision::of(computed(node)),
         decibels: 10.0 * (signal / noise).log10(),
     };
     let seen = |(node, _): &(NodeId, [f64; 2])| !matches!(fused.nodes[*node].op, Op::Concat);

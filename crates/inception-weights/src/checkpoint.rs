@@ -154,8 +154,9 @@ impl Checkpoint {
         };
         let count = entry.len(); // The reader has checked that the file can have so many.
         let values = match (&entry.source, &entry.dtype) {
-            // Straight into place: no second copy of the largest tensors.
-            (source, Dtype::F32) => {
+            // Straight into place: no second copy of the largest tensors. Integers become floats as they
+            // are read.
+            (source, Dtype::F32 | Dtype::I8) => {
                 let mut values = vec![0f32; count];
                 source.fill(&self.input, bytemuck::cast_slice_mut(&mut values))?;
                 if cfg!(target_endian = "big") {
@@ -170,7 +171,7 @@ impl Checkpoint {
                     Dtype::F16 => decode(&bytes, |b| f16::from_le_bytes(b).to_f32()),
                     Dtype::Bf16 => decode(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
                     Dtype::F64 => decode(&bytes, |b| f64::from_le_bytes(b) as f32),
-                    Dtype::F32 | Dtype::Other(_) => return damaged("no such numbers"),
+                    Dtype::F32 | Dtype::I8 | Dtype::Other(_) => return damaged("no such numbers"),
                 }
             }
         };

@@ -15,6 +15,8 @@ pub enum Dtype {
     Bf16,
     /// 64-bit floating point.
     F64,
+    /// 8-bit integers with a scale for each output channel.
+    I8,
     /// Anything else, by the file's own name for it.
     Other(String),
 }
@@ -26,6 +28,7 @@ impl Dtype {
             Self::F16 | Self::Bf16 => Some(2),
             Self::F32 => Some(4),
             Self::F64 => Some(8),
+            Self::I8 => Some(1),
             Self::Other(_) => None,
         }
     }
@@ -38,6 +41,7 @@ impl std::fmt::Display for Dtype {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::F64 => "f64",
+            Self::I8 => "i8",
             Self::Other(name) => name,
         })
     }

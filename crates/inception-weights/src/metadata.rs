@@ -14,6 +14,8 @@ impl Metadata {
     pub const PREPROCESSING: &str = "preprocessing";
     /// The key of the classes' names, a list in JSON.
     pub const LABELS: &str = "labels";
+    /// The key of the scales and zero points of activations, where they have been calibrated.
+    pub const QUANTIZATION: &str = "quantization";
     /// The key of what the logits stand for.
     pub const OUTPUT: &str = "output";
     /// The key of the classifier's layers before its last: whether a ReLU follows each, a list in JSON.

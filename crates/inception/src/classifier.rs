@@ -9,9 +9,11 @@ use inception_nn::{ModelSpec, Network, NetworkConfig, Normalisation, Origin, Rou
 use inception_weights::{Checkpoint, LoadOptions, Metadata, Output};
 use serde::Serialize;
 
+use crate::calibration::Calibration;
 use crate::error::Error;
 use crate::eval::file_hash;
 use crate::options::RunOptions;
+use crate::precision::Precision;
 use crate::runner::Runner;
 
 /// Where a network's weights come from.
@@ -248,6 +250,38 @@ impl Opened {
         Ok((loaded.network, loaded.num_classes, loaded.output))
     }
 
+    /// `options` with the calibration that the file holds, where `int8` is asked for and nobody has brought one.
+    /// A quantised file that runs in another precision is a warning.
+    pub fn calibrated(&mut self, options: &RunOptions) -> Result<RunOptions, Error> {
+        let mut options = options.clone();
+        match (options.precision, &options.calibration, self.quantization()) {
+            (Precision::Int8, None, Some(json)) => options.calibration = Some(Calibration::from_json(json)?),
+            (Precision::Int8, ..) | (.., None) => {}
+            (other, ..) => self.warnings.push(format!(
+                "the file is quantised for int8, and runs in {other} with the same 8-bit weights"
+            )),
+        }
+        Ok(options)
+    }
+
+    /// The calibration that the file holds, in JSON.
+    fn quantization(&self) -> Option<&str> {
+        self.metadata()?.get(Metadata::QUANTIZATION)
+    }
+
+    /// Refuses a file that is quantised: what its weights were is lost.
+    pub fn check_unquantized(&self) -> Result<(), Error> {
+        match (&self.checkpoint, self.quantization()) {
+            (Some(file), Some(_)) => Err(Error::Quantized { path: file.path().to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The metadata of the file.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.checkpoint.as_ref().map(|checkpoint| &checkpoint.metadata)
+    }
+
     /// What they expect of a picture.
     pub fn recipe(&self, spec: &ModelSpec) -> Result<Recipe, Error> {
         match &self.checkpoint {
@@ -327,6 +361,7 @@ impl Classifier {
     ) -> Result<Self, Error> {
         options.check()?;
         let mut opened = Opened::new(spec, weights)?;
+        let calibrated = opened.calibrated(options)?;
         let own = opened.recipe(spec)?;
         let preprocessing = change(&own.preprocessing);
         let side = preprocessing.crop as usize;
@@ -336,7 +371,7 @@ impl Classifier {
             (network, num_classes, output) = opened.network(spec, device)?;
             Ok(network)
         };
-        let runner = Runner::build(init, [side, side], options)?;
+        let runner = Runner::build(init, [side, side], &calibrated)?;
         let Opened { checkpoint, mut warnings, .. } = opened;
         warnings.extend(own.notes.iter().cloned());
         let labels = checkpoint.as_ref().and_then(|checkpoint| checkpoint.metadata.labels());

@@ -106,6 +106,15 @@ pub enum Error {
         /// Its value.
         value: f32,
     },
+    /// There is nothing to calibrate on.
+    #[error("no picture could be used")]
+    NoPictures,
+    /// A file that is quantised already.
+    #[error("{} is quantised already; what it was made of is needed", path.display())]
+    Quantized {
+        /// The file.
+        path: PathBuf,
+    },
     /// A label that the network does not have.
     #[error("a picture has the label {label}, and the network has {classes} classes, from 0")]
     Label {

@@ -28,6 +28,7 @@
 //! `cuda`: the devices of these names. The engine needs none of them.
 
 mod answer;
+mod calibration;
 mod classifier;
 mod cpu;
 mod device;
@@ -38,6 +39,7 @@ mod gpu;
 mod name;
 mod options;
 mod precision;
+mod quantize;
 mod runner;
 mod state;
 mod table;
@@ -45,6 +47,7 @@ mod tuning;
 
 pub use answer::Answer;
 pub use burn;
+pub use calibration::Calibration;
 pub use classifier::{Classifier, Guess, Prediction, Recipe, RecipeSource, Weights, preprocessing, recipe};
 pub use cpu::{Cores, cores, cpu_name};
 pub use device::DeviceKind;
@@ -69,5 +72,6 @@ pub use inception_weights as weights;
 pub use name::UnknownName;
 pub use options::{Pool, RunOptions};
 pub use precision::Precision;
+pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use runner::{Pending, Runner};
 pub use table::{ModelRow, Published, counts_markdown, model_rows, models_markdown};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device};
 use inception_engine::{Options, Precision as EnginePrecision, Threads};
 
+use crate::calibration::Calibration;
 use crate::cpu::Cores;
 use crate::device::DeviceKind;
 use crate::error::Error;
@@ -59,6 +60,9 @@ pub struct RunOptions {
     /// The engine's threads, where they are shared with other runners; `threads` and `cores` do not count
     /// then.
     pub pool: Option<Pool>,
+    /// The scales and zero points that [`Precision::Int8`] needs; a file of weights that has been calibrated brings
+    /// its own.
+    pub calibration: Option<Calibration>,
     /// The engine's logits of an image are to the bit those that it gives for it alone, whatever the batch.
     pub batch_invariant: bool,
 }
@@ -82,6 +86,7 @@ impl RunOptions {
             precision,
             cores: None,
             pool: None,
+            calibration: None,
             batch_invariant: false,
         }
     }
@@ -134,6 +139,7 @@ impl RunOptions {
         let on_engine = match precision {
             Precision::F32 => EnginePrecision::F32,
             Precision::Bf16 => EnginePrecision::Bf16,
+            Precision::Int8 => EnginePrecision::Int8,
             Precision::F16 => {
                 let device = DeviceKind::Engine;
                 let reason = precision.missing(device).unwrap_or_default();
@@ -143,7 +149,9 @@ impl RunOptions {
         let pin = self.cores.clone().map(|cores| move |thread| _ = cores.pin(thread));
         let shared = self.pool.clone().map(|Pool(threads)| threads);
         let pool = shared.or_else(|| pin.map(|pin| Threads::starting(threads, pin)));
-        Ok(Options { threads, pool, exact, precision: on_engine, batch_invariant, ..Options::default() })
+        let quantization = self.calibration.as_ref().map(Calibration::quantization);
+        let options = Options { threads, pool, exact, batch_invariant, quantization, ..Options::default() };
+        Ok(Options { precision: on_engine, ..options })
     }
 
     /// What the logits depend on, in words.

@@ -33,6 +33,7 @@ impl Eager {
             Precision::F32 => self.network.forward_output(images, &self.output),
             Precision::F16 => self.cast(images, FloatDType::F16),
             Precision::Bf16 => self.cast(images, FloatDType::BF16),
+            Precision::Int8 => self.network.forward_output(images, &self.output),
         }
     }
 }
@@ -171,7 +172,8 @@ impl Runner {
         options: &RunOptions,
     ) -> Result<Self, Error> {
         let mut engine = options.engine()?;
-        if let Some(folder) = &options.tune {
+        // There is one kernel for each layer of integers.
+        if let Some(folder) = options.tune.as_ref().filter(|_| options.precision != Precision::Int8) {
             engine.picks = tuned(&graph, &engine, folder)?;
         }
         let compiled = Compiled::from_graph(graph, &engine)?;
@@ -194,6 +196,8 @@ impl Runner {
                 Precision::F32 => network,
                 Precision::F16 => network.map(&mut Cast(FloatDType::F16)),
                 Precision::Bf16 => network.map(&mut Cast(FloatDType::BF16)),
+                // No eager device has it, as opening it said.
+                Precision::Int8 => network,
             };
             Ok(if kind.is_gpu() { network.for_gpu() } else { network })
         };

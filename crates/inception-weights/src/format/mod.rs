@@ -11,7 +11,7 @@ mod pickle;
 mod pixels;
 mod proto;
 mod pytorch;
-mod safetensors;
+pub(crate) mod safetensors;
 mod state_dict;
 mod zip;
 

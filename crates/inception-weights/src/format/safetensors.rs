@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 
 use super::contents::Contents;
 use super::pytorch;
-use crate::entry::{Dtype, Entry, Source};
+use crate::entry::{Dtype, Entry, Quantised, Source};
 use crate::input::{Beside, Fault, Input, damaged};
 use crate::metadata::Metadata;
 
@@ -63,6 +63,19 @@ pub(crate) fn open_index(index: &Input, beside: Beside) -> Result<(Input, Conten
     Ok((Input::joined(inputs), Contents { entries, metadata, ..Contents::default() }))
 }
 
+/// What follows the key of a tensor of integers in that of its scales.
+pub(crate) const SCALES: &str = ".scale";
+
+/// Whether `key` is a tensor of 8-bit integers beside which there is a single-precision scale for each of its
+/// rows.
+fn has_scales(header: &Header, key: &str) -> bool {
+    let (Some(values), Some(scales)) = (header.info(key), header.info(&format!("{key}{SCALES}"))) else {
+        return false;
+    };
+    let fits = values.shape.len() > 1 && scales.shape[..] == values.shape[..1];
+    fits && values.dtype == Kind::I8 && scales.dtype == Kind::F32
+}
+
 pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     let size = input.len();
     if size < 8 {
@@ -85,17 +98,36 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
             header.data_len()
         ));
     }
-    let entries = header.offset_keys().into_iter().map(|key| {
+    // Scales are part of the tensors that they belong to.
+    let scales = |key: &String| key.strip_suffix(SCALES).is_some_and(|tensor| has_scales(&header, tensor));
+    let keys = header.offset_keys().into_iter().filter(|key| !scales(key));
+    let entries = keys.map(|key| {
         let info = header.info(&key).expect("its own key");
         let dtype = match info.dtype {
             Kind::F32 => Dtype::F32,
             Kind::F16 => Dtype::F16,
             Kind::BF16 => Dtype::Bf16,
             Kind::F64 => Dtype::F64,
+            Kind::I8 if has_scales(&header, &key) => Dtype::I8,
             other => Dtype::Other(format!("{other:?}").to_lowercase()),
         };
         let shape: Vec<u64> = info.shape.iter().map(|&d| d as u64).collect();
-        Entry::checked(input, key, &shape, dtype, Source::At(data + info.data_offsets.0 as u64))
+        let at = |offset: usize| Source::At(data + offset as u64);
+        let values = at(info.data_offsets.0);
+        if dtype == Dtype::I8 {
+            let of_scales = header.info(&format!("{key}{SCALES}")).expect("just found");
+            let count = shape[0].max(1);
+            let source = Source::Quantised {
+                kind: Quantised::I8,
+                values: Box::new(values),
+                scales: (Box::new(at(of_scales.data_offsets.0)), count),
+                zeros: None,
+                inner: (shape.iter().product::<u64>() / count).max(1),
+            };
+            // The header's ranges are those of the shapes, and within the file.
+            return Ok(Entry { key, shape: info.shape.clone(), dtype, source, strides: None });
+        }
+        Entry::checked(input, key, &shape, dtype, values)
     });
     let entries = entries.collect::<Result<_, _>>()?;
     let metadata = header.metadata().clone().unwrap_or_default();

@@ -9,6 +9,7 @@ use inception_nn::{read_tensors, tensors};
 
 use crate::entry::Dtype;
 use crate::error::Error;
+use crate::format::safetensors::SCALES;
 use crate::metadata::Metadata;
 
 fn encode<const N: usize>(values: &[f32], bytes: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
@@ -26,29 +27,39 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
 }
 
 /// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to
-/// the nearest.
+/// the nearest; or in [`I8`](Dtype::I8): weights of convolutions as integers from -127 to 127 with a scale for
+/// each output channel, whose largest weight becomes 127, and all else in single precision.
 ///
 /// # Errors
 ///
 /// [`Error::Io`]; [`Error::TooLarge`] for a value that would become infinite; [`Error::UnwritableDtype`].
 pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path: &Path) -> Result<(), Error> {
-    let (kind, size) = match dtype {
-        Dtype::F32 => ("F32", 4),
-        Dtype::Bf16 => ("BF16", 2),
-        Dtype::F16 => ("F16", 2),
-        other => return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: other.to_string() }),
-    };
+    let stored = |shape: &[usize]| stored(dtype, shape);
+    if let Dtype::F64 | Dtype::Other(_) = dtype {
+        return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
+    }
     let infos = tensors(network);
-    let header = header(metadata, kind, size, infos.iter().map(|info| (&*info.name, &*info.shape)));
+    let rows = infos.iter().flat_map(|info| {
+        let dtype = stored(&info.shape);
+        let scales =
+            (*dtype == Dtype::I8).then(|| (format!("{}{SCALES}", info.name), &Dtype::F32, &info.shape[..1]));
+        std::iter::once((info.name.clone(), dtype, &info.shape[..])).chain(scales)
+    });
+    let header = header(metadata, rows);
     let mut lost = None;
     let written = super::replace_file(path, |file| {
         file.write_all(&header)?;
         read_tensors(network, |info, data| {
             let data = data.convert::<f32>();
             let values: &[f32] = bytemuck::cast_slice(data.as_bytes());
-            match dtype {
+            match stored(&info.shape) {
                 Dtype::F32 => file.write_all(&encode(values, f32::to_le_bytes)),
                 Dtype::Bf16 => file.write_all(&encode(values, |v| bf16::from_f32(v).to_le_bytes())),
+                Dtype::I8 => {
+                    let (integers, scales) = integers(values, info.shape[0]);
+                    file.write_all(&integers)?;
+                    file.write_all(&encode(&scales, f32::to_le_bytes))
+                }
                 _ => {
                     if values.iter().any(|&v| v.is_finite() && !f16::from_f32(v).is_finite()) {
                         lost = Some(info.name.clone());
@@ -86,35 +97,57 @@ pub fn save_tensors(tensors: &[NamedTensor<'_>], metadata: &Metadata, path: &Pat
         let source = io::Error::new(io::ErrorKind::InvalidInput, format!("the shape of {}", tensor.name));
         return Err(Error::Io { path: path.to_owned(), source });
     }
-    let header = header(metadata, "F32", size_of::<f32>(), tensors.iter().map(|t| (t.name, t.shape)));
+    let rows = tensors.iter().map(|tensor| (tensor.name.to_owned(), &Dtype::F32, tensor.shape));
+    let header = header(metadata, rows);
     super::replace_file(path, |file| {
         file.write_all(&header)?;
         tensors.iter().try_for_each(|tensor| file.write_all(&encode(tensor.values, f32::to_le_bytes)))
     })
 }
 
-/// The length of the header and the header itself, of tensors of `size` bytes a value. In the order of the
-/// names, so that equal networks are equal files; the crate `safetensors` has its metadata in an order of its
-/// own each time.
+/// The length of the header and the header itself, of tensors one after the other. In the order of the names,
+/// so that equal networks are equal files; the crate `safetensors` has its metadata in an order of its own each
+/// time.
 fn header<'a>(
     metadata: &Metadata,
-    kind: &str,
-    size: usize,
-    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    tensors: impl Iterator<Item = (String, &'a Dtype, &'a [usize])>,
 ) -> Vec<u8> {
     let (mut header, mut at) = (serde_json::Map::new(), 0);
     if !metadata.0.is_empty() {
         let metadata = metadata.iter().map(|(key, value)| (key.to_owned(), value.into()));
         header.insert("__metadata__".to_owned(), serde_json::Value::Object(metadata.collect()));
     }
-    for (name, shape) in tensors {
+    for (name, dtype, shape) in tensors {
+        let size = dtype.size().unwrap_or_default() as usize;
         let end = at + size * shape.iter().product::<usize>();
-        let row = serde_json::json!({"dtype": kind, "shape": shape, "data_offsets": [at, end]});
-        header.insert(name.to_owned(), row);
+        let kind = dtype.to_string().to_uppercase();
+        header.insert(name, serde_json::json!({"dtype": kind, "shape": shape, "data_offsets": [at, end]}));
         at = end;
     }
     let mut header = serde_json::Value::Object(header).to_string();
     // The values begin at a multiple of eight.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
     [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+}
+
+/// The type in which a tensor of `shape` is written: `i8` is for the weights of convolutions.
+fn stored<'a>(dtype: &'a Dtype, shape: &[usize]) -> &'a Dtype {
+    if *dtype == Dtype::I8 && shape.len() != 4 { &Dtype::F32 } else { dtype }
+}
+
+/// The integers nearest to the weights of each output channel, as bytes, and the channels' scales.
+fn integers(weights: &[f32], channels: usize) -> (Vec<u8>, Vec<f32>) {
+    const LARGEST: f32 = 127.0;
+    let scale = |channel: &[f32]| {
+        let scale = channel.iter().fold(0.0f32, |m, w| m.max(w.abs())) / LARGEST;
+        if scale.is_finite() && scale >= f32::MIN_POSITIVE { scale } else { 1.0 }
+    };
+    let rows = || weights.chunks_exact((weights.len() / channels.max(1)).max(1));
+    let byte =
+        |w: f32, scale: f32| ((w / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8).cast_unsigned();
+    let bytes = rows().flat_map(|row| {
+        let scale = scale(row);
+        row.iter().map(move |&w| byte(w, scale))
+    });
+    (bytes.collect(), rows().map(scale).collect())
 }

@@ -66,6 +66,7 @@ impl FeatureExtractor {
     ) -> Result<Self, Error> {
         options.check()?;
         let mut opened = Opened::new(spec, weights)?;
+        let options = &opened.calibrated(options)?;
         let own = opened.recipe(spec)?;
         let recipe = choose(own.preprocessing);
         let side = recipe.side();

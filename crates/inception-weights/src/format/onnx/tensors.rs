@@ -297,6 +297,7 @@ fn small(input: &Input, dtype: &Dtype, range: Range, numbers: &[u64]) -> Result<
         Dtype::Other(kind) if kind == "i32" => each(&bytes, |b| i32::from_le_bytes(b).into()),
         Dtype::Other(kind) if kind == "u8" => each(&bytes, |[b]| b.into()),
         Dtype::Other(kind) if kind == "i8" => each(&bytes, |b| i8::from_le_bytes(b).into()),
-        Dtype::Other(_) => None,
+        // Readers of ONNX have no scales beside integers.
+        Dtype::I8 | Dtype::Other(_) => None,
     })
 }

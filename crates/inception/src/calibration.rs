@@ -1,0 +1,77 @@
+//! Scales and zero points of a network, as its file keeps them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use inception_engine::{QuantParams, Quantization};
+use inception_weights::Metadata;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Scales and zero points for [`Precision::Int8`](crate::Precision::Int8). Two are equal if they are the same.
+#[derive(Clone, Debug)]
+pub struct Calibration(Arc<Quantization>);
+
+impl PartialEq for Calibration {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Calibration {}
+
+/// A [`Quantization`] as JSON.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    /// Scale and zero point of each tensor.
+    tensors: BTreeMap<String, (f32, u8)>,
+    /// What is added to biases.
+    biases: BTreeMap<String, Vec<f32>>,
+}
+
+impl Calibration {
+    /// Of what calibration found.
+    pub(crate) fn new(quantization: Quantization) -> Self {
+        Self(Arc::new(quantization))
+    }
+
+    /// Of what a file keeps in its metadata.
+    pub(crate) fn from_json(json: &str) -> Result<Self, Error> {
+        let Kept { tensors, biases } = serde_json::from_str(json)
+            .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })?;
+        let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
+        Ok(Self(Arc::new(Quantization { tensors: tensors.into_iter().map(params).collect(), biases })))
+    }
+
+    /// What a file keeps.
+    pub(crate) fn to_json(&self) -> Result<String, Error> {
+        let kept =
+            |(node, params): (&String, &QuantParams)| (node.clone(), (params.scale, params.zero_point));
+        let tensors = self.0.tensors.iter().map(kept).collect();
+        serde_json::to_string(&Kept { tensors, biases: self.0.biases.clone() })
+            .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })
+    }
+
+    /// For the engine.
+    pub(crate) fn quantization(&self) -> Arc<Quantization> {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_keeps_is_read_back() -> Result<(), Error> {
+        let mut quantization = Quantization::default();
+        let params = QuantParams { scale: 0.1, zero_point: 3 };
+        quantization.tensors.insert("a.b".to_owned(), params);
+        quantization.biases.insert("a.b".to_owned(), vec![1.0e-7, -0.3]);
+        let kept = Calibration(Arc::new(quantization.clone())).to_json()?;
+        assert_eq!(*Calibration::from_json(&kept)?.0, quantization);
+        assert!(matches!(Calibration::from_json("[1]"), Err(Error::Metadata { .. })));
+        Ok(())
+    }
+}
