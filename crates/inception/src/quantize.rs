@@ -114,9 +114,7 @@ pub fn quantize(
     let init = |device: &Device| Ok::<_, Error>(opened.network(spec, device)?.0);
     let forward = |network: &inception_nn::Network, images| network.forward_output(images, &Output::Logits);
     let graph = inception_engine::capture_init(init, forward, [3, side, side])?;
-    let mut run = RunOptions::default();
-    run.threads = options.threads;
-    let engine = run.engine()?;
+    let engine = RunOptions { threads: options.threads, ..RunOptions::default() }.engine()?;
     let pictures = Pictures { dataset, preprocessing, workers: options.workers };
 
     let mut calibrator = Calibrator::new(&graph, &engine)?;
