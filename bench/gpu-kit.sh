@@ -35,9 +35,10 @@ strip -o "$kit/gpu-test" "$test"
 # Together: most of their code is the same.
 tar -C "$kit" --remove-files -cf - inception gpu-test | xz --x86 --lzma2=preset=6,dict=384MiB > "$kit/programs.tar.xz"
 
-# Vulkan's loader, from Debian.
-(cd "$kit/loader" && apt-get download -qq libvulkan1 && for deb in *.deb; do dpkg-deb -x "$deb" .; done &&
-    cp -L usr/lib/*/libvulkan.so.1 libvulkan.so.1.part && rm -rf usr etc ./*.deb && mv libvulkan.so.1.part libvulkan.so.1)
+# Vulkan's loader, and what NVIDIA's driver for it loads, from Debian.
+packages=(libvulkan1 libegl1 libglvnd0 libglx0 libgl1 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6 libbsd0 libmd0)
+(cd "$kit/loader" && apt-get download -qq "${packages[@]}" && for deb in *.deb; do dpkg-deb -x "$deb" .; done &&
+    mkdir files && cp -L usr/lib/*/*.so.? files && rm -rf usr etc lib ./*.deb && mv files/* . && rmdir files)
 
 if [ -n "$earlier" ]; then
     for name in plan.jsonl rows.jsonl torch.jsonl parity.txt profile.md; do

@@ -15,12 +15,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 - "$kit" "$work/kit" <<'PYTHON'
 import os, shutil, sys, tarfile
+# Python before 3.11.4 knows no filters.
+safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 kit, work = sys.argv[1:]
 os.makedirs(work)
 for name in os.listdir(kit):
     path = os.path.join(kit, name)
     if name.endswith(".tar.xz"):
-        tarfile.open(path).extractall(work, filter="data")
+        tarfile.open(path).extractall(work, **safely)
     elif os.path.isdir(path):
         shutil.copytree(path, os.path.join(work, name))
     else:
@@ -36,6 +38,9 @@ nvidia=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
 if [ -e "$nvidia" ] && [ ! -e /etc/vulkan/icd.d/nvidia_icd.json ] && [ ! -e /usr/share/vulkan/icd.d/nvidia_icd.json ]; then
     export VK_DRIVER_FILES=${VK_DRIVER_FILES:-$nvidia}
 fi
+# The runtime compiler of CUDA reads its headers; what the driver has compiled is kept while this runs.
+if [ -z "${CUDA_PATH:-}" ] && [ -d /usr/local/cuda ]; then export CUDA_PATH=/usr/local/cuda; fi
+export CUDA_CACHE_PATH=$work/driver CUDA_CACHE_MAXSIZE=4294967296
 # Mesa wants one, and CubeCL a home for what its configuration does not name.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work} HOME=${HOME:-$work}
 

@@ -1,8 +1,8 @@
 """Runs what docs/gpu.md wants to know of a GPU in the order of its worth, within a number of seconds.
 
-Burn tries several kernels for each shape when it meets it first, and compiles each: minutes for a network, most of them on one
-core. So all networks are tuned first, beside each other, each with a cache of its own (KIT/cache/NETWORK-PRECISION). What is
-measured afterwards runs alone.
+Burn tries several kernels for each shape when it meets it first, and compiles each: minutes for a network and batch, most of them
+on one core. So the cells of the tables are tuned first, beside each other, each with a cache of its own (KIT/cache/CELL) that
+begins with the kernels of those before (KIT/cache/common). What is measured afterwards runs alone.
 
 usage: plan.py KIT OUT [SECONDS]      KIT is what bench/gpu-kit.sh has built; bench/gpu.sh calls this
        plan.py --print [SECONDS]      the plan alone
@@ -11,7 +11,7 @@ Every step has the most seconds that it may take, tuning of kernels included, an
 of these is left is not begun. Both are said in OUT/plan.jsonl, where each step has a line as soon as it is over:
 {step, limit, seconds, outcome}; the outcome is ok, failed, cut or left out. Steps that are ok in KIT/earlier/plan.jsonl are
 not run again, and OUT begins with the rows of KIT/earlier. So a second run does what the first did not get to, with the
-kernels that the first has tuned: OUT/cache.tar.xz, packed after each minute, is KIT/cache there.
+kernels that the first has tuned: OUT/cache.tar.xz, packed after the tuning and at the end, is KIT/cache there.
 
 OUT gets rows.jsonl (a row of `bench` a line, as measured), torch.jsonl (the same of PyTorch), parity.txt, log.txt, devices.json,
 profile.md, tables.md, cache.tar.xz: eight files and plan.jsonl, which is one too many for the device tool; gpu.sh packs
@@ -23,10 +23,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tarfile
 import time
+from contextlib import closing
 
 from torch_rows import THEIRS
 
@@ -55,35 +57,37 @@ class Plan:
         self.batches = chosen("BATCHES", ["1", "4", "8", "32"])
         self.precisions = chosen("PRECISIONS", ["f16", "f32"])
         self.devices = chosen("DEVICES", ["vulkan"])
-        self.done, self.packed = set(), 0.0
+        self.seconds_to_tune = int(os.environ.get("TUNE", "200"))
+        self.done, self.tuned = set(), set()
 
     def steps(self):
         """Names, most seconds, and what to run: the most useful first."""
-        device, others = self.devices[0], self.devices[1:]
         yield "devices", 15, self.run_to("devices.json", [self.program, "devices", "--json"])
-        tune = int(os.environ.get("TUNE", "180"))
-        if tune:
-            yield f"tune {device}", tune, lambda limit: self.tune(device, limit)
-        # Both tables of one device, and PyTorch without its compiler, network by network: a cut run has whole rows.
+        if self.seconds_to_tune:
+            yield "tune", self.seconds_to_tune, self.tune
+        # Both tables, and PyTorch without its compiler, network by network: a cut run has whole rows.
         for network in self.networks:
             for precision in self.precisions:
-                yield f"bench {device} {precision} {network}", 40, self.bench(device, precision, network)
-            if network in THEIRS:
-                yield f"torch eager,graph {network}", 40, self.torch("eager,graph", ",".join([*self.precisions, "tf32"]), network)
+                for device in self.devices:
+                    for batch in self.batches:
+                        cell = (device, precision, network, batch)
+                        yield f"bench {' '.join(cell)}", 12, self.bench(*cell)
             # Figures of wrong logits are worth nothing.
-            yield f"parity {device} {network}", 30, self.parity(device, network)
+            for device in self.devices:
+                for precision in self.precisions:
+                    yield f"parity {device} {precision} {network}", 15, self.parity(device, precision, network)
+            if network in THEIRS:
+                yield f"torch {network}", 60, self.torch("eager,graph", ",".join([*self.precisions, "tf32"]), network)
+        for network in self.networks:
             if network in PROFILED:
-                yield f"profile {device} {network}", 20, lambda limit, network=network: self.profile(device, network, limit)
+                for device in self.devices:
+                    yield f"profile {device} {network}", 20, lambda limit, network=network, device=device: self.profile(device, network, limit)
         for network in self.networks:
             if network in THEIRS:
-                yield f"torch compile {self.precisions[0]} {network}", 60, self.torch("compile", self.precisions[0], network)
-        for other in others:
-            for network in PROFILED:
-                if network in self.networks:
-                    yield f"bench {other} {self.precisions[0]} {network}", 40, self.bench(other, self.precisions[0], network)
+                yield f"torch compile {self.precisions[0]} {network}", 90, self.torch("compile", self.precisions[0], network)
         if "NETWORKS" not in os.environ:
             for network in OTHERS:
-                yield f"parity {device} {network}", 30, self.parity(device, network)
+                yield f"parity {self.devices[0]} f32 {network}", 30, self.parity(self.devices[0], "f32", network)
 
     # What steps do: a function of the seconds left to it, which gives the outcome.
 
@@ -93,59 +97,96 @@ class Plan:
                 return self.call(command, limit, output, env, cwd)
         return run
 
-    def bench_command(self, device, precision, network, *more):
-        return [self.program, "bench", "--model", network, "--batch", ",".join(self.batches), "--device", device, "--precision", precision,
-                "--no-pin", "--csv", *more]
+    def bench_command(self, cell, *more):
+        device, precision, network, batch = cell
+        return [self.program, "bench", "--model", network, "--batch", batch, "--device", device, "--precision", precision, "--no-pin", "--csv", *more]
 
-    def bench(self, device, precision, network):
-        command = self.bench_command(device, precision, network, "--seconds", "0.5", "--rows", os.path.join(self.out, "rows.jsonl"))
-        return lambda limit: self.call(command, limit, subprocess.DEVNULL, cwd=self.folder(network, precision))
+    def bench(self, *cell):
+        def run(limit):
+            if self.seconds_to_tune and cell not in self.tuned:
+                return "not tuned"
+            command = self.bench_command(cell, "--seconds", "0.5", "--rows", os.path.join(self.out, "rows.jsonl"))
+            return self.call(command, limit, subprocess.DEVNULL, cwd=self.folder(cell))
+        return run
 
-    def tune(self, device, limit):
-        """Meets every shape of every network once, TUNERS at a time; ends what is not through after `limit` seconds."""
+    def tune(self, limit):
+        """Meets every shape of every cell once, TUNERS at a time; ends what is not through after `limit` seconds."""
         end = time.monotonic() + limit
-        waiting = [(network, precision) for precision in self.precisions for network in self.networks]
+        waiting = [(device, precision, network, batch) for batch in self.batches for precision in self.precisions
+                   for network in self.networks for device in self.devices]
+        waiting = [cell for cell in waiting if cell not in self.tuned]
         running, outcomes = [], []
-        with open(os.path.join(self.out, "tune.log"), "ab") as log:
+
+        def over(entry, outcome):
+            process, cell, start = entry
+            running.remove(entry)
+            self.keep(cell)
+            outcomes.append({"cell": " ".join(cell), "seconds": round(time.monotonic() - start, 1), "outcome": outcome})
+            if outcome == "ok":
+                self.tuned.add(cell)
+
+        with open(os.path.join(self.out, "log.txt"), "ab") as log:
             while waiting or running:
                 while waiting and len(running) < TUNERS:
-                    network, precision = waiting.pop(0)
-                    command = self.bench_command(device, precision, network, "--seconds", "0.01")
-                    process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder(network, precision), start_new_session=True)
-                    running.append((process, f"{network} {precision}", time.monotonic()))
+                    cell = waiting.pop(0)
+                    command = self.bench_command(cell, "--seconds", "0.01")
+                    process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder(cell), start_new_session=True)
+                    running.append((process, cell, time.monotonic()))
                 time.sleep(0.1)
+                for entry in list(running):
+                    if entry[0].poll() is not None:
+                        over(entry, "ok" if entry[0].returncode == 0 else "failed")
+                    elif time.monotonic() > end:
+                        os.killpg(entry[0].pid, signal.SIGKILL)
+                        entry[0].wait()
+                        over(entry, "cut")
                 if time.monotonic() > end:
-                    for process, _, _ in running:
-                        os.killpg(process.pid, signal.SIGKILL)
-                        process.wait()
-                    outcomes += [f"{name}: cut" for _, name, _ in running] + [f"{' '.join(pair)}: not begun" for pair in waiting]
                     break
-                for entry in [entry for entry in running if entry[0].poll() is not None]:
-                    running.remove(entry)
-                    outcomes.append(f"{entry[1]}: {time.monotonic() - entry[2]:.0f} s, {'ok' if entry[0].returncode == 0 else 'failed'}")
-            log.write(("\n".join(outcomes) + "\n").encode())
-        with open(os.path.join(self.out, "tune.log"), "rb") as log, open(os.path.join(self.out, "log.txt"), "ab") as whole:
-            whole.write(b"== tune\n" + log.read())
-        os.remove(os.path.join(self.out, "tune.log"))
-        return "ok" if all(outcome.endswith("ok") for outcome in outcomes) else "cut"
+        outcomes += [{"cell": " ".join(cell), "seconds": 0, "outcome": "not begun"} for cell in waiting]
+        with open(os.path.join(self.out, "plan.jsonl"), "a") as file:
+            file.writelines(json.dumps({"step": "tune " + row.pop("cell"), "limit": limit, **row}) + "\n" for row in outcomes)
+        return "ok" if all(row["outcome"] == "ok" for row in outcomes) else "cut"
+
+    def keep(self, cell):
+        """Adds the kernels and choices of a cell to those that every later cell begins with."""
+        path = os.path.join(self.kit, "cache", "-".join(cell), "default.db")
+        if not os.path.exists(path):
+            return
+        common = os.path.join(self.kit, "cache", "common", "default.db")
+        if not os.path.exists(common):
+            os.makedirs(os.path.dirname(common), exist_ok=True)
+        try:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                if not os.path.exists(common):
+                    database.execute("VACUUM INTO ?", (common,))
+                    with closing(sqlite3.connect(common)) as made:
+                        made.execute("PRAGMA journal_mode=WAL")
+                    return
+            with closing(sqlite3.connect(common)) as database:
+                database.execute("ATTACH ? AS one", (path,))
+                database.execute("INSERT OR IGNORE INTO entries SELECT * FROM one.entries WHERE namespace NOT LIKE 'records/%'")
+                database.commit()
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            with open(os.path.join(self.out, "log.txt"), "a") as log:
+                log.write(f"cache of {' '.join(cell)}: {error}\n")
 
     def torch(self, modes, precisions, network):
         return self.run_to("torch.jsonl", [sys.executable, os.path.join(HERE, "torch_rows.py"), network, precisions, modes, ",".join(self.batches)],
                            append=True)
 
-    def parity(self, device, network):
-        """A precision at a time, in batches whose kernels are tuned already."""
-        batch = max((int(batch) for batch in self.batches if int(batch) <= 4), default=1)
-
+    def parity(self, device, precision, network):
+        """In the largest batch whose kernels are tuned already."""
         def run(limit):
-            end = time.monotonic() + limit
-            outcomes = []
-            for precision in self.precisions:
-                env = {"INCEPTION_GPU_NETWORKS": network, "INCEPTION_GPU_PRECISIONS": precision, "INCEPTION_GPU_BATCH": str(batch),
-                       "INCEPTION_GPU_DEVICE": device, "INCEPTION_GOLDENS": os.path.join(ROOT, "tests/goldens")}
-                command = [os.path.join(self.kit, "gpu-test"), "chosen_networks", "--exact", "--nocapture"]
-                outcomes.append(self.run_to("parity.txt", command, env, append=True, cwd=self.folder(network, precision))(end - time.monotonic()))
-            return next((outcome for outcome in outcomes if outcome != "ok"), "ok")
+            batches = [int(batch) for batch in self.batches if (device, precision, network, batch) in self.tuned and int(batch) <= 8]
+            if self.seconds_to_tune and not batches:
+                return "not tuned"
+            batch = str(max(batches, default=2))
+            env = {"INCEPTION_GPU_NETWORKS": network, "INCEPTION_GPU_PRECISIONS": precision, "INCEPTION_GPU_BATCH": batch,
+                   "INCEPTION_GPU_DEVICE": device, "INCEPTION_GOLDENS": os.path.join(ROOT, "tests/goldens")}
+            command = [os.path.join(self.kit, "gpu-test"), "chosen_networks", "--exact", "--nocapture"]
+            return self.run_to("parity.txt", command, env, append=True, cwd=self.folder((device, precision, network, batch)))(limit)
         return run
 
     def profile(self, device, network, limit):
@@ -158,7 +199,7 @@ class Plan:
             log = os.path.join(folder, "log")
             if os.path.exists(log):
                 os.remove(log)
-            self.configured(folder, f"{network}-f32", f'[profiling.logger]\nlevel = "{level}"\nfile = "{log}"\n')
+            self.configured(folder, f"{device}-f32-{network}-1", f'[profiling.logger]\nlevel = "{level}"\nfile = "{log}"\n')
             command = [self.program, "predict", "--model", network, "--random-weights", "--device", device, "--image", *[self.image] * count]
             outcome = self.call(command, end - time.monotonic(), subprocess.DEVNULL, cwd=folder)
             # Devices on the CPU launch no kernels.
@@ -173,9 +214,14 @@ class Plan:
             output.write("\n".join(times.splitlines()[-200:]) + "\n```\n")
         return outcome
 
-    def folder(self, network, precision, more=""):
-        """The folder from which a network's commands run, with the configuration that names its cache."""
-        return self.configured(os.path.join(self.kit, "folders", f"{network}-{precision}"), f"{network}-{precision}", more)
+    def folder(self, cell):
+        """The folder from which the commands of a cell run, with the configuration that names its cache."""
+        name = "-".join(cell)
+        cache, common = (os.path.join(self.kit, "cache", part, "default.db") for part in (name, "common"))
+        if os.path.exists(common) and not os.path.exists(cache):
+            os.makedirs(os.path.dirname(cache), exist_ok=True)
+            shutil.copy(common, cache)
+        return self.configured(os.path.join(self.kit, "folders", name), name)
 
     def configured(self, folder, cache, more=""):
         os.makedirs(folder, exist_ok=True)
@@ -206,13 +252,12 @@ class Plan:
             return "cut"
 
     def pack_cache(self):
-        cache = os.path.join(self.kit, "cache")
-        if os.path.isdir(cache) and os.listdir(cache):
+        common = os.path.join(self.kit, "cache", "common", "default.db")
+        if os.path.exists(common):
             part = os.path.join(self.out, "cache.part")
             with tarfile.open(part, "w:xz", preset=1) as archive:
-                archive.add(cache, "cache")
+                archive.add(common, "cache/common/default.db")
             os.replace(part, os.path.join(self.out, "cache.tar.xz"))
-        self.packed = time.monotonic()
 
     def say(self, step, limit, seconds, outcome):
         with open(os.path.join(self.out, "plan.jsonl"), "a") as file:
@@ -230,6 +275,7 @@ class Plan:
             with open(plan) as file:
                 lines = [line for line in file if json.loads(line)["outcome"] == "ok"]
             self.done = {json.loads(line)["step"] for line in lines}
+            self.tuned = {tuple(step.split()[1:]) for step in self.done if step.startswith("tune ")}
             # The run after this one is told of them, too.
             with open(os.path.join(self.out, "plan.jsonl"), "w") as file:
                 file.writelines(lines)
@@ -252,7 +298,7 @@ class Plan:
                 with open(os.path.join(self.out, "log.txt"), "a") as log:
                     log.write(f"{step}: {type(error).__name__}: {error}\n")
             self.say(step, limit, time.monotonic() - start, outcome)
-            if time.monotonic() - self.packed > 60:
+            if step == "tune":
                 self.pack_cache()
         self.pack_cache()
         with open(os.path.join(self.out, "tables.md"), "wb") as output:
