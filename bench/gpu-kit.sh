@@ -2,15 +2,19 @@
 # Builds here what bench/gpu.sh runs on a machine with a GPU that has neither Rust nor a network.
 #   bench/gpu-kit.sh [FOLDER [EARLIER]]     FOLDER is .gpu-kit unless it is given
 # EARLIER is what a run has brought back: its rows and its tuned kernels go into the kit, so that the next run goes on from there.
-# FEATURES are the devices (vulkan,wgpu). What travels with the kit is the working tree; both together have to stay below 64 MiB.
+# FEATURES are the devices (vulkan,cuda). What travels with the kit is the working tree; both together have to stay below 64 MiB.
 #   device tool: run(command="bench/gpu.sh .gpu-kit $OUT 560", carry=[".gpu-kit"], timeout_s=600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kit=$(realpath -m "${1:-.gpu-kit}")
 earlier=${2:-}
-features=${FEATURES:-vulkan,wgpu}
+features=${FEATURES:-vulkan,cuda}
 : "${CARGO:=cargo}"
+# CUDA's kernels are compiled by NVRTC, there; LLVM, which the build script of tracel-llvm-bundler would download, is left out.
+case ,$features, in *,cuda,*)
+    export DOCS_RS=1 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$PWD/bench/gpu/open-gcc;;
+esac
 rm -rf "$kit"
 mkdir -p "$kit/loader" "$kit/earlier"
 # Nothing of it is committed.
@@ -41,7 +45,7 @@ packages=(libvulkan1 libegl1 libglvnd0 libglx0 libgl1 libx11-6 libxext6 libxcb1 
     mkdir files && cp -L usr/lib/*/*.so.? files && rm -rf usr etc lib ./*.deb && mv files/* . && rmdir files)
 
 if [ -n "$earlier" ]; then
-    for name in plan.jsonl rows.jsonl torch.jsonl parity.txt profile.md; do
+    for name in plan.jsonl rows.jsonl plain.jsonl torch.jsonl parity.txt profile.md; do
         if [ -e "$earlier/$name" ]; then cp "$earlier/$name" "$kit/earlier"; fi
     done
     if [ -e "$earlier/cache.tar.xz" ]; then cp "$earlier/cache.tar.xz" "$kit"; fi

@@ -50,9 +50,12 @@ fn check(name: &str, precision: Precision) {
     let runner = Runner::new(network, [spec.input_size; 2], &options).unwrap();
     let references = references(spec);
     let batch = std::env::var("INCEPTION_GPU_BATCH").map_or(references.len(), |batch| batch.parse().unwrap());
-    let images: Vec<f32> = references.iter().cycle().take(batch).flat_map(|(_, image, ..)| image).copied().collect();
+    let images: Vec<f32> =
+        references.iter().cycle().take(batch).flat_map(|(_, image, ..)| image).copied().collect();
     let logits = runner.run(&images, batch).unwrap();
-    for (logits, (image, _, reference, tolerance)) in logits.chunks(spec.num_classes).zip(references.iter().cycle()) {
+    for (logits, (image, _, reference, tolerance)) in
+        logits.chunks(spec.num_classes).zip(references.iter().cycle())
+    {
         let tolerance = if precision == Precision::F32 { *tolerance } else { F16_TOLERANCE };
         let what = format!("{name} on {} in {precision}, {image}", device());
         let off = worst_difference(logits, reference);
@@ -102,12 +105,44 @@ fn chosen_networks() {
     };
     let precisions: Vec<Precision> = match std::env::var("INCEPTION_GPU_PRECISIONS") {
         Ok(chosen) => chosen.split(',').map(|name| name.parse().unwrap()).collect(),
-        Err(_) if adapters(device()).unwrap()[0].precisions.contains(&"f16") => vec![Precision::F32, Precision::F16],
+        Err(_) if adapters(device()).unwrap()[0].precisions.contains(&"f16") => {
+            vec![Precision::F32, Precision::F16]
+        }
         Err(_) => vec![Precision::F32],
     };
     for name in names {
         precisions.iter().for_each(|&precision| check(name, precision));
     }
+}
+
+/// From the second run of a batch size on, a GPU replays what it has recorded, with other images in its buffer.
+#[test]
+fn a_replayed_run_answers_as_a_plain_one() {
+    let options = on_gpu(Precision::F32);
+    let spec = inception_nn::model("GoogLeNet").unwrap();
+    let config = spec.config().with_num_classes(10);
+    let runner = || {
+        let network = formula_network(spec, &config, &options.open().unwrap());
+        Runner::new(network, [64; 2], &options).unwrap()
+    };
+    // The first run is a plain one.
+    let plain = |images: &[f32]| runner().run(images, 2).unwrap();
+    let images = |seed: usize| -> Vec<f32> {
+        (0..2 * 3 * 64 * 64).map(|i| ((i * seed) % 251) as f32 / 251.0).collect()
+    };
+    let runner = runner();
+    for (run, seed) in [7, 11, 13].into_iter().enumerate() {
+        let images = images(seed);
+        assert_eq!(runner.replays(2), run == 2);
+        let (logits, expected) = (runner.run(&images, 2).unwrap(), plain(&images));
+        assert!(worst_difference(&logits, &expected) < 1e-5, "seed {seed}: {logits:?} {expected:?}");
+    }
+    // Two runs at once: the second does not overwrite the first one's logits.
+    let (first, second) = (images(17), images(19));
+    let pending = runner.start(&first, 2).unwrap();
+    let after = runner.start(&second, 2).unwrap();
+    assert!(worst_difference(&runner.finish(pending).unwrap(), &plain(&first)) < 1e-5);
+    assert!(worst_difference(&runner.finish(after).unwrap(), &plain(&second)) < 1e-5);
 }
 
 #[test]

@@ -13,8 +13,8 @@ of these is left is not begun. Both are said in OUT/plan.jsonl, where each step 
 not run again, and OUT begins with the rows of KIT/earlier. So a second run does what the first did not get to, with the
 kernels that the first has tuned: OUT/cache.tar.xz, packed after the tuning and at the end, is KIT/cache there.
 
-OUT gets rows.jsonl (a row of `bench` a line, as measured), torch.jsonl (the same of PyTorch), parity.txt, log.txt, devices.json,
-profile.md, tables.md, cache.tar.xz: eight files and plan.jsonl, which is one too many for the device tool; gpu.sh packs
+OUT gets rows.jsonl (a row of `bench` a line, as measured), plain.jsonl (the same without recorded runs), torch.jsonl (the same of
+PyTorch), plan.jsonl, parity.txt, log.txt, tables.md, cache.tar.xz: as many files as the device tool brings back. gpu.sh packs
 devices.json and profile.md into log.txt at the end.
 
 For tries: NETWORKS, BATCHES, DEVICES, PRECISIONS (lists with commas), ONLY (a part of the steps' names), TUNE (seconds, 0 for none).
@@ -65,23 +65,30 @@ class Plan:
         yield "devices", 15, self.run_to("devices.json", [self.program, "devices", "--json"])
         if self.seconds_to_tune:
             yield "tune", self.seconds_to_tune, self.tune
-        # Both tables, and PyTorch without its compiler, network by network: a cut run has whole rows.
         for network in self.networks:
             for precision in self.precisions:
                 for device in self.devices:
                     for batch in self.batches:
                         cell = (device, precision, network, batch)
-                        yield f"bench {' '.join(cell)}", 12, self.bench(*cell)
-            # Figures of wrong logits are worth nothing.
+                        yield f"bench {' '.join(cell)}", 20, self.bench("rows.jsonl", *cell)
+            # What a recording saves.
+            if network in PROFILED:
+                for device in self.devices:
+                    cell = (device, self.precisions[0], network, self.batches[0])
+                    yield f"plain {' '.join(cell)}", 20, self.bench("plain.jsonl", *cell, env={"INCEPTION_GPU_GRAPH": "0"})
+        # PyTorch without its compiler; and figures of wrong logits are worth nothing.
+        for network in self.networks:
+            if network in THEIRS:
+                yield f"torch {network}", 60, self.torch("eager,graph", ",".join(self.precisions), network)
             for device in self.devices:
                 for precision in self.precisions:
-                    yield f"parity {device} {precision} {network}", 15, self.parity(device, precision, network)
-            if network in THEIRS:
-                yield f"torch {network}", 60, self.torch("eager,graph", ",".join([*self.precisions, "tf32"]), network)
+                    yield f"parity {device} {precision} {network}", 20, self.parity(device, precision, network)
         for network in self.networks:
             if network in PROFILED:
                 for device in self.devices:
                     yield f"profile {device} {network}", 20, lambda limit, network=network, device=device: self.profile(device, network, limit)
+                if network in THEIRS:
+                    yield f"torch tf32 {network}", 40, self.torch("eager,graph", "tf32", network)
         for network in self.networks:
             if network in THEIRS:
                 yield f"torch compile {self.precisions[0]} {network}", 90, self.torch("compile", self.precisions[0], network)
@@ -101,12 +108,12 @@ class Plan:
         device, precision, network, batch = cell
         return [self.program, "bench", "--model", network, "--batch", batch, "--device", device, "--precision", precision, "--no-pin", "--csv", *more]
 
-    def bench(self, *cell):
+    def bench(self, file, *cell, env=None):
         def run(limit):
             if self.seconds_to_tune and cell not in self.tuned:
                 return "not tuned"
-            command = self.bench_command(cell, "--seconds", "0.5", "--rows", os.path.join(self.out, "rows.jsonl"))
-            return self.call(command, limit, subprocess.DEVNULL, cwd=self.folder(cell))
+            command = self.bench_command(cell, "--seconds", "0.5", "--rows", os.path.join(self.out, file))
+            return self.call(command, limit, subprocess.DEVNULL, env, self.folder(cell))
         return run
 
     def tune(self, limit):
@@ -267,7 +274,7 @@ class Plan:
     def go_on(self):
         """What an earlier run has done."""
         earlier = os.path.join(self.kit, "earlier")
-        for name in ("rows.jsonl", "torch.jsonl", "parity.txt", "devices.json", "profile.md"):
+        for name in ("rows.jsonl", "plain.jsonl", "torch.jsonl", "parity.txt", "devices.json", "profile.md"):
             if os.path.exists(os.path.join(earlier, name)):
                 shutil.copy(os.path.join(earlier, name), os.path.join(self.out, name))
         plan = os.path.join(earlier, "plan.jsonl")

@@ -40,6 +40,7 @@ mod name;
 mod options;
 mod precision;
 mod quantize;
+mod recorded;
 mod runner;
 mod state;
 mod table;

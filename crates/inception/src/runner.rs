@@ -1,5 +1,7 @@
 //! A network on a device, eager or compiled: floats in, logits out.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use inception_engine::Compiled;
@@ -11,18 +13,31 @@ use crate::error::Error;
 use crate::gpu;
 use crate::options::RunOptions;
 use crate::precision::Precision;
+use crate::recorded::Recordings;
 use crate::tuning::tuned;
 
 /// A network on a Burn device, in its form for inference.
 #[derive(Debug)]
 struct Eager {
-    network: Network,
-    output: Output,
+    recordings: Recordings,
     device: Device,
-    precision: Precision,
 }
 
 impl Eager {
+    fn new(network: EagerNetwork, device: Device, kind: DeviceKind) -> Self {
+        let forward = Arc::new(move |images| network.forward(images));
+        Self { recordings: Recordings::new(forward, &device, kind.is_gpu()), device }
+    }
+}
+
+/// What [`Eager`] computes.
+struct EagerNetwork {
+    network: Network,
+    output: Output,
+    precision: Precision,
+}
+
+impl EagerNetwork {
     fn cast(&self, images: Tensor<4>, to: FloatDType) -> Tensor<2> {
         self.network.forward_output(images.cast(to), &self.output).cast(FloatDType::F32)
     }
@@ -202,7 +217,8 @@ impl Runner {
             Ok(if kind.is_gpu() { network.for_gpu() } else { network })
         };
         let network = gpu::catch_panic(kind, ready)?;
-        let backend = Backend::Eager(Box::new(Eager { network, output, device, precision }));
+        let network = EagerNetwork { network, output, precision };
+        let backend = Backend::Eager(Box::new(Eager::new(network, device, kind)));
         Ok(Self::of(backend, structure, input, floats, options))
     }
 
@@ -268,6 +284,12 @@ impl Runner {
         Some(move || self.caught(&mut run))
     }
 
+    /// Whether the next run of `batch` images by this thread repeats recorded launches: on a GPU, from the
+    /// third on.
+    pub fn replays(&self, batch: usize) -> bool {
+        matches!(&self.backend, Backend::Eager(eager) if eager.recordings.replays(batch))
+    }
+
     fn failed(&self, reason: impl ToString) -> Error {
         Error::Device { device: self.kind, reason: gpu::cause(&reason.to_string()) }
     }
@@ -282,10 +304,10 @@ impl Runner {
     /// `None` on the engine.
     fn resident(&self, images: &[f32], batch: usize) -> Option<impl FnMut() -> Result<(), Error> + '_> {
         let Backend::Eager(eager) = &self.backend else { return None };
-        let images = self.upload(images, batch, &eager.device);
+        let mut run = eager.recordings.resident(self.upload(images, batch, &eager.device));
         Some(move || {
             // A lazy device could leave out what is not used.
-            let logits = eager.forward(images.clone());
+            let logits = run();
             eager.device.sync().map_err(|e| self.failed(e))?;
             drop(std::hint::black_box(logits));
             Ok(())
@@ -327,7 +349,7 @@ impl Runner {
                 if images.len() != batch * self.image_len() {
                     return Err(self.failed(format!("{} floats are not {batch} images", images.len())));
                 }
-                let logits = eager.forward(self.upload(images, batch, &eager.device));
+                let logits = eager.recordings.run(self.upload(images, batch, &eager.device));
                 // Starts operations that wait for others to be fused with.
                 eager.device.flush().map_err(|e| self.failed(e))?;
                 let pending = Pending(Logits::OnDevice(Box::new(logits)));
