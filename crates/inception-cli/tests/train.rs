@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use inception::DeviceKind;
 use inception_tests::formula;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -278,6 +279,62 @@ fn recipes_come_from_files_and_flags() {
     assert_eq!(lines.len(), 5, "{said}");
     assert!(said.contains("ended after 4 epochs"), "{said}");
     assert_eq!(lines[4]["best"]["epoch"], 1);
+}
+
+/// All of a network, by Burn: it learns, validation is what `eval` finds, and a run that was killed goes on to
+/// the same bits, what is drawn for pictures and for dropout included.
+#[test]
+fn whole_networks_are_trained() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 4, 0);
+    let val = pictures(&place.path("val"), 3, 500);
+    let whole = [
+        "--freeze",
+        "none",
+        "--val",
+        text(&val),
+        "--epochs",
+        "4",
+        "--batch",
+        "4",
+        "--lr",
+        "0.001",
+        "--mixup",
+        "0.2",
+        "--save-every",
+        "0",
+    ];
+    if !DeviceKind::Flex.is_compiled_in() {
+        let refused = place.failure(&data, "run", &whole);
+        assert!(refused.contains("flex") && refused.contains("a build with it"), "{refused}");
+        return eprintln!("SKIPPED: flex, which trains whole networks, is a feature of that name");
+    }
+    let begun = Instant::now();
+    let (lines, said) = place.train(&data, "whole", &whole);
+    let took = begun.elapsed();
+    assert!(said.contains("the auxiliary classifiers take no part"), "{said}");
+    assert_eq!((lines.len(), &lines[3]["step"]), (5, &Value::from(12)));
+    assert!(lines[3]["loss"].as_f64() < lines[0]["loss"].as_f64(), "{lines:?}");
+    let last = place.path("whole/last.safetensors");
+    let arguments = ["--model", "GoogLeNet", "--weights", text(&last), "--json", "--data", text(&val)];
+    let report = Program("eval").json(&arguments);
+    assert_eq!(report["top1"], lines[3]["val_accuracy"]);
+    let [ours, theirs] = [&report["loss"], &lines[3]["val_loss"]].map(|loss| loss.as_f64().unwrap());
+    // The same kernels on batches of other sizes.
+    assert!((ours - theirs).abs() < 1e-5 * theirs.max(1.0), "{ours} {theirs}");
+
+    let others = [&whole[..], &["--resume"]].concat();
+    for moment in 2..=3 {
+        let mut child = start(&place, &data, "killed", &others);
+        sleep(took * moment / 5);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.train(&data, "killed", &others);
+    for file in ["best.safetensors", "last.safetensors"] {
+        let [whole, killed] = ["whole", "killed"].map(|run| fs::read(place.path(run).join(file)).unwrap());
+        assert!(whole == killed, "{file} differs");
+    }
 }
 
 #[test]

@@ -197,6 +197,12 @@ impl GoogLeNet {
         self.stages.iter_mut().for_each(Stage::for_gpu);
     }
 
+    pub(crate) fn remove_auxiliary_dropout(&mut self) {
+        for head in [&mut self.auxiliary1, &mut self.auxiliary2] {
+            head.dropout = DownscaleDropout::new(0.0);
+        }
+    }
+
     pub(crate) fn head(&self) -> &Classifier {
         &self.head
     }

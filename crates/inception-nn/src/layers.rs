@@ -417,6 +417,10 @@ impl Classifier {
         self.fc.weight.lazy_shape()[1]
     }
 
+    pub(crate) fn remove_dropout(&mut self) {
+        self.dropout = None;
+    }
+
     /// What inference multiplies features by, in the place of dropping some out.
     pub(crate) fn scale(&self) -> f32 {
         self.dropout.as_ref().map_or(1.0, |dropout| (1.0 - dropout.dropout.prob) as f32)

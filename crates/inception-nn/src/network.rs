@@ -164,6 +164,34 @@ impl Network {
         self.forward_observed(images, &mut |_, _| {})
     }
 
+    /// Images `[batch, 3, height, width]` to the logits of each classifier that training has, the network's
+    /// own first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuxiliarySize`] as [`GoogLeNet::forward_training`].
+    pub fn forward_training(&self, images: Tensor<4>) -> Result<Vec<TrainingHead>, Error> {
+        let head = |logits, weight| TrainingHead { logits, weight };
+        match self {
+            Self::GoogLeNet(network) => {
+                let out = network.forward_training(images)?;
+                let auxiliary = [out.auxiliary1, out.auxiliary2].map(|logits| head(logits, AUXILIARY_WEIGHT));
+                Ok([head(out.logits, 1.0)].into_iter().chain(auxiliary).collect())
+            }
+            _ => Ok(vec![head(self.forward(images), 1.0)]),
+        }
+    }
+
+    /// The same network without dropout, for comparisons: it then trains on all values, and inference scales
+    /// none.
+    pub fn without_dropout(mut self) -> Self {
+        self.head_mut().remove_dropout();
+        if let Self::GoogLeNet(network) = &mut self {
+            network.remove_auxiliary_dropout();
+        }
+        self
+    }
+
     /// As [`forward`](Self::forward), showing the map after each stage to `observe` on the way.
     pub fn forward_observed(&self, images: Tensor<4>, observe: Observer) -> Tensor<2> {
         self.head().forward(self.features(images, observe))
@@ -378,6 +406,18 @@ impl Network {
     pub fn check_input(&self, input: [usize; 2]) -> Result<(), Error> {
         self.graph(input).map(|_| ())
     }
+}
+
+/// What GoogLeNet's auxiliary classifiers count in the loss (`ppcls/loss/googlenetloss.py` of PaddleClas).
+const AUXILIARY_WEIGHT: f64 = 0.3;
+
+/// The logits of a classifier in training.
+#[derive(Clone, Debug)]
+pub struct TrainingHead {
+    /// Its logits, `[batch, classes]`.
+    pub logits: Tensor<2>,
+    /// The factor of its loss.
+    pub weight: f64,
 }
 
 /// What is taken of a network, one vector for each image.

@@ -1,7 +1,7 @@
 //! The tensors of a module by name: listing, reading, replacing, and the seeded values they start from.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::distr::{Distribution, Uniform};
 use rand::rngs::ChaCha8Rng;
@@ -177,6 +177,45 @@ pub fn load_tensors<M: Module, E>(
     let mut loader = Loader(Path::default(), source, Ok(()));
     let module = module.map(&mut loader);
     loader.2.map(|()| module)
+}
+
+/// Shows every tensor that training changes to `change`, one at a time, in the order of [`tensors`]: its values, to be
+/// changed, and its gradient, if there is one, which is taken out of `gradients`.
+///
+/// The module is on a device for training (`Device::autodiff`), and the gradients are those of its tensors.
+pub fn update_tensors<M: Module>(
+    module: M,
+    gradients: &mut Gradients,
+    change: impl FnMut(&TensorInfo, &mut [f32], Option<&[f32]>),
+) -> M {
+    struct Updater<'a, F>(Path, F, &'a mut Gradients);
+    impl<F: FnMut(&TensorInfo, &mut [f32], Option<&[f32]>)> ModuleMapper for Updater<'_, F> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let info = self.0.info(param.lazy_shape().to_vec());
+            if !info.role.is_trainable() {
+                return param;
+            }
+            let (value, device) = (param.val(), param.lazy_device());
+            let gradient = value.grad_remove(self.2).map(|gradient| in_f32(gradient.into_data()));
+            let mut values = in_f32(value.into_data());
+            (self.1)(&info, &mut values, gradient.as_deref());
+            let tensor = Tensor::from_data(TensorData::new(values, info.shape), &device);
+            let id = param.id;
+            param.transform_for_load(tensor, id)
+        }
+    }
+    module.map(&mut Updater(Path::default(), change, gradients))
+}
+
+/// Values in single precision.
+fn in_f32(data: TensorData) -> Vec<f32> {
+    data.convert::<f32>().try_into_vec::<f32>().expect("just converted")
 }
 
 /// Gives every parameter an initialiser that draws from a generator of its own, keyed by `seed` and the

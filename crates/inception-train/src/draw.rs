@@ -12,6 +12,10 @@ pub(crate) enum Use {
     Order,
     /// What is blended in a batch.
     Mixup,
+    /// How a picture is changed in an epoch.
+    Augment,
+    /// What is dropped out in a batch.
+    Dropout,
 }
 
 /// The generator for a use at a place, for instance of an epoch and a batch.

@@ -98,12 +98,13 @@ impl Learner for HeadLearner<'_> {
         let pictures: Vec<usize> = batch.pictures.iter().map(|&at| all[at]).collect();
         let labels: Vec<u32> = pictures.iter().map(|&picture| features.labels[picture]).collect();
         let mut rows = self.rows(features, &pictures);
-        if let Some(mixup) = &batch.mixup {
+        let mixup = batch.blend(labels.len())?;
+        if let Some(mixup) = &mixup {
             let own = rows.clone();
             mixup.blend(&own, &mut rows)?;
         }
         let classes = self.classes();
-        let targets = targets(&labels, classes, self.smoothing, batch.mixup.as_ref())?;
+        let targets = targets(&labels, classes, self.smoothing, mixup.as_ref())?;
         let logits = self.linear.forward(&rows);
         let mut gradient = vec![0.0; logits.len()];
         let loss = cross_entropy(&logits, &targets, classes, self.weights.as_deref(), &mut gradient);
@@ -113,7 +114,7 @@ impl Learner for HeadLearner<'_> {
         self.optimizer.begin_step();
         self.optimizer.update(0, batch.lr, &mut self.linear.weight, &gradients.weight);
         self.optimizer.update(1, batch.lr, &mut self.linear.bias, &gradients.bias);
-        Ok(BatchResult { loss, correct })
+        Ok(BatchResult { loss, correct, pictures: labels.len() as u64 })
     }
 
     fn validate(&mut self) -> Result<Option<Validation>, Error> {

@@ -4,6 +4,9 @@
 //! Of a frozen network only the classifier is trained. The engine computes the features of each picture once
 //! ([`extract_features`]), and [`HeadLearner`] trains a fully connected layer on them.
 //!
+//! Of a network that is not frozen all is trained, by Burn's automatic differentiation: [`NetworkLearner`]
+//! from the pictures of a dataset, [`TrainingNetwork`] a step at a time.
+//!
 //! A [`Recipe`] says how; [`train`] goes through the epochs of any [`Learner`] and keeps a state from which a
 //! run that was killed goes on to the same values, to the bit.
 //!
@@ -24,6 +27,7 @@ mod folder;
 mod head;
 mod linear;
 mod loss;
+mod network;
 mod optimizer;
 mod recipe;
 mod run;
@@ -32,6 +36,7 @@ mod split;
 mod state;
 mod transfer;
 mod validation;
+mod whole;
 
 pub use error::{Error, FolderProblem};
 pub use features::{FeatureOptions, LabelledFeatures, extract_features, feature_bytes};
@@ -39,11 +44,13 @@ pub use folder::RunFolder;
 pub use head::HeadLearner;
 pub use linear::Linear;
 pub use loss::{class_weights, cross_entropy, targets};
+pub use network::{Step, TrainingNetwork};
 pub use optimizer::Optimizer;
-pub use recipe::{ClassWeights, Freeze, OptimizerKind, Recipe, RecipeChanges};
+pub use recipe::{Augment, ClassWeights, Freeze, OptimizerKind, Recipe, RecipeChanges};
 pub use run::{Batch, BatchResult, EpochMetrics, Event, Learner, Outcome, RunOptions, train};
 pub use schedule::Schedule;
 pub use split::{Split, split};
 pub use state::Value;
-pub use transfer::{TrainedFile, save_with_head};
+pub use transfer::{TrainedFile, save_with_head, with_new_classifier};
 pub use validation::{Best, Validation};
+pub use whole::{NetworkLearner, NetworkOptions, save_values};

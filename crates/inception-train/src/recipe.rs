@@ -16,6 +16,19 @@ use crate::schedule::Schedule;
 pub enum Freeze {
     /// All but the classifier.
     Head,
+    /// None.
+    None,
+}
+
+/// How pictures are changed each time that they are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Augment {
+    /// Not at all: as for validation.
+    None,
+    /// A random part of 8 to 100 % of the area, flipped half of the time, as PaddleClas has it.
+    Paddleclas,
 }
 
 /// Which optimiser.
@@ -74,6 +87,8 @@ macro_rules! recipe {
 recipe! {
     /// Which part of the network keeps its weights.
     freeze: Freeze,
+    /// How pictures are changed.
+    augment: Augment,
     /// Times that each picture is seen.
     epochs: u32,
     /// Pictures in a batch; the last one of an epoch may have fewer.
@@ -108,6 +123,7 @@ impl Recipe {
     pub fn head() -> Self {
         Self {
             freeze: Freeze::Head,
+            augment: Augment::None,
             epochs: 30,
             batch: 64,
             optimizer: OptimizerKind::Adam,
@@ -124,12 +140,34 @@ impl Recipe {
         }
     }
 
-    /// How the published weights of `spec` were trained.
+    /// For a whole network.
+    pub fn whole() -> Self {
+        Self {
+            freeze: Freeze::None,
+            augment: Augment::Paddleclas,
+            batch: 32,
+            optimizer: OptimizerKind::Sgd,
+            lr: 0.01,
+            warmup: 1.0,
+            weight_decay: 1e-4,
+            ..Self::head()
+        }
+    }
+
+    /// For what is frozen.
+    pub fn of(freeze: Freeze) -> Self {
+        match freeze {
+            Freeze::Head => Self::head(),
+            Freeze::None => Self::whole(),
+        }
+    }
+
+    /// How the published weights of `spec` were trained, for what is frozen.
     ///
     /// # Errors
     ///
     /// [`Error::NoRecipe`] where that is not known.
-    pub fn published(spec: &ModelSpec) -> Result<Self, Error> {
+    pub fn published(spec: &ModelSpec, freeze: Freeze) -> Result<Self, Error> {
         let Some(training) = spec.training else { return Err(Error::NoRecipe { model: spec.name }) };
         Ok(Self {
             epochs: training.epochs,
@@ -140,7 +178,7 @@ impl Recipe {
             weight_decay: training.weight_decay,
             label_smoothing: training.label_smoothing,
             mixup: training.mixup,
-            ..Self::head()
+            ..Self::of(freeze)
         })
     }
 
@@ -164,6 +202,10 @@ impl Recipe {
             ("label-smoothing", self.label_smoothing, share(self.label_smoothing), SHARE),
             ("mixup", self.mixup, (0.0..=1.0).contains(&self.mixup), "it is at least 0 and at most 1"),
         ];
+        if (self.freeze, self.augment) == (Freeze::Head, Augment::Paddleclas) {
+            let wanted = "the features of a frozen network are those of pictures as they are";
+            return Err(Error::Recipe { field: "augment", value: "paddleclas".to_owned(), wanted });
+        }
         match checks.into_iter().find(|(_, _, fine, _)| !fine) {
             Some((field, value, _, wanted)) => Err(Error::Recipe { field, value: value.to_string(), wanted }),
             None => Ok(()),
@@ -277,15 +319,15 @@ mod tests {
 
     #[test]
     fn paddleclas_has_recipes() -> Result<(), Error> {
-        let googlenet = Recipe::published(inception::model("GoogLeNet")?)?;
+        let googlenet = Recipe::published(inception::model("GoogLeNet")?, Freeze::Head)?;
         assert_eq!((googlenet.lr, googlenet.warmup, googlenet.mixup), (0.01, 5.0, 0.0));
-        let v3 = Recipe::published(inception::model("InceptionV3")?)?;
+        let v3 = Recipe::published(inception::model("InceptionV3")?, Freeze::None)?;
         assert_eq!((v3.lr, v3.label_smoothing, v3.mixup), (0.045, 0.1, 0.2));
-        let timm = Recipe::published(inception::model("timm-xception41")?);
+        let timm = Recipe::published(inception::model("timm-xception41")?, Freeze::None);
         assert!(matches!(timm, Err(Error::NoRecipe { .. })));
         inception::MODELS
             .iter()
             .filter(|spec| spec.training.is_some())
-            .try_for_each(|spec| Recipe::published(spec)?.check())
+            .try_for_each(|spec| Recipe::published(spec, Freeze::None)?.check())
     }
 }

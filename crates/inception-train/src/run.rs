@@ -23,12 +23,31 @@ use crate::validation::{Best, Bits, Validation};
 pub struct Batch<'a> {
     /// The epoch, from 1.
     pub epoch: u32,
+    /// The batch in the epoch, from 0.
+    pub number: usize,
     /// The pictures for training, by number.
     pub pictures: &'a [usize],
     /// The learning rate.
     pub lr: f64,
-    /// Which of the pictures are blended.
-    pub mixup: Option<Mixup>,
+    /// The seed of all that is random.
+    pub seed: u64,
+    /// Parameter of the beta distribution of mixup; 0 is without.
+    pub mixup: f64,
+}
+
+impl Batch<'_> {
+    /// Which of `count` pictures are blended, and how.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inception`] for a parameter above 1.
+    pub fn blend(&self, count: usize) -> Result<Option<Mixup>, Error> {
+        if self.mixup <= 0.0 {
+            return Ok(None);
+        }
+        let mut random = generator(self.seed, Use::Mixup, [self.epoch.into(), self.number as u64]);
+        Ok(Some(Mixup::draw(&mut random, count as u32, self.mixup)?))
+    }
 }
 
 /// What came of a batch.
@@ -38,6 +57,8 @@ pub struct BatchResult {
     pub loss: f64,
     /// Pictures of which the likeliest class was right, before the step.
     pub correct: u64,
+    /// Its pictures that could be used; without one no step is made.
+    pub pictures: u64,
 }
 
 /// What learns from batches.
@@ -241,8 +262,10 @@ impl<'a> Run<'a> {
             let chosen = &order[first..(first + size).min(pictures)];
             self.batch(epoch, batches as u64, chosen)?;
             let Progress { loss, correct, seen, .. } = self.progress;
-            let (loss, accuracy) = (loss.0 / seen as f64, correct as f64 / seen as f64);
-            observe(&Event::Batch { epoch, done: seen, total: pictures as u64, loss, accuracy });
+            let counted = seen.max(1) as f64;
+            let (loss, accuracy) = (loss.0 / counted, correct as f64 / counted);
+            let done = (first + chosen.len()) as u64;
+            observe(&Event::Batch { epoch, done, total: pictures as u64, loss, accuracy });
             self.save_if_due()?;
         }
         self.finish_epoch(epoch, batches, start, seen_before, observe)?;
@@ -254,22 +277,17 @@ impl<'a> Run<'a> {
         let Self { recipe, progress, .. } = self;
         let step = u64::from(progress.epoch) * batches + progress.batch as u64;
         let lr = recipe.lr_at(step, batches);
-        let mixup = match recipe.mixup > 0.0 {
-            true => {
-                let mut random = generator(recipe.seed, Use::Mixup, [epoch.into(), progress.batch as u64]);
-                Some(Mixup::draw(&mut random, pictures.len() as u32, recipe.mixup)?)
-            }
-            false => None,
-        };
-        let result = self.learner.learn(&Batch { epoch, pictures, lr, mixup })?;
-        let loss = result.loss / pictures.len() as f64;
+        let number = progress.batch;
+        let Recipe { seed, mixup, .. } = **recipe;
+        let result = self.learner.learn(&Batch { epoch, number, pictures, lr, seed, mixup })?;
+        let loss = result.loss / result.pictures.max(1) as f64;
         if !loss.is_finite() {
             return Err(Error::Diverged { epoch, step: step + 1, loss, lr });
         }
         self.progress.batch += 1;
         self.progress.loss.0 += result.loss;
         self.progress.correct += result.correct;
-        self.progress.seen += pictures.len() as u64;
+        self.progress.seen += result.pictures;
         Ok(())
     }
 
@@ -292,8 +310,8 @@ impl<'a> Run<'a> {
         let metrics = EpochMetrics {
             epoch,
             step: self.learner.optimizer().steps(),
-            loss: loss.0 / seen as f64,
-            accuracy: correct as f64 / seen as f64,
+            loss: loss.0 / seen.max(1) as f64,
+            accuracy: correct as f64 / seen.max(1) as f64,
             val_loss: validation.map(|validation| validation.loss),
             val_accuracy: validation.map(|validation| validation.accuracy()),
             lr,

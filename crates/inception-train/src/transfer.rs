@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use inception::Weights;
-use inception::burn::tensor::TensorData;
+use inception::burn::tensor::{Device, TensorData};
 use inception::data::Preprocessing;
-use inception::nn::{ModelSpec, load_tensors, read_tensors, with_storage_device};
+use inception::nn::{ModelSpec, Network, load_tensors, read_tensors, with_storage_device};
 use inception::weights::{Metadata, save};
 
 use crate::error::Error;
@@ -43,6 +43,46 @@ impl Linear {
     }
 }
 
+/// `trained` with another classifier, from `seed`, for `classes`; where the shapes are equal, all else is as
+/// it was.
+///
+/// # Errors
+///
+/// [`Error::Inception`] for no classes.
+pub fn with_new_classifier(
+    trained: Network,
+    spec: &ModelSpec,
+    classes: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<Network, Error> {
+    let mut tensors = BTreeMap::new();
+    read_tensors(&trained, |info, data| {
+        tensors.insert(info.name.clone(), (info.shape.clone(), data));
+        Ok::<_, Error>(())
+    })?;
+    drop(trained);
+    let new = spec.config().with_num_classes(classes).with_seed(seed).init(device)?;
+    load_tensors(new, |info| {
+        // An auxiliary classifier of as many classes as before keeps its weights, though they are of other
+        // classes.
+        let own = tensors.remove(&info.name).filter(|(shape, _)| *shape == info.shape);
+        Ok(own.filter(|_| !info.name.starts_with("head.")).map(|(_, data)| data))
+    })
+}
+
+/// What a trained file says of itself.
+pub(crate) fn metadata(file: &TrainedFile<'_>) -> Result<Metadata, Error> {
+    let json = |source: serde_json::Error| inception::Error::Metadata { key: "preprocessing", source };
+    let mut metadata = Metadata::of(file.spec)
+        .with(Metadata::PREPROCESSING, serde_json::to_string(file.preprocessing).map_err(json)?)
+        .with("training", file.training);
+    if let Some(labels) = file.labels {
+        metadata = metadata.with(Metadata::LABELS, serde_json::to_string(labels).map_err(json)?);
+    }
+    Ok(metadata)
+}
+
 /// Writes the network of `file` with `head` for its classifier to `path`, a safetensors file that all
 /// commands read.
 ///
@@ -50,37 +90,18 @@ impl Linear {
 ///
 /// [`Error::Inception`] for weights that cannot be read, and a file that cannot be written.
 pub fn save_with_head(file: &TrainedFile<'_>, head: &Linear, path: &Path) -> Result<(), Error> {
-    let TrainedFile { spec, weights, seed, preprocessing, labels, training } = *file;
-    let json = |error: serde_json::Error| inception::Error::Metadata { key: "preprocessing", source: error };
-    let mut metadata = Metadata::of(spec)
-        .with(Metadata::PREPROCESSING, serde_json::to_string(preprocessing).map_err(json)?)
-        .with("training", training);
-    if let Some(labels) = labels {
-        metadata = metadata.with(Metadata::LABELS, serde_json::to_string(labels).map_err(json)?);
-    }
+    let TrainedFile { spec, weights, seed, .. } = *file;
+    let metadata = metadata(file)?;
     with_storage_device(|device| {
         let trained = weights.network(spec, device)?;
-        let mut tensors = BTreeMap::new();
-        read_tensors(&trained, |info, data| {
-            tensors.insert(info.name.clone(), (info.shape.clone(), data));
-            Ok::<_, Error>(())
-        })?;
-        drop(trained);
-        let new = spec.config().with_num_classes(head.bias.len()).with_seed(seed).init(device)?;
+        let new = with_new_classifier(trained, spec, head.bias.len(), seed, device)?;
         let network = load_tensors(new, |info| {
             let own = match info.name.as_str() {
                 "head.fc.weight" => Some(&head.weight),
                 "head.fc.bias" => Some(&head.bias),
                 _ => None,
             };
-            Ok::<_, Error>(match own {
-                Some(values) => Some(TensorData::new(values.clone(), info.shape.clone())),
-                // An auxiliary classifier of as many classes as before is of other classes all the same, but
-                // inference has no use for it.
-                None => {
-                    tensors.remove(&info.name).filter(|(shape, _)| *shape == info.shape).map(|(_, data)| data)
-                }
-            })
+            Ok::<_, Error>(own.map(|values| TensorData::new(values.clone(), info.shape.clone())))
         })?;
         Ok(save(&network, &metadata, path)?)
     })

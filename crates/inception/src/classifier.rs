@@ -50,6 +50,15 @@ impl Weights {
         }
     }
 
+    /// What they expect of a picture, as weights of `spec`'s network.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading them, and of [`recipe`].
+    pub fn recipe(&self, spec: &'static ModelSpec) -> Result<Recipe, Error> {
+        Opened::new(spec, self)?.recipe(spec)
+    }
+
     /// Builds the network of `spec` on `device` and fills it.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use inception_data::{Batch, Dataset, LoaderOptions, load};
 use crate::error::Error;
 use crate::eval::settings::{EvalSettings, Shard};
 use crate::eval::state::StateFile;
-use crate::eval::tally::{Misclassified, Outcome, Record, Skipped, Tally};
+use crate::eval::tally::{Misclassified, Outcome, Record, Skipped, Tally, reason};
 use crate::runner::{Pending, Runner};
 
 /// Options of [`evaluate`] that do not change the figures.
@@ -222,18 +222,4 @@ impl<'a> EvalRun<'a> {
         self.done += count as u64;
         Ok(())
     }
-}
-
-/// An error with its causes, in one line and without the picture's path, which stands beside it.
-pub(crate) fn reason(error: &inception_data::Error) -> String {
-    if let inception_data::Error::Read { source, .. } = error {
-        return format!("cannot be read: {source}");
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,6 +1,7 @@
 //! Outcomes of pictures and their exact sums.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,27 @@ pub struct Skipped {
     pub image: String,
     /// Why.
     pub reason: String,
+}
+
+impl Skipped {
+    /// The picture at `image`, and what is wrong with it.
+    pub fn new(image: &Path, error: &inception_data::Error) -> Self {
+        Self { image: image.to_string_lossy().into_owned(), reason: reason(error) }
+    }
+}
+
+/// An error with its causes, in one line and without the picture's path, which stands beside it.
+pub(crate) fn reason(error: &inception_data::Error) -> String {
+    if let inception_data::Error::Read { source, .. } = error {
+        return format!("cannot be read: {source}");
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// A picture whose likeliest class is not its own.

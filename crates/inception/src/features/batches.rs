@@ -9,8 +9,7 @@ use inception_data::{Batch, Dataset, LoaderOptions, load};
 
 use super::extractor::FeatureExtractor;
 use crate::error::Error;
-use crate::eval::run::reason;
-use crate::eval::tally::Skipped;
+use crate::eval::tally::{Skipped, reason};
 
 /// The features of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]

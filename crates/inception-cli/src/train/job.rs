@@ -1,0 +1,220 @@
+//! A run of training, from its pictures to its files.
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use inception::burn::tensor::Device;
+use inception::data::{Classes, Dataset, Preprocessing};
+use inception::{ModelSpec, Skipped, Weights};
+use inception_train::{
+    Best, Freeze, HeadLearner, LabelledFeatures, Learner, Linear, NetworkLearner, NetworkOptions, Outcome,
+    Recipe, RunFolder, RunOptions, Split, TrainedFile, Value, save_values, save_with_head, split, train,
+    with_new_classifier,
+};
+use serde::Serialize;
+
+use super::show::Show;
+use super::signal::STOP;
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    best: Option<BestReport>,
+    last: PathBuf,
+    classes: Vec<String>,
+    skipped: &'a [Skipped],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct BestReport {
+    epoch: u32,
+    val_accuracy: Option<f64>,
+    file: PathBuf,
+}
+
+/// A run whose pictures are known.
+pub struct Job<'a> {
+    pub spec: &'static ModelSpec,
+    pub recipe: &'a Recipe,
+    pub weights: &'a Weights,
+    pub preprocessing: &'a Preprocessing,
+    pub classes: &'a Classes,
+    /// The share of the pictures that is for validation; 0 where there are others for that.
+    pub share: f64,
+    pub save_every: Duration,
+    pub json: bool,
+}
+
+impl Job<'_> {
+    /// Trains the classifier on features, those of `val` for validation where there are any.
+    pub fn train_head(
+        &self,
+        folder: &mut RunFolder,
+        scale: f32,
+        training: &LabelledFeatures,
+        val: Option<&LabelledFeatures>,
+    ) -> anyhow::Result<()> {
+        let (parts, warnings) = self.split(&training.labels, val.map(|val| val.labels.len()));
+        let validation = match val {
+            Some(val) => (val, (0..val.labels.len()).collect()),
+            None => (training, parts.validation),
+        };
+        let start = Linear::initial(self.spec, self.classes.count, self.recipe.seed)?;
+        let rows = (training, parts.training);
+        let mut learner = HeadLearner::new(rows, Some(validation), start, scale, self.recipe)?;
+        let outcome = self.run(&mut learner, folder)?;
+        let skipped: Vec<Skipped> =
+            [Some(training), val].into_iter().flatten().flat_map(|part| part.skipped.clone()).collect();
+        self.finish(outcome, learner.values(), folder.path(), &skipped, warnings)
+    }
+
+    /// Trains all of the network on `device` of Burn's, from pictures; on the engine, as `options` say, those
+    /// of `val` are for validation where there are any.
+    pub fn train_network(
+        &self,
+        folder: &mut RunFolder,
+        device: &Device,
+        options: NetworkOptions,
+        training: &Dataset,
+        val: Option<&Dataset>,
+    ) -> anyhow::Result<()> {
+        let labels: Vec<u32> = training.items().iter().map(|item| item.label).collect();
+        let (parts, mut warnings) = self.split(&labels, val.map(Dataset::len));
+        let validation = match val {
+            Some(val) => (val, (0..val.len()).collect()),
+            None => (training, parts.validation),
+        };
+        let trained = self.weights.network(self.spec, device)?;
+        let (classes, seed) = (self.classes.count, self.recipe.seed);
+        let network = with_new_classifier(trained, self.spec, classes, seed, device)?;
+        let rows = (training, parts.training);
+        let mut learner =
+            NetworkLearner::new(network, device.clone(), rows, Some(validation), options, self.recipe)?;
+        let outcome = self.run(&mut learner, folder)?;
+        if !learner.has_auxiliary() {
+            let text = "the auxiliary classifiers take no part: they do not fit pictures of this size";
+            eprintln!("warning: {text}");
+            warnings.push(text.to_owned());
+        }
+        let skipped: Vec<Skipped> = learner.skipped().cloned().collect();
+        self.finish(outcome, learner.values(), folder.path(), &skipped, warnings)
+    }
+
+    /// Which pictures are for what, and what is wrong with the classes; both are said.
+    fn split(&self, labels: &[u32], val: Option<usize>) -> (Split, Vec<String>) {
+        let parts = split(labels, self.classes.count, self.share, self.recipe.seed);
+        let warnings = self.warnings(&parts, val.is_some());
+        for warning in &warnings {
+            eprintln!("warning: {warning}");
+        }
+        let validation = val.unwrap_or(parts.validation.len());
+        eprintln!("{} pictures to train on, {validation} for validation", parts.training.len());
+        (parts, warnings)
+    }
+
+    fn run(&self, learner: &mut dyn Learner, folder: &mut RunFolder) -> anyhow::Result<Outcome> {
+        let mut show = Show::new(self.recipe.epochs, self.json);
+        let options = RunOptions { stop: &STOP, save_every: self.save_every };
+        let outcome = train(learner, self.recipe, folder, options, &mut |event| show.event(event));
+        show.bar.finish();
+        let outcome = outcome?;
+        show.broken.map_or(Ok(outcome), Err)
+    }
+
+    /// What is wrong with the classes.
+    fn warnings(&self, parts: &Split, has_val: bool) -> Vec<String> {
+        let name = |&class: &u32| match &self.classes.names {
+            Some(names) => names[class as usize].clone(),
+            None => class.to_string(),
+        };
+        let list = |classes: &[u32]| classes.iter().take(10).map(name).collect::<Vec<_>>().join(", ");
+        let mut warnings = Vec::new();
+        if !parts.empty.is_empty() {
+            warnings.push(format!("{} classes have no picture: {}", parts.empty.len(), list(&parts.empty)));
+        }
+        if !parts.single.is_empty() && !has_val {
+            warnings.push(format!(
+                "{} classes have a single picture, which is trained on and not validated: {}",
+                parts.single.len(),
+                list(&parts.single)
+            ));
+        }
+        warnings
+    }
+
+    /// Writes the trained files, and says what came out.
+    fn finish(
+        &self,
+        outcome: Outcome,
+        last: Vec<Value>,
+        folder: &Path,
+        skipped: &[Skipped],
+        warnings: Vec<String>,
+    ) -> anyhow::Result<()> {
+        let [best_file, last_file] = ["best.safetensors", "last.safetensors"].map(|name| folder.join(name));
+        self.write(outcome.best_values, outcome.best, &best_file)?;
+        self.write(last, None, &last_file)?;
+        if outcome.interrupted {
+            eprintln!("interrupted after {} whole epochs; --resume goes on", outcome.epochs);
+        } else if outcome.stopped_early {
+            eprintln!("ended after {} epochs: nothing improved any more", outcome.epochs);
+        }
+        let mut out = stdout().lock();
+        if self.json {
+            let count = self.classes.count;
+            let numbers = || (0..count).map(|class| class.to_string()).collect();
+            let best = outcome.best.map(|Best { epoch, validation, .. }| BestReport {
+                epoch,
+                val_accuracy: validation.map(|validation| validation.accuracy()),
+                file: best_file,
+            });
+            let classes = self.classes.names.clone().unwrap_or_else(numbers);
+            let report = Report { best, last: last_file, classes, skipped, warnings };
+            writeln!(out, "{}", serde_json::to_string(&report)?)?;
+            return Ok(());
+        }
+        match outcome.best {
+            Some(Best { epoch, validation: Some(validation), .. }) => writeln!(
+                out,
+                "{}: epoch {epoch}, {:.2} % of {} pictures right",
+                best_file.display(),
+                validation.accuracy() * 100.0,
+                validation.pictures
+            )?,
+            _ => writeln!(out, "{}: after {} epochs", best_file.display(), outcome.epochs)?,
+        }
+        if !skipped.is_empty() {
+            writeln!(out, "{} pictures could not be used", skipped.len())?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, values: Vec<Value>, best: Option<Best>, path: &Path) -> anyhow::Result<()> {
+        let training = serde_json::json!({"recipe": self.recipe, "best": best});
+        let file = TrainedFile {
+            spec: self.spec,
+            weights: self.weights,
+            seed: self.recipe.seed,
+            preprocessing: self.preprocessing,
+            labels: self.classes.names.as_deref(),
+            training: &training.to_string(),
+        };
+        let written = match self.recipe.freeze {
+            Freeze::Head => save_with_head(&file, &linear(values)?, path),
+            _ => save_values(&file, values, self.classes.count, path),
+        };
+        written.with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// The classifier that a run kept.
+fn linear(values: Vec<Value>) -> anyhow::Result<Linear> {
+    match <[Value; 2]>::try_from(values) {
+        Ok([weight, bias]) => Ok(Linear { weight: weight.values, bias: bias.values }),
+        Err(_) => bail!("a classifier has weights and a bias"),
+    }
+}

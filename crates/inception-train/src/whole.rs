@@ -1,0 +1,280 @@
+//! Training of a whole network on the pictures of a dataset.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+
+use inception::burn::tensor::{Device, TensorData};
+use inception::data::{
+    Augmentation, Dataset, DecodeOptions, MersenneTwister, Preprocessing, RgbImage, decode_with,
+};
+use inception::nn::{ModelSpec, Network, with_storage_device};
+use inception::weights::save;
+use inception::{Outcome, Runner, Skipped};
+
+use crate::draw::{Use, generator};
+use crate::error::Error;
+use crate::loss::{class_weights, targets};
+use crate::network::{TrainingNetwork, with_values};
+use crate::optimizer::Optimizer;
+use crate::recipe::{Augment, Recipe};
+use crate::run::{Batch, BatchResult, Learner};
+use crate::state::Value;
+use crate::transfer::{TrainedFile, metadata};
+use crate::validation::Validation;
+
+/// Pictures that are validated together.
+const CHUNK: usize = 32;
+/// Units of the loss of an [`Outcome`].
+const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
+
+/// How a whole network is trained on pictures.
+#[derive(Clone, Debug)]
+pub struct NetworkOptions {
+    /// What is done to a picture for validation; its size, mean and deviation are those of training, too.
+    pub preprocessing: Preprocessing,
+    /// Threads that read, decode and resize.
+    pub workers: usize,
+    /// Where and how validation runs.
+    pub validation: inception::RunOptions,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// A whole network that learns from pictures, which are read anew each time.
+#[derive(Debug)]
+pub struct NetworkLearner<'a> {
+    network: TrainingNetwork,
+    training: (&'a Dataset, Vec<usize>),
+    validation: Option<(&'a Dataset, Vec<usize>)>,
+    options: NetworkOptions,
+    augmentation: Option<Augmentation>,
+    smoothing: f64,
+    weights: Option<Vec<f32>>,
+    skipped: BTreeMap<String, Skipped>,
+}
+
+impl<'a> NetworkLearner<'a> {
+    /// A learner that starts with `network`, which is on `device`, a device for training. Pictures for
+    /// training and for validation are numbers of items.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Classes`] for pictures of a single class; [`Error::Inception`] for a label that the network
+    /// does not have, and pictures that are too small for it.
+    pub fn new(
+        network: Network,
+        device: Device,
+        training: (&'a Dataset, Vec<usize>),
+        validation: Option<(&'a Dataset, Vec<usize>)>,
+        options: NetworkOptions,
+        recipe: &Recipe,
+    ) -> Result<Self, Error> {
+        let Preprocessing { crop, mean, std, .. } = options.preprocessing;
+        network.check_input([crop as usize; 2])?;
+        let classes = options.classes;
+        for (dataset, items) in [Some(&training), validation.as_ref()].into_iter().flatten() {
+            let mut labels = items.iter().map(|&item| dataset.items()[item].label);
+            if let Some(label) = labels.find(|&label| label as usize >= classes) {
+                return Err(inception::Error::Label { label, classes }.into());
+            }
+        }
+        let labels: Vec<u32> = training.1.iter().map(|&item| training.0.items()[item].label).collect();
+        if labels.iter().all(|label| Some(label) == labels.first()) {
+            return Err(Error::Classes { classes: labels.len().min(1) });
+        }
+        let augmentation = match recipe.augment {
+            Augment::None => None,
+            Augment::Paddleclas => Some(Augmentation { mean, std, ..Augmentation::paddleclas(crop) }),
+        };
+        Ok(Self {
+            network: TrainingNetwork::new(network, device, recipe),
+            weights: class_weights(recipe.class_weights, &labels, classes),
+            smoothing: recipe.label_smoothing,
+            validation: validation.filter(|(_, items)| !items.is_empty()),
+            training,
+            options,
+            augmentation,
+            skipped: BTreeMap::new(),
+        })
+    }
+
+    /// The network as it is now, for inference.
+    pub fn network(&self) -> Network {
+        self.network.network()
+    }
+
+    /// Whether auxiliary classifiers take part, so far as is known: not where a picture's size is not theirs.
+    pub fn has_auxiliary(&self) -> bool {
+        self.network.has_auxiliary()
+    }
+
+    /// Pictures that could not be used so far.
+    pub fn skipped(&self) -> impl Iterator<Item = &Skipped> {
+        self.skipped.values()
+    }
+
+    /// The pictures of a batch that can be used, `[pictures, 3, crop, crop]`, and their items.
+    fn read(
+        &mut self,
+        dataset: &Dataset,
+        items: &[usize],
+        apply: impl Fn(usize, &RgbImage, &mut [f32]) -> Result<(), inception::data::Error> + Sync,
+    ) -> (Vec<f32>, Vec<usize>) {
+        let len = self.options.preprocessing.output_len();
+        let mut input = vec![0.0; items.len() * len];
+        let mut decoding = DecodeOptions::from(&self.options.preprocessing);
+        decoding.accept_truncated = dataset.accepts_truncated();
+        let jobs = Mutex::new(items.iter().zip(input.chunks_exact_mut(len)));
+        let failed = Mutex::new(Vec::new());
+        let work = || {
+            let mut bytes = Vec::new();
+            loop {
+                // Nothing in here panics while it holds a lock.
+                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((&item, out)) = job else { return };
+                let read = dataset.read_bytes(item, &mut bytes).and_then(|()| decode_with(&bytes, &decoding));
+                if let Err(error) = read.and_then(|image| apply(item, &image, out)) {
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).push((item, error));
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..self.options.workers.clamp(1, items.len().max(1)) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_empty() {
+            return (input, items.to_vec());
+        }
+        let mut usable = Vec::with_capacity(input.len());
+        let mut kept = Vec::new();
+        for (&item, pixels) in items.iter().zip(input.chunks_exact(len)) {
+            match failed.iter().find(|(failed, _)| *failed == item) {
+                None => {
+                    usable.extend_from_slice(pixels);
+                    kept.push(item);
+                }
+                Some((_, error)) => {
+                    let skipped = Skipped::new(&dataset.items()[item].path, error);
+                    self.skipped.insert(skipped.image.clone(), skipped);
+                }
+            }
+        }
+        (usable, kept)
+    }
+}
+
+impl Learner for NetworkLearner<'_> {
+    fn classes(&self) -> usize {
+        self.options.classes
+    }
+
+    fn pictures(&self) -> usize {
+        self.training.1.len()
+    }
+
+    fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error> {
+        let dataset = self.training.0;
+        let items: Vec<usize> = batch.pictures.iter().map(|&at| self.training.1[at]).collect();
+        let (augmentation, preprocessing) = (self.augmentation, self.options.preprocessing);
+        let (seed, epoch) = (batch.seed, u64::from(batch.epoch));
+        let (mut input, items) = self.read(dataset, &items, |item, image, out| match augmentation {
+            Some(augmentation) => {
+                let mut random: MersenneTwister = generator(seed, Use::Augment, [epoch, item as u64]);
+                augmentation.apply(image, &mut random, out)
+            }
+            None => preprocessing.apply(image, out),
+        });
+        let count = items.len();
+        if count == 0 {
+            return Ok(BatchResult { loss: 0.0, correct: 0, pictures: 0 });
+        }
+        let labels: Vec<u32> = items.iter().map(|&item| dataset.items()[item].label).collect();
+        let mixup = batch.blend(count)?;
+        if let Some(mixup) = &mixup {
+            let own = input.clone();
+            mixup.blend(&own, &mut input)?;
+        }
+        let classes = self.classes();
+        let targets = targets(&labels, classes, self.smoothing, mixup.as_ref())?;
+        let side = preprocessing.crop as usize;
+        let images = TensorData::new(input, [count, 3, side, side]);
+        // Anew for each batch, so that a run that goes on drops what it would have dropped.
+        let drawn = generator(seed, Use::Dropout, [epoch, batch.number as u64]).bits();
+        self.network.seed(drawn.into());
+        let step = self.network.step(images, &targets, self.weights.as_deref(), batch.lr, |_, _| {})?;
+        let pairs = step.logits.chunks_exact(classes).zip(&labels);
+        let correct = pairs.filter(|&(logits, &label)| Outcome::of(logits, label).rank == 0).count() as u64;
+        Ok(BatchResult { loss: step.loss, correct, pictures: count as u64 })
+    }
+
+    /// On the engine, which compiles the network as it is now.
+    fn validate(&mut self) -> Result<Option<Validation>, Error> {
+        let Some((dataset, items)) = self.validation.clone() else { return Ok(None) };
+        let (preprocessing, classes) = (self.options.preprocessing, self.classes());
+        let side = preprocessing.crop as usize;
+        let runner = Runner::new(self.network(), [side, side], &self.options.validation)?;
+        let (mut found, mut sum, mut finite) =
+            (Validation { correct: 0, pictures: 0, loss: 0.0 }, 0_u128, true);
+        for chunk in items.chunks(CHUNK) {
+            let (input, kept) = self.read(dataset, chunk, |_, image, out| preprocessing.apply(image, out));
+            if kept.is_empty() {
+                continue;
+            }
+            let logits = runner.run(&input, kept.len())?;
+            for (logits, &item) in logits.chunks_exact(classes).zip(&kept) {
+                let outcome = Outcome::of(logits, dataset.items()[item].label);
+                found.correct += u64::from(outcome.rank == 0);
+                found.pictures += 1;
+                sum += u128::from(outcome.loss.unwrap_or(0));
+                finite &= outcome.loss.is_some();
+            }
+        }
+        if found.pictures == 0 {
+            return Ok(None);
+        }
+        found.loss = if finite { sum as f64 / LOSS_UNIT / found.pictures as f64 } else { f64::INFINITY };
+        Ok(Some(found))
+    }
+
+    fn values(&self) -> Vec<Value> {
+        self.network.values()
+    }
+
+    fn set_values(&mut self, values: Vec<Value>) {
+        self.network.set_values(values);
+    }
+
+    fn optimizer(&self) -> &Optimizer {
+        self.network.optimizer()
+    }
+
+    fn optimizer_mut(&mut self) -> &mut Optimizer {
+        self.network.optimizer_mut()
+    }
+}
+
+/// Writes the network of `file` with all `values` of a run to `path`, a safetensors file that all commands
+/// read.
+///
+/// # Errors
+///
+/// [`Error::Inception`] for a file that cannot be written.
+pub fn save_values(
+    file: &TrainedFile<'_>,
+    values: Vec<Value>,
+    classes: usize,
+    path: &Path,
+) -> Result<(), Error> {
+    let metadata = metadata(file)?;
+    with_storage_device(|device| {
+        let spec: &ModelSpec = file.spec;
+        let network = spec.config().with_num_classes(classes).with_seed(file.seed).init(device)?;
+        Ok(save(&with_values(network, values), &metadata, path)?)
+    })
+}

@@ -1,0 +1,159 @@
+//! Steps of training are PaddleClas's: loss, the gradient of every parameter, and all values after a step of
+//! SGD with momentum, from the formula's weights on small images. Ten steps' losses.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use burn::tensor::{Device, DeviceConfig, FloatDType};
+use inception::{DeviceKind, RunOptions};
+use inception_nn::tensors;
+use inception_tests::values::uniform;
+use inception_tests::{formula, formula_network};
+use inception_train::{OptimizerKind, Recipe, TrainingNetwork, targets};
+use inception_weights::{KeyScheme, key_table};
+use serde::Deserialize;
+
+/// A file of `tests/goldens/training`; `generate.py` there says what its fields are.
+#[derive(Deserialize)]
+struct Golden {
+    size: usize,
+    labels: Vec<u32>,
+    lr: f64,
+    momentum: f64,
+    weight_decay: f64,
+    label_smoothing: f64,
+    losses: Vec<f64>,
+    spread: f64,
+    tensors: Vec<(String, Option<Summary>, Summary)>,
+}
+
+/// The 2-norm, the product with the probe, and the first values.
+type Summary = (f64, f64, Vec<f64>);
+
+fn summary(key: &str, values: &[f32]) -> Summary {
+    let values = values.iter().map(|&value| f64::from(value));
+    let norm = values.clone().map(|value| value * value).sum::<f64>().sqrt();
+    let probe =
+        values.clone().zip(uniform(&format!("probe {key}"))).map(|(value, probe)| value * probe).sum();
+    (norm, probe, values.take(3).collect())
+}
+
+/// The largest difference of two summaries, relative to the norm of the tensor. A probe is a sum over all
+/// values, each times a number whose mean square is a third; so it differs by as much as the tensor does.
+fn difference(ours: &Summary, theirs: &Summary, floor: f64) -> f64 {
+    let pairs = [(ours.0, theirs.0), (ours.1, theirs.1)].into_iter();
+    let all = pairs.chain(ours.2.iter().copied().zip(theirs.2.iter().copied()));
+    let worst = all
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
+    worst / theirs.0.max(floor)
+}
+
+/// Burn's flex in double precision, for training. In single precision a gradient is hardly defined: the goldens'
+/// `spread32` says by how much the reference's own gradients move when the images change in their last bit, 2e-3 to
+/// more than 1, because ReLUs and maxima then choose otherwise. In double precision that is below 1e-8 (`spread`).
+fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    let new = || {
+        let mut device = RunOptions::on(DeviceKind::Flex).open().unwrap().autodiff();
+        device.configure(DeviceConfig::default().float_dtype(FloatDType::F64)).unwrap();
+        device
+    };
+    DEVICE.get_or_init(new).clone()
+}
+
+fn steps_are_paddles(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/training").join(format!("{name}.json"));
+    let golden: Golden = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let spec = inception_nn::model(name).unwrap();
+    let device = device();
+    let network = formula_network(spec, &spec.config(), &device).without_dropout();
+    let scheme = KeyScheme::of_origin(spec);
+    let keys: BTreeMap<String, String> = key_table(&network, spec.architecture, scheme)
+        .into_iter()
+        .map(|row| (row.tensor.name, row.key))
+        .collect();
+    assert_eq!(keys.len(), golden.tensors.len());
+    assert_eq!(keys.len(), tensors(&network).len());
+    let theirs: BTreeMap<&str, _> = golden.tensors.iter().map(|(key, g, s)| (key.as_str(), (g, s))).collect();
+    let recipe = Recipe {
+        optimizer: OptimizerKind::Sgd,
+        momentum: golden.momentum,
+        weight_decay: golden.weight_decay,
+        ..Recipe::head()
+    };
+    let mut training = TrainingNetwork::new(network, device, &recipe);
+    let batch = golden.labels.len();
+    let images = formula::images(0..batch, golden.size);
+    let rows = targets(&golden.labels, 1000, golden.label_smoothing, None).unwrap();
+
+    let norms = golden.tensors.iter().filter_map(|(_, gradient, _)| Some(gradient.as_ref()?.0));
+    // Some gradients are zero but for rounding: that of a shift before another norm, for instance.
+    let floor = 1e-9 * norms.fold(0.0, f64::max);
+    let (mut losses, mut worst) = (Vec::new(), (0.0, String::new()));
+    let mut gradients = 0;
+    for step in 0..golden.losses.len() {
+        let done = training
+            .step(images.clone(), &rows, None, golden.lr, |name, gradient| {
+                if step == 0 {
+                    let key = &keys[name];
+                    let expected = theirs[key.as_str()].0.as_ref().unwrap();
+                    let found = difference(&summary(key, gradient), expected, floor);
+                    gradients += 1;
+                    if found > worst.0 {
+                        worst = (found, format!("the gradient of {key}"));
+                    }
+                }
+            })
+            .unwrap();
+        losses.push(done.loss / batch as f64);
+        if step == 0 {
+            for value in training.values() {
+                let key = &keys[&value.name];
+                let found = difference(&summary(key, &value.values), theirs[key.as_str()].1, floor);
+                if found > worst.0 {
+                    worst = (found, format!("{key} after a step"));
+                }
+            }
+        }
+    }
+    let with_gradient = golden.tensors.iter().filter(|(_, gradient, _)| gradient.is_some()).count();
+    assert_eq!(gradients, with_gradient, "gradients of all parameters");
+    println!(
+        "{name}: {} {}, {:.1e} by the reference's own rounding; losses {losses:?}",
+        worst.0, worst.1, golden.spread
+    );
+    assert!(worst.0 < TOLERANCE, "{name}: {} differs by {:.2e}", worst.1, worst.0);
+    let first = (losses[0] - golden.losses[0]).abs() / golden.losses[0];
+    assert!(first < TOLERANCE, "{name}: the first loss differs by {first:.2e}");
+    for (ours, theirs) in losses.iter().zip(&golden.losses) {
+        assert!((ours - theirs).abs() < LOSS_TOLERANCE * theirs, "{name}: {losses:?} {:?}", golden.losses);
+    }
+}
+
+/// What the host holds between the steps, values and gradients, is in single precision: 6e-8. A wrong term is above
+/// 1e-2.
+const TOLERANCE: f64 = 1e-5;
+
+/// Of the losses of all steps. The reference's own move by up to 4e-4 when its values are rounded to single precision
+/// after each step (`losses_spread`); the losses themselves fall by more than 5e-2.
+const LOSS_TOLERANCE: f64 = 1e-3;
+
+macro_rules! networks {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            steps_are_paddles($name);
+        })*
+    };
+}
+
+networks! {
+    googlenet: "GoogLeNet",
+    inception_v3: "InceptionV3",
+    inception_v4: "InceptionV4",
+    xception41: "Xception41",
+}
