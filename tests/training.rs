@@ -26,6 +26,7 @@ struct Golden {
     weight_decay: f64,
     label_smoothing: f64,
     losses: Vec<f64>,
+    losses_spread: f64,
     spread: f64,
     tensors: Vec<(String, Option<Summary>, Summary)>,
 }
@@ -129,8 +130,9 @@ fn steps_are_paddles(name: &str) {
     assert!(worst.0 < TOLERANCE, "{name}: {} differs by {:.2e}", worst.1, worst.0);
     let first = (losses[0] - golden.losses[0]).abs() / golden.losses[0];
     assert!(first < TOLERANCE, "{name}: the first loss differs by {first:.2e}");
+    let tolerance = LOSS_TOLERANCE.max(2.0 * golden.losses_spread);
     for (ours, theirs) in losses.iter().zip(&golden.losses) {
-        assert!((ours - theirs).abs() < LOSS_TOLERANCE * theirs, "{name}: {losses:?} {:?}", golden.losses);
+        assert!((ours - theirs).abs() < tolerance * theirs, "{name}: {losses:?} {:?}", golden.losses);
     }
 }
 
@@ -138,8 +140,9 @@ fn steps_are_paddles(name: &str) {
 /// 1e-2.
 const TOLERANCE: f64 = 1e-5;
 
-/// Of the losses of all steps. The reference's own move by up to 4e-4 when its values are rounded to single precision
-/// after each step (`losses_spread`); the losses themselves fall by more than 5e-2.
+/// Of the losses of all steps, which fall by at least 7e-2. InceptionV4's are defined less well: the reference's own
+/// move by 2e-3 when its values are rounded to single precision after each step (`losses_spread`), those of the others
+/// by at most 4e-4. Two such roundings may differ by twice that.
 const LOSS_TOLERANCE: f64 = 1e-3;
 
 macro_rules! networks {
