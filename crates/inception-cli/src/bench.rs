@@ -225,7 +225,9 @@ impl Job {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(pin).build()?;
         pool.install(|| {
             let config = spec.config().with_seed(self.seed);
-            let runner = Runner::build(|device| Ok(config.init(device)?), [spec.input_size; 2], options)?;
+            let size = [spec.input_size; 2];
+            let options = options.calibrated_on_noise(&config, size)?;
+            let runner = Runner::build(|device| Ok(config.init(device)?), size, &options)?;
             latencies(&runner, cells, &SystemClock::default(), on, done);
             Ok(())
         })

@@ -3,12 +3,12 @@
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use inception::data::{self, Dataset, DatasetOptions, ScanStats};
 use inception::{
-    Classifier, Details, EvalOptions, EvalReport, EvalSettings, Progress, Shard, StateFile, cores,
-    dataset_hash, evaluate, merge,
+    Classifier, Details, EvalOptions, EvalReport, EvalSettings, ModelSpec, Other, Precision, Progress,
+    RunOptions, Shard, StateFile, Weights, cores, dataset_hash, evaluate, evaluate_against, merge,
 };
 
 use crate::args::{self, NetworkArgs};
@@ -119,6 +119,13 @@ pub struct Run {
     /// Fail if more than this share of the pictures cannot be used
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = args::share)]
     max_skipped: f64,
+    /// Run the same pictures in DTYPE, too, and say how far the two are apart: top-1 and top-5 of both, the
+    /// share with the same class, the pictures that differ most
+    #[arg(long, value_name = "DTYPE", conflicts_with = "resume")]
+    against: Option<Precision>,
+    /// The weights for --against, as what was quantised [default: the same]
+    #[arg(long, value_name = "FILE", requires = "against")]
+    against_weights: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -225,7 +232,10 @@ impl Run {
                 batch: self.batch.into(),
                 labels: own,
             };
-            let report = self.evaluate(&classifier, &dataset, &settings, &warnings)?;
+            let report = match self.other(spec, &weights, &run_options, &settings)? {
+                Some(other) => self.evaluate_against(&classifier, other, &dataset, &settings, &warnings)?,
+                None => self.evaluate(&classifier, &dataset, &settings, &warnings)?,
+            };
             self.output.print(&report, file.take())?;
         }
         Ok(())
@@ -245,13 +255,7 @@ impl Run {
         if let (Some(path), true) = (&self.resume, state.as_ref().is_some_and(StateFile::torn)) {
             eprintln!("warning: the last batch in {} was not whole; it is computed again", path.display());
         }
-        let options = EvalOptions {
-            shard: self.shard,
-            workers: self.workers.map_or_else(cores, usize::from),
-            prefetch: 2,
-            max_skipped: self.max_skipped,
-            misclassified: self.output.misclassified.is_some(),
-        };
+        let options = self.options();
         let mut bar = Bar::new();
         let evaluation =
             evaluate(classifier.runner(), dataset, settings, &options, state.as_mut(), |progress| {
@@ -262,5 +266,57 @@ impl Run {
             });
         bar.finish();
         Ok(EvalReport::new(&evaluation?, warnings, self.output.details()))
+    }
+
+    fn options(&self) -> EvalOptions {
+        EvalOptions {
+            shard: self.shard,
+            workers: self.workers.map_or_else(cores, usize::from),
+            prefetch: 2,
+            max_skipped: self.max_skipped,
+            misclassified: self.output.misclassified.is_some(),
+        }
+    }
+
+    /// The other run of --against: its network, its options in words, and its weights.
+    fn other(
+        &self,
+        spec: &'static ModelSpec,
+        weights: &Weights,
+        options: &RunOptions,
+        settings: &EvalSettings,
+    ) -> anyhow::Result<Option<(Classifier, String, String)>> {
+        let Some(precision) = self.against else { return Ok(None) };
+        let options = options.clone().with_precision(precision);
+        let weights = self.against_weights.clone().map_or_else(|| weights.clone(), Weights::File);
+        let other = Classifier::with_preprocessing(spec, &weights, &options, |_| settings.preprocessing)?;
+        let (found, wanted) = (other.num_classes(), settings.classes);
+        ensure!(found == wanted, "the weights of --against have {found} classes, and the others {wanted}");
+        for warning in other.warnings() {
+            eprintln!("warning: {}, --against: {warning}", spec.name);
+        }
+        let identity = weights.identity().context("reading the weights of --against")?;
+        Ok(Some((other, options.description(), identity)))
+    }
+
+    /// As [`evaluate`](Self::evaluate), and the same pictures by the other run.
+    fn evaluate_against(
+        &self,
+        classifier: &Classifier,
+        (other, device, weights): (Classifier, String, String),
+        dataset: &Dataset,
+        settings: &EvalSettings,
+        warnings: &[String],
+    ) -> anyhow::Result<EvalReport> {
+        let other = Other { runner: other.runner(), device, weights };
+        let (mut bar, total) = (Bar::new(), settings.pictures as u64);
+        let runner = classifier.runner();
+        let done = evaluate_against(runner, &other, dataset, settings, &self.options(), |tally, done| {
+            bar.name_skipped(tally.skipped.values());
+            bar.show(done, done, total, "");
+        });
+        bar.finish();
+        let (evaluation, against) = done?;
+        Ok(EvalReport::new(&evaluation, warnings, self.output.details()).with_against(against))
     }
 }

@@ -568,6 +568,29 @@ fn quantize_and_int8() {
             assert!(off > 0.0 && off < tolerance * largest, "{precision}: {off} of {largest}");
         }
     }
+    for (class, name) in [RABBIT, OTHER].iter().enumerate() {
+        let folder = dir.path().join(format!("data/{class}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(photograph(name), folder.join(name)).unwrap();
+    }
+    let data = dir.path().join("data");
+    let eval = ["eval", "--model", "GoogLeNet", "--data", data.to_str().unwrap(), "--json", "--weights"];
+    let plainly = &json_lines(&[&eval[..], &[plain]].concat())[0];
+    let against = ["--precision", "int8", "--against", "f32", "--against-weights", plain];
+    let both = &json_lines(&[&eval[..], &[small], &against].concat())[0];
+    let other = &both["against"];
+    for figure in ["top1", "top5", "loss"] {
+        assert_eq!(other[figure], plainly[figure], "{both}");
+    }
+    assert_eq!((&other["device"], &other["agreement"]), (&"engine".into(), &1.0.into()), "{both}");
+    let error = other["error"].as_f64().unwrap();
+    assert!(error > 0.0 && error < 0.05 && other["worst"].as_array().unwrap().len() == 2, "{both}");
+
+    let bench = ["bench", "--model", "GoogLeNet", "--precision", "int8", "--seconds", "0.01", "--runs", "1"];
+    let rows: Value = serde_json::from_str(&stdout(&[&bench[..], &["--json"]].concat())).unwrap();
+    assert_eq!(rows[0]["precision"], "int8");
+    assert!(rows[0]["median_ms"].as_f64().unwrap() > 0.0, "{rows}");
+
     let image = photograph(RABBIT);
     let with = |file| {
         let network = ["predict", "--model", "GoogLeNet", "--weights", file, "--precision", "int8"];

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inception_engine::{QuantParams, Quantization};
+use burn::tensor::Device;
+use inception_engine::{Calibrator, Options, QuantParams, Quantization, RangeMethod};
+use inception_nn::{Network, NetworkConfig, Output};
 use inception_weights::Metadata;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,21 @@ struct Kept {
 }
 
 impl Calibration {
+    /// For the network that `config` describes with random weights and images of `[height, width]`, by what it
+    /// makes of noise: for timings, which depend on no value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Network`] for an input too small, [`Error::Engine`].
+    pub fn on_noise(config: &NetworkConfig, [height, width]: [usize; 2]) -> Result<Self, Error> {
+        let init = |device: &Device| Ok::<_, Error>(config.init(device)?);
+        let forward = |network: &Network, images| network.forward_output(images, &Output::Logits);
+        let graph = inception_engine::capture_init(init, forward, [3, height, width])?;
+        let mut calibrator = Calibrator::new(&graph, &Options::default())?;
+        calibrator.add(&inception_engine::noise(3 * height * width))?;
+        Ok(Self::new(calibrator.finish(RangeMethod::MinMax)))
+    }
+
     /// Of what calibration found.
     pub(crate) fn new(quantization: Quantization) -> Self {
         Self(Arc::new(quantization))

@@ -54,9 +54,9 @@ pub use cpu::{Cores, cores, cpu_name};
 pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
-    ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings, Evaluation, Exact,
-    Misclassified, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong, dataset_hash, dataset_version,
-    evaluate, merge,
+    Against, Apart, ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings,
+    Evaluation, Exact, Misclassified, Other, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong,
+    dataset_hash, dataset_version, evaluate, evaluate_against, merge,
 };
 pub use features::{
     ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,

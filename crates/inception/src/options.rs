@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use inception_engine::{Options, Precision as EnginePrecision, Threads};
+use inception_nn::NetworkConfig;
 
 use crate::calibration::Calibration;
 use crate::cpu::Cores;
@@ -89,6 +90,20 @@ impl RunOptions {
             calibration: None,
             batch_invariant: false,
         }
+    }
+
+    /// With what `int8` needs for a network of random weights, as [`Calibration::on_noise`] finds it; other
+    /// element types need nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Calibration::on_noise`].
+    pub fn calibrated_on_noise(&self, config: &NetworkConfig, input: [usize; 2]) -> Result<Self, Error> {
+        let mut options = self.clone();
+        if options.precision == Precision::Int8 && options.calibration.is_none() {
+            options.calibration = Some(Calibration::on_noise(config, input)?);
+        }
+        Ok(options)
     }
 
     /// With another element type.

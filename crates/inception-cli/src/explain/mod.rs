@@ -73,6 +73,7 @@ impl Explain {
         let (batch, repeats) = (self.batch, self.repeats.into());
         for spec in &self.models.models {
             let (config, size) = (spec.config(), [spec.input_size; 2]);
+            let options = options.calibrated_on_noise(&config, size)?;
             if self.errors {
                 errors::print(&mut out, spec, &options, repeats, self.summary)?;
                 continue;

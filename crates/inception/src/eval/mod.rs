@@ -5,6 +5,7 @@
 //! are missing. The rank and the loss of each picture are kept, and a run's figures are integer sums of
 //! these. So the parts give exactly the figures of the whole, in whatever order they come.
 
+mod against;
 mod hash;
 pub(crate) mod report;
 pub(crate) mod run;
@@ -12,6 +13,7 @@ pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod tally;
 
+pub use against::{Against, Apart, Other, evaluate_against};
 pub(crate) use hash::file_hash;
 pub use hash::{dataset_hash, dataset_version};
 pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, Wrong, merge};

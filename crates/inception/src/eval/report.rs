@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, MergeProblem, StateProblem};
+use crate::eval::against::{Against, Apart};
 use crate::eval::run::Evaluation;
 use crate::eval::settings::{EvalSettings, Shard};
 use crate::eval::state;
@@ -33,6 +34,8 @@ pub struct EvalReport {
     pub confusion: Option<Vec<ConfusionRow>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub misclassified: Option<Vec<Wrong>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
     pub shards: Vec<Shard>,
     pub exact: Exact,
     pub settings: EvalSettings,
@@ -149,6 +152,7 @@ impl EvalReport {
             classes: details.per_class.then(|| tally.classes.iter().map(class_row).collect()),
             confusion: details.confusion.then(|| tally.confusion.iter().map(confusion_row).collect()),
             misclassified: details.misclassified.then(|| tally.misclassified.values().map(wrong).collect()),
+            against: None,
             shards: shards.clone(),
             exact: Exact {
                 top1: tally.top1,
@@ -161,6 +165,12 @@ impl EvalReport {
             settings: settings.clone(),
             imagenet,
         }
+    }
+
+    /// With the other run of the same pictures.
+    #[must_use]
+    pub fn with_against(self, against: Against) -> Self {
+        Self { against: Some(against), ..self }
     }
 
     /// A short table beside the published figures.
@@ -177,9 +187,29 @@ impl EvalReport {
             "{:<22} {:>8} {top1:>7.3} % {top5:>7.3} % {loss:>11} {:>10.1}",
             self.model, self.images, self.images_per_second
         ));
+        if let Some(against) = &self.against {
+            let loss = against.loss.map_or("not finite".to_owned(), |loss| format!("{loss:.5}"));
+            let (top1, top5) = (against.top1 * 100.0, against.top5 * 100.0);
+            let device = &against.device;
+            line(format!("{device:<22} {:>8} {top1:>7.3} % {top5:>7.3} % {loss:>11}", self.images));
+        }
         if let Some(spec) = inception_nn::model(&self.model).ok().filter(|_| self.imagenet) {
             let (top1, top5) = (spec.reference.top1 * 100.0, spec.reference.top5 * 100.0);
             line(format!("{:<22} {:>8} {top1:>7.1} % {top5:>7.1} %", "published (ImageNet)", 50_000));
+        }
+        if let Some(Against { device, agreement, error, worst, .. }) = &self.against {
+            line(format!(
+                "\n{:.3} % have the likeliest class of {device}; logits differ by at most {:.2} % of the largest",
+                agreement * 100.0,
+                error * 100.0
+            ));
+            line(format!(
+                "{:>6} {:>6} {:>8} {:>9}  the furthest apart",
+                "class", "guess", "against", "error"
+            ));
+            for Apart { image, label, guess, against, error } in worst {
+                line(format!("{label:>6} {guess:>6} {against:>8} {:>7.2} %  {image}", error * 100.0));
+            }
         }
         if !self.skipped.is_empty() {
             line(format!("\n{} pictures could not be used:", self.skipped.len()));

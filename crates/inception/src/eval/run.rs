@@ -71,9 +71,7 @@ pub fn evaluate(
     state: Option<&mut StateFile>,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Evaluation, Error> {
-    if let Some(item) = dataset.items().iter().find(|item| item.label as usize >= settings.classes) {
-        return Err(Error::Label { label: item.label, classes: settings.classes });
-    }
+    check_labels(dataset, settings)?;
     let mut run = EvalRun::new(runner, dataset, settings, options, state);
     run.check_skipped()?;
     progress(run.progress());
@@ -168,49 +166,18 @@ impl<'a> EvalRun<'a> {
     }
 
     fn check_skipped(&self) -> Result<(), Error> {
-        let (skipped, total, limit) = (self.tally.skipped.len() as u64, self.total, self.max_skipped);
-        match self.tally.skipped.first_key_value() {
-            Some((_, first)) if skipped as f64 > limit * total as f64 => {
-                Err(Error::TooManySkipped { skipped, total, limit, first: first.clone() })
-            }
-            _ => Ok(()),
-        }
+        check_skipped(&self.tally, self.total, self.max_skipped)
     }
 
     /// Waits for a batch's logits, counts them and keeps them in the state. Without `pending` no picture
     /// could be used.
     fn finish(&mut self, batch: Batch, pending: Option<Pending>) -> Result<(), Error> {
-        let (count, classes) = (batch.items.len(), self.settings.classes);
-        let expected = count * classes;
+        let count = batch.items.len();
         let logits = match pending {
             Some(pending) => self.runner.finish(pending)?,
-            None => vec![0.0; expected],
+            None => vec![0.0; count * self.settings.classes],
         };
-        if logits.len() != expected {
-            return Err(Error::Scores { expected, found: logits.len() });
-        }
-        let mut record = Record { batch: batch.number, ..Record::default() };
-        let mut reasons: BTreeMap<usize, String> =
-            batch.skipped.iter().map(|(index, error)| (*index, reason(error))).collect();
-        for (index, logits) in batch.items.zip(logits.chunks_exact(classes)) {
-            let item = &self.dataset.items()[index];
-            match reasons.remove(&index) {
-                Some(reason) => {
-                    let image = item.path.to_string_lossy().into_owned();
-                    record.skipped.push((index, Skipped { image, reason }));
-                }
-                None => {
-                    let outcome = Outcome::of(logits, item.label);
-                    record.outcomes.push(outcome);
-                    if outcome.rank > 0 {
-                        let (image, probability) =
-                            (item.path.to_string_lossy().into_owned(), Outcome::confidence(logits));
-                        let Outcome { label, guess, .. } = outcome;
-                        record.wrong.push(Misclassified { index, image, label, guess, probability });
-                    }
-                }
-            }
-        }
+        let mut record = record(&batch, &logits, self.dataset, self.settings)?;
         record.seconds = self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
         self.tally.add_record(&record, self.misclassified);
@@ -222,4 +189,59 @@ impl<'a> EvalRun<'a> {
         self.done += count as u64;
         Ok(())
     }
+}
+
+/// Refuses labels that the network does not have.
+pub(super) fn check_labels(dataset: &Dataset, settings: &EvalSettings) -> Result<(), Error> {
+    match dataset.items().iter().find(|item| item.label as usize >= settings.classes) {
+        Some(item) => Err(Error::Label { label: item.label, classes: settings.classes }),
+        None => Ok(()),
+    }
+}
+
+/// Ends a run over `total` pictures of which more than the share `limit` cannot be used.
+pub(super) fn check_skipped(tally: &Tally, total: u64, limit: f64) -> Result<(), Error> {
+    let skipped = tally.skipped.len() as u64;
+    match tally.skipped.first_key_value() {
+        Some((_, first)) if skipped as f64 > limit * total as f64 => {
+            Err(Error::TooManySkipped { skipped, total, limit, first: first.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The results of a batch by its logits, without its time.
+pub(super) fn record(
+    batch: &Batch,
+    logits: &[f32],
+    dataset: &Dataset,
+    settings: &EvalSettings,
+) -> Result<Record, Error> {
+    let expected = batch.items.len() * settings.classes;
+    if logits.len() != expected {
+        return Err(Error::Scores { expected, found: logits.len() });
+    }
+    let mut record = Record { batch: batch.number, ..Record::default() };
+    let mut reasons: BTreeMap<usize, String> =
+        batch.skipped.iter().map(|(index, error)| (*index, reason(error))).collect();
+    for (index, logits) in batch.items.clone().zip(logits.chunks_exact(settings.classes)) {
+        let item = &dataset.items()[index];
+        match reasons.remove(&index) {
+            Some(reason) => {
+                let image = item.path.to_string_lossy().into_owned();
+                record.skipped.push((index, Skipped { image, reason }));
+            }
+            None => {
+                let outcome = Outcome::of(logits, item.label);
+                record.outcomes.push(outcome);
+                if outcome.rank > 0 {
+                    let (image, probability) =
+                        (item.path.to_string_lossy().into_owned(), Outcome::confidence(logits));
+                    let Outcome { label, guess, .. } = outcome;
+                    record.wrong.push(Misclassified { index, image, label, guess, probability });
+                }
+            }
+        }
+    }
+    Ok(record)
 }
