@@ -216,7 +216,7 @@ impl Job {
         cells: Vec<Cell>,
         done: &(impl Fn(BenchRow) + Sync),
     ) -> anyhow::Result<()> {
-        reset_peak_memory();
+        let size = [spec.input_size; 2];
         // The engine brings threads of its own to the one that calls it; the eager devices use the pool they
         // are run in.
         let threads = if options.device == DeviceKind::Engine { 1 } else { options.threads };
@@ -225,8 +225,9 @@ impl Job {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(pin).build()?;
         pool.install(|| {
             let config = spec.config().with_seed(self.seed);
-            let size = [spec.input_size; 2];
             let options = options.calibrated_on_noise(&config, size)?;
+            // What calibration takes is not the network's.
+            reset_peak_memory();
             let runner = Runner::build(|device| Ok(config.init(device)?), size, &options)?;
             latencies(&runner, cells, &SystemClock::default(), on, done);
             Ok(())

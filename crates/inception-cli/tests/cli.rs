@@ -599,6 +599,11 @@ fn quantize_and_int8() {
     let said = inception(&["predict", "--model", "GoogLeNet", "--weights", small, "--image", &image]).stderr;
     let said = String::from_utf8(said).unwrap();
     assert!(said.contains("is quantised for int8, and runs in f32"), "{said}");
+    // Converted, it is a file of floating-point numbers.
+    let floats = dir.path().join("floats.safetensors");
+    let floats = floats.to_str().unwrap();
+    stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--to", floats]);
+    assert!(with(floats).contains("needs scales"));
     let errors = with(plain);
     assert!(errors.contains("needs scales") && errors.contains("`inception quantize` writes"), "{errors}");
     for (flag, value, wanted) in [

@@ -33,8 +33,8 @@ enum Target {
 }
 
 /// Loads `checkpoint` into `spec`'s network and writes it to `path` in `dtype`. The extension
-/// decides the format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept; that of
-/// `metadata` replaces it key by key.
+/// decides the format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept, but for the scales
+/// of a quantised file; that of `metadata` replaces it key by key.
 ///
 /// # Errors
 ///
@@ -80,7 +80,8 @@ pub fn convert_with(
     // Written while the device is there: tensors that the file lacks are made when they are asked for.
     let loaded = with_storage_device(|device| {
         let loaded = load_with(spec, checkpoint, device, options)?;
-        let own = metadata.iter().fold(checkpoint.metadata.clone(), |all, (key, value)| all.with(key, value));
+        let kept = checkpoint.metadata.clone().without_quantization();
+        let own = metadata.iter().fold(kept, |all, (key, value)| all.with(key, value));
         let own =
             own.with_head(&loaded.network).with_output(loaded.output).with_labels_of(loaded.num_classes);
         match target {

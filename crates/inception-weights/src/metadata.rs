@@ -42,6 +42,12 @@ impl Metadata {
         }
     }
 
+    /// Without the scales of a quantised file, for weights that are written as floating-point numbers.
+    pub(crate) fn without_quantization(mut self) -> Self {
+        self.0.remove(Self::QUANTIZATION);
+        self
+    }
+
     /// Without names of classes that are not as many as there are classes.
     pub(crate) fn with_labels_of(mut self, classes: usize) -> Self {
         if self.labels().is_none_or(|labels| labels.len() != classes) {
