@@ -1,7 +1,8 @@
 """Kills `inception train` at ten random moments, continues it each time, and compares the final files with an
 uninterrupted run's, to the byte.
 
-usage: python bench/train/kill.py INCEPTION DATA [SEED]      (DATA has a folder for each class; nothing but Python)
+usage: python bench/train/kill.py INCEPTION DATA [SEED [whole]]      (DATA has a folder for each class; nothing but Python)
+With `whole` all of the network is trained (`--freeze none`), which wants a build with flex.
 """
 import filecmp
 import os
@@ -13,11 +14,14 @@ import time
 
 program, data = sys.argv[1:3]
 seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.randrange(1 << 30)
+recipe = ["--epochs", "60"]
+if sys.argv[4:] == ["whole"]:
+    recipe = ["--epochs", "3", "--limit", "60", "--freeze", "none", "--lr", "0.001"]
 random.seed(seed)
 with tempfile.TemporaryDirectory() as folder:
     def command(to, *more):
         return [program, "train", "--model", "GoogLeNet", "--random-weights", "--crop", "64", "--resize-short", "64",
-                "--data", data, "--cache", f"{folder}/cache-{to}", "--to", f"{folder}/{to}", "--epochs", "60", "--batch", "8",
+                "--data", data, "--cache", f"{folder}/cache-{to}", "--to", f"{folder}/{to}", *recipe, "--batch", "8",
                 "--optimizer", "sgd", "--mixup", "0.3", "--save-every", "0", *more]
 
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
