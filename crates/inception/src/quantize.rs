@@ -96,7 +96,8 @@ impl Pictures<'_> {
 ///
 /// # Errors
 ///
-/// Those of reading and of fitting the weights; [`Error::Quantized`]; [`Error::NoPictures`] where none can be used; those of writing.
+/// Those of reading and of fitting the weights; [`Error::Quantized`]; [`Error::NoPictures`] where none can be
+/// used; those of writing.
 pub fn quantize(
     spec: &'static ModelSpec,
     weights: &Weights,
