@@ -260,7 +260,7 @@ fn bad_arguments() {
         assert!(errors.contains(&command), "{errors}");
     }
     let errors = predict(&["--model", "GoogLeNet", "--random-weights", "--precision", "f16"]);
-    assert!(errors.contains("f32 and bf16"), "{errors}");
+    assert!(errors.contains("f32, bf16 and int8"), "{errors}");
     let on_ndarray = ["--random-weights", "--precision", "bf16", "--device", "ndarray"];
     let errors = predict(&[&["--model", "GoogLeNet"][..], &on_ndarray].concat());
     assert!(errors.contains("f32 only"), "{errors}");
