@@ -9,7 +9,8 @@ usage: plan.py KIT OUT [SECONDS]      KIT is what bench/gpu-kit.sh has built; be
 
 Every step has the most seconds that it may take, tuning of kernels included, and is ended then; one for which less than half
 of these is left is not begun. Both are said in OUT/plan.jsonl, where each step has a line as soon as it is over:
-{step, limit, seconds, outcome}; the outcome is ok, failed, cut or left out. Steps that are ok in KIT/earlier/plan.jsonl are
+{step, limit, seconds, outcome}; the outcome is ok, failed, cut, left out,
+or, where a cell was not tuned, not tuned. Steps that are ok in KIT/earlier/plan.jsonl are
 not run again, and OUT begins with the rows of KIT/earlier. So a second run does what the first did not get to, with the
 kernels that the first has tuned: OUT/cache.tar.xz, packed after the tuning and at the end, is KIT/cache there.
 

@@ -231,8 +231,10 @@ pub fn latency(
         measure(clock, on.stop, || catch_panic(target.device(), &mut *run))
     };
     // A GPU tries kernels out in the first run and records the second: neither is what a run takes.
-    for _ in 0..if target.device().is_gpu() { 2 } else { 0 } {
-        catch_panic(target.device(), || target.run(&images, batch))?;
+    if target.device().is_gpu() {
+        for _ in 0..2 {
+            catch_panic(target.device(), || target.run(&images, batch))?;
+        }
     }
     let sample = time(&mut || target.run(&images, batch).map(std::hint::black_box).map(drop))?;
     let device_ms = match target.on_device(&images, batch) {

@@ -5,6 +5,7 @@
 //! already.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -14,7 +15,7 @@ use burn::tensor::{Device, Graph, Tensor, capture};
 /// same kernels; what is left is sums that a kernel makes in no fixed order, in half precision.
 const TOLERANCE: f32 = 1e-2;
 
-/// At most so many batch sizes of a thread are recorded: a recording keeps the memory of its run.
+/// At most so many recordings of a network, of all threads: each keeps the memory of its run.
 const MAX_RECORDINGS: usize = 8;
 
 type Forward = Arc<dyn Fn(Tensor<4>) -> Tensor<2> + Send + Sync>;
@@ -31,18 +32,17 @@ impl Recording {
     /// answer as a plain run does.
     fn new(forward: &Forward, device: &Device, images: Tensor<4>) -> Option<Self> {
         // A buffer of its own: what was uploaded may share one.
-        let images = Arc::new(Mutex::new(images.add_scalar(0.0)));
+        let buffer = Arc::new(Mutex::new(images.clone().add_scalar(0.0)));
         let closure: Closure = {
-            let (forward, images) = (forward.clone(), images.clone());
+            let (forward, buffer) = (forward.clone(), buffer.clone());
             Box::new(move || {
-                let images = images.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let images = buffer.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 forward(images)
             })
         };
         let graph = capture(device, closure);
-        let mut recording = graph.is_hardware().then_some(Self { images: images.clone(), graph })?;
-        let original = images.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let other = original.flip([3]).mul_scalar(0.5);
+        let mut recording = graph.is_hardware().then_some(Self { images: buffer, graph })?;
+        let other = images.flip([3]).mul_scalar(0.5);
         let plain = values(forward(other.clone()))?;
         let replayed = values(recording.replay(other))?;
         let largest = plain.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
@@ -110,14 +110,25 @@ impl Recordings {
 
     /// Logits of `images`, replayed from the second run of a batch size on.
     pub(crate) fn run(&self, images: Tensor<4>) -> Tensor<2> {
+        if !self.enabled {
+            return (self.forward)(images);
+        }
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = match self.recorded(&mut runs, &images) {
-            Some(Run::Recorded(recording)) => return recording.replay(images),
-            run => run,
-        };
-        let once = run.is_none();
-        if once && self.enabled {
-            runs.insert(key(&images), Run::Once);
+        let recordings = runs.values().filter(|run| matches!(run, Run::Recorded(_))).count();
+        match runs.entry((thread::current().id(), images.dims()[0])) {
+            Entry::Vacant(entry) => {
+                entry.insert(Run::Once);
+            }
+            Entry::Occupied(entry) => {
+                let run = entry.into_mut();
+                if matches!(run, Run::Once) && recordings < MAX_RECORDINGS {
+                    let recording = Recording::new(&self.forward, &self.device, images.clone());
+                    *run = recording.map_or(Run::Plain, |recording| Run::Recorded(Box::new(recording)));
+                }
+                if let Run::Recorded(recording) = run {
+                    return recording.replay(images);
+                }
+            }
         }
         drop(runs);
         (self.forward)(images)
@@ -138,23 +149,4 @@ impl Recordings {
             None => (self.forward)(images.clone()),
         }
     }
-
-    /// What is known of the batch of `images` on this thread; recorded now where it ran once before.
-    fn recorded<'runs>(
-        &self,
-        runs: &'runs mut HashMap<(ThreadId, usize), Run>,
-        images: &Tensor<4>,
-    ) -> Option<&'runs mut Run> {
-        let may = runs.values().filter(|run| matches!(run, Run::Recorded(_))).count() < MAX_RECORDINGS;
-        let run = runs.get_mut(&key(images))?;
-        if matches!(run, Run::Once) && may {
-            let recording = Recording::new(&self.forward, &self.device, images.clone());
-            *run = recording.map_or(Run::Plain, |recording| Run::Recorded(Box::new(recording)));
-        }
-        Some(run)
-    }
-}
-
-fn key(images: &Tensor<4>) -> (ThreadId, usize) {
-    (thread::current().id(), images.dims()[0])
 }
