@@ -76,13 +76,13 @@ impl Quantize {
         let change = |own: &_| self.preprocess.apply(own);
         let seen = |done: usize| bar.show(done as u64, done as u64, total, "");
         let quantized = quantize(self.model, &weights, &dataset, &self.to, &options, change, seen);
+        if let Ok(quantized) = &quantized {
+            bar.name_skipped(quantized.skipped.iter());
+        }
         bar.finish();
         let quantized = quantized?;
         for warning in &quantized.warnings {
             eprintln!("warning: {}: {warning}", self.model.name);
-        }
-        for (picture, reason) in &quantized.skipped {
-            eprintln!("warning: {picture}: {reason}");
         }
         self.print(&quantized)
     }
@@ -97,11 +97,9 @@ impl Quantize {
                 let dtype = layer.precision.name();
                 serde_json::json!({"layer": layer.node, "op": layer.op, "dtype": dtype, "snr_db": decibels})
             });
-            let skipped =
-                skipped.iter().map(|(image, reason)| serde_json::json!({"image": image, "reason": reason}));
             let object = serde_json::json!({
                 "model": self.model.name, "file": self.to, "bytes": bytes, "images": images,
-                "skipped": skipped.collect::<Vec<_>>(), "agreement": agreement, "error": error,
+                "skipped": skipped, "agreement": agreement, "error": error,
                 "layers": layers.collect::<Vec<_>>(),
             });
             return Ok(writeln!(out, "{object}")?);

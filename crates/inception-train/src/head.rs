@@ -10,12 +10,10 @@ use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
-use crate::validation::Validation;
+use crate::validation::{Count, Validation};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 512;
-/// Units of the loss of an [`Outcome`].
-const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
 
 /// A classifier of one fully connected layer, and the features that it learns from.
 ///
@@ -119,19 +117,14 @@ impl Learner for HeadLearner<'_> {
 
     fn validate(&mut self) -> Result<Option<Validation>, Error> {
         let Some((features, pictures)) = &self.validation else { return Ok(None) };
-        let (mut correct, mut loss, mut finite) = (0, 0_u128, true);
+        let mut count = Count::default();
         for chunk in pictures.chunks(CHUNK) {
             let logits = self.linear.forward(&self.rows(features, chunk));
             for (logits, &picture) in logits.chunks_exact(self.classes()).zip(chunk) {
-                let outcome = Outcome::of(logits, features.labels[picture]);
-                correct += u64::from(outcome.rank == 0);
-                loss += u128::from(outcome.loss.unwrap_or(0));
-                finite &= outcome.loss.is_some();
+                count.add(Outcome::of(logits, features.labels[picture]));
             }
         }
-        let mean = loss as f64 / LOSS_UNIT / pictures.len() as f64;
-        let loss = if finite { mean } else { f64::INFINITY };
-        Ok(Some(Validation { correct, pictures: pictures.len() as u64, loss }))
+        Ok(count.finish())
     }
 
     fn values(&self) -> Vec<Value> {

@@ -1,5 +1,6 @@
 //! How a network does on the pictures for validation.
 
+use inception::Outcome;
 use serde::{Deserialize, Serialize};
 
 /// How a network does on the pictures for validation.
@@ -38,6 +39,33 @@ impl Validation {
     /// Whether it is better: more pictures right, or as many at a lower loss.
     pub(crate) fn is_better_than(&self, other: &Self) -> bool {
         (self.correct, -self.loss) > (other.correct, -other.loss)
+    }
+}
+
+/// Adds up outcomes to a [`Validation`].
+#[derive(Default)]
+pub(crate) struct Count {
+    correct: u64,
+    pictures: u64,
+    loss: u128,
+    not_finite: bool,
+}
+
+impl Count {
+    /// Adds a picture.
+    pub(crate) fn add(&mut self, outcome: Outcome) {
+        self.correct += u64::from(outcome.rank == 0);
+        self.pictures += 1;
+        self.loss += u128::from(outcome.loss.unwrap_or(0));
+        self.not_finite |= outcome.loss.is_none();
+    }
+
+    /// The sum, if there was a picture; its loss is infinite if that of one was.
+    pub(crate) fn finish(self) -> Option<Validation> {
+        let Self { correct, pictures, loss, not_finite } = self;
+        let mean = loss as f64 / Outcome::LOSS_UNIT / pictures as f64;
+        let loss = if not_finite { f64::INFINITY } else { mean };
+        (pictures > 0).then_some(Validation { correct, pictures, loss })
     }
 }
 

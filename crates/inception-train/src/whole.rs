@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use inception::burn::tensor::{Device, TensorData};
@@ -23,12 +22,10 @@ use crate::recipe::{Augment, Recipe};
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
 use crate::transfer::{TrainedFile, metadata};
-use crate::validation::Validation;
+use crate::validation::{Count, Validation};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 32;
-/// Units of the loss of an [`Outcome`].
-const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
 
 /// How a whole network is trained on pictures.
 #[derive(Clone, Debug)]
@@ -219,8 +216,7 @@ impl Learner for NetworkLearner<'_> {
         let (preprocessing, classes) = (self.options.preprocessing, self.classes());
         let side = preprocessing.crop as usize;
         let runner = Runner::new(self.network(), [side, side], &self.options.validation)?;
-        let (mut found, mut sum, mut finite) =
-            (Validation { correct: 0, pictures: 0, loss: 0.0 }, 0_u128, true);
+        let mut count = Count::default();
         for chunk in items.chunks(CHUNK) {
             let (input, kept) = self.read(dataset, chunk, |_, image, out| preprocessing.apply(image, out));
             if kept.is_empty() {
@@ -228,18 +224,10 @@ impl Learner for NetworkLearner<'_> {
             }
             let logits = runner.run(&input, kept.len())?;
             for (logits, &item) in logits.chunks_exact(classes).zip(&kept) {
-                let outcome = Outcome::of(logits, dataset.items()[item].label);
-                found.correct += u64::from(outcome.rank == 0);
-                found.pictures += 1;
-                sum += u128::from(outcome.loss.unwrap_or(0));
-                finite &= outcome.loss.is_some();
+                count.add(Outcome::of(logits, dataset.items()[item].label));
             }
         }
-        if found.pictures == 0 {
-            return Ok(None);
-        }
-        found.loss = if finite { sum as f64 / LOSS_UNIT / found.pictures as f64 } else { f64::INFINITY };
-        Ok(Some(found))
+        Ok(count.finish())
     }
 
     fn values(&self) -> Vec<Value> {

@@ -14,6 +14,7 @@ use inception_weights::{Dtype, Metadata, save_as};
 use crate::calibration::Calibration;
 use crate::classifier::{Opened, Weights};
 use crate::error::Error;
+use crate::eval::tally::Skipped;
 use crate::options::RunOptions;
 
 /// Pictures over which the noise of layers is measured.
@@ -44,7 +45,7 @@ pub struct Quantized {
     /// Pictures that were used.
     pub images: usize,
     /// Pictures that could not be used, with the reason.
-    pub skipped: Vec<(String, String)>,
+    pub skipped: Vec<Skipped>,
     /// Signal to noise of each layer over the first pictures, at most 16.
     pub layers: Vec<LayerNoise>,
     /// The share of the pictures for which the quantised network has the first class of `f32`.
@@ -67,10 +68,7 @@ struct Pictures<'a> {
 impl Pictures<'_> {
     /// Gives each picture that can be used to `take`, `[3, crop, crop]`; returns those that cannot, with the
     /// reason.
-    fn each(
-        &self,
-        mut take: impl FnMut(Vec<f32>) -> Result<(), Error>,
-    ) -> Result<Vec<(String, String)>, Error> {
+    fn each(&self, mut take: impl FnMut(Vec<f32>) -> Result<(), Error>) -> Result<Vec<Skipped>, Error> {
         let mut skipped = Vec::new();
         // One by one: the network is at work on one while the next ones are read.
         let workers = self.workers.max(1);
@@ -78,8 +76,7 @@ impl Pictures<'_> {
         load(self.dataset, &self.preprocessing, &loader, 0..self.dataset.len(), |batch, _| {
             match batch.skipped.first() {
                 Some((index, error)) => {
-                    let path = self.dataset.items()[*index].path.display().to_string();
-                    skipped.push((path, error.to_string()));
+                    skipped.push(Skipped::new(&self.dataset.items()[*index].path, error));
                     Ok(())
                 }
                 None => take(batch.input),

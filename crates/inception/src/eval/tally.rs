@@ -5,10 +5,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Units of the loss in a sum: 2^40, so that a picture's loss is kept to a part in 10^12 and sums do not
-/// depend on the order.
-const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
-
 /// The result of one picture, which is written as a row of four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Row", into = "Row")]
@@ -20,7 +16,7 @@ pub struct Outcome {
     pub guess: u32,
     /// How many classes are likelier than its own; equal ones of a lower number are.
     pub rank: u32,
-    /// Cross entropy in units of 2^-40, or `None` if it is no finite number.
+    /// Cross entropy, [`LOSS_UNIT`](Self::LOSS_UNIT) for one, or `None` if it is no finite number.
     pub loss: Option<u64>,
 }
 
@@ -40,6 +36,10 @@ impl From<Outcome> for Row {
 }
 
 impl Outcome {
+    /// What [`loss`](Self::loss) counts one as: 2^40, so that a picture's loss is kept to a part in 10^12 and
+    /// sums do not depend on the order.
+    pub const LOSS_UNIT: f64 = (1_u64 << 40) as f64;
+
     /// The probability of the likeliest class, which is softmax's; `None` if it is no number.
     pub(crate) fn confidence(logits: &[f32]) -> Option<f64> {
         let largest = logits.iter().copied().map(f64::from).fold(f64::NEG_INFINITY, f64::max);
@@ -71,7 +71,7 @@ impl Outcome {
         // Far below 2^64 for all finite scores that a network gives; a loss of 2^23 and more is as bad as
         // infinite.
         let loss = (loss.is_finite() && loss < f64::from(1 << 23))
-            .then(|| (loss.max(0.0) * LOSS_UNIT).round() as u64);
+            .then(|| (loss.max(0.0) * Self::LOSS_UNIT).round() as u64);
         Self { label, guess: guess as u32, rank, loss }
     }
 }
@@ -208,7 +208,8 @@ impl Tally {
 
     /// Mean cross entropy; `None` without pictures or if one's is no finite number.
     pub fn mean_loss(&self) -> Option<f64> {
-        (self.images > 0 && self.not_finite == 0).then(|| self.loss as f64 / LOSS_UNIT / self.images as f64)
+        (self.images > 0 && self.not_finite == 0)
+            .then(|| self.loss as f64 / Outcome::LOSS_UNIT / self.images as f64)
     }
 
     /// Adds the figures of another part.
