@@ -47,7 +47,7 @@ impl Checkpoint {
         let path = path.as_ref().to_path_buf();
         let io = |source| Error::Io { path: path.clone(), source };
         if path.is_dir() {
-            return Err(Error::UnknownFormat { path, found: "a folder" });
+            return Err(Error::UnknownFormat { path, found: "a folder".into() });
         }
         let input = File::open(&path).and_then(Input::file).map_err(io)?;
         let folder = path.clone();

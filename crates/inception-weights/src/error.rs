@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// What can be wrong with a checkpoint.
@@ -23,7 +24,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What it looks like instead.
-        found: &'static str,
+        found: Cow<'static, str>,
     },
     /// A value is too large for the dtype that is written.
     #[error("{}: `{tensor}` holds numbers that f16 has no room for; bf16 does", path.display())]

@@ -15,6 +15,7 @@ pub(crate) mod safetensors;
 mod state_dict;
 mod zip;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -70,13 +71,13 @@ impl Format {
 }
 
 /// The format of a file by its first bytes, or a description of what it is instead.
-pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> {
+pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, Cow<'static, str>>> {
     let start = input.read(0, input.len().min(32))?;
     // A tar archive has its name in the header of its first member, behind that one's own name.
     if input.len() >= 512 && input.read(257, 5)? == b"ustar" {
-        return Ok(Err("a tar archive; unpack it first (tar -xf)"));
+        return Ok(Err("a tar archive; unpack it first (tar -xf)".into()));
     }
-    Ok(match &start[..] {
+    let format = match &start[..] {
         [] => Err("an empty file"),
         [b'P', b'K', 3, 4, ..] => match zip::Members::of(input) {
             Ok(members) if members.ending(keras::MEMBER).any(|name| name == keras::MEMBER) => {
@@ -100,9 +101,14 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
         [b'{', ..] if has_weight_map(input)? => Ok(Format::SafetensorsIndex),
         // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to
         // one.
-        [b'{', ..] | [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
+        [b'{', ..] => match paddle_inference::other_json(input)? {
+            Some(keys) => return Ok(Err(format!("JSON that is no Paddle program: it has {keys}").into())),
+            None => Ok(Format::PaddleInference),
+        },
+        [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
             Ok(Format::PaddleInference)
         }
+        [b'[', b'{' | b'[' | b'"' | b' ' | b'\n', ..] => Err("a list in JSON, not a checkpoint"),
         [b'<', ..] => Err("a web page, not a checkpoint"),
         [0x1f, 0x8b, ..] => Err("a gzip archive; unpack it first (gunzip)"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Err("a Zstandard archive; unpack it first (unzstd)"),
@@ -114,7 +120,8 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, &'static str>> 
             Err("a Git LFS pointer, not the file itself")
         }
         _ => Err("not a known format"),
-    })
+    };
+    Ok(format.map_err(Cow::Borrowed))
 }
 
 /// Lists the tensors of `input`, a file at `path` in `format`; with them the input that holds their values.
@@ -154,11 +161,6 @@ fn open_pair(path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
     let beside = |extension: &str| File::open(path.with_extension(extension)).and_then(Input::file);
     let mut start = [0];
     input.read_at(0, &mut start)?;
-    if start == *b"{"
-        && let Some(keys) = paddle_inference::other_json(&input)?
-    {
-        return damaged(format!("JSON, but no program of Paddle's: it has {keys}"));
-    }
     let (program, values) = match start {
         [0] => match beside("json").or_else(|_| beside("pdmodel")) {
             Ok(program) => (program, input),

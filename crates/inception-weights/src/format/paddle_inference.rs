@@ -3,6 +3,7 @@
 //! (`.pdiparams`).
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 
 use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
 use serde_json::Value;
@@ -66,7 +67,7 @@ pub(crate) fn open(program: &Input, input: &Input) -> Result<Contents, Fault> {
 }
 
 /// The first keys of JSON that is no program; nothing for one that may be.
-pub(crate) fn other_json(input: &Input) -> Result<Option<String>, Fault> {
+pub(crate) fn other_json(input: &Input) -> io::Result<Option<String>> {
     if input.len() > MAX_PROGRAM {
         return Ok(None);
     }
