@@ -5,6 +5,7 @@ mod comparison;
 mod costs;
 mod environment;
 mod error;
+pub mod html;
 mod latency;
 mod layers;
 mod measure;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use inception::{MODELS, ModelRow};
 use kuva::prelude::*;
 
+use crate::html::{Caption, Series, chart, escaped, lines, page};
 use crate::latency::{BenchRow, Cell, LatencyRow, latency_markdown};
 use crate::rows::{environments, threads_text};
 
@@ -12,52 +13,23 @@ use crate::rows::{environments, threads_text};
 const COLOURS: [&str; 8] =
     ["#000000", "#005aa0", "#56aadc", "#00785a", "#6ebe6e", "#c85000", "#be5a96", "#dca000"];
 
-/// Size of a chart.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 440.0;
-
-/// A network's figures in a chart.
-struct Series {
-    name: &'static str,
-    colour: &'static str,
-    points: Vec<(f64, f64)>,
-}
-
-/// The title and the axes of a chart.
-struct Caption<'a> {
-    title: &'a str,
-    x: &'a str,
-    y: &'a str,
-}
-
 /// The page: what was measured on what, accuracy against cost, latency against batch, scaling over threads,
 /// all rows. Charts without data are left out.
 pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
     let timed: Vec<_> = rows.iter().filter_map(BenchRow::timed).collect();
     let charts = timed.first().map(|first| charts(&first.cell, &timed, models)).unwrap_or_default();
     let environments = environments(timed.iter().map(|row| &row.environment));
-    let mut page = String::from(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Latency of the Inception family</title>\n\
-         <style>:root{color-scheme:light}body{font:15px sans-serif;max-width:1480px;margin:2em auto;padding:0 1em;\
-         background:#fff;color:#111}\
-         .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(600px,100%),1fr));gap:1em}\
-         .charts svg{width:100%;height:auto;border:1px solid #ddd;box-sizing:border-box}\
-         .table{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}\
-         td,th{padding:.3em .7em;border:1px solid #ccc;text-align:right}\
-         td{white-space:nowrap}td:first-child,th:first-child{text-align:left}</style>\n\
-         <h1>Latency of the Inception family</h1>\n",
-    );
+    let mut body = String::new();
     for environment in environments {
-        page += &format!("<p>{}</p>\n", escaped(&environment));
+        body += &format!("<p>{}</p>\n", escaped(&environment));
     }
-    page += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
+    body += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
              Accuracy is the published one.</p>\n";
-    page += &format!("<div class=\"charts\">\n{}\n</div>\n", charts.join("\n"));
-    page += &format!("<div class=\"table\">\n{}</div>\n", html_table(&latency_markdown(rows)));
+    body += &format!("<div class=\"charts\">\n{}\n</div>\n", charts.join("\n"));
+    body += &format!("<div class=\"table\">\n{}</div>\n", html_table(&latency_markdown(rows)));
     for row in rows {
         if let BenchRow::Failed { cell, error } = row {
-            page += &format!(
+            body += &format!(
                 "<p>{} at batch {} on {}: {}</p>\n",
                 cell.model,
                 cell.batch,
@@ -66,8 +38,7 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
             );
         }
     }
-    page += "</html>\n";
-    page
+    page("Latency of the Inception family", &body)
 }
 
 /// The charts of `timed`, which are of the device and the precision of `first`.
@@ -118,7 +89,7 @@ fn charts(first: &Cell, timed: &[&LatencyRow], models: &[ModelRow]) -> Vec<Strin
 }
 
 /// The points of each network that has some, in the table's order.
-fn series(points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Series> {
+fn series(points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Series<'static>> {
     let all = MODELS.iter().enumerate().map(|(i, spec)| Series {
         name: spec.name,
         colour: COLOURS[i % COLOURS.len()],
@@ -128,27 +99,20 @@ fn series(points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Series> {
 }
 
 /// One point a network.
-fn scatter(caption: &Caption<'_>, series: &[Series]) -> String {
-    let plot = |Series { name, colour, points }: &Series| {
+fn scatter(caption: &Caption<'_>, series: &[Series<'_>]) -> String {
+    let plot = |Series { name, colour, points }: &Series<'_>| {
         let plot = ScatterPlot::new().with_data(points.iter().copied()).with_color(*colour);
         plot.with_size(6.0).with_legend(*name).into()
     };
     let plots: Vec<Plot> = series.iter().map(plot).collect();
-    let layout = layout(caption, &plots);
-    scalable(&render_to_svg(plots, layout))
+    chart(caption, plots, |layout| layout)
 }
 
 /// One line a network: over threads with the line of proportion, over batches on logarithmic axes. `None`
 /// where nothing has two points.
-fn chart_of_lines(caption: &Caption<'_>, series: &[Series], over_threads: bool) -> Option<String> {
-    let longest = series.iter().max_by_key(|series| series.points.len()).filter(|s| s.points.len() > 1)?;
-    let mut plots: Vec<Plot> = Vec::new();
-    for Series { name, colour, points } in series {
-        let dots = ScatterPlot::new().with_data(points.iter().copied()).with_color(*colour).with_size(3.5);
-        let line = LinePlot::new().with_data(points.iter().copied()).with_color(*colour);
-        plots.push(dots.into());
-        plots.push(line.with_stroke_width(2.0).with_legend(*name).into());
-    }
+fn chart_of_lines(caption: &Caption<'_>, series: &[Series<'_>], over_threads: bool) -> Option<String> {
+    let mut plots = lines(series)?;
+    let longest = series.iter().max_by_key(|series| series.points.len())?;
     if over_threads {
         // Last, so that no network hides it.
         let first = longest.points[0].0;
@@ -156,19 +120,11 @@ fn chart_of_lines(caption: &Caption<'_>, series: &[Series], over_threads: bool) 
         let line = LinePlot::new().with_data(points).with_color("#888888").with_dashed();
         plots.push(line.with_legend("ideal").into());
     }
-    let layout = layout(caption, &plots);
-    let layout = if over_threads { layout.with_x_tick_step(1.0) } else { layout.with_log_scale() };
-    Some(scalable(&render_to_svg(plots, layout)))
-}
-
-/// A chart that shrinks and grows with the page, which would crop it without a box of view.
-fn scalable(svg: &str) -> String {
-    svg.replacen("<svg ", &format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" "), 1)
-}
-
-fn layout(caption: &Caption<'_>, plots: &[Plot]) -> Layout {
-    let layout = Layout::auto_from_plots(plots).with_width(WIDTH).with_height(HEIGHT);
-    layout.with_title(caption.title).with_x_label(caption.x).with_y_label(caption.y)
+    let adjust = |layout: Layout| match over_threads {
+        true => layout.with_x_tick_step(1.0),
+        false => layout.with_log_scale(),
+    };
+    Some(chart(caption, plots, adjust))
 }
 
 /// Markdown's tables, and lines of text, as HTML.
@@ -197,10 +153,6 @@ fn html_table(markdown: &str) -> String {
     }
     html += if inside { "</table>\n" } else { "" };
     html
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -152,6 +152,27 @@ fn trained_files_go_through_the_other_commands() {
     assert_eq!(logits(&again)["top"][0]["label"], "green");
 }
 
+/// The page of a run has its curves, its classes, and the one picture that is wrong, for it is in another class's
+/// folder.
+#[test]
+fn a_page_shows_what_is_wrong() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 10, 0);
+    let val = pictures(&place.path("others"), 4, 500);
+    let odd = val.join("red/odd & green.png");
+    write_picture(&odd, [60, 200, 60], 900);
+    place.train(&data, "run", &["--epochs", "12", "--lr", "0.01", "--val", text(&val)]);
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3, "loss, accuracy, learning rate: {page}");
+    assert!(page.contains("92.31 % of 13 pictures for validation right"), "{page}");
+    assert!(page.contains("<td>red</td><td>5</td><td>80.0 %</td><td>100.0 %</td>"), "{page}");
+    assert!(page.contains("<td>green</td><td>4</td><td>100.0 %</td><td>80.0 %</td>"), "{page}");
+    assert!(page.contains("<h2>Wrong pictures</h2>\n<p>1 of 13.</p>"), "{page}");
+    assert_eq!(page.matches("<figure><img alt=\"\" src=\"data:image/png;base64,").count(), 1);
+    let caption = page.split("<figcaption>").nth(1).unwrap();
+    assert!(caption.starts_with("red, taken for green, loss ") && caption.contains("odd &amp; green.png"));
+}
+
 /// What a classifier makes of features is what the whole network makes of pictures.
 #[test]
 fn evaluation_agrees_with_validation() {

@@ -5,6 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FolderProblem};
+use crate::metrics::EpochMetrics;
 use crate::state::{self, Stored};
 
 /// The folder of a run, locked against a second process.
@@ -28,7 +29,7 @@ impl RunFolder {
         let fail = |problem| Error::Folder { path: path.to_owned(), problem };
         let io = |source| fail(FolderProblem::Io { source });
         fs::create_dir_all(path).map_err(io)?;
-        let metrics = path.join("metrics.jsonl");
+        let metrics = path.join(METRICS);
         let metrics = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(metrics);
         let metrics = metrics.map_err(io)?;
         match metrics.try_lock() {
@@ -70,6 +71,18 @@ impl RunFolder {
         self.stored.is_some()
     }
 
+    /// The figures of the epochs so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Folder`] if they cannot be read.
+    pub fn metrics(&self) -> Result<Vec<EpochMetrics>, Error> {
+        let io = |source| self.failed(FolderProblem::Io { source });
+        let text = fs::read_to_string(self.path.join(METRICS)).map_err(io)?;
+        let epochs = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+        epochs.map_err(|error| io(error.into()))
+    }
+
     pub(crate) fn take_stored(&mut self) -> Option<Stored> {
         self.stored.take()
     }
@@ -102,6 +115,7 @@ impl RunFolder {
 
 /// The file of the state.
 const STATE: &str = "state.safetensors";
+const METRICS: &str = "metrics.jsonl";
 
 /// Removes what a process that was killed left of a file that it was writing.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {

@@ -10,7 +10,6 @@ use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
-use crate::validation::{Count, Validation};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 512;
@@ -115,16 +114,15 @@ impl Learner for HeadLearner<'_> {
         Ok(BatchResult { loss, correct, pictures: labels.len() as u64 })
     }
 
-    fn validate(&mut self) -> Result<Option<Validation>, Error> {
-        let Some((features, pictures)) = &self.validation else { return Ok(None) };
-        let mut count = Count::default();
+    fn judge(&mut self, each: &mut dyn FnMut(usize, Outcome)) -> Result<(), Error> {
+        let Some((features, pictures)) = &self.validation else { return Ok(()) };
         for chunk in pictures.chunks(CHUNK) {
             let logits = self.linear.forward(&self.rows(features, chunk));
             for (logits, &picture) in logits.chunks_exact(self.classes()).zip(chunk) {
-                count.add(Outcome::of(logits, features.labels[picture]));
+                each(features.items[picture], Outcome::of(logits, features.labels[picture]));
             }
         }
-        Ok(count.finish())
+        Ok(())
     }
 
     fn values(&self) -> Vec<Value> {

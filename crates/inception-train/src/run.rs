@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use inception::data::Mixup;
-use serde::Serialize;
 
 use crate::draw::{Use, generator};
 use crate::error::{Error, FolderProblem};
 use crate::folder::RunFolder;
+use crate::metrics::EpochMetrics;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::state::{self, Progress, Value};
-use crate::validation::{Best, Bits, Validation};
+use crate::validation::{Best, Bits, Count, Validation};
 
 /// A batch to learn from.
 #[derive(Clone, Debug)]
@@ -76,12 +76,23 @@ pub trait Learner {
     /// What reading or computing gives.
     fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error>;
 
-    /// Judges the pictures for validation; `None` if there are none.
+    /// Judges the pictures for validation: `each` gets a picture's number in its dataset, and what came of it.
     ///
     /// # Errors
     ///
     /// What reading or computing gives.
-    fn validate(&mut self) -> Result<Option<Validation>, Error>;
+    fn judge(&mut self, each: &mut dyn FnMut(usize, inception::Outcome)) -> Result<(), Error>;
+
+    /// How the network does on the pictures for validation; `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`judge`](Self::judge).
+    fn validate(&mut self) -> Result<Option<Validation>, Error> {
+        let mut count = Count::default();
+        self.judge(&mut |_, outcome| count.add(outcome))?;
+        Ok(count.finish())
+    }
 
     /// All that changes in the course of the run, apart from the optimiser.
     fn values(&self) -> Vec<Value>;
@@ -94,31 +105,6 @@ pub trait Learner {
 
     /// The optimiser, to be given its state.
     fn optimizer_mut(&mut self) -> &mut Optimizer;
-}
-
-/// The figures of an epoch.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct EpochMetrics {
-    /// The epoch, from 1.
-    pub epoch: u32,
-    /// Steps of the run so far.
-    pub step: u64,
-    /// The mean loss of the pictures, each before the step that it was in.
-    pub loss: f64,
-    /// Share of them that were right then.
-    pub accuracy: f64,
-    /// The mean cross entropy of the pictures for validation.
-    pub val_loss: Option<f64>,
-    /// Share of them that are right.
-    pub val_accuracy: Option<f64>,
-    /// The learning rate of the last step.
-    pub lr: f64,
-    /// Pictures a second, training and validation together.
-    pub images_per_second: f64,
-    /// The epoch was ended before its last batch.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub interrupted: bool,
 }
 
 /// What a run tells while it goes on.

@@ -22,7 +22,6 @@ use crate::recipe::{Augment, Recipe};
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
 use crate::transfer::{TrainedFile, metadata};
-use crate::validation::{Count, Validation};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 32;
@@ -211,12 +210,11 @@ impl Learner for NetworkLearner<'_> {
     }
 
     /// On the engine, which compiles the network as it is now.
-    fn validate(&mut self) -> Result<Option<Validation>, Error> {
-        let Some((dataset, items)) = self.validation.clone() else { return Ok(None) };
+    fn judge(&mut self, each: &mut dyn FnMut(usize, Outcome)) -> Result<(), Error> {
+        let Some((dataset, items)) = self.validation.clone() else { return Ok(()) };
         let (preprocessing, classes) = (self.options.preprocessing, self.classes());
         let side = preprocessing.crop as usize;
         let runner = Runner::new(self.network(), [side, side], &self.options.validation)?;
-        let mut count = Count::default();
         for chunk in items.chunks(CHUNK) {
             let (input, kept) = self.read(dataset, chunk, |_, image, out| preprocessing.apply(image, out));
             if kept.is_empty() {
@@ -224,10 +222,10 @@ impl Learner for NetworkLearner<'_> {
             }
             let logits = runner.run(&input, kept.len())?;
             for (logits, &item) in logits.chunks_exact(classes).zip(&kept) {
-                count.add(Outcome::of(logits, dataset.items()[item].label));
+                each(item, Outcome::of(logits, dataset.items()[item].label));
             }
         }
-        Ok(count.finish())
+        Ok(())
     }
 
     fn values(&self) -> Vec<Value> {

@@ -225,7 +225,10 @@ fn other_files_are_called_what_they_are() {
         (&b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"[..], "a gzip archive; unpack it first"),
         (&tar, "a tar archive; unpack it first"),
         (b"\x28\xb5\x2f\xfd\x00", "a Zstandard archive"),
-        (b"{\"architectures\": [\"x\"], \"hidden\": {\"program\": 1}}", "JSON that is no Paddle program: it has `architectures`, `hidden`"),
+        (
+            b"{\"architectures\": [\"x\"], \"hidden\": {\"program\": 1}}",
+            "JSON that is no Paddle program: it has `architectures`, `hidden`",
+        ),
         (b"{}", "it has no keys"),
         (b"[{\"a\": 1}]", "a list in JSON"),
     ] {

@@ -15,6 +15,7 @@ use inception_train::{
 };
 use serde::Serialize;
 
+use super::report::RunReport;
 use super::show::Show;
 use super::signal::STOP;
 
@@ -45,6 +46,8 @@ pub struct Job<'a> {
     pub classes: &'a Classes,
     /// The share of the pictures that is for validation; 0 where there are others for that.
     pub share: f64,
+    /// The dataset of the pictures for validation.
+    pub validation_pictures: &'a Dataset,
     pub save_every: Duration,
     pub json: bool,
 }
@@ -69,7 +72,7 @@ impl Job<'_> {
         let outcome = self.run(&mut learner, folder)?;
         let skipped: Vec<Skipped> =
             [Some(training), val].into_iter().flatten().flat_map(|part| part.skipped.clone()).collect();
-        self.finish(outcome, learner.values(), folder.path(), &skipped, warnings)
+        self.finish(outcome, &mut learner, folder, &skipped, warnings)
     }
 
     /// Trains all of the network on `device` of Burn's, from pictures; on the engine, as `options` say, those
@@ -101,7 +104,7 @@ impl Job<'_> {
             warnings.push(text.to_owned());
         }
         let skipped: Vec<Skipped> = learner.skipped().cloned().collect();
-        self.finish(outcome, learner.values(), folder.path(), &skipped, warnings)
+        self.finish(outcome, &mut learner, folder, &skipped, warnings)
     }
 
     /// Which pictures are for what, and what is wrong with the classes; both are said.
@@ -150,14 +153,22 @@ impl Job<'_> {
     fn finish(
         &self,
         outcome: Outcome,
-        last: Vec<Value>,
-        folder: &Path,
+        learner: &mut dyn Learner,
+        folder: &RunFolder,
         skipped: &[Skipped],
-        warnings: Vec<String>,
+        mut warnings: Vec<String>,
     ) -> anyhow::Result<()> {
-        let [best_file, last_file] = ["best.safetensors", "last.safetensors"].map(|name| folder.join(name));
-        self.write(outcome.best_values, outcome.best, &best_file)?;
-        self.write(last, None, &last_file)?;
+        let [best_file, last_file, page] =
+            ["best.safetensors", "last.safetensors", "report.html"].map(|name| folder.path().join(name));
+        self.write(outcome.best_values.clone(), outcome.best, &best_file)?;
+        self.write(learner.values(), None, &last_file)?;
+        learner.set_values(outcome.best_values);
+        if let Err(error) = self.report(outcome.best, learner, folder, skipped.len(), &warnings, &page) {
+            // What was trained is written.
+            let text = format!("there is no report: {error:#}");
+            eprintln!("warning: {text}");
+            warnings.push(text);
+        }
         if outcome.interrupted {
             eprintln!("interrupted after {} whole epochs; --resume goes on", outcome.epochs);
         } else if outcome.stopped_early {
@@ -165,15 +176,12 @@ impl Job<'_> {
         }
         let mut out = stdout().lock();
         if self.json {
-            let count = self.classes.count;
-            let numbers = || (0..count).map(|class| class.to_string()).collect();
             let best = outcome.best.map(|Best { epoch, validation, .. }| BestReport {
                 epoch,
                 val_accuracy: validation.map(|validation| validation.accuracy()),
                 file: best_file,
             });
-            let classes = self.classes.names.clone().unwrap_or_else(numbers);
-            let report = Report { best, last: last_file, classes, skipped, warnings };
+            let report = Report { best, last: last_file, classes: self.class_names(), skipped, warnings };
             writeln!(out, "{}", serde_json::to_string(&report)?)?;
             return Ok(());
         }
@@ -191,6 +199,38 @@ impl Job<'_> {
             writeln!(out, "{} pictures could not be used", skipped.len())?;
         }
         Ok(())
+    }
+
+    /// Writes the page of the run, with what the learner, as it is now, makes of the pictures for validation.
+    fn report(
+        &self,
+        best: Option<Best>,
+        learner: &mut dyn Learner,
+        folder: &RunFolder,
+        skipped: usize,
+        warnings: &[String],
+        path: &Path,
+    ) -> anyhow::Result<()> {
+        let mut judged = Vec::new();
+        learner.judge(&mut |item, outcome| judged.push((item, outcome)))?;
+        let report = RunReport {
+            model: self.spec.name,
+            recipe: self.recipe,
+            classes: &self.class_names(),
+            metrics: &folder.metrics()?,
+            best,
+            judged: &judged,
+            pictures: self.validation_pictures,
+            skipped,
+            warnings,
+        };
+        report.write(path)
+    }
+
+    /// The names of the classes; where they have none, their numbers.
+    fn class_names(&self) -> Vec<String> {
+        let numbers = || (0..self.classes.count).map(|class| class.to_string()).collect();
+        self.classes.names.clone().unwrap_or_else(numbers)
     }
 
     fn write(&self, values: Vec<Value>, best: Option<Best>, path: &Path) -> anyhow::Result<()> {

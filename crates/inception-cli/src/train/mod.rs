@@ -2,6 +2,7 @@
 
 mod arguments;
 mod job;
+mod report;
 mod show;
 mod signal;
 
@@ -48,7 +49,8 @@ pub struct Train {
     data: DataArgs,
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The folder for what is trained: best.safetensors, last.safetensors, metrics.jsonl, and the run's state
+    /// The folder for what is trained: best.safetensors, last.safetensors, report.html, metrics.jsonl, and
+    /// the run's state
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     /// Go on with the run in --to
@@ -93,6 +95,7 @@ impl Train {
             preprocessing: &preprocessing,
             classes: &classes,
             share: if val.is_some() { 0.0 } else { self.data.val_share },
+            validation_pictures: val.as_ref().unwrap_or(&dataset),
             save_every: Duration::try_from_secs_f64(save_every).context("--save-every")?,
             json: self.json,
         };

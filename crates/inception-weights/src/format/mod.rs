@@ -105,9 +105,7 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, Cow<'static, st
             Some(keys) => return Ok(Err(format!("JSON that is no Paddle program: it has {keys}").into())),
             None => Ok(Format::PaddleInference),
         },
-        [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => {
-            Ok(Format::PaddleInference)
-        }
+        [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => Ok(Format::PaddleInference),
         [b'[', b'{' | b'[' | b'"' | b' ' | b'\n', ..] => Err("a list in JSON, not a checkpoint"),
         [b'<', ..] => Err("a web page, not a checkpoint"),
         [0x1f, 0x8b, ..] => Err("a gzip archive; unpack it first (gunzip)"),
