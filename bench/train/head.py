@@ -53,13 +53,15 @@ def all_features(path):
 
 folder = datasets.ImageFolder(arguments.train, transform)
 head = torch.nn.Linear(2048, len(folder.classes))
+# Features of mean 0 and variance 1: those of all pictures where they are kept, otherwise those of a batch.
+standardise = torch.nn.BatchNorm1d(2048, affine=False, momentum=None)
 optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
 steps = math.ceil(len(folder) / 64) * arguments.epochs
 schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
 
 
 def learn(rows, labels):
-    loss = torch.nn.functional.cross_entropy(head(rows), labels)
+    loss = torch.nn.functional.cross_entropy(head(standardise(rows)), labels)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -73,12 +75,15 @@ if arguments.every_epoch:
             learn(features(images).clone(), labels)
 else:
     rows, labels = all_features(arguments.train)
+    standardise(rows)
+    standardise.eval()
     for _ in range(arguments.epochs):
         for batch in torch.randperm(len(labels)).split(64):
             learn(rows[batch], labels[batch])
 seconds = time.perf_counter() - start
 rows, labels = all_features(arguments.test)
+standardise.eval()
 with torch.inference_mode():
-    right = (head(rows).argmax(1) == labels).sum().item()
+    right = (head(standardise(rows)).argmax(1) == labels).sum().item()
 print(json.dumps({"seconds": seconds, "training": len(folder), "epochs": arguments.epochs, "test": len(labels),
                   "accuracy": right / len(labels), "torch": torch.__version__}))

@@ -38,7 +38,7 @@ pub fn page(title: &str, body: &str) -> String {
          padding:0 1em;background:#fff;color:#111}}\
          .charts{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(600px,100%),1fr));gap:1em}}\
          .charts svg{{width:100%;height:auto;border:1px solid #ddd;box-sizing:border-box}}\
-         .table{{overflow-x:auto}}table{{border-collapse:collapse;margin:1em 0}}\
+         p{{overflow-wrap:anywhere}}.table{{overflow-x:auto}}table{{border-collapse:collapse;margin:1em 0}}\
          td,th{{padding:.3em .7em;border:1px solid #ccc;text-align:right}}\
          td{{white-space:nowrap}}td:first-child,th:first-child{{text-align:left}}\
          .pictures{{display:flex;flex-wrap:wrap;gap:1em}}figure{{margin:0;max-width:14em;overflow-wrap:anywhere}}\

@@ -10,8 +10,8 @@ use inception::data::{Dataset, DatasetOptions, LoaderOptions};
 use inception::nn::Output;
 use inception::{ExtractOptions, FeatureExtractor, Preparation, Shard, Weights, cores};
 use inception_train::{
-    FeatureOptions, HeadLearner, Linear, Recipe, RunFolder, RunOptions, TrainedFile, extract_features,
-    save_with_head, split, train,
+    FeatureOptions, HeadLearner, Learner, Linear, Recipe, RunFolder, RunOptions, TrainedFile,
+    extract_features, split, train,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,5 +60,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         labels: classes.names.as_deref(),
         training: "{}",
     };
-    Ok(save_with_head(&file, learner.linear(), &folder.join("last.safetensors"))?)
+    Ok(learner.write(&file, &folder.join("last.safetensors"))?)
 }

@@ -1,5 +1,7 @@
 //! Training of a classifier on features that do not change.
 
+use std::path::Path;
+
 use inception::Outcome;
 
 use crate::error::Error;
@@ -10,11 +12,69 @@ use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
+use crate::transfer::{TrainedFile, save_with_head};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 512;
 
+/// Part of the mean variance of all features that is added to the variance of each before it is divided by:
+/// a feature that hardly varies in the pictures for training is not blown up in others.
+const LEAST_VARIANCE: f64 = 1e-3;
+
+/// What is done to a row of features: each is multiplied and added to, so that over the pictures for training
+/// its mean is 0 and its variance 1. Learning rates then suit any network.
+#[derive(Debug)]
+struct Standardisation {
+    factor: Vec<f64>,
+    offset: Vec<f64>,
+}
+
+impl Standardisation {
+    /// For rows of features that are multiplied by `scale` first.
+    fn of(features: &LabelledFeatures, pictures: &[usize], scale: f64) -> Self {
+        let count = pictures.len().max(1) as f64;
+        let mut mean = vec![0.0; features.dimensions];
+        let mut variance = mean.clone();
+        for &picture in pictures {
+            let row = features.row(picture).iter();
+            mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value) / count);
+        }
+        for &picture in pictures {
+            let row = features.row(picture).iter().zip(&mean);
+            let squares = row.map(|(&value, mean)| (f64::from(value) - mean).powi(2) / count);
+            variance.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
+        }
+        let least = LEAST_VARIANCE * variance.iter().sum::<f64>() / features.dimensions.max(1) as f64;
+        // Features that do not vary at all are equal in all pictures, and become 0.
+        let deviation = variance.iter().map(|variance| (variance + least.max(f64::MIN_POSITIVE)).sqrt());
+        // The scale makes no difference to what is standardised.
+        let factor: Vec<f64> = deviation.map(|deviation| 1.0 / deviation).collect();
+        let offset = mean.iter().zip(&factor).map(|(mean, factor)| -mean * factor).collect();
+        Self { factor: factor.into_iter().map(|factor| factor / scale).collect(), offset }
+    }
+
+    /// The layer that makes of scaled features what `linear` makes of standardised ones.
+    fn folded_into(&self, linear: &Linear) -> Linear {
+        let outputs = linear.bias.len();
+        let mut folded = linear.clone();
+        let mut bias: Vec<f64> = linear.bias.iter().copied().map(f64::from).collect();
+        let rows = folded.weight.chunks_exact_mut(outputs).zip(self.factor.iter().zip(&self.offset));
+        for (row, (factor, offset)) in rows {
+            for (weight, bias) in row.iter_mut().zip(&mut bias) {
+                *bias += f64::from(*weight) * offset;
+                *weight = (f64::from(*weight) * factor) as f32;
+            }
+        }
+        folded.bias = bias.into_iter().map(|bias| bias as f32).collect();
+        folded
+    }
+}
+
 /// A classifier of one fully connected layer, and the features that it learns from.
+///
+/// It learns from standardised features (over the pictures for training, each has mean 0 and variance 1), so
+/// that learning rates do not depend on how large a network's features are. What it starts with and what
+/// [`values`](Learner::values) has belongs to those; [`classifier`](Self::classifier) to the network's own.
 ///
 /// With mixup it blends features, not pixels (*manifold mixup*): the pictures were seen once, before.
 #[derive(Debug)]
@@ -22,7 +82,8 @@ pub struct HeadLearner<'a> {
     training: (&'a LabelledFeatures, Vec<usize>),
     validation: Option<(&'a LabelledFeatures, Vec<usize>)>,
     linear: Linear,
-    scale: f32,
+    scale: f64,
+    standardisation: Standardisation,
     smoothing: f64,
     weights: Option<Vec<f32>>,
     optimizer: Optimizer,
@@ -30,7 +91,7 @@ pub struct HeadLearner<'a> {
 
 impl<'a> HeadLearner<'a> {
     /// A learner that starts with `linear`. Pictures for training and validation are rows of features. These
-    /// are multiplied by `scale` first, as the network does before its classifier.
+    /// are multiplied by `scale` by the network, before its classifier.
     ///
     /// # Errors
     ///
@@ -60,22 +121,26 @@ impl<'a> HeadLearner<'a> {
             optimizer: Optimizer::new(recipe, lengths),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, pictures)| !pictures.is_empty()),
+            standardisation: Standardisation::of(training.0, &training.1, scale.into()),
             training,
             linear,
-            scale,
+            scale: scale.into(),
         })
     }
 
-    /// The classifier.
-    pub fn linear(&self) -> &Linear {
-        &self.linear
+    /// The classifier as it is now, of the features that the network has before it.
+    pub fn classifier(&self) -> Linear {
+        self.standardisation.folded_into(&self.linear)
     }
 
-    /// The rows of these pictures, scaled.
+    /// The rows of these pictures, standardised.
     fn rows(&self, features: &LabelledFeatures, pictures: &[usize]) -> Vec<f32> {
+        let Standardisation { factor, offset } = &self.standardisation;
         let mut rows = Vec::with_capacity(pictures.len() * features.dimensions);
         for &picture in pictures {
-            rows.extend(features.row(picture).iter().map(|value| value * self.scale));
+            let row = features.row(picture).iter().zip(factor.iter().zip(offset));
+            let scaled = |value: f32| f64::from(value) * self.scale;
+            rows.extend(row.map(|(&value, (factor, offset))| (scaled(value) * factor + offset) as f32));
         }
         rows
     }
@@ -125,6 +190,10 @@ impl Learner for HeadLearner<'_> {
         Ok(())
     }
 
+    fn write(&self, file: &TrainedFile<'_>, path: &Path) -> Result<(), Error> {
+        save_with_head(file, &self.classifier(), path)
+    }
+
     fn values(&self) -> Vec<Value> {
         let Linear { weight, bias } = self.linear.clone();
         let shape = vec![self.linear.inputs(), bias.len()];
@@ -147,5 +216,44 @@ impl Learner for HeadLearner<'_> {
 
     fn optimizer_mut(&mut self) -> &mut Optimizer {
         &mut self.optimizer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Features of very different sizes, one of which never varies, are standardised; and the layer for the
+    /// network's own features makes the same of them.
+    #[test]
+    fn features_are_standardised_and_the_layer_takes_it_back() {
+        let (count, dimensions, scale) = (50, 4, 0.6);
+        let value = |at: usize| ((at * 37) % 101) as f32 / 101.0;
+        let size = [1e-3, 1.0, 40.0];
+        let values: Vec<f32> = (0..count)
+            .flat_map(|row| (0..3).map(move |d| value(row * 3 + d) * size[d] + size[d]).chain([7.0]))
+            .collect();
+        let labels = (0..count).map(|row| (row % 3) as u32).collect();
+        let features = LabelledFeatures::new(dimensions, values, labels);
+        let start = Linear { weight: (0..12).map(value).collect(), bias: vec![0.1, -0.2, 0.3] };
+        let all: Vec<usize> = (0..count).collect();
+        let learner =
+            HeadLearner::new((&features, all.clone()), None, start.clone(), scale, &Recipe::head()).unwrap();
+        let rows = learner.rows(&features, &all);
+        for d in 0..dimensions {
+            let column = || rows.iter().skip(d).step_by(dimensions).map(|&value| f64::from(value));
+            let mean = column().sum::<f64>() / count as f64;
+            let variance = column().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64;
+            assert!(mean.abs() < 1e-5, "{d}: {mean}");
+            // The first varies less than a thousandth of the mean variance does, and is left small.
+            let wanted = [0.0, 1.0, 1.0, 0.0][d];
+            assert!((variance - wanted).abs() < [1e-3, 0.9, 1e-2, 1e-9][d], "{d}: {variance}");
+        }
+        let own: Vec<f32> = features.values.iter().map(|value| value * scale).collect();
+        let (ours, networks) = (start.forward(&rows), learner.classifier().forward(&own));
+        for (a, b) in ours.iter().zip(&networks) {
+            // Sums of single precision, of terms up to 40.
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
     }
 }

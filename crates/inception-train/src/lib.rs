@@ -53,6 +53,6 @@ pub use run::{Batch, BatchResult, Event, Learner, Outcome, RunOptions, train};
 pub use schedule::Schedule;
 pub use split::{Split, split};
 pub use state::Value;
-pub use transfer::{TrainedFile, save_with_head, with_new_classifier};
+pub use transfer::{TrainedFile, with_new_classifier};
 pub use validation::{Best, Validation};
-pub use whole::{NetworkLearner, NetworkOptions, save_values};
+pub use whole::{NetworkLearner, NetworkOptions};

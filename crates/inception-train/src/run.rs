@@ -3,6 +3,7 @@
 //! All that is random follows from the recipe's seed and the place in the run. So a run that goes on from its
 //! state makes the steps that it would have made, to the bit.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::metrics::EpochMetrics;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::state::{self, Progress, Value};
+use crate::transfer::TrainedFile;
 use crate::validation::{Best, Bits, Count, Validation};
 
 /// A batch to learn from.
@@ -93,6 +95,13 @@ pub trait Learner {
         self.judge(&mut |_, outcome| count.add(outcome))?;
         Ok(count.finish())
     }
+
+    /// Writes the network of `file` as it is now to `path`, a safetensors file that all commands read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inception`] for weights that cannot be read, and a file that cannot be written.
+    fn write(&self, file: &TrainedFile<'_>, path: &Path) -> Result<(), Error>;
 
     /// All that changes in the course of the run, apart from the optimiser.
     fn values(&self) -> Vec<Value>;

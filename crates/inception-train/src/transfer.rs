@@ -89,7 +89,7 @@ pub(crate) fn metadata(file: &TrainedFile<'_>) -> Result<Metadata, Error> {
 /// # Errors
 ///
 /// [`Error::Inception`] for weights that cannot be read, and a file that cannot be written.
-pub fn save_with_head(file: &TrainedFile<'_>, head: &Linear, path: &Path) -> Result<(), Error> {
+pub(crate) fn save_with_head(file: &TrainedFile<'_>, head: &Linear, path: &Path) -> Result<(), Error> {
     let TrainedFile { spec, weights, seed, .. } = *file;
     let metadata = metadata(file)?;
     with_storage_device(|device| {

@@ -228,6 +228,10 @@ impl Learner for NetworkLearner<'_> {
         Ok(())
     }
 
+    fn write(&self, file: &TrainedFile<'_>, path: &Path) -> Result<(), Error> {
+        save_values(file, self.values(), self.options.classes, path)
+    }
+
     fn values(&self) -> Vec<Value> {
         self.network.values()
     }
@@ -245,18 +249,8 @@ impl Learner for NetworkLearner<'_> {
     }
 }
 
-/// Writes the network of `file` with all `values` of a run to `path`, a safetensors file that all commands
-/// read.
-///
-/// # Errors
-///
-/// [`Error::Inception`] for a file that cannot be written.
-pub fn save_values(
-    file: &TrainedFile<'_>,
-    values: Vec<Value>,
-    classes: usize,
-    path: &Path,
-) -> Result<(), Error> {
+/// Writes the network of `file` with all `values` of a run to `path`.
+fn save_values(file: &TrainedFile<'_>, values: Vec<Value>, classes: usize, path: &Path) -> Result<(), Error> {
     let metadata = metadata(file)?;
     with_storage_device(|device| {
         let spec: &ModelSpec = file.spec;

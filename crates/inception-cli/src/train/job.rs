@@ -4,14 +4,13 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use inception::burn::tensor::Device;
 use inception::data::{Classes, Dataset, Preprocessing};
 use inception::{ModelSpec, Skipped, Weights};
 use inception_train::{
-    Best, Freeze, HeadLearner, LabelledFeatures, Learner, Linear, NetworkLearner, NetworkOptions, Outcome,
-    Recipe, RunFolder, RunOptions, Split, TrainedFile, Value, save_values, save_with_head, split, train,
-    with_new_classifier,
+    Best, HeadLearner, LabelledFeatures, Learner, Linear, NetworkLearner, NetworkOptions, Outcome, Recipe,
+    RunFolder, RunOptions, Split, TrainedFile, split, train, with_new_classifier,
 };
 use serde::Serialize;
 
@@ -160,9 +159,9 @@ impl Job<'_> {
     ) -> anyhow::Result<()> {
         let [best_file, last_file, page] =
             ["best.safetensors", "last.safetensors", "report.html"].map(|name| folder.path().join(name));
-        self.write(outcome.best_values.clone(), outcome.best, &best_file)?;
-        self.write(learner.values(), None, &last_file)?;
+        self.write(learner, None, &last_file)?;
         learner.set_values(outcome.best_values);
+        self.write(learner, outcome.best, &best_file)?;
         if let Err(error) = self.report(outcome.best, learner, folder, skipped.len(), &warnings, &page) {
             // What was trained is written.
             let text = format!("there is no report: {error:#}");
@@ -233,7 +232,7 @@ impl Job<'_> {
         self.classes.names.clone().unwrap_or_else(numbers)
     }
 
-    fn write(&self, values: Vec<Value>, best: Option<Best>, path: &Path) -> anyhow::Result<()> {
+    fn write(&self, learner: &dyn Learner, best: Option<Best>, path: &Path) -> anyhow::Result<()> {
         let training = serde_json::json!({"recipe": self.recipe, "best": best});
         let file = TrainedFile {
             spec: self.spec,
@@ -243,18 +242,6 @@ impl Job<'_> {
             labels: self.classes.names.as_deref(),
             training: &training.to_string(),
         };
-        let written = match self.recipe.freeze {
-            Freeze::Head => save_with_head(&file, &linear(values)?, path),
-            _ => save_values(&file, values, self.classes.count, path),
-        };
-        written.with_context(|| format!("writing {}", path.display()))
-    }
-}
-
-/// The classifier that a run kept.
-fn linear(values: Vec<Value>) -> anyhow::Result<Linear> {
-    match <[Value; 2]>::try_from(values) {
-        Ok([weight, bias]) => Ok(Linear { weight: weight.values, bias: bias.values }),
-        Err(_) => bail!("a classifier has weights and a bias"),
+        learner.write(&file, path).with_context(|| format!("writing {}", path.display()))
     }
 }
