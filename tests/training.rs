@@ -5,13 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
 
-use burn::tensor::{Device, DeviceConfig, FloatDType};
-use inception::{DeviceKind, RunOptions};
 use inception_nn::tensors;
 use inception_tests::values::uniform;
-use inception_tests::{formula, formula_network};
+use inception_tests::{formula, formula_network, storage};
 use inception_train::{OptimizerKind, Recipe, TrainingNetwork, targets};
 use inception_weights::{KeyScheme, key_table};
 use serde::Deserialize;
@@ -53,11 +50,12 @@ fn difference(ours: &Summary, theirs: &Summary, floor: f64) -> f64 {
     worst / theirs.0.max(floor)
 }
 
-/// Burn's flex in double precision, for training. In single precision a gradient is hardly defined: the goldens'
-/// `spread32` says by how much the reference's own gradients move when the images change in their last bit, 2e-3 to
-/// more than 1, because ReLUs and maxima then choose otherwise. In double precision that is below 1e-8 (`spread`).
-fn device() -> Device {
-    static DEVICE: OnceLock<Device> = OnceLock::new();
+/// Burn's flex in double precision, for training.
+#[cfg(feature = "flex")]
+fn flex() -> burn::tensor::Device {
+    use burn::tensor::{Device, DeviceConfig, FloatDType};
+    use inception::{DeviceKind, RunOptions};
+    static DEVICE: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
     let new = || {
         let mut device = RunOptions::on(DeviceKind::Flex).open().unwrap().autodiff();
         device.configure(DeviceConfig::default().float_dtype(FloatDType::F64)).unwrap();
@@ -66,12 +64,23 @@ fn device() -> Device {
     DEVICE.get_or_init(new).clone()
 }
 
-fn steps_are_paddles(name: &str) {
+/// What makes the steps, both in double precision. In single precision a gradient is hardly defined: the goldens'
+/// `spread32` says by how much the reference's own gradients move when the images change in their last bit, 2e-3 to
+/// more than 1, because ReLUs and maxima then choose otherwise. In double precision that is below 1e-8 (`spread`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Computation {
+    /// `inception-gradient`.
+    Cpu,
+    #[cfg(feature = "flex")]
+    Flex,
+}
+
+fn steps_are_paddles(name: &str, computation: Computation) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/training").join(format!("{name}.json"));
     let golden: Golden = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let spec = inception_nn::model(name).unwrap();
-    let device = device();
-    let network = formula_network(spec, &spec.config(), &device).without_dropout();
+    let storage = storage();
+    let network = formula_network(spec, &spec.config(), &storage).without_dropout();
     let scheme = KeyScheme::of_origin(spec);
     let keys: BTreeMap<String, String> = key_table(&network, spec.architecture, scheme)
         .into_iter()
@@ -86,7 +95,15 @@ fn steps_are_paddles(name: &str) {
         weight_decay: golden.weight_decay,
         ..Recipe::head()
     };
-    let mut training = TrainingNetwork::new(network, device, &recipe);
+    let mut training = match computation {
+        Computation::Cpu => TrainingNetwork::compiled::<f64>(&network, [golden.size; 2], &recipe).unwrap(),
+        #[cfg(feature = "flex")]
+        Computation::Flex => {
+            let device = flex();
+            let network = formula_network(spec, &spec.config(), &device).without_dropout();
+            TrainingNetwork::new(network, device, &recipe)
+        }
+    };
     let batch = golden.labels.len();
     let images = formula::images(0..batch, golden.size);
     let rows = targets(&golden.labels, 1000, golden.label_smoothing, None).unwrap();
@@ -147,10 +164,19 @@ const LOSS_TOLERANCE: f64 = 1e-3;
 
 macro_rules! networks {
     ($($test:ident: $name:literal,)*) => {
-        $(#[test]
-        fn $test() {
-            steps_are_paddles($name);
-        })*
+        mod cpu {
+            $(#[test]
+            fn $test() {
+                super::steps_are_paddles($name, super::Computation::Cpu);
+            })*
+        }
+        #[cfg(feature = "flex")]
+        mod flex {
+            $(#[test]
+            fn $test() {
+                super::steps_are_paddles($name, super::Computation::Flex);
+            })*
+        }
     };
 }
 

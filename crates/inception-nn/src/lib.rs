@@ -46,7 +46,7 @@ pub use models::{
     LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
     StateDict, Training, VARIANTS, model, nearest,
 };
-pub use network::{Architecture, Network, NetworkConfig, Output, TrainingHead};
+pub use network::{Architecture, Network, NetworkConfig, Output, TrainingGraph, TrainingHead};
 pub use stage::{Branch, Residual, Stage};
 pub use tensors::{
     TensorInfo, TensorRole, fnv1a, load_tensors, read_tensors, tensors, trainable_parameters, update_tensors,

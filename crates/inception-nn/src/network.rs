@@ -8,7 +8,7 @@ use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_st
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
-use crate::layers::{Classifier, HiddenLayer, Observer};
+use crate::layers::{Classifier, HiddenLayer, Observer, PADDLE_NORM};
 use crate::tensors::{TensorInfo, seed_parameters, tensors};
 use crate::xception::{OutputStride, Variant, Xception};
 
@@ -330,8 +330,8 @@ impl Network {
         self.head().hidden()
     }
 
-    /// The same network, untrained, on another device.
-    fn untrained(&self, device: &Device) -> Self {
+    /// The same network, untrained, on another device; without dropout if this one is.
+    pub fn untrained(&self, device: &Device) -> Self {
         let classes = self.head().num_classes();
         let mut network = match self {
             Self::GoogLeNet(_) => Self::GoogLeNet(GoogLeNet::new(classes, device)),
@@ -342,7 +342,62 @@ impl Network {
         if !hidden.is_empty() {
             network.head_mut().set_hidden(&hidden, device);
         }
-        network
+        match self.classifier_scale() == 1.0 {
+            true => network.without_dropout(),
+            false => network,
+        }
+    }
+
+    /// The operations that training computes for images of `[height, width]`, with the names of the tensors.
+    /// The auxiliary classifiers take part where the size is theirs.
+    ///
+    /// # Errors
+    ///
+    /// As [`graph`](Self::graph).
+    pub fn training_graph(&self, [height, width]: [usize; 2]) -> Result<TrainingGraph, Error> {
+        self.check_input([height, width])?;
+        let mut heads = Vec::new();
+        let mut record = |dropout: bool| {
+            let forward = |network: &Self, images: Tensor<4>| {
+                let all = network.forward_training(images.clone());
+                let all = all
+                    .unwrap_or_else(|_| vec![TrainingHead { logits: network.forward(images), weight: 1.0 }]);
+                heads = all.iter().map(|head| head.weight).collect();
+                let mut logits: Vec<_> = all.into_iter().map(|head| head.logits).collect();
+                match logits.len() {
+                    1 => logits.remove(0),
+                    _ => Tensor::cat(logits, 1),
+                }
+            };
+            let init = |device: &Device| match dropout {
+                true => self.untrained(device),
+                false => self.untrained(device).without_dropout(),
+            };
+            let graph = capture_structure(init, forward, [3, height, width]);
+            graph.expect("every row of `MODELS` is captured in the tests")
+        };
+        let (bare, graph) = (record(false), record(true));
+        // A factor that is another one without dropout, or not there, is that of dropout.
+        let mut dropout = Vec::new();
+        let mut others = bare.nodes.iter().map(|node| &node.op).peekable();
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if let (&Op::Scale { scale, .. }, Some(other)) = (&node.op, others.peek()) {
+                match other {
+                    &&Op::Scale { scale: other, .. } if other == scale => {}
+                    Op::Scale { .. } => dropout.push((id, 1.0 - scale)),
+                    _ => {
+                        dropout.push((id, 1.0 - scale));
+                        continue;
+                    }
+                }
+            }
+            others.next();
+        }
+        let norm_momentum = match self {
+            Self::GoogLeNet(_) | Self::Inception(_) => PADDLE_NORM.momentum,
+            Self::Xception(network) => network.norm_momentum(),
+        };
+        Ok(TrainingGraph { graph, heads, dropout, norm_momentum })
     }
 
     /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for
@@ -418,6 +473,19 @@ pub struct TrainingHead {
     pub logits: Tensor<2>,
     /// The factor of its loss.
     pub weight: f64,
+}
+
+/// What training computes.
+#[derive(Clone, Debug)]
+pub struct TrainingGraph {
+    /// From images to the logits of all classifiers side by side, the network's own first.
+    pub graph: Graph<Parameter>,
+    /// The factor of each classifier's loss.
+    pub heads: Vec<f64>,
+    /// The nodes that drop values out in training, and the share that each drops.
+    pub dropout: Vec<(usize, f64)>,
+    /// Share of a batch in the new running statistics of norms.
+    pub norm_momentum: f64,
 }
 
 /// What is taken of a network, one vector for each image.

@@ -501,6 +501,11 @@ impl Xception {
         self.variant.style().downsampling == Downsampling::MaxPoolSame
     }
 
+    /// Share of a batch in the new running statistics.
+    pub(crate) fn norm_momentum(&self) -> f64 {
+        self.variant().style().norm.momentum
+    }
+
     pub(crate) fn variant(&self) -> Variant {
         self.variant
     }

@@ -10,6 +10,9 @@ pub enum Error {
     /// Pictures, networks or weights that cannot be used.
     #[error(transparent)]
     Inception(#[from] inception::Error),
+    /// A network that cannot be trained on the CPU.
+    #[error(transparent)]
+    Gradient(#[from] inception_gradient::Error),
     /// A value of a recipe that makes no sense.
     #[error("a recipe's {field} cannot be {value}: {wanted}")]
     Recipe {

@@ -4,8 +4,8 @@
 //! Of a frozen network only the classifier is trained. The engine computes the features of each picture once
 //! ([`extract_features`]), and [`HeadLearner`] trains a fully connected layer on them.
 //!
-//! Of a network that is not frozen all is trained, by Burn's automatic differentiation: [`NetworkLearner`]
-//! from the pictures of a dataset, [`TrainingNetwork`] a step at a time.
+//! Of a network that is not frozen all is trained, on the CPU by `inception-gradient` or on a device of Burn's:
+//! [`NetworkLearner`] from the pictures of a dataset, [`TrainingNetwork`] a step at a time.
 //!
 //! A [`Recipe`] says how; [`train`] goes through the epochs of any [`Learner`] and keeps a state from which a
 //! run that was killed goes on to the same values, to the bit.
@@ -20,6 +20,7 @@
 //! # Ok::<(), inception_train::Error>(())
 //! ```
 
+mod compiled;
 mod draw;
 mod error;
 mod features;

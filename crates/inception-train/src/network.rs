@@ -1,12 +1,16 @@
-//! Training of a whole network on a device of Burn's.
+//! Training of a whole network, on the CPU or on a device of Burn's.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use inception::burn::module::Module;
 use inception::burn::tensor::{Device, Gradients, Tensor, TensorData};
-use inception::nn::{self, Network, load_tensors, read_tensors, tensors, update_tensors};
+use inception::nn::{
+    self, Network, load_tensors, read_tensors, tensors, update_tensors, with_storage_device,
+};
+use inception_gradient::Real;
 
+use crate::compiled::Compiled;
 use crate::error::Error;
 use crate::loss::cross_entropy;
 use crate::optimizer::Optimizer;
@@ -15,14 +19,22 @@ use crate::state::Value;
 
 /// A network in training, and its optimiser: one step at a time, from tensors.
 ///
-/// Burn computes logits and gradients. The loss and its gradient by the logits are computed here, in double
-/// precision, and the optimiser works on the host.
+/// `inception-gradient` computes logits and gradients on the CPU, or Burn on one of its devices. The loss and
+/// its gradient by the logits are computed here, in double precision, and the optimiser works on the host.
 #[derive(Debug)]
 pub struct TrainingNetwork {
+    /// Of Burn's, with the values; on the CPU without.
     network: Network,
-    device: Device,
+    computation: Computation,
     optimizer: Optimizer,
     auxiliary: bool,
+}
+
+/// What computes.
+#[derive(Debug)]
+enum Computation {
+    Burn(Device),
+    Compiled(Compiled),
 }
 
 /// What a step found before it changed the network.
@@ -38,11 +50,29 @@ pub struct Step {
 impl TrainingNetwork {
     /// `network`, which is on `device`, a device for training (`Device::autodiff`).
     pub fn new(network: Network, device: Device, recipe: &Recipe) -> Self {
-        let infos = tensors(&network).into_iter().filter(|info| info.role.is_trainable());
-        let infos: Vec<(String, usize)> =
-            infos.map(|info| (info.name, info.shape.iter().product())).collect();
-        let optimizer = Optimizer::new(recipe, infos.iter().map(|(name, len)| (name.as_str(), *len)));
-        Self { network, device, optimizer, auxiliary: true }
+        let optimizer = new_optimizer(&network, recipe);
+        Self { network, computation: Computation::Burn(device), optimizer, auxiliary: true }
+    }
+
+    /// `network` on the CPU, for images of `[height, width]`, in the precision of `T`; on rayon's threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inception`] for a size that the network does not take.
+    pub fn compiled<T: Real>(network: &Network, size: [usize; 2], recipe: &Recipe) -> Result<Self, Error> {
+        let compiled = Compiled::new::<T>(network, size)?;
+        let auxiliary = compiled.heads.len() > 1 || !matches!(network, Network::GoogLeNet(_));
+        let optimizer = new_optimizer(network, recipe);
+        let network = with_storage_device(|device| network.untrained(device));
+        Ok(Self { network, computation: Computation::Compiled(compiled), optimizer, auxiliary })
+    }
+
+    /// Bytes that a batch of so many images takes beside the weights, where that is known.
+    pub fn batch_bytes(&self, batch: usize) -> Option<u64> {
+        match &self.computation {
+            Computation::Burn(_) => None,
+            Computation::Compiled(compiled) => Some(compiled.training.bytes(batch)),
+        }
     }
 
     /// Whether the auxiliary classifiers take part; they do not where the images are not of their size.
@@ -61,60 +91,20 @@ impl TrainingNetwork {
     }
 
     /// Seeds what the device draws: which values are dropped out.
-    pub fn seed(&self, seed: u64) {
-        self.device.seed(seed);
-    }
-
-    /// The network as it is now, for inference.
-    pub fn network(&self) -> Network {
-        // Brings the running statistics up to date, too.
-        self.network.valid()
-    }
-
-    /// Loss, logits and gradients for images `[batch, 3, height, width]` and targets `[batch, classes]`, both
-    /// row-major. `weights` are the classes' factors.
-    fn backward(
-        &mut self,
-        images: TensorData,
-        targets: &[f32],
-        weights: Option<&[f32]>,
-    ) -> Result<(Step, Gradients), Error> {
-        let batch = images.shape()[0];
-        let images = Tensor::<4>::from_data(images, &self.device);
-        let heads = match self.auxiliary {
-            true => match self.network.forward_training(images.clone()) {
-                Err(nn::Error::AuxiliarySize { .. }) => {
-                    self.auxiliary = false;
-                    vec![nn::TrainingHead { logits: self.network.forward(images), weight: 1.0 }]
-                }
-                heads => heads?,
-            },
-            false => vec![nn::TrainingHead { logits: self.network.forward(images), weight: 1.0 }],
-        };
-        let classes = targets.len() / batch.max(1);
-        let (mut loss, mut own, mut surrogate) = (0.0, Vec::new(), None);
-        for nn::TrainingHead { logits: tensor, weight } in heads {
-            let logits = tensor.clone().into_data().convert::<f32>();
-            let logits = logits.try_into_vec::<f32>().map_err(|e| inception::Error::Device {
-                device: inception::DeviceKind::Flex,
-                reason: e.to_string(),
-            })?;
-            let mut gradient = vec![0.0; logits.len()];
-            loss += weight * cross_entropy(&logits, targets, classes, weights, &mut gradient);
-            gradient.iter_mut().for_each(|value| *value *= weight as f32);
-            // A sum whose gradient by the logits is the loss's.
-            let gradient = Tensor::<2>::from_data(TensorData::new(gradient, [batch, classes]), &self.device);
-            let part = (tensor * gradient).sum();
-            surrogate = Some(match surrogate {
-                None => part,
-                Some(sum) => sum + part,
-            });
-            if own.is_empty() {
-                own = logits;
-            }
+    pub fn seed(&mut self, seed: u64) {
+        match &mut self.computation {
+            Computation::Burn(device) => device.seed(seed),
+            Computation::Compiled(compiled) => compiled.seed = seed,
         }
-        let surrogate = surrogate.expect("a network has a classifier");
-        Ok((Step { loss, logits: own }, surrogate.backward()))
+    }
+
+    /// The network as it is now, for inference; `device` is where it is made if it is not on one of Burn's.
+    pub fn network_on(&self, device: &Device) -> Network {
+        match &self.computation {
+            // Brings the running statistics up to date, too.
+            Computation::Burn(_) => self.network.valid().to_device(device),
+            Computation::Compiled(compiled) => with_values(self.network.untrained(device), compiled.values()),
+        }
     }
 
     /// Makes one step on images `[batch, 3, height, width]` and targets `[batch, classes]`, both row-major.
@@ -129,27 +119,28 @@ impl TrainingNetwork {
         targets: &[f32],
         weights: Option<&[f32]>,
         lr: f64,
-        mut observe: impl FnMut(&str, &[f32]),
+        observe: impl FnMut(&str, &[f32]),
     ) -> Result<Step, Error> {
-        let (step, mut gradients) = self.backward(images, targets, weights)?;
-        self.optimizer.begin_step();
-        let Self { network, optimizer, .. } = self;
-        let mut index = 0;
-        *network = update_tensors(network.clone(), &mut gradients, |info, values, gradient| {
-            // An auxiliary classifier without a part in the loss has no gradient.
-            if let Some(gradient) = gradient {
-                observe(&info.name, gradient);
-                optimizer.update(index, lr, values, gradient);
+        let Self { network, computation, optimizer, auxiliary } = self;
+        match computation {
+            Computation::Burn(device) => {
+                let (step, gradients) = backward(network, device, auxiliary, images, targets, weights)?;
+                update(network, optimizer, gradients, lr, observe);
+                Ok(step)
             }
-            index += 1;
-        });
-        Ok(step)
+            Computation::Compiled(compiled) => {
+                compiled_step(compiled, optimizer, images, (targets, weights), lr, observe)
+            }
+        }
     }
 
     /// All tensors, running statistics included.
     pub fn values(&self) -> Vec<Value> {
+        if let Computation::Compiled(compiled) = &self.computation {
+            return compiled.values();
+        }
         let mut all = Vec::new();
-        let Ok(()) = read_tensors(&self.network(), |info, data| {
+        let Ok(()) = read_tensors(&self.network.valid(), |info, data| {
             let values = data.convert::<f32>().try_into_vec::<f32>().expect("just converted");
             all.push(Value { name: info.name.clone(), shape: info.shape.clone(), values });
             Ok::<_, Infallible>(())
@@ -159,8 +150,11 @@ impl TrainingNetwork {
 
     /// Takes back what [`values`](Self::values) gave.
     pub fn set_values(&mut self, values: Vec<Value>) {
+        if let Computation::Compiled(compiled) = &mut self.computation {
+            return compiled.set_values(values);
+        }
         // What is pending of running statistics would otherwise come over them.
-        drop(self.network());
+        drop(self.network.valid());
         self.network = with_values(self.network.clone(), values);
     }
 }
@@ -174,4 +168,121 @@ pub(crate) fn with_values(network: Network, values: Vec<Value>) -> Network {
         Ok::<_, Infallible>(value.map(|value| TensorData::new(value.values, value.shape)))
     });
     network
+}
+
+fn new_optimizer(network: &Network, recipe: &Recipe) -> Optimizer {
+    let infos = tensors(network).into_iter().filter(|info| info.role.is_trainable());
+    let infos: Vec<(String, usize)> = infos.map(|info| (info.name, info.shape.iter().product())).collect();
+    Optimizer::new(recipe, infos.iter().map(|(name, len)| (name.as_str(), *len)))
+}
+
+/// A step of the CPU's.
+fn compiled_step(
+    compiled: &mut Compiled,
+    optimizer: &mut Optimizer,
+    images: TensorData,
+    (targets, weights): (&[f32], Option<&[f32]>),
+    lr: f64,
+    mut observe: impl FnMut(&str, &[f32]),
+) -> Result<Step, Error> {
+    let batch = images.shape()[0];
+    let images = images.try_into_vec::<f32>().map_err(|error| inception::Error::Device {
+        device: inception::DeviceKind::Engine,
+        reason: error.to_string(),
+    })?;
+    let classes = targets.len() / batch.max(1);
+    let all = compiled.training.forward(&images, batch, compiled.seed);
+    let heads = compiled.heads.len();
+    let (mut loss, mut own, mut gradients) = (0.0, Vec::new(), vec![0.0; all.len()]);
+    for (head, &weight) in compiled.heads.iter().enumerate() {
+        let rows = |at: usize| (at * heads + head) * classes..(at * heads + head + 1) * classes;
+        let logits: Vec<f32> = (0..batch).flat_map(|at| &all[rows(at)]).copied().collect();
+        let mut gradient = vec![0.0; logits.len()];
+        loss += weight * cross_entropy(&logits, targets, classes, weights, &mut gradient);
+        for (at, gradient) in gradient.chunks_exact(classes).enumerate() {
+            let out = gradients[rows(at)].iter_mut();
+            out.zip(gradient).for_each(|(out, value)| *out = value * weight as f32);
+        }
+        if own.is_empty() {
+            own = logits;
+        }
+    }
+    compiled.training.backward(&gradients);
+    let trained = compiled.trained();
+    let indices: Vec<usize> = trained.iter().map(|(_, _, index)| *index).collect();
+    let pairs = compiled.training.values_and_gradients(&indices);
+    for ((_, name, _), (_, gradient)) in trained.iter().zip(&pairs) {
+        observe(name, gradient);
+    }
+    optimizer.begin_step();
+    optimizer.update_all(lr, trained.iter().map(|(at, _, _)| *at).zip(pairs).collect());
+    Ok(Step { loss, logits: own })
+}
+
+/// Changes the network by the gradients that Burn has.
+fn update(
+    network: &mut Network,
+    optimizer: &mut Optimizer,
+    mut gradients: Gradients,
+    lr: f64,
+    mut observe: impl FnMut(&str, &[f32]),
+) {
+    optimizer.begin_step();
+    let mut index = 0;
+    *network = update_tensors(network.clone(), &mut gradients, |info, values, gradient| {
+        // An auxiliary classifier without a part in the loss has no gradient.
+        if let Some(gradient) = gradient {
+            observe(&info.name, gradient);
+            optimizer.update(index, lr, values, gradient);
+        }
+        index += 1;
+    });
+}
+
+/// Loss, logits and gradients of Burn's for images `[batch, 3, height, width]` and targets `[batch, classes]`, both
+/// row-major. `weights` are the classes' factors.
+fn backward(
+    network: &Network,
+    device: &Device,
+    auxiliary: &mut bool,
+    images: TensorData,
+    targets: &[f32],
+    weights: Option<&[f32]>,
+) -> Result<(Step, Gradients), Error> {
+    let batch = images.shape()[0];
+    let images = Tensor::<4>::from_data(images, device);
+    let heads = match *auxiliary {
+        true => match network.forward_training(images.clone()) {
+            Err(nn::Error::AuxiliarySize { .. }) => {
+                *auxiliary = false;
+                vec![nn::TrainingHead { logits: network.forward(images), weight: 1.0 }]
+            }
+            heads => heads?,
+        },
+        false => vec![nn::TrainingHead { logits: network.forward(images), weight: 1.0 }],
+    };
+    let classes = targets.len() / batch.max(1);
+    let (mut loss, mut own, mut surrogate) = (0.0, Vec::new(), None);
+    for nn::TrainingHead { logits: tensor, weight } in heads {
+        let logits = tensor.clone().into_data().convert::<f32>();
+        let logits = logits.try_into_vec::<f32>().map_err(|e| inception::Error::Device {
+            device: inception::DeviceKind::Flex,
+            reason: e.to_string(),
+        })?;
+        let mut gradient = vec![0.0; logits.len()];
+        loss += weight * cross_entropy(&logits, targets, classes, weights, &mut gradient);
+        gradient.iter_mut().for_each(|value| *value *= weight as f32);
+        // A sum whose gradient by the logits is the loss's.
+        let gradient = Tensor::<2>::from_data(TensorData::new(gradient, [batch, classes]), device);
+        let part = (tensor * gradient).sum();
+        surrogate = Some(match surrogate {
+            None => part,
+            Some(sum) => sum + part,
+        });
+        if own.is_empty() {
+            own = logits;
+        }
+    }
+    let surrogate = surrogate.expect("a network has a classifier");
+    Ok((Step { loss, logits: own }, surrogate.backward()))
 }

@@ -3,6 +3,8 @@
 //! They work on plain values, whichever device computed the gradients: their state is then a list of tensors
 //! that a file can hold, and a step is the same to the bit wherever a run goes on.
 
+use rayon::prelude::*;
+
 use crate::recipe::{OptimizerKind, Recipe};
 
 /// What an optimiser keeps of each tensor.
@@ -60,40 +62,28 @@ impl Optimizer {
     ///
     /// Where there is no such tensor, or the lengths differ from those it was made for.
     pub fn update(&mut self, index: usize, lr: f64, values: &mut [f32], gradient: &[f32]) {
-        let kept = &mut self.kept[index];
-        assert!(values.len() == gradient.len() && kept.iter().all(|kept| kept.len() == values.len()));
-        let decay = self.weight_decay as f32;
-        match (self.kind, &mut kept[..]) {
-            (OptimizerKind::Sgd, [velocity]) => {
-                let (momentum, lr) = (self.momentum as f32, lr as f32);
-                for ((value, &gradient), velocity) in values.iter_mut().zip(gradient).zip(velocity) {
-                    *velocity = momentum * *velocity + (gradient + decay * *value);
-                    *value -= lr * *velocity;
-                }
-            }
-            (kind, [mean, variance]) => {
-                let decoupled = kind == OptimizerKind::Adamw;
-                let (in_gradient, shrink) = match decoupled {
-                    true => (0.0, (1.0 - lr * self.weight_decay) as f32),
-                    false => (decay, 1.0),
-                };
-                // Beyond this many steps both corrections are 1 in double precision, too.
-                let steps = self.steps.min(1 << 30) as i32;
-                let step = (lr / (1.0 - BETA1.powi(steps))) as f32;
-                let correction = (1.0 - BETA2.powi(steps)).sqrt() as f32;
-                let (keep1, new1) = (BETA1 as f32, (1.0 - BETA1) as f32);
-                let (keep2, new2, epsilon) = (BETA2 as f32, (1.0 - BETA2) as f32, EPSILON as f32);
-                let moments = mean.iter_mut().zip(variance);
-                for ((value, &gradient), (mean, variance)) in values.iter_mut().zip(gradient).zip(moments) {
-                    *value *= shrink;
-                    let gradient = gradient + in_gradient * *value;
-                    *mean = keep1 * *mean + new1 * gradient;
-                    *variance = keep2 * *variance + new2 * gradient * gradient;
-                    *value -= step * (*mean / (variance.sqrt() / correction + epsilon));
-                }
-            }
-            _ => unreachable!("`new` makes the slots of the kind"),
-        }
+        let step = self.constants(lr);
+        step.apply(&mut self.kept[index], values, gradient);
+    }
+
+    /// [`update`](Self::update)s these tensors, which are all different, on rayon's threads.
+    ///
+    /// # Panics
+    ///
+    /// As [`update`](Self::update).
+    pub fn update_all(&mut self, lr: f64, tensors: Vec<(usize, (&mut [f32], &[f32]))>) {
+        let step = self.constants(lr);
+        let mut kept: Vec<_> = self.kept.iter_mut().map(Some).collect();
+        let work: Vec<_> = tensors
+            .into_iter()
+            .map(|(index, pair)| (kept[index].take().expect("the tensors are different"), pair))
+            .collect();
+        work.into_par_iter().for_each(|(kept, (values, gradient))| step.apply(kept, values, gradient));
+    }
+
+    fn constants(&self, lr: f64) -> Constants {
+        let Self { kind, momentum, weight_decay, steps, .. } = *self;
+        Constants { kind, momentum, weight_decay, steps, lr }
     }
 
     /// What it remembers, by name.
@@ -119,6 +109,54 @@ impl Optimizer {
             }
         }
         Some(())
+    }
+}
+
+/// A step of an optimiser.
+struct Constants {
+    kind: OptimizerKind,
+    momentum: f64,
+    weight_decay: f64,
+    steps: u64,
+    lr: f64,
+}
+
+impl Constants {
+    /// Changes a tensor of which `kept` is kept.
+    fn apply(&self, kept: &mut [Vec<f32>], values: &mut [f32], gradient: &[f32]) {
+        assert!(values.len() == gradient.len() && kept.iter().all(|kept| kept.len() == values.len()));
+        let decay = self.weight_decay as f32;
+        match (self.kind, kept) {
+            (OptimizerKind::Sgd, [velocity]) => {
+                let (momentum, lr) = (self.momentum as f32, self.lr as f32);
+                for ((value, &gradient), velocity) in values.iter_mut().zip(gradient).zip(velocity) {
+                    *velocity = momentum * *velocity + (gradient + decay * *value);
+                    *value -= lr * *velocity;
+                }
+            }
+            (kind, [mean, variance]) => {
+                let decoupled = kind == OptimizerKind::Adamw;
+                let (in_gradient, shrink) = match decoupled {
+                    true => (0.0, (1.0 - self.lr * self.weight_decay) as f32),
+                    false => (decay, 1.0),
+                };
+                // Beyond this many steps both corrections are 1 in double precision, too.
+                let steps = self.steps.min(1 << 30) as i32;
+                let step = (self.lr / (1.0 - BETA1.powi(steps))) as f32;
+                let correction = (1.0 - BETA2.powi(steps)).sqrt() as f32;
+                let (keep1, new1) = (BETA1 as f32, (1.0 - BETA1) as f32);
+                let (keep2, new2, epsilon) = (BETA2 as f32, (1.0 - BETA2) as f32, EPSILON as f32);
+                let moments = mean.iter_mut().zip(variance);
+                for ((value, &gradient), (mean, variance)) in values.iter_mut().zip(gradient).zip(moments) {
+                    *value *= shrink;
+                    let gradient = gradient + in_gradient * *value;
+                    *mean = keep1 * *mean + new1 * gradient;
+                    *variance = keep2 * *variance + new2 * gradient * gradient;
+                    *value -= step * (*mean / (variance.sqrt() / correction + epsilon));
+                }
+            }
+            _ => unreachable!("`new` makes the slots of the kind"),
+        }
     }
 }
 

@@ -53,8 +53,8 @@ pub struct NetworkLearner<'a> {
 }
 
 impl<'a> NetworkLearner<'a> {
-    /// A learner that starts with `network`, which is on `device`, a device for training. Pictures for
-    /// training and for validation are numbers of items.
+    /// A learner that starts with `network`, on `device`, a device of Burn's for training, where it is then,
+    /// or otherwise on the CPU. Pictures for training and for validation are numbers of items.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl<'a> NetworkLearner<'a> {
     /// does not have, and pictures that are too small for it.
     pub fn new(
         network: Network,
-        device: Device,
+        device: Option<Device>,
         training: (&'a Dataset, Vec<usize>),
         validation: Option<(&'a Dataset, Vec<usize>)>,
         options: NetworkOptions,
@@ -86,7 +86,10 @@ impl<'a> NetworkLearner<'a> {
             Augment::Paddleclas => Some(Augmentation { mean, std, ..Augmentation::paddleclas(crop) }),
         };
         Ok(Self {
-            network: TrainingNetwork::new(network, device, recipe),
+            network: match device {
+                Some(device) => TrainingNetwork::new(network, device, recipe),
+                None => TrainingNetwork::compiled::<f32>(&network, [crop as usize; 2], recipe)?,
+            },
             weights: class_weights(recipe.class_weights, &labels, classes),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, items)| !items.is_empty()),
@@ -97,9 +100,9 @@ impl<'a> NetworkLearner<'a> {
         })
     }
 
-    /// The network as it is now, for inference.
-    pub fn network(&self) -> Network {
-        self.network.network()
+    /// Bytes that a batch of so many pictures takes beside the weights, where that is known.
+    pub fn batch_bytes(&self, batch: usize) -> Option<u64> {
+        self.network.batch_bytes(batch)
     }
 
     /// Whether auxiliary classifiers take part, so far as is known: not where a picture's size is not theirs.
@@ -214,7 +217,8 @@ impl Learner for NetworkLearner<'_> {
         let Some((dataset, items)) = self.validation.clone() else { return Ok(()) };
         let (preprocessing, classes) = (self.options.preprocessing, self.classes());
         let side = preprocessing.crop as usize;
-        let runner = Runner::new(self.network(), [side, side], &self.options.validation)?;
+        let network = |device: &Device| Ok(self.network.network_on(device));
+        let runner = Runner::build(network, [side, side], &self.options.validation)?;
         for chunk in items.chunks(CHUNK) {
             let (input, kept) = self.read(dataset, chunk, |_, image, out| preprocessing.apply(image, out));
             if kept.is_empty() {

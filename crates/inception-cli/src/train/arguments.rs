@@ -53,8 +53,7 @@ pub struct RecipeArgs {
     /// the network; flags come before both
     #[arg(long, value_name = "FILE|paddleclas")]
     recipe: Option<String>,
-    /// What keeps its weights: `head` (all but the classifier) or `none`, for which Burn computes: --device
-    /// flex [default: head]
+    /// What keeps its weights: `head` (all but the classifier) or `none` [default: head]
     #[arg(long, value_name = "PART", value_parser = named::<Freeze>)]
     freeze: Option<Freeze>,
     /// How pictures are changed each time that they are seen: none, or paddleclas (a random part, flipped

@@ -4,10 +4,12 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use inception::burn::tensor::Device;
 use inception::data::{Classes, Dataset, Preprocessing};
+use inception::nn::with_storage_device;
 use inception::{ModelSpec, Skipped, Weights};
+use inception_bench::free_memory;
 use inception_train::{
     Best, HeadLearner, LabelledFeatures, Learner, Linear, NetworkLearner, NetworkOptions, Outcome, Recipe,
     RunFolder, RunOptions, Split, TrainedFile, split, train, with_new_classifier,
@@ -74,12 +76,12 @@ impl Job<'_> {
         self.finish(outcome, &mut learner, folder, &skipped, warnings)
     }
 
-    /// Trains all of the network on `device` of Burn's, from pictures; on the engine, as `options` say, those
-    /// of `val` are for validation where there are any.
+    /// Trains all of the network, on `device` of Burn's or else on the CPU, from pictures; on the engine, as
+    /// `options` say, those of `val` are for validation where there are any.
     pub fn train_network(
         &self,
         folder: &mut RunFolder,
-        device: &Device,
+        device: Option<Device>,
         options: NetworkOptions,
         training: &Dataset,
         val: Option<&Dataset>,
@@ -90,12 +92,20 @@ impl Job<'_> {
             Some(val) => (val, (0..val.len()).collect()),
             None => (training, parts.validation),
         };
-        let trained = self.weights.network(self.spec, device)?;
-        let (classes, seed) = (self.classes.count, self.recipe.seed);
-        let network = with_new_classifier(trained, self.spec, classes, seed, device)?;
         let rows = (training, parts.training);
-        let mut learner =
-            NetworkLearner::new(network, device.clone(), rows, Some(validation), options, self.recipe)?;
+        let learner = |own: &Device, device: Option<Device>| {
+            let trained = self.weights.network(self.spec, own)?;
+            let (classes, seed) = (self.classes.count, self.recipe.seed);
+            let network = with_new_classifier(trained, self.spec, classes, seed, own)?;
+            NetworkLearner::new(network, device, rows, Some(validation), options, self.recipe)
+        };
+        let mut learner = match device {
+            Some(device) => learner(&device.clone(), Some(device)),
+            None => with_storage_device(|storage| learner(storage, None)),
+        }?;
+        if let Some(bytes) = learner.batch_bytes(self.recipe.batch) {
+            enough_memory(bytes, self.recipe.batch)?;
+        }
         let outcome = self.run(&mut learner, folder)?;
         if !learner.has_auxiliary() {
             let text = "the auxiliary classifiers take no part: they do not fit pictures of this size";
@@ -244,4 +254,18 @@ impl Job<'_> {
         };
         learner.write(&file, path).with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// Refuses a batch that does not fit in memory, with one that does.
+fn enough_memory(bytes: u64, batch: usize) -> anyhow::Result<()> {
+    if let Some(free) = free_memory().filter(|&free| bytes > free) {
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        let fits = (batch as f64 * free as f64 / bytes as f64 * 0.9) as u64;
+        bail!(
+            "a batch of {batch} pictures takes {:.1} GB, and {:.1} GB of memory are free: --batch {fits} fits",
+            gigabytes(bytes),
+            gigabytes(free)
+        );
+    }
+    Ok(())
 }

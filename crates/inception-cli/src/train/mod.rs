@@ -155,9 +155,12 @@ impl Train {
         // What the engine computes is for validation only.
         let mut validation = RunOptions::default();
         validation.threads = device.threads;
-        let kind = if device.device == DeviceKind::Engine { DeviceKind::Flex } else { device.device };
+        let kind = device.device;
         ensure!(device.precision == Precision::F32, "all of a network is trained in f32");
-        let burn = RunOptions::on(kind).open()?.autodiff();
+        let burn = match kind {
+            DeviceKind::Engine => None,
+            kind => Some(RunOptions::on(kind).open()?.autodiff()),
+        };
         let mut folder = self.folder(job, identity, kind.name(), [training, val])?;
         let options = NetworkOptions {
             preprocessing: *job.preprocessing,
@@ -166,7 +169,7 @@ impl Train {
             classes: job.classes.count,
         };
         let training = training.context("there are pictures to train on")?;
-        job.train_network(&mut folder, &burn, options, training, val.map(|val| &**val))
+        job.train_network(&mut folder, burn, options, training, val.map(|val| &**val))
     }
 
     fn workers(&self) -> usize {

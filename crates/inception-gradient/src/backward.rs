@@ -1,0 +1,213 @@
+//! From the gradient of the output to those of all tensors.
+
+use crate::forward::{copy, values};
+use crate::layers::{Layer, NormLayer};
+use crate::memory::{Raw, parallel};
+use crate::pool::{depthwise, depthwise_weights};
+use crate::real::Real;
+use crate::rows::{self, NormGradient};
+use crate::trainer::{Tensor, Trainer, raw};
+
+impl<T: Real> Trainer<T> {
+    /// The gradients of all tensors, from that of the output of the last [`forward`](Self::forward), in its
+    /// order.
+    ///
+    /// Runs on rayon's threads.
+    ///
+    /// # Panics
+    ///
+    /// For a gradient of another length than the output's.
+    pub fn backward(&mut self, gradient: &[T]) {
+        let view = self.gradients[self.output];
+        let [_, gradients] = self.addresses();
+        let output = raw(&gradients, &view);
+        assert_eq!(gradient.len(), self.batch * output.pixels * output.channels, "as the output");
+        for (pixel, values) in gradient.chunks_exact(output.channels.max(1)).enumerate() {
+            // SAFETY: nobody else has access now.
+            let out = unsafe { output.row_mut(pixel) };
+            out.copy_from_slice(values);
+        }
+        rayon::scope(|_| self.differentiate());
+    }
+
+    fn differentiate(&mut self) {
+        let (kernels, batch) = (self.kernels(), self.batch);
+        let [outputs, gradients] = self.addresses();
+        let Self { layers, inputs, outputs: places, gradients: own, tensors, zeros, sums, .. } = self;
+        // Whether something is at a node's gradient already.
+        let mut written = vec![false; layers.len()];
+        for (id, layer) in layers.iter_mut().enumerate().rev() {
+            let Some(&first) = inputs[id].first() else { continue };
+            let (x, dy) = (raw(&outputs, &places[first]), raw(&gradients, &own[id]));
+            // The images have no gradient.
+            let dx = (first != 0).then(|| raw(&gradients, &own[first]));
+            let accumulate = written[first];
+            let pixels = batch * dy.pixels;
+            match layer {
+                Layer::Input | Layer::Fused => {}
+                Layer::Conv(conv) => {
+                    let convolution = &conv.convolution;
+                    if let Some(bias) = conv.bias {
+                        bias_gradient(dy, pixels, &mut tensors[bias].gradient);
+                    }
+                    // SAFETY: the kernels are of this CPU; nodes have places that no other needs now, and
+                    // buffers have slack.
+                    unsafe {
+                        convolution.weight_gradient(kernels, batch, x, dy, sums);
+                        convolution.in_order(sums, &mut tensors[conv.weight].gradient);
+                        if let Some(dx) = dx {
+                            let packed = &conv.packed_back;
+                            convolution.input_gradient(kernels, batch, dy, dx, packed, zeros, accumulate);
+                        }
+                    }
+                }
+                Layer::Depthwise(layer) => {
+                    if let Some(bias) = layer.bias {
+                        bias_gradient(dy, pixels, &mut tensors[bias].gradient);
+                    }
+                    let (taps, channels) = (layer.forward.taps.len(), dy.channels);
+                    // SAFETY: as above.
+                    unsafe { depthwise_weights(&layer.forward, batch, x, dy, sums) }
+                    for (at, value) in tensors[layer.weight].gradient.iter_mut().enumerate() {
+                        *value = sums[at % taps * channels + at / taps].to_f32();
+                    }
+                    if let Some(dx) = dx {
+                        parallel(batch, |image| {
+                            for class in &layer.backward {
+                                depthwise(class, image, dy, dx, &layer.packed, accumulate);
+                            }
+                        });
+                    }
+                }
+                Layer::Norm(norm) => {
+                    norm_gradient(norm, tensors, [Some(x), Some(dy), dx], pixels, accumulate)
+                }
+                Layer::Bias(bias) => {
+                    bias_gradient(dy, pixels, &mut tensors[*bias].gradient);
+                    pass(dy, dx, pixels, accumulate);
+                }
+                Layer::Scale { scale, .. } => {
+                    if let Some(dx) = dx {
+                        let (scale, zero) = (T::of_f64(*scale), T::default());
+                        rows::by_rows(pixels, |range| rows::scale(dy, dx, range, scale, zero, accumulate));
+                    }
+                }
+                Layer::Dropout { mask, .. } => {
+                    if let Some(dx) = dx {
+                        rows::by_rows(pixels, |range| rows::masked(dy, mask, dx, range, accumulate));
+                    }
+                }
+                Layer::Pool { pooling, chosen } => {
+                    if let Some(dx) = dx {
+                        if !accumulate {
+                            clear(dx, batch * dx.pixels);
+                        }
+                        // SAFETY: as above.
+                        unsafe { pooling.gradient(batch, dy, dx, chosen) }
+                    }
+                }
+                Layer::Concat => {
+                    let mut channel = 0;
+                    for &input in &inputs[id] {
+                        let dx = (input != 0).then(|| raw(&gradients, &own[input]));
+                        let channels = places[input].shape.channels;
+                        pass(dy.part(channel, channels), dx, pixels, written[input]);
+                        written[input] = true;
+                        channel += channels;
+                    }
+                }
+                Layer::Add => {
+                    // The one whose place it has comes last, though neither changes what is there.
+                    for &input in &inputs[id] {
+                        let dx = (input != 0).then(|| raw(&gradients, &own[input]));
+                        pass(dy, dx, pixels, written[input]);
+                        written[input] = true;
+                    }
+                }
+                Layer::Relu => {
+                    if let Some(dx) = dx {
+                        let y = raw(&outputs, &places[id]);
+                        rows::by_rows(pixels, |range| rows::relu_gradient(y, dy, dx, range, accumulate));
+                    }
+                }
+                Layer::Flatten => {
+                    if let Some(dx) = dx {
+                        unflatten(dy, dx, batch, accumulate);
+                    }
+                }
+            }
+            written[first] = true;
+        }
+    }
+}
+
+/// The gradient passes as it is; where the two have one place, it is there.
+fn pass<T: Real>(dy: Raw<T>, dx: Option<Raw<T>>, pixels: usize, accumulate: bool) {
+    let Some(dx) = dx.filter(|dx| !dx.is(&dy)) else { return };
+    match accumulate {
+        true => rows::by_rows(pixels, |range| rows::add(dy, dx, range)),
+        false => copy(dy, dx, pixels),
+    }
+}
+
+fn clear<T: Real>(tensor: Raw<T>, pixels: usize) {
+    rows::by_rows(pixels, |range| {
+        for pixel in range {
+            // SAFETY: each task has its own pixels.
+            unsafe { tensor.row_mut(pixel) }.fill(T::default());
+        }
+    });
+}
+
+fn bias_gradient<T: Real>(dy: Raw<T>, pixels: usize, gradient: &mut [f32]) {
+    let sums = rows::sums(pixels, dy.channels, |range, sums| rows::column_sums(dy, range, sums));
+    gradient.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+}
+
+/// The gradients of a norm's scale, shift and input (`x`, `dy`, `dx`).
+fn norm_gradient<T: Real>(
+    norm: &NormLayer<T>,
+    tensors: &mut [Tensor],
+    places: [Option<Raw<T>>; 3],
+    pixels: usize,
+    accumulate: bool,
+) {
+    let [Some(x), Some(dy), dx] = places else { return };
+    let channels = dy.channels;
+    let batch = &norm.batch;
+    let mean: Vec<T> = batch.mean.iter().map(|&mean| T::of_f64(mean)).collect();
+    let sums = rows::sums(pixels, 2 * channels, |range, sums| {
+        rows::norm_sums(x, dy, range, &mean, &batch.scale, &batch.shift, norm.relu, sums);
+    });
+    let gamma: Vec<T> = values(&tensors[norm.gamma]);
+    let (mut factor, mut summand) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
+    for channel in 0..channels {
+        let (inverse, sum, product) = (batch.inverse[channel], sums[channel], sums[channels + channel]);
+        tensors[norm.gamma].gradient[channel] = (product * inverse) as f32;
+        tensors[norm.beta].gradient[channel] = sum as f32;
+        let scale = gamma[channel].to_f64() * inverse;
+        let slope = T::of_f64(-scale * inverse * inverse * product / pixels as f64);
+        factor.push(slope);
+        summand.push(T::of_f64(-slope.to_f64() * batch.mean[channel] - scale * sum / pixels as f64));
+    }
+    let Some(dx) = dx else { return };
+    let (scale, shift) = (&batch.scale, &batch.shift);
+    let gradient =
+        NormGradient { scale, shift, factor: &factor, summand: &summand, relu: norm.relu, accumulate };
+    rows::by_rows(pixels, |range| rows::norm_gradient(x, dy, dx, range, &gradient));
+}
+
+fn unflatten<T: Real>(dy: Raw<T>, dx: Raw<T>, batch: usize, accumulate: bool) {
+    parallel(batch, |image| {
+        // SAFETY: pixels of the image; each task has its own.
+        let gradient = unsafe { dy.row(image) };
+        for pixel in 0..dx.pixels {
+            // SAFETY: as above.
+            let out = unsafe { dx.row_mut(image * dx.pixels + pixel) };
+            for (channel, out) in out.iter_mut().enumerate() {
+                let value = gradient[channel * dx.pixels + pixel];
+                *out = if accumulate { *out + value } else { value };
+            }
+        }
+    });
+}

@@ -1,0 +1,82 @@
+//! Instruction sets, and loops that are compiled for each of them.
+
+use std::sync::LazyLock;
+
+/// An instruction set that there are kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// AVX-512 (F, BW, DQ, VL) with FMA.
+    Avx512,
+    /// AVX2 with FMA.
+    Avx2,
+    /// What every CPU of the target has.
+    Portable,
+}
+
+impl Isa {
+    /// Whether this CPU has it.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Isa::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("fma")
+            }
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Portable => true,
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Isa::Portable
+        }
+    }
+
+    /// The best that this CPU has.
+    pub fn best() -> Self {
+        static BEST: LazyLock<Isa> = LazyLock::new(|| {
+            let all = [Isa::Avx512, Isa::Avx2];
+            all.into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+        });
+        *BEST
+    }
+}
+
+/// A function whose loops are compiled for each instruction set; the best one runs.
+macro_rules! vectorized {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) fn $name<T: $crate::real::Real>($($arg: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body<T: $crate::real::Real>($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512<T: $crate::real::Real>($($arg: $type),*) {
+                    body::<T>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2<T: $crate::real::Real>($($arg: $type),*) {
+                    body::<T>($($arg),*)
+                }
+                match $crate::isa::Isa::best() {
+                    // SAFETY: the CPU has it.
+                    $crate::isa::Isa::Avx512 => return unsafe { avx512::<T>($($arg),*) },
+                    // SAFETY: the CPU has it.
+                    $crate::isa::Isa::Avx2 => return unsafe { avx2::<T>($($arg),*) },
+                    $crate::isa::Isa::Portable => {}
+                }
+            }
+            body::<T>($($arg),*)
+        }
+    };
+}
+
+pub(crate) use vectorized;

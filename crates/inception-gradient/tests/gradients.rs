@@ -1,0 +1,274 @@
+//! Outputs are those that `inception-graph` computes by definition, and gradients are slopes.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use inception_gradient::{Isa, Options, Real, Trainer};
+use inception_graph::{
+    BatchNorm, Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Window, reference,
+};
+
+fn parameter(name: &str, shape: &[usize]) -> Parameter {
+    Parameter { name: name.into(), shape: shape.to_vec() }
+}
+
+/// Numbers between -1 and 1 that a name and a place give.
+fn number(name: &str, at: usize) -> f32 {
+    let mut bits =
+        name.bytes().fold(at as u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    bits = (bits ^ bits >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((bits >> 40) as f32 / (1 << 23) as f32) - 1.0
+}
+
+struct Network(Graph<Parameter>);
+
+impl Network {
+    fn new(shape: Shape) -> Self {
+        Self(Graph::new(shape))
+    }
+
+    fn add(&mut self, op: Op<Parameter>, inputs: &[NodeId]) -> NodeId {
+        let name = format!("{}{}", op.name(), self.0.nodes.len());
+        self.0.add(name, op, inputs).unwrap()
+    }
+
+    fn conv(&mut self, from: NodeId, outputs: usize, window: Window, bias: bool) -> NodeId {
+        let inputs = self.0.nodes[from].shape.channels;
+        let name = format!("conv{}", self.0.nodes.len());
+        let weight =
+            parameter(&format!("{name}.weight"), &[outputs, inputs, window.kernel[0], window.kernel[1]]);
+        let bias = bias.then(|| parameter(&format!("{name}.bias"), &[outputs]));
+        let conv = Conv { bias, out_channels: outputs, ..Conv::new(weight, window) };
+        self.add(Op::Conv(Box::new(conv)), &[from])
+    }
+
+    fn depthwise(&mut self, from: NodeId, window: Window) -> NodeId {
+        let channels = self.0.nodes[from].shape.channels;
+        let name = format!("depthwise{}.weight", self.0.nodes.len());
+        let weight = parameter(&name, &[channels, 1, window.kernel[0], window.kernel[1]]);
+        let conv = Conv { out_channels: channels, groups: channels, ..Conv::new(weight, window) };
+        self.add(Op::Conv(Box::new(conv)), &[from])
+    }
+
+    fn norm(&mut self, from: NodeId) -> NodeId {
+        let channels = [self.0.nodes[from].shape.channels];
+        let name = |field: &str| parameter(&format!("norm{}.{field}", self.0.nodes.len()), &channels);
+        let norm = BatchNorm {
+            gamma: name("gamma"),
+            beta: name("beta"),
+            mean: name("mean"),
+            variance: name("variance"),
+            epsilon: 1e-3,
+        };
+        self.add(Op::BatchNorm(Box::new(norm)), &[from])
+    }
+
+    fn pool(&mut self, from: NodeId, kind: PoolKind, window: Window) -> NodeId {
+        self.add(Op::Pool(Box::new(Pool { kind, window, bias: None, relu: false })), &[from])
+    }
+
+    fn linear(&mut self, from: NodeId, outputs: usize, transposed: bool) -> NodeId {
+        let inputs = self.0.nodes[from].shape.channels;
+        let name = format!("linear{}", self.0.nodes.len());
+        let shape = if transposed { [outputs, inputs] } else { [inputs, outputs] };
+        let weight = parameter(&format!("{name}.weight"), &shape);
+        let bias = Some(parameter(&format!("{name}.bias"), &[outputs]));
+        self.add(Op::Linear(Box::new(Linear { weight, bias, out_features: outputs, transposed })), &[from])
+    }
+}
+
+/// All that a convolution can be, with and without norms: strides, paddings, dilation, few channels and more
+/// than a tile has, branches side by side and added, nodes that several read.
+fn network(norms: bool) -> Graph<Parameter> {
+    let mut net = Network::new(Shape::new(13, 12, 3));
+    let relu = Op::Relu;
+    let stem = net.conv(0, 20, Window::square(3, 2, 1), true);
+    let stem = if norms { net.norm(stem) } else { stem };
+    let stem = net.add(relu.clone(), &[stem]);
+    // Branches.
+    let one = net.conv(stem, 40, Window::square(1, 1, 0), false);
+    let one = if norms { net.norm(one) } else { one };
+    let one = net.add(relu.clone(), &[one]);
+    let wide = Window { dilation: [2; 2], ..Window::square(3, 1, 2) };
+    let two = net.conv(stem, 7, wide, false);
+    let two = if norms { net.norm(two) } else { two };
+    let three = net.pool(stem, PoolKind::AverageWithPadding, Window::square(3, 1, 1));
+    let three = net.conv(three, 17, Window::new([1, 3], [1; 2], [0, 1]), true);
+    let four = net.pool(stem, PoolKind::Max, Window::square(3, 1, 1));
+    let joined = net.add(Op::Concat, &[one, two, three, four]);
+    let joined = if norms { joined } else { net.add(relu.clone(), &[joined]) };
+    // A residual block, whose input two read.
+    let block = net.add(relu.clone(), &[joined]);
+    let block = net.depthwise(block, Window::square(3, 2, 1));
+    let block = if norms { net.norm(block) } else { block };
+    let block = net.conv(block, 33, Window::square(1, 1, 0), false);
+    let block = net.add(Op::Scale { scale: 0.5, shift: 0.25 }, &[block]);
+    let short = net.conv(joined, 33, Window::square(1, 2, 0), false);
+    let sum = net.add(Op::Add { relu: false }, &[block, short]);
+    let sum = net.add(relu.clone(), &[sum]);
+    let sum = net.conv(sum, 9, Window { pad_end: [0; 2], ..Window::new([2, 3], [2, 1], [1, 1]) }, false);
+    // Two classifiers.
+    let flat = net.pool(sum, PoolKind::Average, Window::new([2, 1], [1; 2], [0; 2]));
+    let flat = net.add(Op::Flatten, &[flat]);
+    let flat = net.linear(flat, 5, true);
+    let mean = net.add(Op::GlobalAveragePool, &[sum]);
+    let mean = net.add(Op::Scale { scale: 0.75, shift: 0.0 }, &[mean]);
+    let mean = net.linear(mean, 4, false);
+    net.add(Op::Concat, &[mean, flat]);
+    net.0
+}
+
+const BATCH: usize = 3;
+
+fn images(graph: &Graph<Parameter>) -> Vec<f32> {
+    (0..BATCH * graph.nodes[0].shape.len()).map(|at| number("images", at)).collect()
+}
+
+fn trainer<T: Real>(graph: &Graph<Parameter>, options: &Options) -> Trainer<T> {
+    let mut trainer = Trainer::new(graph, options).unwrap();
+    for index in 0..trainer.tensors().count() {
+        let name = trainer.tensors().nth(index).unwrap().0.name.clone();
+        let values = trainer.values_mut(index);
+        for (at, value) in values.iter_mut().enumerate() {
+            *value = number(&name, at) * 0.5;
+            if name.ends_with("gamma") {
+                *value += 1.0;
+            }
+        }
+    }
+    trainer
+}
+
+/// The output times fixed numbers.
+fn loss<T: Real>(trainer: &mut Trainer<T>, images: &[f32]) -> f64 {
+    let output = trainer.forward(images, BATCH, 7);
+    output.iter().enumerate().map(|(at, x)| x.to_f64() * f64::from(number("loss", at))).sum()
+}
+
+fn gradients<T: Real>(trainer: &mut Trainer<T>, images: &[f32]) -> Vec<Vec<f32>> {
+    loss(trainer, images);
+    let len = BATCH * trainer.output_len();
+    trainer.backward(&(0..len).map(|at| T::of(number("loss", at))).collect::<Vec<_>>());
+    (0..trainer.tensors().count()).map(|index| trainer.gradient(index).to_vec()).collect()
+}
+
+fn available() -> Vec<Isa> {
+    [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+}
+
+#[test]
+fn outputs_are_those_by_definition() {
+    let graph = network(false);
+    let images = images(&graph);
+    for isa in available() {
+        let mut trainer = trainer::<f64>(&graph, &Options { isa, ..Options::default() });
+        let found = trainer.forward(&images, BATCH, 0);
+        let values: BTreeMap<String, Vec<f32>> = (trainer.tensors().enumerate())
+            .map(|(index, (parameter, _))| (parameter.name.clone(), trainer.values(index).to_vec()))
+            .collect();
+        let known = graph.clone().map_weights(|weight: Parameter| Ok::<_, ()>(values[&weight.name].clone()));
+        let known = known.unwrap();
+        for (image, found) in images.chunks(graph.nodes[0].shape.len()).zip(found.chunks(9)) {
+            let expected = reference::evaluate(&known, image);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() < 1e-12 * (1.0 + expected.abs()),
+                    "{isa:?}: {found} {expected}"
+                );
+            }
+        }
+    }
+}
+
+/// Differences of a step of 2^-14 in double precision; what is left is of the second order. A ReLU or a
+/// maximum that turns within a step would show; none does for these numbers.
+#[test]
+fn gradients_are_slopes() {
+    for norms in [false, true] {
+        let graph = network(norms);
+        let images = images(&graph);
+        let dropout = graph.nodes.iter().position(|node| matches!(node.op, Op::Scale { scale: 0.75, .. }));
+        let dropout = BTreeMap::from([(dropout.unwrap(), 0.25)]);
+        let mut trainer = trainer::<f64>(&graph, &Options { dropout, ..Options::default() });
+        let found = gradients(&mut trainer, &images);
+        let mut checked = 0;
+        for (index, gradient) in found.iter().enumerate() {
+            let (parameter, trainable) = trainer.tensors().nth(index).unwrap();
+            let name = parameter.name.clone();
+            assert_eq!(gradient.is_empty(), !trainable, "{name}");
+            let largest = gradient.iter().fold(1e-3_f32, |most, x| most.max(x.abs()));
+            for at in (0..gradient.len()).step_by(1 + gradient.len() / 12) {
+                let step = 1.0 / 16384.0;
+                let kept = trainer.values(index)[at];
+                let mut moved = |by: f32| {
+                    trainer.values_mut(index)[at] = kept + by;
+                    (loss(&mut trainer, &images), f64::from(trainer.values(index)[at]))
+                };
+                let (above, below) = (moved(step), moved(-step));
+                trainer.values_mut(index)[at] = kept;
+                let slope = (above.0 - below.0) / (above.1 - below.1);
+                let off = (slope - f64::from(gradient[at])).abs() / f64::from(largest);
+                assert!(off < 1e-5, "{name}[{at}], norms {norms}: {slope} {}", gradient[at]);
+                checked += 1;
+            }
+        }
+        assert!(checked > 100, "{checked}");
+    }
+}
+
+/// All instruction sets agree, in single precision to its rounding; one gives the same bits each time and on
+/// any number of threads. Gradients that are zero but for rounding, those before a norm, are compared with the
+/// largest of all.
+#[test]
+fn instruction_sets_and_threads_agree() {
+    let graph = network(true);
+    let images = images(&graph);
+    let exact = gradients(&mut trainer::<f64>(&graph, &Options::default()), &images);
+    let most = exact.iter().flatten().fold(0.0_f32, |most, x| most.max(x.abs()));
+    for isa in available() {
+        let options = Options { isa, ..Options::default() };
+        let single = gradients(&mut trainer::<f32>(&graph, &options), &images);
+        let double = gradients(&mut trainer::<f64>(&graph, &options), &images);
+        for ((single, double), exact) in single.iter().zip(&double).zip(&exact) {
+            let largest = exact.iter().fold(0.01 * most, |most, x| most.max(x.abs()));
+            for ((single, double), exact) in single.iter().zip(double).zip(exact) {
+                assert!((double - exact).abs() <= 1e-6 * largest, "{isa:?}: {double} {exact}");
+                assert!((single - exact).abs() <= 1e-4 * largest, "{isa:?}: {single} {exact}");
+            }
+        }
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let again = pool.install(|| gradients(&mut trainer::<f32>(&graph, &options), &images));
+            assert!(again == single, "{isa:?}, {threads} threads");
+        }
+    }
+}
+
+/// A batch of other size, smaller or larger, is computed as by itself.
+#[test]
+fn batches_of_any_size() {
+    let graph = network(true);
+    let images = images(&graph);
+    let one = graph.nodes[0].shape.len();
+    let mut used = trainer::<f32>(&graph, &Options::default());
+    for count in [2, 3, 1] {
+        let output = used.forward(&images[..count * one], count, 0);
+        let mut new = trainer::<f32>(&graph, &Options::default());
+        assert!(output == new.forward(&images[..count * one], count, 0), "{count}");
+    }
+}
+
+#[test]
+fn running_statistics_are_of_the_batch() {
+    let mut net = Network::new(Shape::new(1, 2, 1));
+    net.norm(0);
+    let mut trainer =
+        Trainer::<f32>::new(&net.0, &Options { norm_momentum: 0.25, ..Options::default() }).unwrap();
+    trainer.values_mut(0)[0] = 2.0;
+    trainer.values_mut(3)[0] = 1.0;
+    let output = trainer.forward(&[1.0, 3.0, 5.0, 7.0], 2, 0);
+    // Mean 4, variance 5.
+    assert_eq!((trainer.values(2), trainer.values(3)), (&[1.0][..], &[2.0][..]));
+    assert!((output[0] + 2.0 * 3.0 / 5.001_f32.sqrt()).abs() < 1e-6, "{output:?}");
+}
