@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use inception::DeviceKind;
 use inception_tests::formula;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -302,7 +301,7 @@ fn recipes_come_from_files_and_flags() {
     assert_eq!(lines[4]["best"]["epoch"], 1);
 }
 
-/// All of a network, by Burn: it learns, validation is what `eval` finds, and a run that was killed goes on to
+/// All of a network, on the CPU: it learns, validation is what `eval` finds, and a run that was killed goes on to
 /// the same bits, what is drawn for pictures and for dropout included.
 #[test]
 fn whole_networks_are_trained() {
@@ -325,11 +324,6 @@ fn whole_networks_are_trained() {
         "--save-every",
         "0",
     ];
-    if !DeviceKind::Flex.is_compiled_in() {
-        let refused = place.failure(&data, "run", &whole);
-        assert!(refused.contains("flex") && refused.contains("a build with it"), "{refused}");
-        return eprintln!("SKIPPED: flex, which trains whole networks, is a feature of that name");
-    }
     let begun = Instant::now();
     let (lines, said) = place.train(&data, "whole", &whole);
     let took = begun.elapsed();

@@ -1,5 +1,7 @@
 //! Convolutions of one group: each of the three products reads activations where they lie.
 
+#![allow(clippy::too_many_arguments)] // Two tensors, their batch, weights, and what is done with them.
+
 use inception_graph::{Shape, Window};
 
 use crate::kernels::{Kernels, OuterArgs, RowsArgs};

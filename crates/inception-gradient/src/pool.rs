@@ -1,5 +1,7 @@
 //! Pools and depthwise convolutions: each channel by itself, over windows.
 
+#![allow(clippy::needless_range_loop)] // By numbers, loops over channels are plain to the compiler.
+
 use inception_graph::{PoolKind, Shape, Window};
 
 use crate::isa::vectorized;
