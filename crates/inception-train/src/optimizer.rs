@@ -22,6 +22,9 @@ const BETA2: f64 = 0.999;
 /// What Adam adds to a divisor.
 const EPSILON: f64 = 1e-8;
 
+/// A tensor to be changed: its number, its values and its gradient.
+pub(crate) type Update<'a> = (usize, (&'a mut [f32], &'a [f32]));
+
 /// An optimiser and what it remembers of each tensor.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
@@ -71,7 +74,7 @@ impl Optimizer {
     /// # Panics
     ///
     /// As [`update`](Self::update).
-    pub fn update_all(&mut self, lr: f64, tensors: Vec<(usize, (&mut [f32], &[f32]))>) {
+    pub(crate) fn update_all(&mut self, lr: f64, tensors: Vec<Update<'_>>) {
         let step = self.constants(lr);
         let mut kept: Vec<_> = self.kept.iter_mut().map(Some).collect();
         let work: Vec<_> = tensors
