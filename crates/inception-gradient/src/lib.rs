@@ -45,6 +45,7 @@ mod real;
 mod rows;
 mod simd;
 mod trainer;
+mod vectorized;
 mod window;
 
 pub use error::Error;

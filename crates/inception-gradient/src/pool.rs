@@ -4,9 +4,9 @@
 
 use inception_graph::{PoolKind, Shape, Window};
 
-use crate::isa::vectorized;
 use crate::memory::{Raw, Shared, parallel};
 use crate::real::Real;
+use crate::vectorized::vectorized;
 use crate::window::{Class, NONE, forward};
 
 /// Channels of a depthwise convolution whose weights' gradients are summed together.

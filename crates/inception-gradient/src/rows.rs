@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use crate::isa::vectorized;
 use crate::memory::{Raw, Shared, parallel};
 use crate::real::Real;
+use crate::vectorized::vectorized;
 
 /// Pixels of a task. Sums over pixels are made for as many first, so that they depend on no number of threads.
 const ROWS: usize = 128;
