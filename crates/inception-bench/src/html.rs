@@ -85,6 +85,7 @@ pub(crate) fn chart(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
 

@@ -220,6 +220,7 @@ impl Learner for HeadLearner<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
 

@@ -27,6 +27,9 @@ const PAIRS: usize = 50;
 const TRAINING: &str = "#005aa0";
 const VALIDATION: &str = "#c85000";
 
+/// A figure of an epoch, where it has one.
+type Figure<'a> = &'a dyn Fn(&EpochMetrics) -> Option<f64>;
+
 /// What a page shows.
 pub struct RunReport<'a> {
     pub model: &'a str,
@@ -87,7 +90,7 @@ impl RunReport<'_> {
 
     /// The curves that have two points.
     fn charts(&self) -> Vec<String> {
-        let chart = |title: &str, lines: &[(&str, &str, &dyn Fn(&EpochMetrics) -> Option<f64>)]| {
+        let chart = |title: &str, lines: &[(&str, &str, Figure<'_>)]| {
             let series = lines.iter().map(|&(name, colour, value)| {
                 let point = |epoch: &EpochMetrics| Some((f64::from(epoch.epoch), value(epoch)?));
                 Series { name, colour, points: self.metrics.iter().filter_map(point).collect() }
@@ -233,6 +236,7 @@ fn thumbnail(picture: &RgbImage) -> anyhow::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
 
