@@ -1,12 +1,12 @@
 //! `convert`
 
 use std::io::{Write, stderr, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use inception::weights::{self, Checkpoint, Dtype, LoadOptions, Metadata};
-use inception::{ModelSpec, Precision, RecipeSource, data, read_labels, recipe};
+use inception::{ModelSpec, Precision, RecipeSource, Weights, data, quantized_to_onnx, read_labels, recipe};
 
 use crate::args::PreprocessArgs;
 
@@ -24,7 +24,8 @@ pub struct Convert {
     /// The file to write: .safetensors, .bpk or .onnx
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Element type to write; only .safetensors can hold f16 and bf16
+    /// Element type to write; only .safetensors can hold f16 and bf16. int8: a file that `quantize` wrote, as .onnx in
+    /// the form QDQ
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
     /// Names of the classes in their order, to be kept in the file: one a line, `0 name` a line, or JSON
@@ -86,21 +87,40 @@ impl Convert {
             Precision::F32 => Dtype::F32,
             Precision::F16 => Dtype::F16,
             Precision::Bf16 => Dtype::Bf16,
-            Precision::Int8 => bail!("scales come from pictures: `quantize` writes files in int8"),
+            Precision::Int8 => return self.write_int8(from, &metadata),
             other => bail!("no format here holds {other}"),
         };
         let done = weights::convert_with(self.model, &checkpoint, &self.to, &dtype, &metadata, options)
             .context("nothing was converted")?;
-        for warning in done.loaded.warnings() {
+        self.report(&from, done.tensors, done.bytes, &done.loaded.warnings())
+    }
+
+    /// Writes the integers and the scales of a quantised file.
+    fn write_int8(&self, from: PathBuf, metadata: &Metadata) -> anyhow::Result<()> {
+        let is_onnx = self.to.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+        ensure!(
+            is_onnx,
+            "{}: int8 is written as .onnx here; `quantize` writes .safetensors",
+            self.to.display()
+        );
+        let weights = match &self.state_dict {
+            Some(name) => Weights::StateDict { path: from.clone(), name: name.clone() },
+            None => Weights::File(from.clone()),
+        };
+        let (tensors, warnings) = quantized_to_onnx(self.model, &weights, &self.to, metadata)
+            .context("nothing was converted; scales come from pictures: `quantize` writes files in int8")?;
+        self.report(&from, tensors, std::fs::metadata(&self.to)?.len(), &warnings)
+    }
+
+    fn report(&self, from: &Path, tensors: usize, bytes: u64, warnings: &[String]) -> anyhow::Result<()> {
+        for warning in warnings {
             writeln!(stderr(), "warning: {warning}")?;
         }
         match self.json {
-            true => {
-                writeln!(stdout(), "{}", serde_json::json!({"tensors": done.tensors, "bytes": done.bytes}))?;
-            }
+            true => writeln!(stdout(), "{}", serde_json::json!({"tensors": tensors, "bytes": bytes}))?,
             false => {
                 let (from, to) = (from.display(), self.to.display());
-                writeln!(stdout(), "{from} -> {to}: {} tensors, {} bytes", done.tensors, done.bytes)?;
+                writeln!(stdout(), "{from} -> {to}: {tensors} tensors, {bytes} bytes")?;
             }
         }
         Ok(())

@@ -26,7 +26,8 @@ pub struct Quantize {
     /// Only the first N pictures
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// The file to write: .safetensors, which commands with --precision int8 read
+    /// The file to write: .safetensors, which commands with --precision int8 read, or .onnx in the form QDQ, for
+    /// other runtimes
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// How the range of a tensor is chosen: least-squares, min-max, or percentile:SHARE, as percentile:0.9999
@@ -59,8 +60,8 @@ impl Quantize {
     pub fn run(&self) -> anyhow::Result<()> {
         let extension = self.to.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         ensure!(
-            extension.eq_ignore_ascii_case("safetensors"),
-            "{}: the name has to end in .safetensors, the format that holds integers",
+            ["safetensors", "onnx"].iter().any(|known| extension.eq_ignore_ascii_case(known)),
+            "{}: the name has to end in .safetensors or .onnx, the formats that hold integers",
             self.to.display()
         );
         let weights = self.weights.weights(self.model, self.seed)?;

@@ -604,10 +604,29 @@ fn quantize_and_int8() {
     let floats = floats.to_str().unwrap();
     stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--to", floats]);
     assert!(with(floats).contains("needs scales"));
+    // As ONNX the same integers, but for biases, which are whole numbers there: a byte here and there is the next one.
+
+    let qdq = dir.path().join("small.onnx");
+    let qdq = qdq.to_str().unwrap();
+    stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--precision", "int8", "--to", qdq]);
+    let bytes = std::fs::metadata(qdq).unwrap().len();
+    assert!(bytes * 3 < large, "{bytes} of {large} bytes");
+    let (wanted, floats_wanted) = (predict(small, "int8"), predict(small, "f32"));
+    for (precision, wanted, tolerance) in [("int8", wanted, 0.01), ("f32", floats_wanted, 1e-3)] {
+        for (wanted, found) in wanted.iter().zip(predict(qdq, precision)) {
+            let largest = logits(wanted).iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            let off =
+                logits(wanted).iter().zip(logits(&found)).map(|(w, f)| (w - f).abs()).fold(0.0, f64::max);
+            assert!(off < tolerance * largest, "{precision}: {off} of {largest}");
+        }
+    }
+    let refused =
+        failure(&["convert", "--model", "GoogLeNet", "--from", plain, "--precision", "int8", "--to", qdq]);
+    assert!(refused.contains("`quantize` writes files in int8"), "{refused}");
     let errors = with(plain);
     assert!(errors.contains("needs scales") && errors.contains("`inception quantize` writes"), "{errors}");
     for (flag, value, wanted) in [
-        ("--to", "other.onnx", "has to end in .safetensors"),
+        ("--to", "other.bpk", "has to end in .safetensors or .onnx"),
         ("--ranges", "best", "expected least-squares"),
         ("--data", "nowhere", "nowhere"),
         ("--weights", small, "is quantised already"),

@@ -48,7 +48,8 @@ pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accur
     let output = error(&output.into_iter().map(f64::from).collect::<Vec<_>>(), &wanted);
     // The nodes that the plan speaks of.
     let mut fused = graph.clone();
-    fuse(&mut fused)?;
+    let quantization = options.quantization.as_ref().filter(|_| model.precision() == crate::Precision::Int8);
+    fuse(&mut fused, quantization.is_some_and(|quantization| quantization.as_written))?;
     space_to_depth(&mut fused, &options.rule(), model.kernels(), model.precision().dtype());
     let exact = reference::tensors(&fused, image);
     let mut layers = Vec::new();

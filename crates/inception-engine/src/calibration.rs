@@ -191,7 +191,7 @@ impl Calibrator {
         let options = Options { precision: Precision::F32, exact: true, ..options.clone() };
         let model = Compiled::storing_all(graph.clone(), &options)?;
         let mut fused = graph.clone();
-        fuse(&mut fused)?;
+        fuse(&mut fused, false)?;
         let seen =
             |channels: usize| Seen { histogram: Histogram::new(), sums: vec![[0.0; 2]; channels], pixels: 0 };
         let seen = fused.nodes.iter().map(|node| seen(node.shape.channels)).collect();
@@ -308,10 +308,11 @@ pub fn layer_noise<'a>(
     images: impl IntoIterator<Item = &'a [f32]>,
 ) -> Result<Vec<LayerNoise>, Error> {
     let with = |precision| Options { precision, exact: true, ..options.clone() };
+    let as_written = options.quantization.as_ref().is_some_and(|quantization| quantization.as_written);
     let exact = Compiled::storing_all(graph.clone(), &with(Precision::F32))?;
     let rounded = Compiled::storing_all(graph.clone(), &with(Precision::Int8))?;
     let mut fused = graph.clone();
-    fuse(&mut fused)?;
+    fuse(&mut fused, as_written)?;
     let mut sums = vec![[0.0; 2]; fused.nodes.len()];
     for image in images {
         let mut wanted = BTreeMap::new();

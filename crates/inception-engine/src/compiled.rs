@@ -7,7 +7,7 @@ use crate::executor::Executor;
 use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
-use crate::plan::{Picks, Plan, PlanOptions, Row, Rule};
+use crate::plan::{Picks, Plan, PlanOptions, Row, Rule, dtypes};
 use crate::threads::Threads;
 use crate::{Error, Isa, KernelName, Precision, Quantization, graph};
 
@@ -121,14 +121,17 @@ impl std::fmt::Debug for Compiled {
     }
 }
 
-/// Rewrites a graph into the one that is planned.
-pub(crate) fn fuse(graph: &mut Graph) -> Result<(), Error> {
+/// Rewrites a graph into the one that is planned. Where nodes keep their order `as_written`, average pools stay before
+/// the convolutions that read them. Returns, for each node, the number that its place had before.
+pub(crate) fn fuse(graph: &mut Graph, as_written: bool) -> Result<Vec<NodeId>, Error> {
     graph.verify()?;
     // The floats of a flattened result are in the order in which results leave the engine anyway.
     while matches!(graph.nodes[graph.output].op, Op::Flatten) {
         graph.output = graph.nodes[graph.output].inputs[0];
     }
-    Ok(graph::passes::run(graph::passes::PASSES, graph)?)
+    let moves = |name: &str| as_written && name == graph::passes::SWAP_AVERAGE;
+    let passes: Vec<_> = graph::passes::PASSES.iter().copied().filter(|(name, _)| !moves(name)).collect();
+    Ok(graph::passes::run(&passes, graph)?)
 }
 
 /// The error of an instruction set that cannot be used.
@@ -245,10 +248,14 @@ impl Compiled {
     ) -> Result<Compiled, Error> {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
-        fuse(&mut graph)?;
+        let quantization = options.quantization.as_ref().filter(|_| options.precision == Precision::Int8);
+        fuse(&mut graph, quantization.is_some_and(|quantization| quantization.as_written))?;
         let output = graph.nodes[graph.output].shape;
         let quants = &match (options.precision, &options.quantization) {
-            (Precision::Int8, Some(quantization)) => quantization.apply(&mut graph)?,
+            (Precision::Int8, Some(quantization)) => {
+                let dtypes = dtypes(&graph, options.precision.dtype());
+                quantization.apply(&mut graph, &dtypes)?
+            }
             (Precision::Int8, None) => return Err(Error::Uncalibrated),
             _ => Vec::new(),
         };

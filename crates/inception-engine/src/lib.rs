@@ -115,6 +115,7 @@ mod calibration;
 mod compiled;
 mod dtype;
 mod error;
+mod exchange;
 mod executor;
 mod kernel_name;
 mod kernels;
@@ -132,6 +133,7 @@ pub use accuracy::{Accuracy, LayerError, accuracy};
 pub use calibration::{Calibrator, LayerNoise, RangeMethod, layer_noise};
 pub use compiled::{Compiled, LayerTime, Options};
 pub use error::Error;
+pub use exchange::{QuantizedGraph, quantization_of_nodes, quantized_graph};
 pub use inception_graph as graph;
 pub use inception_graph::Shape;
 #[cfg(feature = "capture")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
+use crate::dtype::DType;
 use crate::graph::{Graph, Op};
 
 /// Largest magnitude of a weight as an integer: signed and symmetric around zero.
@@ -55,6 +56,9 @@ pub struct Quantization {
     pub tensors: BTreeMap<String, QuantParams>,
     /// What is added to the biases of convolutions, one value for each channel, since rounded weights shift means.
     pub biases: BTreeMap<String, Vec<f32>>,
+    /// Whether average pools stay before the 1x1 convolutions that read them, since only then tensors are those that
+    /// the scales are of.
+    pub as_written: bool,
 }
 
 /// The names of a graph's nodes by which a [`Quantization`] knows them.
@@ -73,8 +77,8 @@ impl Quantization {
     /// point of each node.
     ///
     /// # Errors
-    /// [`Error::Quantization`] for a node that has none, and for a correction that does not fit its node.
-    pub(crate) fn apply(&self, graph: &mut Graph) -> Result<Vec<QuantParams>, Error> {
+    /// [`Error::Quantization`] for a node of bytes that has none, and for a correction that does not fit its node.
+    pub(crate) fn apply(&self, graph: &mut Graph, dtypes: &[DType]) -> Result<Vec<QuantParams>, Error> {
         let keys = keys(graph);
         for (node, key) in graph.nodes.iter_mut().zip(&keys) {
             let (Op::Conv(conv), Some(correction)) = (&mut node.op, self.biases.get(key)) else { continue };
@@ -85,7 +89,8 @@ impl Quantization {
             let bias = conv.bias.get_or_insert_with(|| vec![0.0; conv.out_channels]);
             bias.iter_mut().zip(correction).for_each(|(bias, correction)| *bias += correction);
         }
-        let params = |key: &String| match self.tensors.get(key) {
+        let params = |(key, dtype): (&String, &DType)| match self.tensors.get(key) {
+            _ if *dtype != DType::U8 => Ok(QuantParams::NONE),
             Some(params) if params.scale.is_finite() && params.scale > 0.0 => Ok(*params),
             Some(_) => Err(Error::Quantization {
                 node: key.clone(),
@@ -93,7 +98,7 @@ impl Quantization {
             }),
             None => Err(Error::Quantization { node: key.clone(), reason: "has no scale" }),
         };
-        keys.iter().map(params).collect()
+        keys.iter().zip(dtypes).map(params).collect()
     }
 }
 
@@ -129,11 +134,28 @@ impl IntegerWeights {
     }
 }
 
-/// The scale of a channel's weights: its largest becomes 127.
+/// The scale of a channel's weights: its largest becomes 127. Weights that are integers in another unit already, as
+/// other programs quantise them, keep that, so that they are not rounded a second time.
 pub(crate) fn weight_scale(channel: &[f32]) -> f32 {
     let largest = channel.iter().fold(0.0f32, |m, w| m.max(w.abs()));
     let scale = largest / LARGEST_WEIGHT;
-    if scale.is_finite() && scale >= f32::MIN_POSITIVE { scale } else { 1.0 }
+    if !(scale.is_finite() && scale >= f32::MIN_POSITIVE) {
+        return 1.0;
+    }
+    // More than the rounding of a product of an integer and a scale; a few weights that are none are further away.
+    const NEAR: f32 = 1e-4;
+    let fits = |unit: &f32| {
+        channel.iter().all(|w| {
+            let quotient = w / unit;
+            (quotient - quotient.round_ties_even()).abs() < NEAR
+        })
+    };
+    // Some use -128, too, which becomes -127. Two or three small integers would fit any few weights.
+    let others = (64u8..=128).rev().map(|most| largest / f32::from(most));
+    match channel.len() > 4 && !fits(&scale) {
+        true => others.into_iter().find(fits).unwrap_or(scale),
+        false => scale,
+    }
 }
 
 /// The integer nearest to a weight.
@@ -173,5 +195,23 @@ impl Requantization {
         };
         let bias = scales.iter().zip(shifts).enumerate().map(value).collect();
         Requantization { scales, bias, residual_scale }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Integers of which the largest is 100 are found again in their unit; other numbers get the largest for 127.
+    #[test]
+    fn weights_that_are_integers_stay_those() {
+        let unit = 0.003_7f32;
+        let integers = [100.0f32, -57.0, 3.0, 0.0, 41.0, -99.0];
+        let weights = integers.map(|n| n * unit);
+        let scale = weight_scale(&weights);
+        assert!((scale - unit).abs() < 1e-7, "{scale}");
+        assert_eq!(weights.map(|w| integer_weight(w, scale)), integers);
+        let others = [0.31f32, -0.127, 0.0551, 0.2, -0.017, 0.093];
+        assert_eq!(weight_scale(&others), 0.31 / 127.0);
     }
 }

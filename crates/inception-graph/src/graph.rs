@@ -230,8 +230,9 @@ impl<W: Weight> Graph<W> {
         std::mem::replace(&mut self.nodes[id].op, Op::Relu)
     }
 
-    /// Removes the nodes that the output does not depend on (the input stays) and renumbers the rest.
-    pub fn prune(&mut self) {
+    /// Removes the nodes that the output does not depend on (the input stays) and renumbers the rest; returns the
+    /// numbers that those had.
+    pub fn prune(&mut self) -> Vec<NodeId> {
         let mut live = vec![false; self.nodes.len()];
         live[0] = true;
         live[self.output] = true;
@@ -251,6 +252,7 @@ impl<W: Weight> Graph<W> {
         }
         self.nodes = kept;
         self.output = renumbered[self.output];
+        (0..live.len()).filter(|&id| live[id]).collect()
     }
 
     /// The same graph with other weights: their values for their names, for example.

@@ -23,19 +23,42 @@ pub enum Binding<'a> {
     Constant(f32),
 }
 
-/// For each of the weights of `ours`, by its name, where it is in `theirs`; or the first difference, from the
-/// output back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
-///
-/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, nested
-/// concatenations may be as one, and a factor of 1 may be missing.
+/// What of two graphs is the same.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Matching<'a> {
+    /// For each of our weights, by its name, where it is in the file.
+    pub weights: HashMap<String, Binding<'a>>,
+    /// For our nodes, those of the file that make the same tensor.
+    pub nodes: HashMap<NodeId, NodeId>,
+}
+
+/// The weights of [`match_graphs`].
 ///
 /// # Errors
 ///
-/// The difference.
+/// As [`match_graphs`].
 pub fn match_weights<'a>(
     ours: &Graph<Parameter>,
     theirs: &'a Graph<Parameter>,
 ) -> Result<HashMap<String, Binding<'a>>, String> {
+    Ok(match_graphs(ours, theirs)?.weights)
+}
+
+/// For each of the weights and nodes of `ours`, where it is in `theirs`; or the first difference, from the
+/// output back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
+///
+/// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, nested
+/// concatenations may be as one, a factor of 1 may be missing, and the ReLU of a concatenation may be one of each
+/// tensor in it.
+///
+/// # Errors
+///
+/// The difference.
+pub fn match_graphs<'a>(
+    ours: &Graph<Parameter>,
+    theirs: &'a Graph<Parameter>,
+) -> Result<Matching<'a>, String> {
     let mut walk = Walk {
         ours: &ours.nodes,
         theirs: &theirs.nodes,
@@ -48,7 +71,7 @@ pub fn match_weights<'a>(
     while let Some(pair) = todo.pop() {
         todo.extend(walk.pair(pair)?);
     }
-    Ok(walk.bindings)
+    Ok(Matching { weights: walk.bindings, nodes: walk.seen })
 }
 
 /// Two nodes that have to be the same operation. `folded`: the bias of the file's convolution has been taken
@@ -98,6 +121,11 @@ impl<'t> Walk<'_, 't> {
             {
                 return Ok(vec![Pair { our: a.inputs[0], their, folded: false }]);
             }
+            // The ReLU of a concatenation, which the file has of each tensor in it.
+            (Op::Relu, Op::Concat) if let Some(pairs) = self.clamped_inputs(a, b) => {
+                self.seen.insert(skip_identities(self.ours, a.inputs[0]), their);
+                return Ok(pairs);
+            }
             // The norm is in the convolution's weights and bias.
             (Op::BatchNorm(norm), Op::Conv(conv)) => {
                 let constants =
@@ -132,6 +160,21 @@ impl<'t> Walk<'_, 't> {
             inputs.reverse();
         }
         Ok(a.inputs.iter().zip(inputs).map(|(&our, their)| Pair { our, their, folded: false }).collect())
+    }
+
+    /// Where `relu` is that of a concatenation and the inputs of `concat` have ReLUs of their own: the inputs of the
+    /// one, and what the ReLUs of the other read.
+    fn clamped_inputs(&self, relu: &Node<Parameter>, concat: &Node<Parameter>) -> Option<Vec<Pair>> {
+        let ours = self.ours.get(skip_identities(self.ours, *relu.inputs.first()?))?;
+        let theirs = flat(self.theirs, concat);
+        if !matches!(ours.op, Op::Concat) || ours.inputs.len() != theirs.len() {
+            return None;
+        }
+        let pair = |(&our, their): (&NodeId, NodeId)| match self.theirs.get(their)? {
+            Node { op: Op::Relu, inputs, .. } => Some(Pair { our, their: *inputs.first()?, folded: false }),
+            _ => None,
+        };
+        ours.inputs.iter().zip(theirs).map(pair).collect()
     }
 
     fn bind(&mut self, ours: &Parameter, parameter: &'t Parameter, transposed: bool) {
@@ -378,5 +421,37 @@ mod tests {
         }
         let (ours, theirs) = (residual("ours", Some(0.5), true), residual("theirs", None, true));
         assert!(match_weights(&ours, &theirs).is_err());
+    }
+
+    /// `relu(concat(conv, conv))` is `concat(relu(conv), relu(conv))`.
+    #[test]
+    fn the_relu_of_a_concatenation_may_be_of_its_parts() {
+        let build = |prefix: &str, outside: bool| {
+            let mut graph = Graph::new(Shape::new(5, 5, 4));
+            let mut parts = Vec::new();
+            for part in ["a", "b"] {
+                let weight = Parameter { name: format!("{prefix}.{part}"), shape: vec![4, 4, 1, 1] };
+                let conv = Conv { out_channels: 4, ..Conv::new(weight, Window::square(1, 1, 0)) };
+                let conv = graph.add(part, Op::Conv(Box::new(conv)), &[0]).unwrap();
+                parts.push(if outside { conv } else { graph.add("relu", Op::Relu, &[conv]).unwrap() });
+            }
+            let concat = graph.add("concat", Op::Concat, &parts).unwrap();
+            if outside {
+                graph.add("relu", Op::Relu, &[concat]).unwrap();
+            }
+            graph
+        };
+        let (ours, theirs) = (build("ours", true), build("theirs", false));
+        let found = match_graphs(&ours, &theirs).unwrap();
+        for part in ["a", "b"] {
+            let Some(Binding::Weight { parameter, .. }) = found.weights.get(&format!("ours.{part}")) else {
+                panic!("{found:?}")
+            };
+            assert_eq!(parameter.name, format!("theirs.{part}"));
+        }
+        // Ours are the image, two convolutions, their concatenation and its ReLU.
+        let nodes = [(0, 0), (1, 1), (2, 3), (3, 5), (4, 5)];
+        assert_eq!(found.nodes, nodes.into_iter().collect());
+        assert!(match_graphs(&theirs, &ours).is_err(), "the network has what the file has not");
     }
 }

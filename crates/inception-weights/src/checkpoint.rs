@@ -1,11 +1,12 @@
 //! A checkpoint: a list of tensors whose values stay in the file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 
-use inception_graph::{Graph, Parameter};
+use inception_graph::{Graph, NodeId, Parameter};
 
 use crate::entry::{Dtype, Entry};
 use crate::error::Error;
@@ -35,6 +36,8 @@ pub struct Checkpoint {
     pub surroundings: Surroundings,
     /// The operations that use the tensors, for formats that have them.
     pub(crate) graph: Option<Graph<Parameter>>,
+    /// Scale and zero point of the tensors of the graph that the file quantises.
+    pub(crate) quants: BTreeMap<NodeId, (f32, u8)>,
 }
 
 impl Checkpoint {
@@ -104,8 +107,19 @@ impl Checkpoint {
 
     fn new(path: PathBuf, format: Format, opened: Result<(Input, Contents), Fault>) -> Result<Self, Error> {
         match opened {
-            Ok((input, Contents { entries, state_dict, others, metadata, graph, surroundings })) => {
-                Ok(Self { path, input, format, metadata, entries, state_dict, others, graph, surroundings })
+            Ok((input, Contents { entries, state_dict, others, metadata, graph, quants, surroundings })) => {
+                Ok(Self {
+                    path,
+                    input,
+                    format,
+                    metadata,
+                    entries,
+                    state_dict,
+                    others,
+                    graph,
+                    quants,
+                    surroundings,
+                })
             }
             Err(fault) => Err(fault_of(&path, format, fault)),
         }

@@ -1,10 +1,13 @@
 //! Collects the operations of a file that has some: ONNX, Paddle's inference pair.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use inception_graph::{Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Window};
 
 use crate::entry::Entry;
+
+/// A graph, and scale and zero point of its nodes' tensors.
+pub(crate) type Quantised = (Graph<Parameter>, BTreeMap<NodeId, (f32, u8)>);
 
 /// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with
 /// its shapes; nothing is inferred or checked of how they fit.
@@ -13,6 +16,8 @@ pub(crate) struct Builder<'a> {
     /// The node that makes a value; values that are only passed on have their source's.
     values: HashMap<String, NodeId>,
     shapes: HashMap<&'a str, &'a [usize]>,
+    /// Scale and zero point of the tensors that the file quantises.
+    quants: BTreeMap<NodeId, (f32, u8)>,
 }
 
 /// Numbers of a file; those that no memory could hold are all the same to us.
@@ -51,7 +56,7 @@ pub(crate) fn scale(scale: f64) -> Op<Parameter> {
 impl<'a> Builder<'a> {
     pub fn new(entries: &'a [Entry]) -> Self {
         let shapes = entries.iter().map(|entry| (entry.key.as_str(), entry.shape.as_slice())).collect();
-        Self { graph: Graph::new(Shape::default()), values: HashMap::new(), shapes }
+        Self { graph: Graph::new(Shape::default()), values: HashMap::new(), shapes, quants: BTreeMap::new() }
     }
 
     /// The image.
@@ -137,8 +142,31 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub fn finish(mut self, output: &str) -> Result<Graph<Parameter>, String> {
+    /// That the tensor behind `value` is quantised so. Of several ways the first counts.
+    pub fn quantised(&mut self, value: &str, quant: (f32, u8)) {
+        if let Some(&node) = self.values.get(value) {
+            self.quants.entry(node).or_insert(quant);
+        }
+    }
+
+    /// The graph; scale and zero point of the tensors that the file quantises, those of a ReLU for what only the ReLU
+    /// reads.
+    pub fn finish_quantised(mut self, output: &str) -> Result<Quantised, String> {
         self.graph.output = self.get(output)?;
-        Ok(self.graph)
+        let consumers = self.graph.consumers();
+        for (id, readers) in consumers.iter().enumerate() {
+            if let [reader] = readers[..]
+                && matches!(self.graph.nodes[reader].op, Op::Relu)
+                && let Some(&quant) = self.quants.get(&reader)
+            {
+                self.quants.entry(id).or_insert(quant);
+            }
+        }
+        Ok((self.graph, self.quants))
+    }
+
+    /// The graph.
+    pub fn finish(self, output: &str) -> Result<Graph<Parameter>, String> {
+        Ok(self.finish_quantised(output)?.0)
     }
 }

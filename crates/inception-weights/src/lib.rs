@@ -63,8 +63,11 @@ pub use {
     convert::{Converted, convert, convert_with},
     folder::cache_folder,
     key_scheme::{KeyRow, KeyScheme, key_table},
-    load::{LoadOptions, Loaded, fitting_models, likely_models, load, load_with, num_classes},
+    load::{
+        LoadOptions, Loaded, activation_scales, fitting_models, likely_models, load, load_with, num_classes,
+    },
     save::burnpack::save as save_burnpack,
+    save::onnx::quantized::{QuantizedNetwork, save as save_quantized_onnx},
     save::onnx::save as save_onnx,
     save::safetensors::{NamedTensor, save, save_as, save_tensors},
 };

@@ -58,7 +58,8 @@ impl Calibration {
         let Kept { tensors, biases } = serde_json::from_str(json)
             .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })?;
         let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
-        Ok(Self(Arc::new(Quantization { tensors: tensors.into_iter().map(params).collect(), biases })))
+        let tensors = tensors.into_iter().map(params).collect();
+        Ok(Self(Arc::new(Quantization { tensors, biases, ..Quantization::default() })))
     }
 
     /// What a file keeps.

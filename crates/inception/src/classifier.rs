@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
+use inception_engine::graph::Graph;
+use inception_engine::{QuantParams, quantization_of_nodes};
 use inception_nn::{ModelSpec, Network, NetworkConfig, Normalisation, Origin, Rounding};
-use inception_weights::{Checkpoint, LoadOptions, Metadata, Output};
+use inception_weights::{Checkpoint, LoadOptions, Metadata, Output, activation_scales};
 use serde::Serialize;
 
 use crate::calibration::Calibration;
@@ -207,6 +209,14 @@ fn normalisation(transform: &[[f64; 2]; 3]) -> Option<([f32; 3], [f32; 3], &'sta
     Some((all.0, all.1, given))
 }
 
+/// What there is of a network beside its graph.
+pub(crate) struct Ends {
+    /// By what pooled features are multiplied before the classifier.
+    pub classifier_scale: f32,
+    /// What a file says of the classifier's layers.
+    pub metadata: Metadata,
+}
+
 /// Weights before a network takes them.
 pub(crate) struct Opened {
     /// The file, where they are in one.
@@ -259,12 +269,45 @@ impl Opened {
         Ok((loaded.network, loaded.num_classes, loaded.output))
     }
 
+    /// The graph of the network for images of `side`, with its weights.
+    pub fn graph(&mut self, spec: &'static ModelSpec, side: usize) -> Result<(Graph, Ends), Error> {
+        let mut ends = None;
+        let init = |device: &Device| {
+            let (network, ..) = self.network(spec, device)?;
+            let metadata = Metadata::default().with_head(&network);
+            ends = Some(Ends { classifier_scale: network.classifier_scale(), metadata });
+            Ok::<_, Error>(network)
+        };
+        let forward =
+            |network: &Network, images| network.forward_output(images, &inception_nn::Output::Logits);
+        let graph = inception_engine::capture_init(init, forward, [3, side, side])?;
+        Ok((graph, ends.expect("the network has been built")))
+    }
+
+    /// The calibration of a file whose operations quantise, as other programs write it.
+    fn calibration_of_operations(&mut self, spec: &'static ModelSpec) -> Result<Option<Calibration>, Error> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(None) };
+        let Some(tensors) = activation_scales(spec, checkpoint)? else { return Ok(None) };
+        let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
+        let tensors = tensors.into_iter().map(params).collect();
+        // What is said of the weights is said when they are taken.
+        let said = self.warnings.len();
+        let (graph, _) = self.graph(spec, spec.input_size)?;
+        self.warnings.truncate(said);
+        Ok(Some(Calibration::new(quantization_of_nodes(graph, &tensors)?)))
+    }
+
     /// `options` with the calibration that the file holds, where `int8` is asked for and nobody has brought one.
     /// A quantised file that runs in another precision is a warning.
-    pub fn calibrated(&mut self, options: &RunOptions) -> Result<RunOptions, Error> {
+    pub fn calibrated(
+        &mut self,
+        spec: &'static ModelSpec,
+        options: &RunOptions,
+    ) -> Result<RunOptions, Error> {
         let mut options = options.clone();
         match (options.precision, &options.calibration, self.quantization()) {
             (Precision::Int8, None, Some(json)) => options.calibration = Some(Calibration::from_json(json)?),
+            (Precision::Int8, None, None) => options.calibration = self.calibration_of_operations(spec)?,
             (Precision::Int8, ..) | (.., None) => {}
             (other, ..) => self.warnings.push(format!(
                 "the file is quantised for int8, and runs in {other} with the same 8-bit weights"
@@ -370,7 +413,7 @@ impl Classifier {
     ) -> Result<Self, Error> {
         options.check()?;
         let mut opened = Opened::new(spec, weights)?;
-        let calibrated = opened.calibrated(options)?;
+        let calibrated = opened.calibrated(spec, options)?;
         let own = opened.recipe(spec)?;
         let preprocessing = change(&own.preprocessing);
         let side = preprocessing.crop as usize;

@@ -73,6 +73,6 @@ pub use inception_weights as weights;
 pub use name::UnknownName;
 pub use options::{Pool, RunOptions};
 pub use precision::Precision;
-pub use quantize::{QuantizeOptions, Quantized, quantize};
+pub use quantize::{QuantizeOptions, Quantized, quantize, quantized_to_onnx};
 pub use runner::{Pending, Runner};
 pub use table::{ModelRow, Published, counts_markdown, model_rows, models_markdown};

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use inception_data::{Dataset, LoaderOptions, Preprocessing, load};
 use inception_engine::graph::Graph;
 use inception_engine::{
-    Calibrator, Compiled, LayerNoise, Options, Precision as EnginePrecision, RangeMethod, layer_noise,
+    Calibrator, Compiled, LayerNoise, Options, Precision as EnginePrecision, QuantizedGraph, RangeMethod,
+    layer_noise, quantized_graph,
 };
-use inception_nn::{ModelSpec, Output, with_storage_device};
-use inception_weights::{Dtype, Metadata, save_as};
+use inception_nn::{ModelSpec, with_storage_device};
+use inception_weights::{Checkpoint, Dtype, Metadata, QuantizedNetwork, save_as, save_quantized_onnx};
 
 use crate::calibration::Calibration;
-use crate::classifier::{Opened, Weights};
+use crate::classifier::{Ends, Opened, Weights};
 use crate::error::Error;
 use crate::eval::tally::Skipped;
 use crate::options::RunOptions;
@@ -86,9 +86,9 @@ impl Pictures<'_> {
     }
 }
 
-/// Calibrates the network of `spec` on the pictures of `dataset` and writes it to `to`, a `.safetensors` file:
-/// weights of convolutions in `i8`, the others in `f32`, scales and zero points in the metadata. `change` makes
-/// the preprocessing of what the weights ask for. `done` is told how many pictures were seen, each of them
+/// Calibrates the network of `spec` on the pictures of `dataset` and writes it to `to`. A `.safetensors` file has
+/// weights of convolutions in `i8`, the others in `f32`, scales and zero points in the metadata; an `.onnx` file is
+/// what [`save_quantized_onnx`] makes of it. `change` makes the preprocessing of what the weights ask for. `done` is told how many pictures were seen, each of them
 /// twice: to calibrate, and to compare with `f32`.
 ///
 /// # Errors
@@ -109,9 +109,7 @@ pub fn quantize(
     let own = opened.recipe(spec)?;
     let preprocessing = change(&own.preprocessing);
     let side = preprocessing.crop as usize;
-    let init = |device: &Device| Ok::<_, Error>(opened.network(spec, device)?.0);
-    let forward = |network: &inception_nn::Network, images| network.forward_output(images, &Output::Logits);
-    let graph = inception_engine::capture_init(init, forward, [3, side, side])?;
+    let (graph, _) = opened.graph(spec, side)?;
     let engine = RunOptions { threads: options.threads, ..RunOptions::default() }.engine()?;
     let pictures = Pictures { dataset, preprocessing, workers: options.workers };
 
@@ -139,15 +137,73 @@ pub fn quantize(
         .map_err(|source| Error::Metadata { key: Metadata::PREPROCESSING, source })?;
     let metadata =
         metadata.with(Metadata::PREPROCESSING, recipe).with(Metadata::QUANTIZATION, calibration.to_json()?);
-    with_storage_device(|device| {
-        let (network, ..) = opened.network(spec, device)?;
-        Ok::<_, Error>(save_as(&network, &metadata.clone().with_head(&network), &Dtype::I8, to)?)
-    })?;
+    if is_onnx(to) {
+        let (graph, ends) = opened.graph(spec, side)?;
+        write_onnx(spec, graph, &ends, &calibration, &metadata, to)?;
+    } else {
+        with_storage_device(|device| {
+            let (network, ..) = opened.network(spec, device)?;
+            Ok::<_, Error>(save_as(&network, &metadata.clone().with_head(&network), &Dtype::I8, to)?)
+        })?;
+    }
     let bytes = std::fs::metadata(to).map(|file| file.len()).unwrap_or_default();
     let mut warnings = opened.warnings;
     warnings.extend(own.notes);
     warnings.dedup();
     Ok(Quantized { images, skipped, layers, agreement, error, bytes, warnings })
+}
+
+/// Whether a file's name is that of an ONNX model.
+fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+fn write_onnx(
+    spec: &ModelSpec,
+    graph: Graph,
+    ends: &Ends,
+    calibration: &Calibration,
+    metadata: &Metadata,
+    to: &Path,
+) -> Result<(), Error> {
+    let QuantizedGraph { graph, tensors, weights, .. } = quantized_graph(graph, &calibration.quantization())?;
+    let pair = |quant: &Option<inception_engine::QuantParams>| quant.map(|q| (q.scale, q.zero_point));
+    let tensors: Vec<_> = tensors.iter().map(pair).collect();
+    let network = QuantizedNetwork {
+        name: spec.name,
+        graph: &graph,
+        tensors: &tensors,
+        weights: &weights,
+        classifier_scale: ends.classifier_scale,
+    };
+    let metadata = ends.metadata.iter().fold(metadata.clone(), |all, (key, value)| all.with(key, value));
+    Ok(save_quantized_onnx(&network, &metadata, to)?)
+}
+
+/// Writes the network of `spec` with the weights and the scales of a quantised file to `to`, an ONNX model in the form
+/// QDQ; see [`save_quantized_onnx`]. The file's metadata is kept; that of `metadata` replaces it key by key. Returns
+/// the number of tensors that were written, and what a user should know of the weights.
+///
+/// # Errors
+///
+/// Those of reading and of fitting the weights; [`Error::Engine`] for a file that is not quantised; those of writing.
+pub fn quantized_to_onnx(
+    spec: &'static ModelSpec,
+    weights: &Weights,
+    to: &Path,
+    metadata: &Metadata,
+) -> Result<(usize, Vec<String>), Error> {
+    let mut opened = Opened::new(spec, weights)?;
+    let options = RunOptions { precision: crate::Precision::Int8, ..RunOptions::default() };
+    let Some(calibration) = opened.calibrated(spec, &options)?.calibration else {
+        return Err(inception_engine::Error::Uncalibrated.into());
+    };
+    let own = opened.recipe(spec)?;
+    let (graph, ends) = opened.graph(spec, own.preprocessing.crop as usize)?;
+    let kept = opened.metadata().cloned().unwrap_or_default();
+    let metadata = metadata.iter().fold(kept, |all, (key, value)| all.with(key, value));
+    write_onnx(spec, graph, &ends, &calibration, &metadata, to)?;
+    Ok((Checkpoint::open(to)?.entries.len(), opened.warnings))
 }
 
 /// The class with the largest logit.

@@ -15,6 +15,7 @@ pub(crate) use algorithm::{Rule, space_to_depth};
 pub(crate) use dtypes::dtypes;
 pub use explain::Row;
 pub(crate) use lowering::PlannedStep;
+pub(crate) use storage::stands_for;
 
 use crate::dtype::DType;
 use crate::graph::{Graph, Shape};

@@ -58,6 +58,13 @@ pub(super) fn lay_out(
     (places.iter().map(view).collect(), arena)
 }
 
+/// What the bytes of each node's tensor stand for where it lies: in the buffer of a concatenation, what those of the
+/// whole do.
+pub(crate) fn stands_for(graph: &Graph, quants: &[QuantParams]) -> Vec<QuantParams> {
+    let places = places(graph, &super::fusion::lowerings(graph, false));
+    places.iter().zip(quants).map(|(place, own)| place.map_or(*own, |(owner, _)| quants[owner])).collect()
+}
+
 /// For each node, the node that owns the buffer of its tensor, and its first channel there; `None` if the
 /// tensor is never stored. The inputs of a concatenation lie in its buffer, where they have no other place
 /// already.

@@ -19,10 +19,13 @@ pub use simplify::simplify;
 pub use space_to_depth::space_to_depth;
 pub use swap_average::swap_average;
 
-use crate::{Error, Graph};
+use crate::{Error, Graph, NodeId};
 
 /// A rewrite and what it does.
 pub type Pass = (&'static str, fn(&mut Graph));
+
+/// What [`swap_average`] does, by which a list of passes can leave it out.
+pub const SWAP_AVERAGE: &str = "let a 1x1 convolution run before the average pool that feeds it";
 
 /// The passes for running a network on a CPU, in order. Read from top to bottom: what happens to it.
 pub const PASSES: &[Pass] = &[
@@ -31,24 +34,26 @@ pub const PASSES: &[Pass] = &[
         simplify,
     ),
     ("fold scale and shift into the convolution beside it", fold_affine),
-    ("let a 1x1 convolution run before the average pool that feeds it", swap_average),
+    (SWAP_AVERAGE, swap_average),
     ("add residuals where the last convolution stores its output", fuse_add),
     ("clamp at zero where a tensor is stored", fuse_relu_into_producers),
     ("clamp at zero where a tensor is read", fuse_relu_into_consumers),
     ("store the image with its first convolution's padding", pad_input),
 ];
 
-/// Runs `passes`, removing what is no longer read and verifying the graph after each.
+/// Runs `passes`, removing what is no longer read and verifying the graph after each. Returns, for each node that is
+/// left, the number that its place had before.
 ///
 /// # Errors
 ///
 /// [`Error::Graph`] if the graph is invalid or, which would be a bug, a rewritten one is.
-pub fn run(passes: &[Pass], graph: &mut Graph) -> Result<(), Error> {
+pub fn run(passes: &[Pass], graph: &mut Graph) -> Result<Vec<NodeId>, Error> {
     graph.verify()?;
+    let mut places: Vec<NodeId> = (0..graph.nodes.len()).collect();
     for (_, pass) in passes {
         pass(graph);
-        graph.prune();
+        places = graph.prune().into_iter().map(|id| places[id]).collect();
         graph.verify()?;
     }
-    Ok(())
+    Ok(places)
 }

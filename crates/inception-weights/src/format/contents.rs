@@ -1,6 +1,8 @@
 //! What a reader finds.
 
-use inception_graph::{Graph, Parameter};
+use std::collections::BTreeMap;
+
+use inception_graph::{Graph, NodeId, Parameter};
 
 use crate::entry::Entry;
 use crate::metadata::Metadata;
@@ -24,6 +26,8 @@ pub(crate) struct Contents {
     pub others: Vec<StateDict>,
     pub metadata: Metadata,
     pub graph: Option<Graph<Parameter>>,
+    /// Scale and zero point of the tensors of the graph that the file quantises.
+    pub quants: BTreeMap<NodeId, (f32, u8)>,
     /// What the operations around the network do.
     pub surroundings: Surroundings,
 }

@@ -1,10 +1,12 @@
 //! Finding tensors by the operations of a file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use burn::tensor::Device;
-use inception_graph::{Binding, Graph, Node, Op, Parameter, match_weights};
-use inception_nn::{HiddenLayer, ModelSpec};
+use inception_graph::{
+    Binding, Graph, Matching, Node, NodeId, Op, Parameter, match_graphs, with_storage_device,
+};
+use inception_nn::{HiddenLayer, ModelSpec, Network};
 
 use super::found::{Found, Source, misfit};
 use crate::checkpoint::Checkpoint;
@@ -20,17 +22,8 @@ pub(super) fn by_graph<'a>(
     device: &Device,
 ) -> Result<Found<'a>, Error> {
     let path = || checkpoint.path.clone();
-    let mut hidden = classifier(graph);
-    let classes = hidden.pop().map(|last| last.outputs).filter(|&classes| classes > 0);
-    let classes = classes.unwrap_or(spec.num_classes);
-    let config = spec.config().with_num_classes(classes).with_hidden(&hidden);
-    let network = config.init(device)?;
-    let structure = network.graph([spec.input_size; 2])?;
-    let bindings = match_weights(&structure, graph).map_err(|difference| Error::Graph {
-        path: path(),
-        model: spec.name,
-        difference,
-    })?;
+    let Built { network, classes, hidden } = built(spec, graph, device)?;
+    let bindings = matched(spec, checkpoint, graph, &network)?.weights;
     let entries: HashMap<&str, &Entry> = checkpoint.entries.iter().map(|e| (e.key.as_str(), e)).collect();
     let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
     for info in inception_nn::tensors(&network) {
@@ -58,6 +51,55 @@ pub(super) fn by_graph<'a>(
     let unused = unused.collect();
     let notes = checkpoint.surroundings.notes.clone();
     Ok(Found { key_scheme, classes, hidden, sources, unused, strange: Vec::new(), notes })
+}
+
+/// The network of a file's classes.
+struct Built {
+    network: Network,
+    classes: usize,
+    hidden: Vec<HiddenLayer>,
+}
+
+fn built(spec: &ModelSpec, graph: &Graph<Parameter>, device: &Device) -> Result<Built, Error> {
+    let mut hidden = classifier(graph);
+    let classes = hidden.pop().map(|last| last.outputs).filter(|&classes| classes > 0);
+    let classes = classes.unwrap_or(spec.num_classes);
+    let network = spec.config().with_num_classes(classes).with_hidden(&hidden).init(device)?;
+    Ok(Built { network, classes, hidden })
+}
+
+fn matched<'a>(
+    spec: &ModelSpec,
+    checkpoint: &Checkpoint,
+    graph: &'a Graph<Parameter>,
+    network: &Network,
+) -> Result<Matching<'a>, Error> {
+    match_graphs(&network.graph([spec.input_size; 2])?, graph).map_err(|difference| Error::Graph {
+        path: checkpoint.path.clone(),
+        model: spec.name,
+        difference,
+    })
+}
+
+/// Scale and zero point of the tensors of `spec`'s network that a file quantises, by the numbers of the network's nodes
+/// (of [`Network::graph`]); `None` where it quantises none.
+///
+/// # Errors
+///
+/// [`Error::Graph`] for a file whose operations are others.
+pub fn activation_scales(
+    spec: &ModelSpec,
+    checkpoint: &Checkpoint,
+) -> Result<Option<BTreeMap<NodeId, (f32, u8)>>, Error> {
+    let Some(graph) = checkpoint.graph.as_ref().filter(|_| !checkpoint.quants.is_empty()) else {
+        return Ok(None);
+    };
+    with_storage_device(|device| {
+        let network = built(spec, graph, device)?.network;
+        let nodes = matched(spec, checkpoint, graph, &network)?.nodes;
+        let quant = |(our, their): (NodeId, NodeId)| Some((our, *checkpoint.quants.get(&their)?));
+        Ok(Some(nodes.into_iter().filter_map(quant).collect()))
+    })
 }
 
 /// The fully connected layers at the end of a graph, in order.

@@ -1,6 +1,7 @@
 //! A writer for each format.
 
 pub(crate) mod burnpack;
+mod integers;
 pub(crate) mod onnx;
 pub(crate) mod safetensors;
 

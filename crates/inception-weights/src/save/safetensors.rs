@@ -11,6 +11,7 @@ use crate::entry::Dtype;
 use crate::error::Error;
 use crate::format::safetensors::SCALES;
 use crate::metadata::Metadata;
+use crate::save::integers::integers;
 
 fn encode<const N: usize>(values: &[f32], bytes: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
     values.iter().flat_map(|&value| bytes(value)).collect()
@@ -133,21 +134,4 @@ fn header<'a>(
 /// The type in which a tensor of `shape` is written: `i8` is for the weights of convolutions.
 fn stored<'a>(dtype: &'a Dtype, shape: &[usize]) -> &'a Dtype {
     if *dtype == Dtype::I8 && shape.len() != 4 { &Dtype::F32 } else { dtype }
-}
-
-/// The integers nearest to the weights of each output channel, as bytes, and the channels' scales.
-fn integers(weights: &[f32], channels: usize) -> (Vec<u8>, Vec<f32>) {
-    const LARGEST: f32 = 127.0;
-    let scale = |channel: &[f32]| {
-        let scale = channel.iter().fold(0.0f32, |m, w| m.max(w.abs())) / LARGEST;
-        if scale.is_finite() && scale >= f32::MIN_POSITIVE { scale } else { 1.0 }
-    };
-    let rows = || weights.chunks_exact((weights.len() / channels.max(1)).max(1));
-    let byte =
-        |w: f32, scale: f32| ((w / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8).cast_unsigned();
-    let bytes = rows().flat_map(|row| {
-        let scale = scale(row);
-        row.iter().map(move |&w| byte(w, scale))
-    });
-    (bytes.collect(), rows().map(scale).collect())
 }

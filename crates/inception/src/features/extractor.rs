@@ -66,7 +66,7 @@ impl FeatureExtractor {
     ) -> Result<Self, Error> {
         options.check()?;
         let mut opened = Opened::new(spec, weights)?;
-        let options = &opened.calibrated(options)?;
+        let options = &opened.calibrated(spec, options)?;
         let own = opened.recipe(spec)?;
         let recipe = choose(own.preprocessing);
         let side = recipe.side();

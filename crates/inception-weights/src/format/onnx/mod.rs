@@ -56,14 +56,16 @@ pub(crate) fn open(input: Input, beside: Beside) -> Result<(Input, Contents), Fa
     let dequantised = tensors.dequantise(&graph.nodes)?;
     let entries = std::mem::take(&mut tensors.entries);
     let operations = Operations::new(&entries, &tensors);
-    let (graph, mut surroundings) = operations.graph(&graph).map_err(Fault::Damaged)?;
+    let ((graph, quants), mut surroundings) = operations.graph(&graph).map_err(Fault::Damaged)?;
     if dequantised > 0 {
-        let note =
-            format!("{dequantised} quantised tensors are taken by their values, and nothing else is rounded");
+        let note = format!(
+            "{dequantised} quantised tensors are taken by their values; nothing else is rounded in f32"
+        );
         surroundings.notes.push(note);
     }
     let files = tensors.into_files();
-    let contents = Contents { entries, metadata, graph: Some(graph), surroundings, ..Contents::default() };
+    let contents =
+        Contents { entries, metadata, graph: Some(graph), quants, surroundings, ..Contents::default() };
     let input = match files.is_empty() {
         true => input,
         false => Input::joined([input].into_iter().chain(files).collect()),

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use inception_graph::{BatchNorm, Graph, Op, Parameter, PoolKind};
+use inception_graph::{BatchNorm, Op, PoolKind};
 
 use super::node::Node;
 use super::parts::Parts;
 use super::tensors::Tensors;
-use crate::entry::Entry;
+use crate::entry::{Dtype, Entry};
 use crate::format::pixels::{Arithmetic, Ending, Pixels};
-use crate::graph::{Builder, pool, scale, window};
+use crate::graph::{Builder, Quantised, pool, scale, window};
 use crate::surroundings::{Output, Surroundings};
 
 pub(super) struct Operations<'a> {
@@ -18,6 +18,8 @@ pub(super) struct Operations<'a> {
     initializers: HashMap<String, String>,
     /// Tensors of a few values, which are arguments rather than weights.
     small: HashMap<String, Vec<f64>>,
+    /// The types of tensors, where they are no floating-point numbers.
+    kinds: HashMap<String, String>,
     /// Zero points that clamp at zero.
     least: HashSet<String>,
     pixels: Pixels,
@@ -31,6 +33,13 @@ impl<'a> Operations<'a> {
             builder: Builder::new(entries),
             initializers: tensors.initializers.clone(),
             small: tensors.small.clone(),
+            kinds: entries
+                .iter()
+                .filter_map(|entry| match &entry.dtype {
+                    Dtype::Other(kind) => Some((entry.key.clone(), kind.clone())),
+                    _ => None,
+                })
+                .collect(),
             least: tensors.least.clone(),
             pixels: Pixels::default(),
             ending: Ending::default(),
@@ -39,7 +48,7 @@ impl<'a> Operations<'a> {
     }
 
     /// The graph of the network, and what is around it.
-    pub fn graph(mut self, parts: &Parts) -> Result<(Graph<Parameter>, Surroundings), String> {
+    pub fn graph(mut self, parts: &Parts) -> Result<(Quantised, Surroundings), String> {
         // Old files list their weights among the inputs.
         let images = parts.inputs.iter().filter(|(name, _)| !self.initializers.contains_key(name));
         let [(image, size)] = &images.collect::<Vec<_>>()[..] else { return Err("not one input".to_owned()) };
@@ -55,7 +64,7 @@ impl<'a> Operations<'a> {
             notes: self.ending.notes(),
             size: *size,
         };
-        Ok((self.builder.finish(output)?, surroundings))
+        Ok((self.builder.finish_quantised(output)?, surroundings))
     }
 
     fn node(&mut self, node: &Node) -> Result<(), String> {
@@ -271,6 +280,28 @@ impl<'a> Operations<'a> {
         self.builder.node(output, op, &[node.first()?])
     }
 
+    /// Keeps by what `node` quantises, if that is one scale and a byte.
+    fn quantised(&mut self, node: &Node, output: &str) {
+        let number =
+            |i: usize| match node.inputs.get(i).and_then(|name| self.small.get(name)).map(Vec::as_slice) {
+                Some(&[value]) => Some(value),
+                _ => None,
+            };
+        let kind = node.inputs.get(2).and_then(|name| self.kinds.get(name)).map(String::as_str);
+        let zero = match (kind, number(2), node.inputs.len()) {
+            (_, None, 2) => 0.0,
+            (Some("u8"), Some(zero), _) => zero,
+            // Signed bytes are the same ones from another zero.
+            (Some("i8"), Some(zero), _) => zero + 128.0,
+            _ => return,
+        };
+        if let Some(scale) = number(1).filter(|scale| *scale > 0.0 && scale.is_finite())
+            && (0.0..=255.0).contains(&zero)
+        {
+            self.builder.quantised(output, (scale as f32, zero as u8));
+        }
+    }
+
     /// What computes nothing that counts.
     fn rest(&mut self, node: &Node, output: &str) -> Result<(), String> {
         match &*node.op {
@@ -286,10 +317,18 @@ impl<'a> Operations<'a> {
                 if node.inputs.get(2).is_none_or(|zero| self.least.contains(zero))
                     && self.builder.is_unclamped(node.first()?) =>
             {
-                self.builder.node(output, Op::Relu, &[node.first()?])
+                self.builder.node(output, Op::Relu, &[node.first()?])?;
+                self.quantised(node, output);
+                Ok(())
             }
-            "Identity" | "Dropout" | "Flatten" | "Reshape" | "Squeeze" | "QuantizeLinear"
-            | "DequantizeLinear" => self.builder.pass(output, node.first()?),
+            "QuantizeLinear" => {
+                self.builder.pass(output, node.first()?)?;
+                self.quantised(node, output);
+                Ok(())
+            }
+            "Identity" | "Dropout" | "Flatten" | "Reshape" | "Squeeze" | "DequantizeLinear" => {
+                self.builder.pass(output, node.first()?)
+            }
             // The ends of a network in half precision.
             "Cast" if self.builder.get(node.first()?).is_ok() => self.builder.pass(output, node.first()?),
             // What works out the shape that a reshape is given.

@@ -1,0 +1,173 @@
+//! Networks of integers from and for other programs.
+
+use std::collections::BTreeMap;
+
+use crate::compiled::fuse;
+use crate::dtype::DType;
+use crate::graph::{Conv, Graph, NodeId, Op};
+use crate::plan::{dtypes, stands_for};
+use crate::quantization::{keys, weight_scale};
+use crate::{Error, QuantParams, Quantization};
+
+/// A network after the engine's passes, with all that is rounded in it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QuantizedGraph {
+    /// Its nodes; biases are corrected.
+    pub graph: Graph,
+    /// For each node, what the bytes of its tensor stand for; `None` for a tensor of `f32`.
+    pub tensors: Vec<Option<QuantParams>>,
+    /// For each convolution of bytes, the scale of each output channel's weights; `None` for other nodes.
+    pub weights: Vec<Option<Vec<f32>>>,
+}
+
+/// The convolutions that have no bias, but for those that a pool with one reads. What rounded weights take from their
+/// means is not corrected in a file: networks that are written without a bias have no place for it.
+fn without_bias(graph: &Graph) -> Vec<NodeId> {
+    let consumers = graph.consumers();
+    let pooled =
+        |id: NodeId| matches!(consumers[id][..], [reader] if matches!(graph.nodes[reader].op, Op::Pool(_)));
+    let bare = |&id: &NodeId| match &graph.nodes[id].op {
+        Op::Conv(conv) => conv.bias.is_none() && !pooled(id),
+        _ => false,
+    };
+    (0..graph.nodes.len()).filter(bare).collect()
+}
+
+/// Runs the passes on `graph` and says what [`Precision::Int8`](crate::Precision::Int8) with `quantization` makes of
+/// it.
+///
+/// # Errors
+/// As [`Compiled::from_graph`](crate::Compiled::from_graph).
+pub fn quantized_graph(mut graph: Graph, quantization: &Quantization) -> Result<QuantizedGraph, Error> {
+    fuse(&mut graph, quantization.as_written)?;
+    let bare: Vec<NodeId> = without_bias(&graph);
+    let dtypes = dtypes(&graph, DType::U8);
+    let quants = quantization.apply(&mut graph, &dtypes)?;
+    for id in bare {
+        if let Op::Conv(conv) = &mut graph.nodes[id].op {
+            conv.bias = None;
+        }
+    }
+    let stored = stands_for(&graph, &quants);
+    let tensors =
+        stored.into_iter().zip(&dtypes).map(|(quant, dtype)| (*dtype == DType::U8).then_some(quant));
+    let scales = |conv: &Conv| {
+        let row = (conv.weight.len() / conv.out_channels.max(1)).max(1);
+        conv.weight.chunks_exact(row).map(weight_scale).collect()
+    };
+    let weights = graph.nodes.iter().map(|node| match &node.op {
+        Op::Conv(conv) if dtypes[node.inputs[0]] == DType::U8 => Some(scales(conv)),
+        _ => None,
+    });
+    Ok(QuantizedGraph { tensors: tensors.collect(), weights: weights.collect(), graph })
+}
+
+/// What [`Precision::Int8`](crate::Precision::Int8) needs for a network whose tensors another program has quantised, by
+/// the nodes of `graph`, which has not been through the passes.
+///
+/// A tensor that is clamped at zero as it is stored has the scale of its ReLU. A pool without a scale has that of what
+/// it reads, and a concatenation, or what is concatenated, the range of the whole.
+///
+/// # Errors
+/// [`Error::Graph`] if the graph is invalid; [`Error::Quantization`] for a node whose tensor has no scale.
+pub fn quantization_of_nodes(
+    mut graph: Graph,
+    tensors: &BTreeMap<NodeId, QuantParams>,
+) -> Result<Quantization, Error> {
+    let consumers = graph.consumers();
+    let is_relu: Vec<bool> = graph.nodes.iter().map(|node| matches!(node.op, Op::Relu)).collect();
+    let places = fuse(&mut graph, true)?;
+    let of = |&place: &NodeId| {
+        let relu = match consumers[place][..] {
+            [reader] if is_relu[reader] => tensors.get(&reader),
+            _ => None,
+        };
+        relu.or_else(|| tensors.get(&place)).copied()
+    };
+    let mut found: Vec<Option<QuantParams>> = places.iter().map(of).collect();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let read = || node.inputs.iter().map(|&input| found[input]);
+        found[id] = found[id].or_else(|| match &node.op {
+            Op::Concat => read().collect::<Option<Vec<_>>>().map(|all| whole(&all)),
+            Op::Pool(_) | Op::Relu => read().next().flatten(),
+            _ => None,
+        });
+    }
+    for id in (0..graph.nodes.len()).rev() {
+        if matches!(graph.nodes[id].op, Op::Concat) {
+            for &input in &graph.nodes[id].inputs {
+                found[input] = found[input].or(found[id]);
+            }
+        }
+    }
+    let dtypes = dtypes(&graph, DType::U8);
+    let mut quantization = Quantization { as_written: true, ..Quantization::default() };
+    for ((key, found), dtype) in keys(&graph).into_iter().zip(found).zip(dtypes) {
+        match found {
+            Some(params) => drop(quantization.tensors.insert(key, params)),
+            None if dtype == DType::F32 => {}
+            None => return Err(Error::Quantization { node: key, reason: "has no scale" }),
+        }
+    }
+    Ok(quantization)
+}
+
+/// Scale and zero point for the numbers of several tensors.
+fn whole(parts: &[QuantParams]) -> QuantParams {
+    let ends = parts.iter().map(|part| [part.dequantize(0), part.dequantize(255)]);
+    let [low, high] = ends.fold([0.0f32; 2], |[low, high], [least, most]| [low.min(least), high.max(most)]);
+    match parts {
+        // As it is: the range would be rounded.
+        [first, rest @ ..] if rest.iter().all(|part| part == first) => *first,
+        _ => QuantParams::of_range(low, high),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+    use crate::graph::{Pool, PoolKind, Shape, Window};
+
+    /// Two convolutions side by side, the first with a ReLU, an average pool of both and a convolution that a pass
+    /// would move in front of it: what is clamped has its ReLU's scale, the concatenation holds both ranges, and the
+    /// pool has the concatenation's.
+    #[test]
+    fn scales_of_nodes_before_the_passes_are_found_behind_them() {
+        let mut graph = Graph::new(Shape::new(6, 6, 8));
+        let conv = |outs: usize| {
+            let weight = (0..outs * 8).map(|i| (i % 7) as f32 - 3.0).collect();
+            Op::Conv(Box::new(Conv { out_channels: outs, ..Conv::new(weight, Window::square(1, 1, 0)) }))
+        };
+        let a = graph.add("a", conv(4), &[0]).unwrap();
+        let relu = graph.add("relu", Op::Relu, &[a]).unwrap();
+        let b = graph.add("b", conv(4), &[0]).unwrap();
+        let both = graph.add("both", Op::Concat, &[relu, b]).unwrap();
+        let window = Window::square(3, 1, 1);
+        let pool = Op::Pool(Box::new(Pool { kind: PoolKind::Average, window, bias: None, relu: false }));
+        let pool = graph.add("pool", pool, &[both]).unwrap();
+        let c = graph.add("c", conv(4), &[pool]).unwrap();
+        graph.add("d", Op::Relu, &[c]).unwrap();
+        let quant = |scale: f32, zero_point: u8| QuantParams { scale, zero_point };
+        let tensors = [(0, quant(0.1, 7)), (a, quant(9.0, 9)), (relu, quant(0.5, 0)), (b, quant(0.25, 100))];
+        let tensors: BTreeMap<_, _> = tensors.into_iter().chain([(c, quant(0.75, 3))]).collect();
+        let found = quantization_of_nodes(graph.clone(), &tensors).unwrap();
+        assert!(found.as_written);
+        let whole = QuantParams::of_range(-25.0, 127.5);
+        let wanted = [
+            ("input", quant(0.1, 7)),
+            ("a", quant(0.5, 0)),
+            ("b", quant(0.25, 100)),
+            ("both", whole),
+            ("pool", whole),
+            ("c", quant(0.75, 3)),
+        ];
+        let wanted: BTreeMap<String, QuantParams> =
+            wanted.into_iter().map(|(node, quant)| (node.to_owned(), quant)).collect();
+        assert_eq!(found.tensors, wanted);
+        let without: BTreeMap<_, _> = tensors.into_iter().filter(|(node, _)| *node != b).collect();
+        let error = quantization_of_nodes(graph, &without).unwrap_err();
+        assert!(matches!(error, Error::Quantization { node, .. } if node == "b" || node == "both"));
+    }
+}
