@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use inception::data::Dataset;
 use inception::engine::{LayerNoise, RangeMethod};
-use inception::{ModelSpec, QuantizeOptions, Quantized, cores, quantize};
+use inception::{LayerInFloat, ModelSpec, QuantizeOptions, Quantized, cores, quantize};
 
 use crate::args::{PreprocessArgs, WeightArgs};
 use crate::progress::Bar;
@@ -33,6 +33,10 @@ pub struct Quantize {
     /// How the range of a tensor is chosen: least-squares, min-max, or percentile:SHARE, as percentile:0.9999
     #[arg(long, value_name = "METHOD", default_value = "least-squares", value_parser = method)]
     ranges: RangeMethod,
+    /// Leave the fewest layers in f32 with which at most this share of the pictures has another first class than in f32,
+    /// as 0.01
+    #[arg(long, value_name = "SHARE", value_parser = max_drop)]
+    max_drop: Option<f64>,
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -56,6 +60,14 @@ fn method(text: &str) -> Result<RangeMethod, String> {
     }
 }
 
+/// Parses a share that may be zero.
+fn max_drop(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to below 1".to_owned()),
+    }
+}
+
 impl Quantize {
     pub fn run(&self) -> anyhow::Result<()> {
         let extension = self.to.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -73,6 +85,7 @@ impl Quantize {
         let mut options = QuantizeOptions::default();
         let threads = self.threads.map_or_else(cores, usize::from);
         (options.method, options.threads, options.workers) = (self.ranges, threads, threads);
+        options.max_drop = self.max_drop;
         let (mut bar, total) = (Bar::new(), 2 * dataset.len() as u64);
         let change = |own: &_| self.preprocess.apply(own);
         let seen = |done: usize| bar.show(done as u64, done as u64, total, "");
@@ -89,7 +102,7 @@ impl Quantize {
     }
 
     fn print(&self, quantized: &Quantized) -> anyhow::Result<()> {
-        let Quantized { images, skipped, layers, agreement, error, bytes, .. } = quantized;
+        let Quantized { images, skipped, layers, floats, agreement, error, bytes, .. } = quantized;
         let mut out = stdout().lock();
         if self.json {
             let layers = layers.iter().map(|layer| {
@@ -102,12 +115,28 @@ impl Quantize {
                 "model": self.model.name, "file": self.to, "bytes": bytes, "images": images,
                 "skipped": skipped, "agreement": agreement, "error": error,
                 "layers": layers.collect::<Vec<_>>(),
+                "in_f32": floats.iter().map(|l| serde_json::json!({"layer": l.layer, "error": l.error})).collect::<Vec<_>>(),
             });
             return Ok(writeln!(out, "{object}")?);
         }
         writeln!(out, "{:<60} {:<12} dtype  signal to noise, dB", "layer", "operation")?;
         for LayerNoise { node, op, precision, decibels, .. } in layers {
             writeln!(out, "{node:<60} {op:<12} {:<5} {decibels:8.1}", precision.name())?;
+        }
+        for LayerInFloat { layer, error, .. } in floats {
+            writeln!(
+                out,
+                "{layer} stays in f32: in int8 it alone moves the logits by {:.1} %",
+                error * 100.0
+            )?;
+        }
+        if let Some(drop) = self.max_drop.filter(|drop| 1.0 - agreement > *drop) {
+            eprintln!(
+                "warning: {:.1} % of the pictures have another first class, more than {:.1} %: no layer is left to \
+                 put into f32",
+                (1.0 - agreement) * 100.0,
+                drop * 100.0
+            );
         }
         writeln!(
             out,

@@ -6,7 +6,7 @@ use crate::compiled::fuse;
 use crate::dtype::DType;
 use crate::graph::{Conv, Graph, NodeId, Op};
 use crate::plan::dtypes;
-use crate::quantization::{integer_weight, keys, weight_scale};
+use crate::quantization::{integer_weight, keys, unique, weight_scale};
 use crate::{Compiled, Error, Options, Precision, QuantParams, Quantization};
 
 /// How the range of a tensor is chosen, which 256 equal steps then cover. Values outside it saturate.
@@ -313,6 +313,10 @@ pub fn layer_noise<'a>(
     let rounded = Compiled::storing_all(graph.clone(), &with(Precision::Int8))?;
     let mut fused = graph.clone();
     fuse(&mut fused, as_written)?;
+    // A plan of integers has conversions between the nodes.
+    let keys = keys(&fused);
+    let index: BTreeMap<&String, NodeId> = keys.iter().zip(0..).collect();
+    let nodes = unique(rounded.plan().rows.iter().map(|row| &row.node));
     let mut sums = vec![[0.0; 2]; fused.nodes.len()];
     for image in images {
         let mut wanted = BTreeMap::new();
@@ -320,15 +324,19 @@ pub fn layer_noise<'a>(
             wanted.insert(node, numbers.to_vec());
         })?;
         watch(&rounded, image, |node, numbers| {
+            let Some(&node) = index.get(&nodes[node]) else { return };
             for (wanted, found) in wanted.remove(&node).iter().flatten().zip(numbers) {
                 sums[node][0] += wanted * wanted;
                 sums[node][1] += (wanted - found) * (wanted - found);
             }
         })?;
     }
+    let floats = options.quantization.as_ref().map(|quantization| &quantization.floats);
+    let is_float = |id: NodeId| floats.is_some_and(|floats| floats.contains(&keys[id]));
     let dtypes = dtypes(&fused, DType::U8);
     // A convolution multiplies what it reads.
     let computed = |id: NodeId| match (&fused.nodes[id].op, &fused.nodes[id].inputs[..]) {
+        (Op::Conv(_), _) if is_float(id) => DType::F32,
         (Op::Conv(_), &[input, ..]) => dtypes[input],
         _ => dtypes[id],
     };

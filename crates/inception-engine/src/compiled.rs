@@ -7,6 +7,7 @@ use crate::executor::Executor;
 use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
+use crate::mixed::mix;
 use crate::plan::{Picks, Plan, PlanOptions, Row, Rule, dtypes};
 use crate::threads::Threads;
 use crate::{Error, Isa, KernelName, Precision, Quantization, graph};
@@ -251,16 +252,21 @@ impl Compiled {
         let quantization = options.quantization.as_ref().filter(|_| options.precision == Precision::Int8);
         fuse(&mut graph, quantization.is_some_and(|quantization| quantization.as_written))?;
         let output = graph.nodes[graph.output].shape;
-        let quants = &match (options.precision, &options.quantization) {
+        let stored = match (options.precision, &options.quantization) {
             (Precision::Int8, Some(quantization)) => {
                 let dtypes = dtypes(&graph, options.precision.dtype());
-                quantization.apply(&mut graph, &dtypes)?
+                let quants = quantization.apply(&mut graph, &dtypes)?;
+                Some(mix(&mut graph, &quantization.floats, &quants))
             }
             (Precision::Int8, None) => return Err(Error::Uncalibrated),
-            _ => Vec::new(),
+            _ => None,
+        };
+        let (dtypes, quants) = match &stored {
+            Some(stored) => (Some(&stored.dtypes[..]), &stored.quants[..]),
+            None => (None, &[][..]),
         };
         let activations = options.precision.dtype();
-        let plan_options = PlanOptions { rule, kernels, activations, quants, stores_all };
+        let plan_options = PlanOptions { rule, kernels, activations, quants, dtypes, stores_all };
         let plan = Plan::new(&mut graph, image, &plan_options)?;
         let threads = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
         Ok(Compiled {

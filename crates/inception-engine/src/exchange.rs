@@ -21,19 +21,6 @@ pub struct QuantizedGraph {
     pub weights: Vec<Option<Vec<f32>>>,
 }
 
-/// The convolutions that have no bias, but for those that a pool with one reads. What rounded weights take from their
-/// means is not corrected in a file: networks that are written without a bias have no place for it.
-fn without_bias(graph: &Graph) -> Vec<NodeId> {
-    let consumers = graph.consumers();
-    let pooled =
-        |id: NodeId| matches!(consumers[id][..], [reader] if matches!(graph.nodes[reader].op, Op::Pool(_)));
-    let bare = |&id: &NodeId| match &graph.nodes[id].op {
-        Op::Conv(conv) => conv.bias.is_none() && !pooled(id),
-        _ => false,
-    };
-    (0..graph.nodes.len()).filter(bare).collect()
-}
-
 /// Runs the passes on `graph` and says what [`Precision::Int8`](crate::Precision::Int8) with `quantization` makes of
 /// it.
 ///
@@ -41,14 +28,8 @@ fn without_bias(graph: &Graph) -> Vec<NodeId> {
 /// As [`Compiled::from_graph`](crate::Compiled::from_graph).
 pub fn quantized_graph(mut graph: Graph, quantization: &Quantization) -> Result<QuantizedGraph, Error> {
     fuse(&mut graph, quantization.as_written)?;
-    let bare: Vec<NodeId> = without_bias(&graph);
     let dtypes = dtypes(&graph, DType::U8);
     let quants = quantization.apply(&mut graph, &dtypes)?;
-    for id in bare {
-        if let Op::Conv(conv) = &mut graph.nodes[id].op {
-            conv.bias = None;
-        }
-    }
     let stored = stands_for(&graph, &quants);
     let tensors =
         stored.into_iter().zip(&dtypes).map(|(quant, dtype)| (*dtype == DType::U8).then_some(quant));
@@ -56,7 +37,8 @@ pub fn quantized_graph(mut graph: Graph, quantization: &Quantization) -> Result<
         let row = (conv.weight.len() / conv.out_channels.max(1)).max(1);
         conv.weight.chunks_exact(row).map(weight_scale).collect()
     };
-    let weights = graph.nodes.iter().map(|node| match &node.op {
+    let weights = graph.nodes.iter().zip(keys(&graph)).map(|(node, key)| match &node.op {
+        Op::Conv(_) if quantization.floats.contains(&key) => None,
         Op::Conv(conv) if dtypes[node.inputs[0]] == DType::U8 => Some(scales(conv)),
         _ => None,
     });

@@ -37,6 +37,8 @@ pub enum KernelName {
     Affine,
     /// A copy into a concatenation.
     Copy,
+    /// From bytes to floats or back, between layers of different types.
+    Convert,
 }
 
 /// What a step of direct or pointwise convolutions fuses, and the type that it reads.
@@ -74,7 +76,7 @@ pub enum Algorithm {
 
 impl KernelName {
     /// The kernels without parameters.
-    const PLAIN: [KernelName; 9] = [
+    const PLAIN: [KernelName; 10] = [
         KernelName::PlanesToPixels,
         KernelName::PixelsToPlanes,
         KernelName::Depthwise,
@@ -84,6 +86,7 @@ impl KernelName {
         KernelName::Relu,
         KernelName::Affine,
         KernelName::Copy,
+        KernelName::Convert,
     ];
 
     /// The kernels that fuse.
@@ -117,6 +120,7 @@ impl KernelName {
             KernelName::Relu => "relu",
             KernelName::Affine => "affine",
             KernelName::Copy => "copy",
+            KernelName::Convert => "convert",
         };
         name.to_owned()
     }

@@ -120,6 +120,7 @@ mod executor;
 mod kernel_name;
 mod kernels;
 mod memory;
+mod mixed;
 mod plan;
 mod precision;
 mod quantization;

@@ -1,6 +1,6 @@
 //! What turns a network of `f32` into one of integers: scales and zero points of tensors, integers for weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
 use crate::dtype::DType;
@@ -35,8 +35,11 @@ impl QuantParams {
 
     /// The nearest byte.
     pub fn quantize(self, x: f32) -> u8 {
+        // Numbers from 2^23 on have no fraction: the sum rounds to the nearest, to even where two are as near, and its
+        // last bits are the whole number. (Without SSE4.1 rounding by name is a function call.)
+        const WHOLE: f32 = 8_388_608.0;
         let x = x * (1.0 / self.scale) + f32::from(self.zero_point);
-        x.clamp(0.0, 255.0).round_ties_even() as u8
+        (x.clamp(0.0, 255.0) + WHOLE).to_bits() as u8
     }
 
     /// What a byte stands for.
@@ -56,6 +59,8 @@ pub struct Quantization {
     pub tensors: BTreeMap<String, QuantParams>,
     /// What is added to the biases of convolutions, one value for each channel, since rounded weights shift means.
     pub biases: BTreeMap<String, Vec<f32>>,
+    /// The convolutions that are computed in `f32`, from the bytes of what they read where nothing in `f32` makes it.
+    pub floats: BTreeSet<String>,
     /// Whether average pools stay before the 1x1 convolutions that read them, since only then tensors are those that
     /// the scales are of.
     pub as_written: bool,
@@ -63,13 +68,18 @@ pub struct Quantization {
 
 /// The names of a graph's nodes by which a [`Quantization`] knows them.
 pub(crate) fn keys(graph: &Graph) -> Vec<String> {
+    unique(graph.nodes.iter().map(|node| &node.name))
+}
+
+/// The names of nodes, each of them another.
+pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut seen = BTreeMap::new();
     let key = |name: &String| {
         let count = seen.entry(name.clone()).or_insert(0);
         *count += 1;
         if *count == 1 { name.clone() } else { format!("{name}#{count}") }
     };
-    graph.nodes.iter().map(|node| &node.name).map(key).collect()
+    names.map(key).collect()
 }
 
 impl Quantization {
@@ -82,6 +92,9 @@ impl Quantization {
         let keys = keys(graph);
         for (node, key) in graph.nodes.iter_mut().zip(&keys) {
             let (Op::Conv(conv), Some(correction)) = (&mut node.op, self.biases.get(key)) else { continue };
+            if self.floats.contains(key) {
+                continue; // Its weights are not rounded.
+            }
             if correction.len() != conv.out_channels {
                 let reason = "corrects another number of channels";
                 return Err(Error::Quantization { node: key.clone(), reason });
@@ -213,5 +226,27 @@ mod tests {
         assert_eq!(weights.map(|w| integer_weight(w, scale)), integers);
         let others = [0.31f32, -0.127, 0.0551, 0.2, -0.017, 0.093];
         assert_eq!(weight_scale(&others), 0.31 / 127.0);
+    }
+
+    /// To the nearest, to even where two are as near, and to the ends of the range; what is no number is 0.
+    #[test]
+    fn numbers_become_the_nearest_bytes() {
+        let params = QuantParams { scale: 0.5, zero_point: 10 };
+        for (x, byte) in [
+            (0.0, 10),
+            (0.25, 10),
+            (0.75, 12),
+            (-0.25, 10),
+            (-0.75, 8),
+            (0.26, 11),
+            (-5.0, 0),
+            (-1e30, 0),
+            (122.5, 255),
+            (f32::INFINITY, 255),
+            (f32::NEG_INFINITY, 0),
+            (f32::NAN, 0),
+        ] {
+            assert_eq!(params.quantize(x), byte, "{x}");
+        }
     }
 }

@@ -544,3 +544,112 @@ fn what_is_missing_is_named() {
     let message = compile(Some(other)).to_string();
     assert_eq!(message, "node node cannot be quantised: it corrects another number of channels");
 }
+
+/// A layer in `f32` between bytes is off by the rounding of its result alone: its input is of numbers that bytes hold, and
+/// its weights are none that integers hold. Also two of them after each other, with floats between them, and one with a
+/// residual, whose input is read as floats and as bytes.
+#[test]
+fn layers_in_floats_round_their_results_alone() {
+    let mut numbers = Numbers::new(26);
+    let shape = Shape::new(9, 8, 16);
+    let image: Vec<f32> = (0..shape.len()).map(|_| numbers.below(256) as f32 / 128.0 - 1.0).collect();
+    let mut layer = |outs: usize, groups: usize, kernel: usize, input_relu: bool| {
+        let conv = conv(&mut numbers, 16, outs, groups, Window::square(kernel, 1, kernel / 2));
+        Op::Conv(Box::new(Conv { input_relu, ..conv }))
+    };
+    let mut residual = Graph::new(shape);
+    let a = residual.add("node", layer(16, 1, 1, false), &[0]).unwrap();
+    residual.add("sum", Op::Add { relu: true }, &[a, 0]).unwrap();
+    let pool = Pool { kind: PoolKind::Max, window: Window::square(1, 1, 0), bias: None, relu: false };
+    residual.add("pool", Op::Pool(Box::new(pool)), &[residual.output]).unwrap();
+    let graphs = [
+        ("pointwise", chain(shape, vec![layer(24, 1, 1, false)])),
+        ("clamped", chain(shape, vec![layer(24, 1, 1, true)])),
+        ("3x3", chain(shape, vec![layer(24, 1, 3, false)])),
+        ("depthwise", chain(shape, vec![layer(16, 16, 3, true)])),
+        ("depthwise, pointwise", chain(shape, vec![layer(16, 16, 3, false), layer(40, 1, 1, false)])),
+        ("3x3, pointwise", chain(shape, vec![layer(16, 1, 3, false), layer(24, 1, 1, true)])),
+        ("residual", residual),
+    ];
+    for (what, graph) in graphs {
+        let (fused, _, quantization) = prepare(&graph, &image);
+        let mut quantization = Quantization::clone(&quantization);
+        quantization.tensors.insert("input".into(), QuantParams { scale: 1.0 / 128.0, zero_point: 128 });
+        let wanted = evaluate(&graph, &image);
+        // A wrong correction would show: there is nothing to correct.
+        quantization.biases.insert("node".into(), vec![3.0; 16]);
+        let whole = quantization.clone();
+        quantization.floats = ["node", "node#2"].map(str::to_owned).into();
+        let step = whole.tensors[&fused.nodes[fused.output - 1].name.clone()].scale;
+        let step =
+            whole.tensors.get("node#2").filter(|_| fused.nodes.len() == 4).map_or(step, |quant| quant.scale);
+        for isa in tiers() {
+            for threads in [1, 3] {
+                let options = Options {
+                    threads,
+                    precision: Precision::Int8,
+                    quantization: Some(Arc::new(quantization.clone())),
+                    isa: Some(isa),
+                    ..Options::default()
+                };
+                let model = match Compiled::from_graph(graph.clone(), &options) {
+                    Err(Error::Precision { reason, .. }) => {
+                        eprintln!("SKIPPED: int8 on {isa} {reason}");
+                        continue;
+                    }
+                    other => other.unwrap(),
+                };
+                let found = model.run(&image, 1).unwrap();
+                let off = wanted.iter().zip(&found).map(|(w, f)| (*w as f32 - f).abs()).fold(0.0, f32::max);
+                // Half a step, and the rounding of sums in f32 (by Winograd's algorithm of about 1e-6).
+                assert!(
+                    off > 0.0 && off <= 0.5 * step * (1.0 + 1e-4) + 1e-5,
+                    "{what}, {isa}, {threads} threads: {off} of steps of {step}\n{:#?}",
+                    model.explain()
+                );
+            }
+        }
+    }
+}
+
+/// Any convolutions of random graphs in floats: the plan has a kernel or a conversion for each pair of types, and results
+/// stay within what bytes lose.
+#[test]
+fn any_layers_of_random_graphs_may_be_in_floats() {
+    for seed in 0..24 {
+        let mut numbers = Numbers::new(700 + seed);
+        let mut graph = Graph::new(Shape::new(11, 9, 8));
+        while graph.nodes.len() < 14 {
+            grow(&mut graph, &mut numbers);
+        }
+        let image = numbers.floats(graph.nodes[0].shape.len(), 1.0);
+        let (fused, _, quantization) = prepare(&graph, &image);
+        let mut quantization = Quantization::clone(&quantization);
+        for node in &fused.nodes {
+            if matches!(node.op, Op::Conv(_)) && numbers.chance(50) {
+                quantization.floats.insert(node.name.clone());
+            }
+        }
+        let wanted: Vec<f32> = evaluate(&graph, &image).iter().map(|&x| x as f32).collect();
+        let mut first: Option<Vec<f32>> = None;
+        for isa in tiers() {
+            let quantization = Some(Arc::new(quantization.clone()));
+            let options =
+                Options { precision: Precision::Int8, quantization, isa: Some(isa), ..Options::default() };
+            let model = match Compiled::from_graph(graph.clone(), &options) {
+                Err(Error::Precision { reason, .. }) => {
+                    eprintln!("SKIPPED: int8 on {isa} {reason}");
+                    continue;
+                }
+                other => other.unwrap(),
+            };
+            let found = model.run(&image, 1).unwrap();
+            let off = error(&found, &wanted);
+            // As deep as the random graphs of integers above.
+            assert!(off < 0.3, "seed {seed}, {isa}: {off}\n{:#?}", model.explain());
+            // Sums of floats differ in their last bits, which moves a byte here and there.
+            let same = first.get_or_insert_with(|| found.clone());
+            assert!(error(&found, same) < 0.05, "seed {seed}, {isa}: tiers differ");
+        }
+    }
+}

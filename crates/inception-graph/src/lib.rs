@@ -46,6 +46,6 @@ mod window;
 pub use capture::{capture, capture_init, capture_structure, with_storage_device};
 pub use error::Error;
 pub use graph::{Graph, Node, NodeId, Shape};
-pub use matching::{Binding, Matching, match_graphs, match_weights};
+pub use matching::{Binding, ExtraBias, Matching, match_graphs, match_weights};
 pub use op::{BatchNorm, Conv, Linear, Op, Parameter, Pool, PoolKind, Weight};
 pub use window::Window;

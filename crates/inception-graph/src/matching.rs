@@ -31,18 +31,37 @@ pub struct Matching<'a> {
     pub weights: HashMap<String, Binding<'a>>,
     /// For our nodes, those of the file that make the same tensor.
     pub nodes: HashMap<NodeId, NodeId>,
+    /// The biases of convolutions that the network is written without. Quantisers add some, to correct what the rounding
+    /// of weights does; other files with them are of other networks.
+    pub biases: Vec<ExtraBias<'a>>,
 }
 
-/// The weights of [`match_graphs`].
+/// A bias that only the file has.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExtraBias<'a> {
+    /// Our layer.
+    pub layer: String,
+    /// The bias.
+    pub parameter: &'a Parameter,
+    /// What the difference is, as a sentence.
+    pub difference: String,
+}
+
+/// The weights of [`match_graphs`], where there is no bias that only the file has.
 ///
 /// # Errors
 ///
-/// As [`match_graphs`].
+/// The difference.
 pub fn match_weights<'a>(
     ours: &Graph<Parameter>,
     theirs: &'a Graph<Parameter>,
 ) -> Result<HashMap<String, Binding<'a>>, String> {
-    Ok(match_graphs(ours, theirs)?.weights)
+    let matching = match_graphs(ours, theirs)?;
+    match matching.biases.into_iter().next() {
+        Some(ExtraBias { difference, .. }) => Err(difference),
+        None => Ok(matching.weights),
+    }
 }
 
 /// For each of the weights and nodes of `ours`, where it is in `theirs`; or the first difference, from the
@@ -66,12 +85,13 @@ pub fn match_graphs<'a>(
         their_hashes: hashes(theirs),
         bindings: HashMap::new(),
         seen: HashMap::new(),
+        biases: Vec::new(),
     };
     let mut todo = vec![Pair { our: ours.output, their: theirs.output, folded: false }];
     while let Some(pair) = todo.pop() {
         todo.extend(walk.pair(pair)?);
     }
-    Ok(Matching { weights: walk.bindings, nodes: walk.seen })
+    Ok(Matching { weights: walk.bindings, nodes: walk.seen, biases: walk.biases })
 }
 
 /// Two nodes that have to be the same operation. `folded`: the bias of the file's convolution has been taken
@@ -90,6 +110,7 @@ struct Walk<'o, 't> {
     their_hashes: Vec<u64>,
     bindings: HashMap<String, Binding<'t>>,
     seen: HashMap<NodeId, NodeId>,
+    biases: Vec<ExtraBias<'t>>,
 }
 
 impl<'t> Walk<'_, 't> {
@@ -143,6 +164,16 @@ impl<'t> Walk<'_, 't> {
             (ours, theirs) => {
                 if let Some(why) = difference(ours, theirs, folded) {
                     return Err(differ(a, b, &why));
+                }
+                if let (Op::Conv(conv), Op::Conv(other)) = (ours, theirs)
+                    && let (None, Some(parameter), false) = (&conv.bias, &other.bias, folded)
+                {
+                    let difference = differ(a, b, "only the file's has a bias");
+                    self.biases.push(ExtraBias {
+                        layer: layer(&conv.weight).to_owned(),
+                        parameter,
+                        difference,
+                    });
                 }
                 self.bind_all(ours, theirs);
             }
@@ -211,7 +242,6 @@ fn difference(ours: &Op<Parameter>, theirs: &Op<Parameter>, folded: bool) -> Opt
             Some(format!("epsilon {} and {}", a.epsilon, b.epsilon))
         }
         (Op::Conv(a), Op::Conv(b)) => match (a.bias.is_some(), b.bias.is_some() && !folded) {
-            (false, true) => Some("only the file's has a bias".to_owned()),
             (true, false) => Some("only the network's has a bias".to_owned()),
             _ => {
                 let same_window = (a.window.stride, a.window.dilation)

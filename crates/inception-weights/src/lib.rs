@@ -64,10 +64,11 @@ pub use {
     folder::cache_folder,
     key_scheme::{KeyRow, KeyScheme, key_table},
     load::{
-        LoadOptions, Loaded, activation_scales, fitting_models, likely_models, load, load_with, num_classes,
+        ActivationScales, LoadOptions, Loaded, activation_scales, fitting_models, likely_models, load,
+        load_with, num_classes,
     },
     save::burnpack::save as save_burnpack,
     save::onnx::quantized::{QuantizedNetwork, save as save_quantized_onnx},
     save::onnx::save as save_onnx,
-    save::safetensors::{NamedTensor, save, save_as, save_tensors},
+    save::safetensors::{NamedTensor, save, save_as, save_quantized, save_tensors},
 };

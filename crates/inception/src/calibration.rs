@@ -1,6 +1,6 @@
 //! Scales and zero points of a network, as its file keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -30,6 +30,9 @@ struct Kept {
     tensors: BTreeMap<String, (f32, u8)>,
     /// What is added to biases.
     biases: BTreeMap<String, Vec<f32>>,
+    /// The layers in `f32`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    floats: BTreeSet<String>,
 }
 
 impl Calibration {
@@ -55,11 +58,11 @@ impl Calibration {
 
     /// Of what a file keeps in its metadata.
     pub(crate) fn from_json(json: &str) -> Result<Self, Error> {
-        let Kept { tensors, biases } = serde_json::from_str(json)
+        let Kept { tensors, biases, floats } = serde_json::from_str(json)
             .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })?;
         let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
         let tensors = tensors.into_iter().map(params).collect();
-        Ok(Self(Arc::new(Quantization { tensors, biases, ..Quantization::default() })))
+        Ok(Self(Arc::new(Quantization { tensors, biases, floats, ..Quantization::default() })))
     }
 
     /// What a file keeps.
@@ -67,7 +70,8 @@ impl Calibration {
         let kept =
             |(node, params): (&String, &QuantParams)| (node.clone(), (params.scale, params.zero_point));
         let tensors = self.0.tensors.iter().map(kept).collect();
-        serde_json::to_string(&Kept { tensors, biases: self.0.biases.clone() })
+        let (biases, floats) = (self.0.biases.clone(), self.0.floats.clone());
+        serde_json::to_string(&Kept { tensors, biases, floats })
             .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })
     }
 
@@ -87,6 +91,7 @@ mod tests {
         let params = QuantParams { scale: 0.1, zero_point: 3 };
         quantization.tensors.insert("a.b".to_owned(), params);
         quantization.biases.insert("a.b".to_owned(), vec![1.0e-7, -0.3]);
+        quantization.floats.insert("a.b".to_owned());
         let kept = Calibration(Arc::new(quantization.clone())).to_json()?;
         assert_eq!(*Calibration::from_json(&kept)?.0, quantization);
         assert!(matches!(Calibration::from_json("[1]"), Err(Error::Metadata { .. })));

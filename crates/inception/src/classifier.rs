@@ -287,14 +287,16 @@ impl Opened {
     /// The calibration of a file whose operations quantise, as other programs write it.
     fn calibration_of_operations(&mut self, spec: &'static ModelSpec) -> Result<Option<Calibration>, Error> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(None) };
-        let Some(tensors) = activation_scales(spec, checkpoint)? else { return Ok(None) };
+        let Some(scales) = activation_scales(spec, checkpoint)? else { return Ok(None) };
         let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
-        let tensors = tensors.into_iter().map(params).collect();
+        let tensors = scales.tensors.into_iter().map(params).collect();
         // What is said of the weights is said when they are taken.
         let said = self.warnings.len();
         let (graph, _) = self.graph(spec, spec.input_size)?;
         self.warnings.truncate(said);
-        Ok(Some(Calibration::new(quantization_of_nodes(graph, &tensors)?)))
+        let mut quantization = quantization_of_nodes(graph, &tensors)?;
+        (quantization.floats, quantization.biases) = (scales.floats, scales.biases);
+        Ok(Some(Calibration::new(quantization)))
     }
 
     /// `options` with the calibration that the file holds, where `int8` is asked for and nobody has brought one.

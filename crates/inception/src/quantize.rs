@@ -1,5 +1,6 @@
 //! From pictures to a quantised file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use inception_data::{Dataset, LoaderOptions, Preprocessing, load};
@@ -9,12 +10,13 @@ use inception_engine::{
     layer_noise, quantized_graph,
 };
 use inception_nn::{ModelSpec, with_storage_device};
-use inception_weights::{Checkpoint, Dtype, Metadata, QuantizedNetwork, save_as, save_quantized_onnx};
+use inception_weights::{Checkpoint, Metadata, QuantizedNetwork, save_quantized, save_quantized_onnx};
 
 use crate::calibration::Calibration;
 use crate::classifier::{Ends, Opened, Weights};
 use crate::error::Error;
 use crate::eval::tally::Skipped;
+use crate::layers::{LayerInFloat, Mixed, fewest};
 use crate::options::RunOptions;
 
 /// Pictures over which the noise of layers is measured.
@@ -26,6 +28,9 @@ const LISTENED: usize = 16;
 pub struct QuantizeOptions {
     /// How the ranges of tensors are chosen.
     pub method: RangeMethod,
+    /// The largest share of the pictures that may have another first class than in `f32`: the fewest layers that this
+    /// needs stay in `f32`. `None` leaves all in `int8`.
+    pub max_drop: Option<f64>,
     /// The engine's threads; 0 is one for each core.
     pub threads: usize,
     /// Threads that read pictures.
@@ -34,7 +39,7 @@ pub struct QuantizeOptions {
 
 impl Default for QuantizeOptions {
     fn default() -> Self {
-        Self { method: RangeMethod::default(), threads: 0, workers: 1 }
+        Self { method: RangeMethod::default(), max_drop: None, threads: 0, workers: 1 }
     }
 }
 
@@ -48,6 +53,8 @@ pub struct Quantized {
     pub skipped: Vec<Skipped>,
     /// Signal to noise of each layer over the first pictures, at most 16.
     pub layers: Vec<LayerNoise>,
+    /// The layers that stay in `f32`, that first which would do most harm in `int8`.
+    pub floats: Vec<LayerInFloat>,
     /// The share of the pictures for which the quantised network has the first class of `f32`.
     pub agreement: f64,
     /// The largest difference of a logit from that in `f32`, over the largest logit.
@@ -127,9 +134,21 @@ pub fn quantize(
     if images == 0 {
         return Err(Error::NoPictures);
     }
-    let calibration = Calibration::new(calibrator.finish(options.method));
+    let mut quantization = calibrator.finish(options.method);
+    let listen = |engine: &Options| layer_noise(&graph, engine, first.iter().map(|image| &image[..]));
+    let mixed = Mixed { graph: &graph, engine: &engine, quantization: &quantization };
+    let mut layers = listen(&mixed.options(&BTreeSet::new()))?;
+    let floats = match options.max_drop {
+        Some(drop) => in_float(&mixed, &layers, &first, &pictures, 1.0 - drop)?,
+        None => Vec::new(),
+    };
+    quantization.floats = floats.iter().map(|layer| layer.layer.clone()).collect();
+    let kept = quantization.floats.clone();
+    let calibration = Calibration::new(quantization);
     let engine = Options { quantization: Some(calibration.quantization()), ..engine };
-    let layers = layer_noise(&graph, &engine, first.iter().map(|image| &image[..]))?;
+    if !floats.is_empty() {
+        layers = listen(&engine)?;
+    }
     let (agreement, error) = compare(graph, &engine, &pictures, |seen| done(images + seen))?;
 
     let metadata = opened.metadata().cloned().unwrap_or_else(|| Metadata::of(spec));
@@ -143,14 +162,15 @@ pub fn quantize(
     } else {
         with_storage_device(|device| {
             let (network, ..) = opened.network(spec, device)?;
-            Ok::<_, Error>(save_as(&network, &metadata.clone().with_head(&network), &Dtype::I8, to)?)
+            let metadata = metadata.clone().with_head(&network);
+            Ok::<_, Error>(save_quantized(&network, spec, &metadata, &kept, to)?)
         })?;
     }
     let bytes = std::fs::metadata(to).map(|file| file.len()).unwrap_or_default();
     let mut warnings = opened.warnings;
     warnings.extend(own.notes);
     warnings.dedup();
-    Ok(Quantized { images, skipped, layers, agreement, error, bytes, warnings })
+    Ok(Quantized { images, skipped, layers, floats, agreement, error, bytes, warnings })
 }
 
 /// Whether a file's name is that of an ONNX model.
@@ -209,6 +229,35 @@ pub fn quantized_to_onnx(
 /// The class with the largest logit.
 fn first_class(logits: &[f32]) -> Option<usize> {
     logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(class, _)| class)
+}
+
+/// The layers that have to stay in `f32` for the share `wanted` of the pictures to have the same first class as in
+/// `f32`.
+fn in_float(
+    mixed: &Mixed<'_>,
+    layers: &[LayerNoise],
+    first: &[Vec<f32>],
+    pictures: &Pictures<'_>,
+    wanted: f64,
+) -> Result<Vec<LayerInFloat>, Error> {
+    let classes = |model: &Compiled| {
+        let mut classes = Vec::new();
+        pictures.each(|image| {
+            classes.push(first_class(&model.run(&image, 1)?));
+            Ok(())
+        })?;
+        Ok::<_, Error>(classes)
+    };
+    let exact = classes(&Compiled::from_graph(mixed.graph.clone(), mixed.engine)?)?;
+    let agreement = |layers: &BTreeSet<String>| {
+        let found = classes(&Compiled::from_graph(mixed.graph.clone(), &mixed.options(layers))?)?;
+        let same = exact.iter().zip(&found).filter(|(wanted, found)| wanted == found).count();
+        Ok::<_, Error>(same as f64 / exact.len().max(1) as f64)
+    };
+    if agreement(&BTreeSet::new())? >= wanted {
+        return Ok(Vec::new());
+    }
+    fewest(&mixed.by_error(layers, first)?, wanted, agreement)
 }
 
 /// The share of pictures with the same first class in `int8` as in `f32`, and the largest difference of logits

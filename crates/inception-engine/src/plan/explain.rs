@@ -63,7 +63,8 @@ fn operation(node: &Node) -> String {
     {
         op += "relu+";
     }
-    op += node.op.name();
+    // The passes leave no other scales by one number.
+    op += if matches!(node.op, Op::Scale { .. }) { "convert" } else { node.op.name() };
     if let Op::Conv(conv) = &node.op {
         op += &format!(" {}x{}", conv.window.kernel[0], conv.window.kernel[1]);
     }

@@ -12,8 +12,8 @@ use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{Aligned, View, end_block};
 use crate::quantization::{IntegerWeights, Requantization};
 use crate::steps::{
-    ConvStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput, InputStep, OutputStep,
-    Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
+    ConvStep, ConvertStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput,
+    InputStep, OutputStep, Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
 };
 use crate::{Error, QuantParams};
 
@@ -164,6 +164,10 @@ impl Lower<'_> {
             }
             Op::Add { .. } | Op::Relu | Op::Affine { .. } => Box::new(self.elementwise(id, node)?),
             Op::Concat => return self.concat(id),
+            Op::Scale { .. } if self.decisions.dtypes[id] != self.decisions.dtypes[node.inputs[0]] => {
+                let (input, out) = (self.view(node.inputs[0])?, self.view(id)?);
+                Box::new(ConvertStep { channels: node.shape.channels, input, out })
+            }
             Op::Linear(_) | Op::BatchNorm(_) | Op::Bias(_) | Op::Scale { .. } | Op::GlobalAveragePool => {
                 return Err(self.error(id, "is left by the passes"));
             }
@@ -182,10 +186,12 @@ impl Lower<'_> {
         let (node, Decisions { kernels, rule, activations, dtypes, .. }) =
             (&self.graph.nodes[id], self.decisions);
         let stored = [id, node.inputs[0]].map(|node| dtypes[node]);
-        if node.inputs.len() > 1 || stored != [*activations; 2] || *activations == DType::U8 {
+        // Between integers there is none, but for layers that are left in floats.
+        let dtype = if *activations == DType::U8 { DType::F32 } else { *activations };
+        if node.inputs.len() > 1 || stored != [dtype; 2] {
             return None;
         }
-        let direct = cost::direct(&kernels.costs, conv, self.size(id), *activations);
+        let direct = cost::direct(&kernels.costs, conv, self.size(id), dtype);
         rule.transform(kernels, &node.name, conv, self.size(id), direct)
     }
 
@@ -249,7 +255,9 @@ impl Lower<'_> {
         let fused = |other: &NodeId| lowerings[*other] == Lowering::FusedOutput(id);
         let fused: Vec<NodeId> = (0..lowerings.len()).filter(fused).collect();
         let (pixels, dtype) = (node.shape.pixels(), input.dtype);
-        let strassen = fused.is_empty() && rule.strassen(costs, &node.name, conv, pixels, dtype);
+        let strassen = fused.is_empty()
+            && self.decisions.dtypes[id] == dtype
+            && rule.strassen(costs, &node.name, conv, pixels, dtype);
         let mut step = ConvStep {
             input,
             input_size: self.size(source),

@@ -47,6 +47,8 @@ pub(crate) struct PlanOptions<'a> {
     pub activations: DType,
     /// Where that is a byte, what the bytes of each node's tensor stand for.
     pub quants: &'a [QuantParams],
+    /// What each node's tensor is stored as, where that is not by the rule of [`dtypes`] alone.
+    pub dtypes: Option<&'a [DType]>,
     /// Whether each node's tensor is stored, so that it can be looked at.
     pub stores_all: bool,
 }
@@ -58,12 +60,12 @@ impl Plan {
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.
     pub fn new(graph: &mut Graph, image: Shape, options: &PlanOptions<'_>) -> Result<Plan, Error> {
-        let &PlanOptions { rule, kernels, activations, quants, stores_all } = options;
+        let &PlanOptions { rule, kernels, activations, quants, dtypes: stored, stores_all } = options;
         let mut rows = explain::describe(graph);
         space_to_depth(graph, rule, kernels, activations);
         let lowerings = &fusion::lowerings(graph, stores_all);
         let levels = &levels::levels(graph, lowerings);
-        let dtypes = &dtypes(graph, activations);
+        let dtypes = &stored.map_or_else(|| dtypes(graph, activations), <[DType]>::to_vec);
         let (views, arena) = storage::lay_out(graph, lowerings, levels, dtypes, quants);
         let decisions = lowering::Decisions {
             image,

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod conv;
+mod convert;
 mod depthwise;
 mod edge;
 mod elementwise;
@@ -17,6 +18,7 @@ mod strassen;
 mod winograd;
 
 pub(crate) use conv::{ConvStep, FusedOutput, Prologue, Weights};
+pub(crate) use convert::ConvertStep;
 pub(crate) use depthwise::{DepthwiseStep, DepthwiseWeights};
 pub(crate) use edge::{InputStep, OutputStep};
 pub(crate) use elementwise::ElementwiseStep;

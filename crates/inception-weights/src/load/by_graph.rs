@@ -1,6 +1,6 @@
 //! Finding tensors by the operations of a file.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use burn::tensor::Device;
 use inception_graph::{
@@ -10,7 +10,7 @@ use inception_nn::{HiddenLayer, ModelSpec, Network};
 
 use super::found::{Found, Source, misfit};
 use crate::checkpoint::Checkpoint;
-use crate::entry::Entry;
+use crate::entry::{Entry, Source as EntrySource};
 use crate::error::{Error, Problem};
 use crate::key_scheme::{KeyScheme, shape_in_file};
 
@@ -23,7 +23,7 @@ pub(super) fn by_graph<'a>(
 ) -> Result<Found<'a>, Error> {
     let path = || checkpoint.path.clone();
     let Built { network, classes, hidden } = built(spec, graph, device)?;
-    let bindings = matched(spec, checkpoint, graph, &network)?.weights;
+    let Matching { weights: bindings, biases, .. } = matched(spec, checkpoint, graph, &network)?;
     let entries: HashMap<&str, &Entry> = checkpoint.entries.iter().map(|e| (e.key.as_str(), e)).collect();
     let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
     for info in inception_nn::tensors(&network) {
@@ -49,7 +49,10 @@ pub(super) fn by_graph<'a>(
     let ours = checkpoint.metadata.model().is_some();
     let key_scheme = if ours { KeyScheme::Native } else { KeyScheme::Graph };
     let unused = unused.collect();
-    let notes = checkpoint.surroundings.notes.clone();
+    let mut notes = checkpoint.surroundings.notes.clone();
+    if !biases.is_empty() {
+        notes.push(format!("{} corrections of rounded weights are for int8 alone", biases.len()));
+    }
     Ok(Found { key_scheme, classes, hidden, sources, unused, strange: Vec::new(), notes })
 }
 
@@ -74,15 +77,27 @@ fn matched<'a>(
     graph: &'a Graph<Parameter>,
     network: &Network,
 ) -> Result<Matching<'a>, Error> {
-    match_graphs(&network.graph([spec.input_size; 2])?, graph).map_err(|difference| Error::Graph {
-        path: checkpoint.path.clone(),
-        model: spec.name,
-        difference,
-    })
+    let other = |difference| Error::Graph { path: checkpoint.path.clone(), model: spec.name, difference };
+    let matching = match_graphs(&network.graph([spec.input_size; 2])?, graph).map_err(other)?;
+    match matching.biases.first() {
+        Some(bias) if checkpoint.quants.is_empty() => Err(other(bias.difference.clone())),
+        _ => Ok(matching),
+    }
 }
 
-/// Scale and zero point of the tensors of `spec`'s network that a file quantises, by the numbers of the network's nodes
-/// (of [`Network::graph`]); `None` where it quantises none.
+/// What a file quantises of a network.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ActivationScales {
+    /// Scale and zero point of tensors, by the numbers of the nodes of [`Network::graph`].
+    pub tensors: BTreeMap<NodeId, (f32, u8)>,
+    /// The layers whose weights are floating-point numbers.
+    pub floats: BTreeSet<String>,
+    /// What is added to the outputs of layers that the network is written without a bias for.
+    pub biases: BTreeMap<String, Vec<f32>>,
+}
+
+/// What a file quantises of `spec`'s network; `None` where it quantises no tensor.
 ///
 /// # Errors
 ///
@@ -90,15 +105,32 @@ fn matched<'a>(
 pub fn activation_scales(
     spec: &ModelSpec,
     checkpoint: &Checkpoint,
-) -> Result<Option<BTreeMap<NodeId, (f32, u8)>>, Error> {
+) -> Result<Option<ActivationScales>, Error> {
     let Some(graph) = checkpoint.graph.as_ref().filter(|_| !checkpoint.quants.is_empty()) else {
         return Ok(None);
     };
     with_storage_device(|device| {
         let network = built(spec, graph, device)?.network;
-        let nodes = matched(spec, checkpoint, graph, &network)?.nodes;
+        let Matching { weights, nodes, biases, .. } = matched(spec, checkpoint, graph, &network)?;
+        let mut corrections = BTreeMap::new();
+        for bias in biases {
+            if let Some(entry) = checkpoint.entries.iter().find(|entry| entry.key == bias.parameter.name) {
+                corrections.insert(bias.layer, checkpoint.values(entry)?);
+            }
+        }
+        let is_quantised = |entry: &&Entry| matches!(entry.source, EntrySource::Quantised { .. });
+        let quantised: HashSet<&str> =
+            checkpoint.entries.iter().filter(is_quantised).map(|entry| entry.key.as_str()).collect();
+        let float = |(name, binding): (String, Binding)| match binding {
+            Binding::Weight { parameter, .. } if !quantised.contains(parameter.name.as_str()) => {
+                name.strip_suffix(".weight").map(str::to_owned)
+            }
+            _ => None,
+        };
+        let floats = weights.into_iter().filter_map(float).collect();
         let quant = |(our, their): (NodeId, NodeId)| Some((our, *checkpoint.quants.get(&their)?));
-        Ok(Some(nodes.into_iter().filter_map(quant).collect()))
+        let tensors = nodes.into_iter().filter_map(quant).collect();
+        Ok(Some(ActivationScales { tensors, floats, biases: corrections }))
     })
 }
 

@@ -12,7 +12,7 @@ use burn::tensor::{Device, TensorData};
 use inception_graph::with_storage_device;
 use inception_nn::{HiddenLayer, ModelSpec, Network, TensorInfo, load_tensors};
 
-pub use by_graph::activation_scales;
+pub use by_graph::{ActivationScales, activation_scales};
 pub use likely::{fitting_models, likely_models};
 
 use crate::checkpoint::Checkpoint;

@@ -1,11 +1,12 @@
 //! The safetensors format.
 
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
 use burn::module::Module;
 use half::{bf16, f16};
-use inception_nn::{read_tensors, tensors};
+use inception_nn::{ModelSpec, Network, TensorInfo, read_tensors, tensors};
 
 use crate::entry::Dtype;
 use crate::error::Error;
@@ -35,13 +36,46 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
 ///
 /// [`Error::Io`]; [`Error::TooLarge`] for a value that would become infinite; [`Error::UnwritableDtype`].
 pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path: &Path) -> Result<(), Error> {
-    let stored = |shape: &[usize]| stored(dtype, shape);
+    save_by(network, metadata, dtype, |info| stored(dtype, &info.shape), path)
+}
+
+/// As [`save_as`] in [`I8`](Dtype::I8), with the weights of the layers `floats` in single precision. What takes no part
+/// in inference at `spec`'s size, the auxiliary heads, is in integers, too.
+///
+/// # Errors
+///
+/// [`Error::Io`]; [`Error::Network`] for an input size that the network does not take.
+pub fn save_quantized(
+    network: &Network,
+    spec: &ModelSpec,
+    metadata: &Metadata,
+    floats: &BTreeSet<String>,
+    path: &Path,
+) -> Result<(), Error> {
+    let structure = network.graph([spec.input_size; 2])?;
+    let weights = structure.nodes.iter().flat_map(|node| node.op.weights());
+    let infers: HashSet<&str> = weights.map(|weight| weight.name.as_str()).collect();
+    let stored = |info: &TensorInfo| match info.name.rsplit_once('.') {
+        Some((layer, "weight")) if floats.contains(layer) => &Dtype::F32,
+        _ if info.shape.len() == 2 && !infers.contains(info.name.as_str()) => &Dtype::I8,
+        _ => stored(&Dtype::I8, &info.shape),
+    };
+    save_by(network, metadata, &Dtype::I8, stored, path)
+}
+
+fn save_by<'a, M: Module>(
+    network: &M,
+    metadata: &Metadata,
+    dtype: &Dtype,
+    stored: impl Fn(&TensorInfo) -> &'a Dtype,
+    path: &Path,
+) -> Result<(), Error> {
     if let Dtype::F64 | Dtype::Other(_) = dtype {
         return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
     }
     let infos = tensors(network);
     let rows = infos.iter().flat_map(|info| {
-        let dtype = stored(&info.shape);
+        let dtype = stored(info);
         let scales =
             (*dtype == Dtype::I8).then(|| (format!("{}{SCALES}", info.name), &Dtype::F32, &info.shape[..1]));
         std::iter::once((info.name.clone(), dtype, &info.shape[..])).chain(scales)
@@ -53,7 +87,7 @@ pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path:
         read_tensors(network, |info, data| {
             let data = data.convert::<f32>();
             let values: &[f32] = bytemuck::cast_slice(data.as_bytes());
-            match stored(&info.shape) {
+            match stored(info) {
                 Dtype::F32 => file.write_all(&encode(values, f32::to_le_bytes)),
                 Dtype::Bf16 => file.write_all(&encode(values, |v| bf16::from_f32(v).to_le_bytes())),
                 Dtype::I8 => {
