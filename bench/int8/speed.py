@@ -1,10 +1,12 @@
-"""Time of int8: ours beside ONNX Runtime's (QDQ, per channel) and beside ours in f32, in alternation, on random weights.
+"""Time of int8: ours beside ONNX Runtime's (QDQ, per channel), OpenVINO's (NNCF) and ours in f32, in alternation, on random
+weights.
 
 usage: ENV/bin/python bench/int8/speed.py prepare INCEPTION WORK PICTURES MODEL...
        ENV/bin/python bench/int8/speed.py measure INCEPTION WORK THREADS MODEL...
 `prepare` quantises each network on the pictures of the folder PICTURES and writes the same weights as ONNX, which ONNX Runtime
-quantises. `measure` gives each runtime a turn, twice, and appends a JSON line a network to WORK/speed.jsonl: the lower of the two
-medians of a cell. ENV is that of accuracy.py.
+and NNCF quantise. `measure` gives each runtime a turn, twice, and appends a JSON line a network to WORK/speed.jsonl: the lower of the two
+medians of a cell. ENV is that of accuracy.py. INCEPTION_ISA=avx2 holds ours to AVX2, ONEDNN_MAX_CPU_ISA=AVX2 OpenVINO, and
+LD_PRELOAD of what bench/without_avx512.c makes ONNX Runtime; the row says so.
 """
 import json
 import os
@@ -13,6 +15,7 @@ import sys
 import time
 
 import numpy as np
+from accuracy import nncf_int8
 
 BATCHES = [1, 8]
 SECONDS = 1.0
@@ -40,6 +43,9 @@ def prepare(program, work, pictures, models):
         shape = [d.dim_value for d in onnx.load(base + ".onnx").graph.input[0].type.tensor_type.shape.dim][1:]
         quant_pre_process(base + ".onnx", f"{work}/prepared.onnx")
         quantize_static(f"{work}/prepared.onnx", base + ".qdq.onnx", Reader(shape), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        nncf_int8(base + ".onnx", np.random.default_rng(0).standard_normal((1, *shape), np.float32), work)
+        for end in ["xml", "bin"]:
+            os.replace(f"{work}/nncf.{end}", f"{base}.nncf.{end}")
         sizes = [os.path.getsize(base + end) / 1e6 for end in [".onnx", ".safetensors", ".qdq.onnx"]]
         os.remove(base + ".onnx")
         print(f"{model}: f32 {sizes[0]:.1f} MB, ours {sizes[1]:.1f} MB, QDQ {sizes[2]:.1f} MB, {time.time() - start:.0f} s", flush=True)
@@ -70,18 +76,39 @@ def onnxruntime_ms(path, threads):
     return times
 
 
+def openvino_ms(path, threads):
+    import openvino
+
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(path, "CPU", config)
+    shape, times = [d.get_length() for d in list(compiled.input(0).partial_shape)[1:]], []
+    request = compiled.create_infer_request()
+    for batch in BATCHES:
+        images = np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
+        for _ in range(2):
+            request.infer([images])
+        runs, start = [], time.perf_counter()
+        while len(runs) < RUNS or time.perf_counter() - start < SECONDS:
+            began = time.perf_counter()
+            request.infer([images])
+            runs.append((time.perf_counter() - began) * 1e3)
+        times.append(float(np.median(runs)))
+    return times
+
+
 def measure(program, work, threads, models):
     for model in models:
         rounds = []
         for _ in range(2):
             int8, rival, f32 = ours(program, model, "int8", threads), onnxruntime_ms(f"{work}/{model}.qdq.onnx", threads), ours(program, model, "f32", threads)
-            rounds.append([[ms for ms, _ in int8], rival, [ms for ms, _ in f32]])
+            openvino = openvino_ms(f"{work}/{model}.nncf.xml", threads)
+            rounds.append([[ms for ms, _ in int8], rival, [ms for ms, _ in f32], openvino])
         best = np.min(rounds, axis=0)
-        row = {"model": model, "threads": threads, "batches": BATCHES, "int8_ms": best[0].tolist(), "onnxruntime_ms": best[1].tolist(), "f32_ms": best[2].tolist()}
+        row = {"model": model, "threads": threads, "batches": BATCHES, "int8_ms": best[0].tolist(), "onnxruntime_ms": best[1].tolist(), "f32_ms": best[2].tolist(), "openvino_ms": best[3].tolist(), "isa": os.environ.get("INCEPTION_ISA", "")}
         row |= {"rounds": rounds, "int8_mb": [mb for _, mb in int8], "f32_mb": [mb for _, mb in f32]}
         with open(f"{work}/speed.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
-        print(model, *(f"{name} {best[i].round(1).tolist()}" for i, name in enumerate(["int8", "ONNX Runtime", "f32"])), flush=True)
+        print(model, *(f"{name} {best[i].round(1).tolist()}" for i, name in enumerate(["int8", "ONNX Runtime", "f32", "OpenVINO"])), flush=True)
 
 
 if __name__ == "__main__":

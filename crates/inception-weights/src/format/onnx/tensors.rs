@@ -202,7 +202,7 @@ impl<'a> Tensors<'a> {
     pub fn dequantise(&mut self, nodes: &[Node]) -> Result<usize, Fault> {
         let by_key: HashMap<String, usize> =
             self.entries.iter().enumerate().map(|(i, entry)| (entry.key.clone(), i)).collect();
-        let mut made = Vec::new();
+        let (mut made, mut numbers) = (Vec::new(), Vec::new());
         for node in nodes.iter().filter(|node| node.op == "DequantizeLinear") {
             let of =
                 |i: usize| node.inputs.get(i).and_then(|name| by_key.get(name)).map(|&i| &self.entries[i]);
@@ -249,9 +249,23 @@ impl<'a> Tensors<'a> {
             let sized = values.len() as u64 * kind.size();
             let checked = Entry::checked_extent(&values.source, sized, self.total());
             checked.map_err(|reason| bad(&reason))?;
+            // A factor, for instance, is an argument rather than a weight.
+            let small = |i: usize| match node
+                .inputs
+                .get(i)
+                .and_then(|name| self.small.get(name))
+                .map(Vec::as_slice)
+            {
+                Some(&[value]) => Some(value),
+                _ => None,
+            };
+            if let (Some(value), Some(scale), zero) = (small(0), small(1), small(2)) {
+                numbers.push((output.clone(), (value - zero.unwrap_or(0.0)) * scale));
+            }
             let (key, shape) = (output.clone(), values.shape.clone());
             made.push(Entry { key, shape, dtype: Dtype::F32, source, strides: None });
         }
+        self.small.extend(numbers.into_iter().map(|(name, number)| (name, vec![number])));
         let count = made.len();
         for entry in made {
             self.initializers.insert(entry.key.clone(), entry.key.clone());
