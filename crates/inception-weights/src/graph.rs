@@ -78,7 +78,12 @@ impl<'a> Builder<'a> {
     /// Whether a value is that of an operation before a ReLU, which may be negative.
     pub fn is_unclamped(&self, name: &str) -> bool {
         let node = self.values.get(name).and_then(|&node| self.graph.nodes.get(node));
-        node.is_some_and(|node| matches!(node.op, Op::Conv(_) | Op::BatchNorm(_) | Op::Add { .. }))
+        let may_be = |op: &Op<Parameter>| matches!(op, Op::Conv(_) | Op::BatchNorm(_) | Op::Add { .. });
+        node.is_some_and(|node| match &node.op {
+            // The ReLU of the whole may have been left out, too.
+            Op::Concat => node.inputs.iter().any(|&input| may_be(&self.graph.nodes[input].op)),
+            op => may_be(op),
+        })
     }
 
     pub fn node(&mut self, name: &str, op: Op<Parameter>, inputs: &[&str]) -> Result<(), String> {

@@ -143,7 +143,7 @@ mod tests {
             graph.add(name, Op::Conv(Box::new(conv)), &[graph.output])
         };
         let exact = |i: usize| ((i * 37 + i / 16) % 255) as f32 / 127.0 - 1.0;
-        let coarse = |i: usize| if i % 16 == 0 { 1.0 } else { 0.0038 };
+        let coarse = |i: usize| if i.is_multiple_of(16) { 1.0 } else { 0.0038 };
         let engine = conv("exact", (0..256).map(exact).collect())
             .and_then(|_| conv("coarse", (0..256).map(coarse).collect()))
             .and_then(|_| graph.add("mean", Op::GlobalAveragePool, &[graph.output]));
