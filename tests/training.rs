@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use inception_nn::tensors;
+use inception_nn::{MODELS, tensors};
 use inception_tests::values::uniform;
 use inception_tests::{formula, formula_network, storage};
 use inception_train::{OptimizerKind, Recipe, TrainingNetwork, targets};
@@ -161,6 +161,16 @@ const TOLERANCE: f64 = 1e-5;
 /// move by 2e-3 when its values are rounded to single precision after each step (`losses_spread`), those of the others
 /// by at most 4e-4. Two such roundings may differ by twice that.
 const LOSS_TOLERANCE: f64 = 1e-3;
+
+/// The operations of every model have gradients.
+#[test]
+fn all_models_can_be_trained_on_the_cpu() {
+    for spec in MODELS {
+        let network = spec.config().with_num_classes(2).init(&storage()).unwrap();
+        let training = TrainingNetwork::compiled::<f32>(&network, [299; 2], &Recipe::head());
+        training.unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+    }
+}
 
 macro_rules! networks {
     ($($test:ident: $name:literal,)*) => {
