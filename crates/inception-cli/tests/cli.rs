@@ -545,6 +545,11 @@ fn quantize_and_int8() {
         "{report}"
     );
 
+    // Where the classes are equal no layer stays in f32.
+    let drop = &json_lines(&[&quantize[..], &["--json", "--max-drop", "0"]].concat())[0];
+    assert_eq!((&drop["in_f32"], &drop["agreement"]), (&serde_json::json!([]), &1.0.into()), "{drop}");
+    assert!(failure(&[&quantize[..], &["--max-drop", "1.5"]].concat()).contains("from 0 to below 1"));
+
     let [large, little] = [plain, small].map(|path| std::fs::metadata(path).unwrap().len());
     assert!(little * 2 < large, "{little} of {large} bytes");
     let listed: Value = serde_json::from_str(&stdout(&["inspect", "--json", small])).unwrap();
@@ -605,7 +610,6 @@ fn quantize_and_int8() {
     stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--to", floats]);
     assert!(with(floats).contains("needs scales"));
     // As ONNX the same integers, but for biases, which are whole numbers there: a byte here and there is the next one.
-
     let qdq = dir.path().join("small.onnx");
     let qdq = qdq.to_str().unwrap();
     stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--precision", "int8", "--to", qdq]);
