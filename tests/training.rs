@@ -165,8 +165,9 @@ const LOSS_TOLERANCE: f64 = 1e-3;
 /// The operations of every model have gradients.
 #[test]
 fn all_models_can_be_trained_on_the_cpu() {
+    let storage = storage();
     for spec in MODELS {
-        let network = spec.config().with_num_classes(2).init(&storage()).unwrap();
+        let network = spec.config().with_num_classes(2).init(&storage).unwrap();
         let training = TrainingNetwork::compiled::<f32>(&network, [299; 2], &Recipe::head());
         training.unwrap_or_else(|error| panic!("{}: {error}", spec.name));
     }
