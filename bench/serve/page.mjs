@@ -24,8 +24,7 @@ for await (const line of createInterface({ input: server.stderr })) {
 }
 assert(address, "the server did not start");
 
-// Chromium now and then ignores a key shortly after a page was loaded, as it does for people: who sees no dialogue
-// presses the key again.
+// In CI a first Enter opened no dialogue now and then. Who sees none presses the key again.
 async function chooserByEnter(page) {
   for (let attempt = 1; ; attempt += 1) {
     const chooser = page.waitForEvent("filechooser", { timeout: 5000 });
