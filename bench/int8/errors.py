@@ -12,21 +12,14 @@ import os
 import sys
 
 import numpy as np
-from exchange import command, logits
+from exchange import command, logits, resized
 
 
 def pictures(folder, work, side):
-    from PIL import Image
-
-    parts = []
-    for name, begin in [("calibration", 0), ("test", 32)]:
-        target = f"{work}/{name}-{side}"
-        os.makedirs(target, exist_ok=True)
-        paths = sorted(glob.glob(f"{folder}/*.png"))[begin : begin + 32]
-        for i, path in enumerate(paths):
-            Image.open(path).convert("RGB").resize((side, side), Image.BICUBIC).save(f"{target}/{i:03}.png")
-        parts.append(target)
-    return parts[0], sorted(glob.glob(f"{parts[1]}/*.png"))
+    paths = sorted(glob.glob(f"{folder}/*.png"))
+    calibration, test = f"{work}/calibration-{side}", f"{work}/test-{side}"
+    resized(paths[:32], calibration, side)
+    return calibration, resized(paths[32:64], test, side)
 
 
 def main(program, work, folder, *models):

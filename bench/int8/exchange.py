@@ -47,15 +47,16 @@ def errors(found, wanted):
     return np.abs(found - wanted).max() / np.abs(wanted).max(), np.sqrt(((found - wanted) ** 2).mean() / (wanted**2).mean())
 
 
-def cropped(folder, work, side):
+def resized(paths, folder, side):
+    """The pictures made square, in a folder of their own."""
     from PIL import Image
 
-    os.makedirs(f"{work}/{side}", exist_ok=True)
-    paths = []
-    for i, path in enumerate(sorted(glob.glob(f"{folder}/*.png"))[:8]):
-        paths.append(f"{work}/{side}/{i}.png")
-        Image.open(path).convert("RGB").resize((side, side), Image.BICUBIC).save(paths[-1])
-    return paths
+    os.makedirs(folder, exist_ok=True)
+    made = []
+    for i, path in enumerate(paths):
+        made.append(f"{folder}/{i:03}.png")
+        Image.open(path).convert("RGB").resize((side, side), Image.BICUBIC).save(made[-1])
+    return made
 
 
 def main(program, work, pictures, *models):
@@ -67,7 +68,7 @@ def main(program, work, pictures, *models):
         weights = ["--weights", file] if file else ["--random-weights"]
         base = f"{work}/{model}"
         side = 224 if model == "GoogLeNet" else 299
-        paths = cropped(pictures, work, side)
+        paths = resized(sorted(glob.glob(f"{pictures}/*.png"))[:8], f"{work}/{side}", side)
         flags = ["--resize-short", str(side), "--crop", str(side)]
         command(program, "quantize", "--model", model, *weights, *flags, "--data", f"{work}/{side}", "--to", base + ".safetensors", "--json")
         small = ["--weights", base + ".safetensors"]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use inception_engine::graph::reference::{evaluate, tensors};
 use inception_engine::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window, passes};
-use inception_engine::{Compiled, Error, Options, Precision, QuantParams, Quantization};
+use inception_engine::{Compiled, Error, Isa, Options, Precision, QuantParams, Quantization};
 use numbers::{Numbers, conv, grow, tiers};
 
 /// A tensor as it is stored.
@@ -335,6 +335,24 @@ fn prepare(graph: &Graph, image: &[f32]) -> (Graph, Vec<QuantParams>, Arc<Quanti
     (fused, quants, Arc::new(quantization))
 }
 
+/// `graph` in `int8` on `isa`; `None`, which is said, where that cannot compute it.
+fn compiled(graph: &Graph, quantization: &Quantization, isa: Isa, threads: usize) -> Option<Compiled> {
+    let options = Options {
+        threads,
+        precision: Precision::Int8,
+        quantization: Some(Arc::new(quantization.clone())),
+        isa: Some(isa),
+        ..Options::default()
+    };
+    match Compiled::from_graph(graph.clone(), &options) {
+        Err(Error::Precision { reason, .. }) => {
+            eprintln!("SKIPPED: int8 on {isa} {reason}");
+            None
+        }
+        other => Some(other.unwrap()),
+    }
+}
+
 /// The largest difference over the largest value.
 fn error(found: &[f32], wanted: &[f32]) -> f32 {
     let largest = wanted.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
@@ -353,20 +371,7 @@ fn check(what: &str, graph: &Graph, numbers: &mut Numbers, tolerance: f32) {
     let wanted: Vec<f32> = results.into_iter().flat_map(|(values, _)| values).collect();
     for isa in tiers() {
         for threads in [1, 3] {
-            let options = Options {
-                threads,
-                precision: Precision::Int8,
-                quantization: Some(quantization.clone()),
-                isa: Some(isa),
-                ..Options::default()
-            };
-            let model = match Compiled::from_graph(graph.clone(), &options) {
-                Err(Error::Precision { reason, .. }) => {
-                    eprintln!("SKIPPED: int8 on {isa} {reason}");
-                    continue;
-                }
-                other => other.unwrap(),
-            };
+            let Some(model) = compiled(graph, &quantization, isa, threads) else { continue };
             let found = model.run(&images, batch).unwrap();
             // Of floats the sums are rounded, in an order that is the kernel's own.
             let off = error(&found, &wanted);
@@ -585,20 +590,7 @@ fn layers_in_floats_round_their_results_alone() {
             whole.tensors.get("node#2").filter(|_| fused.nodes.len() == 4).map_or(step, |quant| quant.scale);
         for isa in tiers() {
             for threads in [1, 3] {
-                let options = Options {
-                    threads,
-                    precision: Precision::Int8,
-                    quantization: Some(Arc::new(quantization.clone())),
-                    isa: Some(isa),
-                    ..Options::default()
-                };
-                let model = match Compiled::from_graph(graph.clone(), &options) {
-                    Err(Error::Precision { reason, .. }) => {
-                        eprintln!("SKIPPED: int8 on {isa} {reason}");
-                        continue;
-                    }
-                    other => other.unwrap(),
-                };
+                let Some(model) = compiled(&graph, &quantization, isa, threads) else { continue };
                 let found = model.run(&image, 1).unwrap();
                 let off = wanted.iter().zip(&found).map(|(w, f)| (*w as f32 - f).abs()).fold(0.0, f32::max);
                 // Half a step, and the rounding of sums in f32 (by Winograd's algorithm of about 1e-6).
@@ -633,16 +625,8 @@ fn any_layers_of_random_graphs_may_be_in_floats() {
         let wanted: Vec<f32> = evaluate(&graph, &image).iter().map(|&x| x as f32).collect();
         let mut first: Option<Vec<f32>> = None;
         for isa in tiers() {
-            let quantization = Some(Arc::new(quantization.clone()));
-            let options =
-                Options { precision: Precision::Int8, quantization, isa: Some(isa), ..Options::default() };
-            let model = match Compiled::from_graph(graph.clone(), &options) {
-                Err(Error::Precision { reason, .. }) => {
-                    eprintln!("SKIPPED: int8 on {isa} {reason}");
-                    continue;
-                }
-                other => other.unwrap(),
-            };
+            let threads = Options::default().threads;
+            let Some(model) = compiled(&graph, &quantization, isa, threads) else { continue };
             let found = model.run(&image, 1).unwrap();
             let off = error(&found, &wanted);
             // As deep as the random graphs of integers above.

@@ -28,6 +28,11 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
+    /// Channels that a product reads and makes: the output's or, `back`, the gradient's of the input.
+    fn ends(&self, back: bool) -> (usize, usize) {
+        if back { (self.outputs, self.inputs) } else { (self.inputs, self.outputs) }
+    }
+
     /// The place of a value in memory.
     fn at(&self, tap: usize, input: usize, output: usize) -> usize {
         match self.outputs_first {
@@ -90,15 +95,14 @@ impl Convolution {
 
     /// Panels of packed weights, and floats of each, for the output or, `back`, the gradient of the input.
     pub fn panels(&self, columns: usize, back: bool) -> (usize, usize) {
-        let Matrix { taps, inputs, outputs, .. } = self.matrix;
-        let (from, to) = if back { (outputs, inputs) } else { (inputs, outputs) };
-        (to.div_ceil(columns), taps * from * columns)
+        let (from, to) = self.matrix.ends(back);
+        (to.div_ceil(columns), self.matrix.taps * from * columns)
     }
 
     /// Packs a panel: rows of `columns` floats, zeros after the last channel.
     pub fn pack<T: Real>(&self, weights: &[f32], columns: usize, back: bool, panel: usize, packed: &mut [T]) {
         let matrix = self.matrix;
-        let (from, to) = if back { (matrix.outputs, matrix.inputs) } else { (matrix.inputs, matrix.outputs) };
+        let (from, to) = matrix.ends(back);
         let first = panel * columns;
         let count = columns.min(to - first);
         let mut row = |tap: usize, source: usize| {

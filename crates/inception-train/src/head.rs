@@ -30,8 +30,7 @@ struct Standardisation {
 }
 
 impl Standardisation {
-    /// For rows of features that are multiplied by `scale` first.
-    fn of(features: &LabelledFeatures, pictures: &[usize], scale: f64) -> Self {
+    fn of(features: &LabelledFeatures, pictures: &[usize]) -> Self {
         let count = pictures.len().max(1) as f64;
         let mut mean = vec![0.0; features.dimensions];
         let mut variance = mean.clone();
@@ -47,14 +46,13 @@ impl Standardisation {
         let least = LEAST_VARIANCE * variance.iter().sum::<f64>() / features.dimensions.max(1) as f64;
         // Features that do not vary at all are equal in all pictures, and become 0.
         let deviation = variance.iter().map(|variance| (variance + least.max(f64::MIN_POSITIVE)).sqrt());
-        // The scale makes no difference to what is standardised.
         let factor: Vec<f64> = deviation.map(|deviation| 1.0 / deviation).collect();
         let offset = mean.iter().zip(&factor).map(|(mean, factor)| -mean * factor).collect();
-        Self { factor: factor.into_iter().map(|factor| factor / scale).collect(), offset }
+        Self { factor, offset }
     }
 
-    /// The layer that makes of scaled features what `linear` makes of standardised ones.
-    fn folded_into(&self, linear: &Linear) -> Linear {
+    /// The layer that makes of features times `scale` what `linear` makes of standardised ones.
+    fn folded_into(&self, linear: &Linear, scale: f64) -> Linear {
         let outputs = linear.bias.len();
         let mut folded = linear.clone();
         let mut bias: Vec<f64> = linear.bias.iter().copied().map(f64::from).collect();
@@ -62,7 +60,7 @@ impl Standardisation {
         for (row, (factor, offset)) in rows {
             for (weight, bias) in row.iter_mut().zip(&mut bias) {
                 *bias += f64::from(*weight) * offset;
-                *weight = (f64::from(*weight) * factor) as f32;
+                *weight = (f64::from(*weight) * factor / scale) as f32;
             }
         }
         folded.bias = bias.into_iter().map(|bias| bias as f32).collect();
@@ -121,7 +119,7 @@ impl<'a> HeadLearner<'a> {
             optimizer: Optimizer::new(recipe, lengths),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, pictures)| !pictures.is_empty()),
-            standardisation: Standardisation::of(training.0, &training.1, scale.into()),
+            standardisation: Standardisation::of(training.0, &training.1),
             training,
             linear,
             scale: scale.into(),
@@ -130,7 +128,7 @@ impl<'a> HeadLearner<'a> {
 
     /// The classifier as it is now, of the features that the network has before it.
     pub fn classifier(&self) -> Linear {
-        self.standardisation.folded_into(&self.linear)
+        self.standardisation.folded_into(&self.linear, self.scale)
     }
 
     /// The rows of these pictures, standardised.
@@ -139,8 +137,7 @@ impl<'a> HeadLearner<'a> {
         let mut rows = Vec::with_capacity(pictures.len() * features.dimensions);
         for &picture in pictures {
             let row = features.row(picture).iter().zip(factor.iter().zip(offset));
-            let scaled = |value: f32| f64::from(value) * self.scale;
-            rows.extend(row.map(|(&value, (factor, offset))| (scaled(value) * factor + offset) as f32));
+            rows.extend(row.map(|(&value, (factor, offset))| (f64::from(value) * factor + offset) as f32));
         }
         rows
     }

@@ -4,18 +4,18 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use inception::burn::tensor::Device;
 use inception::data::{Classes, Dataset, Preprocessing};
 use inception::nn::with_storage_device;
 use inception::{ModelSpec, Skipped, Weights};
-use inception_bench::free_memory;
 use inception_train::{
     Best, HeadLearner, LabelledFeatures, Learner, Linear, NetworkLearner, NetworkOptions, Outcome, Recipe,
     RunFolder, RunOptions, Split, TrainedFile, split, train, with_new_classifier,
 };
 use serde::Serialize;
 
+use super::memory::enough_memory;
 use super::report::RunReport;
 use super::show::Show;
 use super::signal::STOP;
@@ -104,7 +104,8 @@ impl Job<'_> {
             None => with_storage_device(|storage| learner(storage, None)),
         }?;
         if let Some(bytes) = learner.batch_bytes(self.recipe.batch) {
-            enough_memory(bytes, self.recipe.batch)?;
+            let batch = self.recipe.batch;
+            enough_memory(bytes, batch, &format!("a batch of {batch} pictures takes"), "--batch")?;
         }
         let outcome = self.run(&mut learner, folder)?;
         if !learner.has_auxiliary() {
@@ -254,18 +255,4 @@ impl Job<'_> {
         };
         learner.write(&file, path).with_context(|| format!("writing {}", path.display()))
     }
-}
-
-/// Refuses a batch that does not fit in memory, with one that does.
-fn enough_memory(bytes: u64, batch: usize) -> anyhow::Result<()> {
-    if let Some(free) = free_memory().filter(|&free| bytes > free) {
-        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-        let fits = (batch as f64 * free as f64 / bytes as f64 * 0.9) as u64;
-        bail!(
-            "a batch of {batch} pictures takes {:.1} GB, and {:.1} GB of memory are free: --batch {fits} fits",
-            gigabytes(bytes),
-            gigabytes(free)
-        );
-    }
-    Ok(())
 }

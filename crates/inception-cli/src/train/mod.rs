@@ -2,6 +2,7 @@
 
 mod arguments;
 mod job;
+mod memory;
 mod report;
 mod show;
 mod signal;
@@ -20,7 +21,6 @@ use inception::{
     DeviceKind, ExtractOptions, FeatureExtractor, ModelSpec, Precision, Preparation, RunOptions, Shard,
     cores, dataset_version, read_labels,
 };
-use inception_bench::free_memory;
 use inception_train::{
     FeatureOptions, Freeze, LabelledFeatures, NetworkOptions, RunFolder, extract_features, feature_bytes,
 };
@@ -29,6 +29,7 @@ use crate::args::{self, DeviceArgs, PreprocessArgs, WeightArgs};
 use crate::progress::Bar;
 use arguments::{DataArgs, RecipeArgs};
 use job::Job;
+use memory::enough_memory;
 use signal::{STOP, catch_signals};
 
 /// Pictures of which the engine computes features together.
@@ -137,7 +138,8 @@ impl Train {
             eprintln!("warning: {}: {warning}", self.model.name);
         }
         let total = pictures.iter().flatten().map(|dataset| dataset.len()).sum();
-        enough_memory(feature_bytes(total, extractor.dimensions()), total)?;
+        let bytes = feature_bytes(total, extractor.dimensions());
+        enough_memory(bytes, total, &format!("the features of {total} pictures take"), "--limit")?;
         let mut folder = self.folder(job, identity, &device.description(), pictures)?;
         let features = |dataset| self.features(&extractor, dataset, identity, device);
         let [training, val] = pictures.map(|dataset| dataset.map(features).transpose());
@@ -253,18 +255,4 @@ impl Train {
         ensure!(pictures > 0, "no picture could be used");
         Ok(features)
     }
-}
-
-/// Refuses a run whose features do not fit into memory.
-fn enough_memory(bytes: u64, pictures: usize) -> anyhow::Result<()> {
-    if let Some(free) = free_memory().filter(|&free| bytes > free) {
-        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-        let fit = (pictures as f64 * free as f64 / bytes as f64 * 0.9) as u64;
-        bail!(
-            "the features of {pictures} pictures take {:.1} GB, and {:.1} GB of memory are free: --limit {fit} fits",
-            gigabytes(bytes),
-            gigabytes(free)
-        );
-    }
-    Ok(())
 }
