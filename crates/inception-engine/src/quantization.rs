@@ -171,6 +171,14 @@ pub(crate) fn weight_scale(channel: &[f32]) -> f32 {
     }
 }
 
+/// Whether two integers, weights of neighbouring channels, times any two bytes have a sum of 16 bits, also without
+/// the one of them that lowers its magnitude. `vpmaddubsw` of AVX2 needs that.
+pub(crate) fn pairs_fit([a, b]: [i8; 2]) -> bool {
+    const MOST: i32 = i16::MAX as i32 / 255;
+    let [a, b] = [a, b].map(i32::from);
+    a.max(0) + b.max(0) <= MOST && a.min(0) + b.min(0) >= -MOST
+}
+
 /// The integer nearest to a weight.
 pub(crate) fn integer_weight(weight: f32, scale: f32) -> f32 {
     (weight / scale).round_ties_even().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)

@@ -106,74 +106,130 @@ impl Kernels {
 mod tests {
     use super::*;
 
-    /// Every micro-kernel on bytes that this CPU can run, also of sets that it has a faster one for, gives the bytes
-    /// of scalar code. Products are as large as they can be: what saturates on the way shows.
-    #[test]
+    /// Pixels that are as large as they can be, and some of everything.
+    fn pixel(r: usize, c: usize) -> u8 {
+        if r == 0 { 255 } else { ((r * 97 + c * 31) % 256) as u8 }
+    }
+
+    /// Runs a micro-kernel on bytes on a full tile with these weights of channel and column, and compares with
+    /// scalar code.
     #[allow(unsafe_code)] // A kernel is called with pointers.
-    fn micro_kernels_on_bytes_equal_scalar_code() {
+    fn check_on_bytes(
+        what: &str,
+        kernels: &Kernels,
+        kernel: table::ConvKernel,
+        weight: impl Fn(usize, usize) -> i32,
+    ) {
         use super::conv::{Prefetch, Tile};
         const K: usize = 38;
-        for kernels in TABLES {
-            for set in kernels.sets.iter().filter(|set| set.activations == DType::U8) {
-                if let Some(reason) = set.missing() {
+        let (rows, width) = (kernels.tile_rows, kernels.panel);
+        let pixels: Vec<u8> = (0..rows * K).map(|i| pixel(i / K, i % K)).collect();
+        let lanes = K.div_ceil(4) * width;
+        let byte = |c: usize, o: usize| if c < K { weight(c, o) as i8 } else { 0 };
+        let lane = |i: usize| {
+            let bytes = [0, 1, 2, 3].map(|j| byte(i / width * 4 + j, i % width).cast_unsigned());
+            f32::from_bits(u32::from_le_bytes(bytes))
+        };
+        let weights: Vec<f32> = (0..lanes).map(lane).collect();
+        let pointers: Vec<*const u8> = (0..rows).map(|r| pixels[r * K..].as_ptr()).collect();
+        let (scale, bias, min) = (vec![1.5e-4; width], vec![128.0; width], vec![3.0; width]);
+        let residual: Vec<u8> = (0..rows * width).map(|i| (i % 7) as u8).collect();
+        let mut out = vec![0u8; rows * width];
+        let tile = Tile {
+            indirection: pointers.as_ptr(),
+            rows,
+            taps: 1,
+            k: K,
+            weights: weights.as_ptr(),
+            prefetch: Prefetch { start: weights.as_ptr(), lines: 0 },
+            width,
+            valid: width - 1,
+            scale: scale.as_ptr(),
+            bias: bias.as_ptr(),
+            min: min.as_ptr(),
+            residual: residual.as_ptr(),
+            ld_residual: width,
+            residual_scale: 0.5,
+            out: out.as_mut_ptr(),
+            ld_out: width,
+        };
+        // SAFETY: the tile describes the arrays above, and the caller's CPU has the kernel's features.
+        unsafe { kernel(&tile) };
+        for (i, found) in out.iter().enumerate() {
+            let (r, o) = (i / width, i % width);
+            let sum: i32 = (0..K).map(|c| i32::from(pixel(r, c)) * weight(c, o)).sum();
+            let v = sum as f32 * 1.5e-4 + 128.0 + f32::from(residual[i]) * 0.5;
+            let wanted = v.clamp(3.0, 255.0).round_ties_even() as u8;
+            let wanted = if o < width - 1 { wanted } else { 0 };
+            assert_eq!(*found, wanted, "{what}, row {r}, column {o}");
+        }
+    }
+
+    /// The sets of kernels on bytes that this CPU can run, also those that it has a faster one for.
+    fn sets_on_bytes() -> impl Iterator<Item = (&'static Kernels, &'static KernelSet, String)> {
+        let sets = TABLES.iter().flat_map(|kernels| kernels.sets.iter().map(move |set| (*kernels, set)));
+        sets.filter(|(_, set)| set.activations == DType::U8).filter_map(|(kernels, set)| {
+            match set.missing() {
+                Some(reason) => {
                     eprintln!("SKIPPED: bytes on {} {reason}", kernels.isa);
-                    continue;
+                    None
                 }
-                let (rows, width) = (kernels.tile_rows, kernels.panel);
-                // Some rows and columns of extremes, and some of everything.
-                let pixel = |r: usize, c: usize| if r == 0 { 255 } else { ((r * 97 + c * 31) % 256) as u8 };
-                let weight = |c: usize, o: usize| match o {
-                    0 => 127,
-                    1 => -127,
-                    _ => ((c * 53 + o * 29) % 255) as i32 - 127,
-                };
-                let pixels: Vec<u8> = (0..rows * K).map(|i| pixel(i / K, i % K)).collect();
-                let lanes = K.div_ceil(4) * width;
-                let byte = |c: usize, o: usize| if c < K { weight(c, o) as i8 } else { 0 };
-                let lane = |i: usize| {
-                    let bytes = [0, 1, 2, 3].map(|j| byte(i / width * 4 + j, i % width).cast_unsigned());
-                    f32::from_bits(u32::from_le_bytes(bytes))
-                };
-                let weights: Vec<f32> = (0..lanes).map(lane).collect();
-                let pointers: Vec<*const u8> = (0..rows).map(|r| pixels[r * K..].as_ptr()).collect();
-                let (scale, bias, min) = (vec![1.5e-4; width], vec![128.0; width], vec![3.0; width]);
-                let residual: Vec<u8> = (0..rows * width).map(|i| (i % 7) as u8).collect();
-                let mut out = vec![0u8; rows * width];
-                let tile = Tile {
-                    indirection: pointers.as_ptr(),
-                    rows,
-                    taps: 1,
-                    k: K,
-                    weights: weights.as_ptr(),
-                    prefetch: Prefetch { start: weights.as_ptr(), lines: 0 },
-                    width,
-                    valid: width - 1,
-                    scale: scale.as_ptr(),
-                    bias: bias.as_ptr(),
-                    min: min.as_ptr(),
-                    residual: residual.as_ptr(),
-                    ld_residual: width,
-                    residual_scale: 0.5,
-                    out: out.as_mut_ptr(),
-                    ld_out: width,
-                };
-                let row = set.conv.iter().find(|row| (row.input, row.output) == (DType::U8, DType::U8));
-                // SAFETY: the tile describes the arrays above, and the CPU has the set's features.
-                unsafe { (row.expect("a kernel from bytes to bytes").kernel)(&tile) };
-                for (i, found) in out.iter().enumerate() {
-                    let (r, o) = (i / width, i % width);
-                    let sum: i32 = (0..K).map(|c| i32::from(pixel(r, c)) * weight(c, o)).sum();
-                    let v = sum as f32 * 1.5e-4 + 128.0 + f32::from(residual[i]) * 0.5;
-                    let wanted = v.clamp(3.0, 255.0).round_ties_even() as u8;
-                    let wanted = if o < width - 1 { wanted } else { 0 };
-                    assert_eq!(
-                        *found,
-                        wanted,
-                        "{}, {} features, row {r}, column {o}",
-                        kernels.isa,
-                        set.features.len()
-                    );
-                }
+                None => Some((kernels, set, format!("{}, {} features", kernels.isa, set.features.len()))),
+            }
+        })
+    }
+
+    /// Every micro-kernel on bytes gives the bytes of scalar code. Products are as large as they can be: what
+    /// saturates on the way shows.
+    #[test]
+    fn micro_kernels_on_bytes_equal_scalar_code() {
+        for (kernels, set, what) in sets_on_bytes() {
+            let row = set.conv.iter().find(|row| (row.input, row.output) == (DType::U8, DType::U8));
+            check_on_bytes(&what, kernels, row.expect("from bytes to bytes").kernel, |c, o| match o {
+                0 => 127,
+                1 => -127,
+                _ => ((c * 53 + o * 29) % 255) as i32 - 127,
+            });
+        }
+    }
+
+    /// Those for weights whose pairs fit give the same, with pairs at both limits and each number of pairs of
+    /// both signs; and they do saturate beyond, so that what is tested is that kernel.
+    #[test]
+    fn micro_kernels_for_pairs_equal_scalar_code() {
+        let paired = |c: usize, o: usize| {
+            let first = ((c / 2 * 53 + o * 29) % 255) as i32 - 127;
+            let [low, high] = [(-128 - first.min(0)).max(-127), (128 - first.max(0)).min(127)];
+            let second = match (c / 2 + o) % 3 {
+                0 => low,
+                1 => high,
+                _ => (low + high) / 2,
+            };
+            if (c + o).is_multiple_of(2) { first } else { second }
+        };
+        let weight = |c: usize, o: usize| match (o, c % 2) {
+            (0, _) => 64,
+            (1, _) => -64,
+            (2, 0) => 127,
+            (2, _) => 1,
+            (3, 0) => -1,
+            (3, _) => -127,
+            (4, 0) => 127,
+            (4, _) => -127,
+            _ => paired(c, o),
+        };
+        for pair in (0..38).step_by(2) {
+            for o in 0..conv::MAX_PANEL {
+                let bytes = [weight(pair, o), weight(pair + 1, o)].map(|w| w as i8);
+                assert!(crate::quantization::pairs_fit(bytes), "{bytes:?}");
+            }
+        }
+        for (kernels, set, what) in sets_on_bytes() {
+            for row in set.paired_conv.iter().filter(|row| row.output == DType::U8) {
+                check_on_bytes(&what, kernels, row.kernel, weight);
+                let beyond = |c: usize, o: usize| if c < 2 && o == 0 { 127 } else { weight(c, o) };
+                let saturates = || check_on_bytes(&what, kernels, row.kernel, beyond);
+                assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(saturates)).is_err());
             }
         }
     }

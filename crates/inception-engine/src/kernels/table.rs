@@ -14,6 +14,15 @@ use crate::dtype::DType;
 
 /// See [`super::conv::panel`].
 pub(crate) type ConvKernel = unsafe fn(&Tile);
+/// A convolution micro-kernel, and the one for panels whose pairs of weights fit: the same where there is none.
+#[derive(Clone, Copy)]
+pub(crate) struct ConvKernels {
+    /// For any weights.
+    pub any: ConvKernel,
+    /// For weights that [`pairs_fit`](crate::quantization::pairs_fit) holds for.
+    pub paired: ConvKernel,
+}
+
 /// See [`super::pool::pool`].
 pub(crate) type PoolKernel =
     unsafe fn(&PoolParams, *const u8, usize, [usize; 2], *const f32, *const f32, *mut u8);
@@ -84,6 +93,9 @@ pub(crate) struct KernelSet {
     pub features: &'static [Feature],
     /// Convolution micro-kernels.
     pub conv: &'static [Row<ConvKernel>],
+    /// Faster ones for panels whose pairs of weights fit ([`pairs_fit`](crate::quantization::pairs_fit)), with the
+    /// same results.
+    pub paired_conv: &'static [Row<ConvKernel>],
     /// Pools.
     pub pool: &'static [Row<PoolKernel>],
     /// Depthwise convolutions.
@@ -245,9 +257,13 @@ impl Kernels {
         }
     }
 
-    /// The convolution micro-kernel that reads `input` and writes `output`.
-    pub fn conv(&self, input: DType, output: DType) -> ConvKernel {
-        self.find(|set| set.conv, input, output)
+    /// The convolution micro-kernels that read `input` and write `output`: that for any weights, and that for
+    /// weights whose pairs fit.
+    pub fn conv(&self, input: DType, output: DType) -> ConvKernels {
+        let any = self.find(|set| set.conv, input, output);
+        let paired = self.set(input).map_or(&[][..], |set| set.paired_conv);
+        let paired = paired.iter().find(|row| (row.input, row.output) == (input, output));
+        ConvKernels { any, paired: paired.map_or(any, |row| row.kernel) }
     }
 
     /// The pool that reads `input` and writes `output`.
@@ -315,6 +331,7 @@ macro_rules! kernel_set {
         activations: $activations:ident,
         features: [$($detected:expr => $missing:literal),* $(,)?],
         conv: [$($conv_in:ty => $conv_out:ty),*],
+        $(paired_conv: [$($paired_in:ty => $paired_out:ty),*],)?
         pool: [$($pool_in:ty => $pool_out:ty),*],
         depthwise: [$($depthwise:ty: $segment:expr, $second_copy:expr),*],
         winograd: [$($winograd:ty),*],
@@ -329,6 +346,8 @@ macro_rules! kernel_set {
             features: &[$($crate::kernels::table::Feature { detected: || $detected, missing: $missing }),*],
             conv: &[$(row!($simd, $conv_in => $conv_out, entry!($target, (t: &conv::Tile)
                 conv::by_rows!($simd, $conv_in, $conv_out, t, $tile_rows)))),*],
+            paired_conv: &[$($(row!($simd, $paired_in => $paired_out, entry!($target, (t: &conv::Tile)
+                conv::by_rows!($simd, $paired_in, $paired_out, t, $tile_rows)))),*)?],
             pool: &[$(row!($simd, $pool_in => $pool_out, entry!($target, (
                     params: &pool::PoolParams,
                     image: *const u8,

@@ -432,7 +432,7 @@ impl ConvStep {
         let mut before = 0;
         for output in &self.outputs {
             let Weights::Direct(panels) = &output.weights else { continue };
-            let micro_kernel = kernels.conv(self.input.dtype, output.out.dtype);
+            let micro_kernels = kernels.conv(self.input.dtype, output.out.dtype);
             let [start, end] =
                 [wanted.start, wanted.end].map(|n| n.saturating_sub(before).min(panels.count()));
             before += panels.count();
@@ -460,6 +460,7 @@ impl ConvStep {
                     out: context.pixel(&out, rows.start),
                     ld_out: out.ld,
                 };
+                let micro_kernel = if panel.pairs_fit { micro_kernels.paired } else { micro_kernels.any };
                 // SAFETY: the buffer points into the complete input (or zeros, or scratch memory), the panel
                 // holds taps * k rows, and these rows and columns of the output belong to this task alone.
                 unsafe { micro_kernel(&tile) };

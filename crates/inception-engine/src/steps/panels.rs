@@ -8,6 +8,7 @@ use crate::dtype::{DType, LINE};
 use crate::kernels::Kernels;
 use crate::kernels::conv::Prefetch;
 use crate::memory::Aligned;
+use crate::quantization::pairs_fit;
 use inception_graph::parallel;
 
 /// Weights from which packing is worth starting threads.
@@ -25,6 +26,8 @@ pub(crate) struct Panels {
     pub width: usize,
     /// Columns of a narrow panel.
     narrow: usize,
+    /// For each panel of bytes, whether [`pairs_fit`] holds for all its lanes; empty for other types.
+    pairs_fit: Vec<bool>,
 }
 
 /// One panel.
@@ -37,6 +40,8 @@ pub(crate) struct Panel {
     pub first: usize,
     /// Columns that hold weights.
     pub valid: usize,
+    /// Whether [`pairs_fit`] holds for its bytes.
+    pub pairs_fit: bool,
 }
 
 /// A panel and a row tile that are to be multiplied.
@@ -78,7 +83,7 @@ impl Panels {
         } else {
             parallel::for_each(panels, pack);
         }
-        Panels { data, depth, columns, width, narrow }
+        Panels { data, depth, columns, width, narrow, pairs_fit: Vec::new() }
     }
 
     /// As [`Panels::pack`], for columns of `taps` times `k` weights, to be multiplied by `dtype`; by bytes they are
@@ -115,8 +120,21 @@ impl Panels {
                     };
                     f32::from_bits(u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]))
                 })
-            }),
+            })
+            .with_pairs(),
         }
+    }
+
+    /// Notes for which panels of bytes [`pairs_fit`] holds.
+    fn with_pairs(mut self) -> Self {
+        let fit = |lane: &f32| {
+            let [a, b, c, d] = lane.to_bits().to_le_bytes().map(u8::cast_signed);
+            pairs_fit([a, b]) && pairs_fit([c, d])
+        };
+        let (count, len) = (self.count(), (self.width * self.depth).max(1));
+        let panels = self.data.as_mut().chunks(len).take(count);
+        self.pairs_fit = panels.map(|panel| panel.iter().all(fit)).collect();
+        self
     }
 
     /// Calls `visit` for each of the panels `wanted` and each of `tiles` row tiles, in an order that keeps
@@ -178,6 +196,8 @@ impl Panels {
         let first = index * self.width;
         let valid = (self.columns - first).min(self.width);
         let width = valid.next_multiple_of(self.narrow);
-        Panel { weights: self.data.as_ptr().wrapping_add(first * self.depth), width, first, valid }
+        let pairs_fit = self.pairs_fit.get(index).is_some_and(|fit| *fit);
+        let weights = self.data.as_ptr().wrapping_add(first * self.depth);
+        Panel { weights, width, first, valid, pairs_fit }
     }
 }

@@ -246,7 +246,7 @@ impl Products<'_> {
         };
         let tiles = self.half.div_ceil(self.kernels.tile_rows);
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
-        let micro_kernel = self.kernels.conv(DType::F32, DType::F32);
+        let micro_kernel = self.kernels.conv(DType::F32, DType::F32).any;
         let then = (weights.get(index + 1).unwrap_or(&weights[index]), self.panels.start);
         weights[index].for_each_tile(self.kernels, self.panels.clone(), tiles, then, |visit| {
             let (panel, rows) = (visit.panel, chunk(self.half, visit.tile, tiles));

@@ -199,7 +199,7 @@ impl WinogradStep {
     unsafe fn multiply(&self, kernels: &Kernels, block: &Block, pass: &Range<usize>) {
         let count = block.tiles.len();
         let row_tiles = count.div_ceil(kernels.tile_rows);
-        let micro_kernel = kernels.conv(DType::F32, DType::F32);
+        let micro_kernel = kernels.conv(DType::F32, DType::F32).any;
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         for (p, weights) in self.weights.iter().enumerate() {
             let then = match self.weights.get(p + 1) {

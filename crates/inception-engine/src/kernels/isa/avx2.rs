@@ -75,6 +75,7 @@ unsafe impl Stored<Avx2> for u8 {
 
 // `vpmaddubsw`, which multiplies bytes, saturates sums of two products at 32767, and two can be 64770. So bytes
 // become words first, the even and the odd ones of each four apart, and `vpmaddwd` sums their products in 32 bits.
+// (`Paired` is for weights of which no two have such sums.)
 //
 // SAFETY: as above.
 unsafe impl Operand<Avx2> for u8 {
@@ -131,26 +132,41 @@ unsafe fn words(bytes: i32) -> [__m256i; 2] {
     }
 }
 
-/// A `u8` that AVX-VNNI multiplies: the same in memory, the same bits in the end.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Vnni(u8);
+/// Another name of `u8`, for another way to multiply it: the same in memory, loaded and stored in the same way.
+macro_rules! also_bytes {
+    ($(#[$docs:meta])* $name:ident) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy)]
+        #[repr(transparent)]
+        struct $name(u8);
 
-// SAFETY: those of `u8`.
-unsafe impl Stored<Avx2> for Vnni {
-    const DTYPE: DType = DType::U8;
-    const QUANTIZED: bool = true;
+        // SAFETY: those of `u8`.
+        unsafe impl Stored<Avx2> for $name {
+            const DTYPE: DType = DType::U8;
+            const QUANTIZED: bool = true;
 
-    #[inline(always)]
-    unsafe fn load_n(p: *const Vnni, n: usize) -> __m256 {
-        // SAFETY: the caller's promise.
-        unsafe { <u8 as Stored<Avx2>>::load_n(p.cast(), n) }
-    }
-    #[inline(always)]
-    unsafe fn store_n(p: *mut Vnni, v: __m256, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { <u8 as Stored<Avx2>>::store_n(p.cast(), v, n) }
-    }
+            #[inline(always)]
+            unsafe fn load_n(p: *const $name, n: usize) -> __m256 {
+                // SAFETY: the caller's promise.
+                unsafe { <u8 as Stored<Avx2>>::load_n(p.cast(), n) }
+            }
+            #[inline(always)]
+            unsafe fn store_n(p: *mut $name, v: __m256, n: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { <u8 as Stored<Avx2>>::store_n(p.cast(), v, n) }
+            }
+        }
+    };
+}
+
+also_bytes! {
+    /// A `u8` that AVX-VNNI multiplies: the same bits in the end.
+    Vnni
+}
+also_bytes! {
+    /// A `u8` that `vpmaddubsw` multiplies by weights of which no two saturate it
+    /// ([`pairs_fit`](crate::quantization::pairs_fit)): the same bits in the end.
+    Paired
 }
 
 // SAFETY: as above.
@@ -183,6 +199,47 @@ unsafe impl Operand<Avx2> for Vnni {
     unsafe fn dot(a: __m256i, b: __m256i, acc: __m256i) -> __m256i {
         // SAFETY: AVX-VNNI.
         unsafe { _mm256_dpbusd_avx_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn floats(acc: __m256i) -> __m256 {
+        // SAFETY: AVX2.
+        unsafe { _mm256_cvtepi32_ps(acc) }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Operand<Avx2> for Paired {
+    type Packed = __m256i;
+    type Acc = __m256i;
+    const PACK: usize = 4;
+
+    #[inline(always)]
+    unsafe fn weights(p: *const f32) -> __m256i {
+        // SAFETY: AVX2, and eight times four weights at `p`.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const Paired) -> __m256i {
+        // SAFETY: AVX2, and four elements at `p`.
+        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_some(p: *const Paired, n: usize) -> __m256i {
+        // SAFETY: AVX2, and `n` elements at `p`.
+        unsafe { _mm256_set1_epi32(some_bytes(p.cast(), n)) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn dot(a: __m256i, b: __m256i, acc: __m256i) -> __m256i {
+        // SAFETY: AVX2.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(a, b);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
     }
     #[inline(always)]
     unsafe fn floats(acc: __m256i) -> __m256 {
@@ -245,6 +302,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
                 is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
             ],
             conv: [f32 => u8, u8 => f32, u8 => u8],
+            paired_conv: [Paired => f32, Paired => Paired],
             pool: [u8 => f32, u8 => u8],
             depthwise: [u8: depthwise::segment::<Avx2, u8>, None],
             winograd: [],
