@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::compiled::fuse;
 use crate::dtype::DType;
+use crate::graph::integers::integer_weights;
 use crate::graph::{Conv, Graph, NodeId, Op};
 use crate::plan::dtypes;
-use crate::quantization::{integer_weight, keys, unique, weight_scale};
+use crate::quantization::{keys, unique};
 use crate::{Compiled, Error, Options, Precision, QuantParams, Quantization};
 
 /// How the range of a tensor is chosen, which 256 equal steps then cover. Values outside it saturate.
@@ -259,11 +260,11 @@ impl Calibrator {
         let group_out = conv.out_channels / conv.groups;
         let mean = |c: usize| sums[c][usize::from(conv.input_relu)] / (*pixels).max(1) as f64;
         let of = |(o, channel): (usize, &[f32])| {
-            let scale = weight_scale(channel);
-            let lost = |w: f32| f64::from(w) - f64::from(integer_weight(w, scale)) * f64::from(scale);
+            let (integers, scale) = integer_weights(channel, taps);
             let first = o / group_out * group_in;
-            let lost = channel.iter().enumerate().map(|(i, &w)| lost(w) * mean(first + i / taps));
-            lost.sum::<f64>() as f32
+            let lost =
+                channel.iter().zip(integers).map(|(&w, q)| f64::from(w) - f64::from(q) * f64::from(scale));
+            lost.enumerate().map(|(i, lost)| lost * mean(first + i / taps)).sum::<f64>() as f32
         };
         conv.weight.chunks_exact(group_in * taps).enumerate().map(of).collect()
     }

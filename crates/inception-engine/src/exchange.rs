@@ -6,14 +6,14 @@ use crate::compiled::fuse;
 use crate::dtype::DType;
 use crate::graph::{Conv, Graph, NodeId, Op};
 use crate::plan::{dtypes, stands_for};
-use crate::quantization::{keys, weight_scale};
+use crate::quantization::{IntegerWeights, keys};
 use crate::{Error, QuantParams, Quantization};
 
 /// A network after the engine's passes, with all that is rounded in it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct QuantizedGraph {
-    /// Its nodes; biases are corrected.
+    /// Its nodes; biases are corrected, and weights of integers rounded.
     pub graph: Graph,
     /// For each node, what the bytes of its tensor stand for; `None` for a tensor of `f32`.
     pub tensors: Vec<Option<QuantParams>>,
@@ -33,16 +33,23 @@ pub fn quantized_graph(mut graph: Graph, quantization: &Quantization) -> Result<
     let stored = stands_for(&graph, &quants);
     let tensors =
         stored.into_iter().zip(&dtypes).map(|(quant, dtype)| (*dtype == DType::U8).then_some(quant));
-    let scales = |conv: &Conv| {
-        let row = (conv.weight.len() / conv.out_channels.max(1)).max(1);
-        conv.weight.chunks_exact(row).map(weight_scale).collect()
-    };
-    let weights = graph.nodes.iter().zip(keys(&graph)).map(|(node, key)| match &node.op {
-        Op::Conv(_) if quantization.floats.contains(&key) => None,
-        Op::Conv(conv) if dtypes[node.inputs[0]] == DType::U8 => Some(scales(conv)),
-        _ => None,
-    });
-    Ok(QuantizedGraph { tensors: tensors.collect(), weights: weights.collect(), graph })
+    let mut weights = Vec::new();
+    for (id, key) in keys(&graph).into_iter().enumerate() {
+        let from_bytes = graph.nodes[id].inputs.first().is_some_and(|&input| dtypes[input] == DType::U8);
+        weights.push(match &mut graph.nodes[id].op {
+            Op::Conv(conv) if from_bytes && !quantization.floats.contains(&key) => Some(round_weights(conv)),
+            _ => None,
+        });
+    }
+    Ok(QuantizedGraph { tensors: tensors.collect(), weights, graph })
+}
+
+/// Rounds the weights of a convolution to what its integers stand for; returns the scale of each output channel.
+fn round_weights(conv: &mut Conv) -> Vec<f32> {
+    let IntegerWeights { values, scales, .. } = IntegerWeights::new(conv);
+    let row = (conv.weight.len() / conv.out_channels.max(1)).max(1);
+    conv.weight = values.iter().enumerate().map(|(i, q)| q * scales[i / row]).collect();
+    scales
 }
 
 /// What [`Precision::Int8`](crate::Precision::Int8) needs for a network whose tensors another program has quantised, by

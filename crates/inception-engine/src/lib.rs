@@ -94,7 +94,7 @@
 //! |---|---|
 //! | AVX-512 with VNNI | four a lane (`vpdpbusd`), depthwise convolutions of 3x3 too |
 //! | AVX2 with AVX-VNNI | four a lane (`vpdpbusd`) |
-//! | AVX2 | as words, two a lane (`vpmaddwd`): `vpmaddubsw` saturates sums of two products at 32767, and two can be 64770 |
+//! | AVX2 | two, then four a lane (`vpmaddubsw`, `vpmaddwd`) in panels of which no two products exceed its 32767 ([`pairs_fit`](graph::integers::pairs_fit)); in others as words, two a lane (`vpmaddwd`) |
 //! | NEON, any CPU | arrays that the compiler vectorises |
 //!
 //! Elsewhere depthwise convolutions are sums in `f32` registers, of integers that are exact there. There is neither

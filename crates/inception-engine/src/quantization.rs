@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
 use crate::dtype::DType;
-use crate::graph::{Graph, Op};
-
-/// Largest magnitude of a weight as an integer: signed and symmetric around zero.
-const LARGEST_WEIGHT: f32 = 127.0;
+use crate::graph::integers::integer_weights;
+use crate::graph::{Conv, Graph, Op};
 
 /// How a tensor's bytes stand for numbers: `(byte - zero_point) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,15 +124,15 @@ pub(crate) struct IntegerWeights {
 }
 
 impl IntegerWeights {
-    /// Rounds `weight`, `[out_channels][..]`, to the nearest integers, to even where two are as near.
-    pub fn new(weight: &[f32], out_channels: usize) -> Self {
-        let (mut values, mut scales, mut sums) = (Vec::with_capacity(weight.len()), Vec::new(), Vec::new());
-        for channel in weight.chunks_exact((weight.len() / out_channels.max(1)).max(1)) {
-            let scale = weight_scale(channel);
-            let start = values.len();
-            values.extend(channel.iter().map(|w| integer_weight(*w, scale)));
+    /// Rounds the weights of a convolution, as [`integer_weights`] says.
+    pub fn new(conv: &Conv) -> Self {
+        let (mut values, mut scales, mut sums) =
+            (Vec::with_capacity(conv.weight.len()), Vec::new(), Vec::new());
+        for channel in conv.weight.chunks_exact((conv.weight.len() / conv.out_channels.max(1)).max(1)) {
+            let (integers, scale) = integer_weights(channel, conv.taps());
+            values.extend(integers.iter().map(|&w| f32::from(w)));
             scales.push(scale);
-            sums.push(values[start..].iter().map(|w| *w as i64).sum());
+            sums.push(integers.iter().map(|&w| i64::from(w)).sum());
         }
         IntegerWeights { values, scales, sums }
     }
@@ -145,43 +143,6 @@ impl IntegerWeights {
         let largest = |channel: &[f32]| channel.iter().map(|w| w.abs() as i64).sum::<i64>() * 255;
         self.values.chunks_exact(per_channel).all(|channel| largest(channel) <= i64::from(i32::MAX))
     }
-}
-
-/// The scale of a channel's weights: its largest becomes 127. Weights that are integers in another unit already, as
-/// other programs quantise them, keep that, so that they are not rounded a second time.
-pub(crate) fn weight_scale(channel: &[f32]) -> f32 {
-    let largest = channel.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-    let scale = largest / LARGEST_WEIGHT;
-    if !(scale.is_finite() && scale >= f32::MIN_POSITIVE) {
-        return 1.0;
-    }
-    // More than the rounding of a product of an integer and a scale; a few weights that are none are further away.
-    const NEAR: f32 = 1e-4;
-    let fits = |unit: &f32| {
-        channel.iter().all(|w| {
-            let quotient = w / unit;
-            (quotient - quotient.round_ties_even()).abs() < NEAR
-        })
-    };
-    // Some use -128, too, which becomes -127. Two or three small integers would fit any few weights.
-    let others = (64u8..=128).rev().map(|most| largest / f32::from(most));
-    match channel.len() > 4 && !fits(&scale) {
-        true => others.into_iter().find(fits).unwrap_or(scale),
-        false => scale,
-    }
-}
-
-/// Whether two integers, weights of neighbouring channels, times any two bytes have a sum of 16 bits, also without
-/// the one of them that lowers its magnitude. `vpmaddubsw` of AVX2 needs that.
-pub(crate) fn pairs_fit([a, b]: [i8; 2]) -> bool {
-    const MOST: i32 = i16::MAX as i32 / 255;
-    let [a, b] = [a, b].map(i32::from);
-    a.max(0) + b.max(0) <= MOST && a.min(0) + b.min(0) >= -MOST
-}
-
-/// The integer nearest to a weight.
-pub(crate) fn integer_weight(weight: f32, scale: f32) -> f32 {
-    (weight / scale).round_ties_even().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)
 }
 
 /// From a layer's sums to the bytes or floats that it stores: `sum * scale + bias + residual * residual_scale`, so
@@ -222,19 +183,6 @@ impl Requantization {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Integers of which the largest is 100 are found again in their unit; other numbers get the largest for 127.
-    #[test]
-    fn weights_that_are_integers_stay_those() {
-        let unit = 0.003_7f32;
-        let integers = [100.0f32, -57.0, 3.0, 0.0, 41.0, -99.0];
-        let weights = integers.map(|n| n * unit);
-        let scale = weight_scale(&weights);
-        assert!((scale - unit).abs() < 1e-7, "{scale}");
-        assert_eq!(weights.map(|w| integer_weight(w, scale)), integers);
-        let others = [0.31f32, -0.127, 0.0551, 0.2, -0.017, 0.093];
-        assert_eq!(weight_scale(&others), 0.31 / 127.0);
-    }
 
     /// To the nearest, to even where two are as near, and to the ends of the range; what is no number is 0.
     #[test]

@@ -6,6 +6,7 @@ mod numbers;
 
 use std::sync::Arc;
 
+use inception_engine::graph::integers::integer_weights;
 use inception_engine::graph::reference::{evaluate, tensors};
 use inception_engine::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window, passes};
 use inception_engine::{Compiled, Error, Isa, Options, Precision, QuantParams, Quantization};
@@ -48,13 +49,6 @@ impl Target {
     }
 }
 
-/// The integers of a channel's weights, and their scale.
-fn integers(weights: &[f32]) -> (Vec<i64>, f32) {
-    let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-    let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
-    (weights.iter().map(|w| (w / scale).round_ties_even() as i64).collect(), scale)
-}
-
 /// Calls `tap` for each output pixel and each pixel of the input under its window, `None` where that is padding.
 fn windows(window: &Window, input: Shape, output: Shape, mut tap: impl FnMut(usize, usize, Option<usize>)) {
     for p in 0..output.pixels() {
@@ -85,7 +79,9 @@ fn convolve(
     let added = residual.map_or(0.0, |(_, r)| f64::from(r.zero_point) * f64::from(residual_scale));
     let mut values = vec![0.0; output.len()];
     for o in 0..outs {
-        let (weights, scale) = integers(&conv.weight[o * group_in * taps..(o + 1) * group_in * taps]);
+        let (weights, scale) =
+            integer_weights(&conv.weight[o * group_in * taps..(o + 1) * group_in * taps], taps);
+        let weights: Vec<i64> = weights.into_iter().map(i64::from).collect();
         let mut sums = vec![0i64; output.pixels()];
         windows(&conv.window, input, output, |p, t, at| {
             for c in 0..group_in {
@@ -421,6 +417,11 @@ fn convolutions_of_all_shapes() {
             let (height, width) = (8 + numbers.below(8), 8 + numbers.below(8));
             let mut conv = conv(&mut numbers, cin, cout, 1, window);
             conv.relu = numbers.chance(50);
+            // Integers of a file, whose pairs may have sums of more than 16 bits.
+            let whole = numbers.chance(50);
+            if whole {
+                conv.weight.iter_mut().for_each(|w| *w = (*w * 50.0).round_ties_even() / 50.0);
+            }
             let what =
                 format!("conv {kernel:?} {stride:?} {pad:?} {dilation} {cin}->{cout} on {height}x{width}");
             let op = Op::Conv(Box::new(conv));
@@ -434,6 +435,61 @@ fn convolutions_of_all_shapes() {
     let grouped = conv(&mut numbers, 12, 18, 3, Window::square(3, 1, 1));
     let graph = chain(Shape::new(6, 7, 12), vec![Op::Conv(Box::new(grouped))]);
     check("three groups", &graph, &mut numbers, ONE_LAYER);
+}
+
+/// The weight of channels `o` and `c`: sums of two products are as large as 16 bits hold or, `beyond`, twice that.
+fn extreme_weight(o: usize, c: usize, beyond: bool) -> f32 {
+    let pair = match (o % 5, beyond) {
+        (0, false) => [64, 64],
+        (1, false) => [-64, -64],
+        (2, false) => [127, 1],
+        (3, false) => [-1, -127],
+        (4, _) => [127, -127],
+        (o, true) if o < 2 => [127, 127],
+        _ => [-127, -127],
+    };
+    // Each channel of the output has a 127, so that the oracle finds the same integers.
+    let pair = if c < 2 { [127, -127] } else { pair };
+    pair[c % 2] as f32 / 127.0
+}
+
+/// AVX2 has a kernel for panels whose pairs of products fit 16 bits, and another one for the others. Pixels are 0 and 255,
+/// weights are at the limit and beyond, and one convolution has panels of both kinds.
+#[test]
+fn pairs_of_products_at_the_limits_of_16_bits() {
+    let mut numbers = Numbers::new(27);
+    for (window, cin) in [
+        (Window::square(1, 1, 0), 38),
+        (Window::square(3, 1, 1), 8),
+        // Pairs across the columns of the kernel.
+        (Window::square(3, 2, 0), 3),
+    ] {
+        let (outs, taps) = (16 + 16 + 32 + 9, window.kernel[0] * window.kernel[1]);
+        let weight = (0..outs * cin * taps).map(|i| {
+            let (o, c) = (i / (cin * taps), i / taps % cin);
+            extreme_weight(o, c, (16..32).contains(&o))
+        });
+        let conv = Conv { out_channels: outs, ..Conv::new(weight.collect(), window) };
+        let shape = Shape::new(9, 8, cin);
+        let graph = chain(shape, vec![Op::Conv(Box::new(conv))]);
+        for share in [0, 50, 97, 100] {
+            let image: Vec<f32> =
+                (0..shape.len()).map(|_| if numbers.chance(share) { 1.0 } else { -1.0 }).collect();
+            let (fused, mut quants, quantization) = prepare(&graph, &image);
+            let mut quantization = Quantization::clone(&quantization);
+            quants[0] = QuantParams::of_range(-1.0, 1.0);
+            quantization.tensors.insert("input".into(), quants[0]);
+            let (wanted, exact) = oracle(&fused, &quants, &image);
+            assert!(exact);
+            for isa in tiers() {
+                for threads in [1, 3] {
+                    let Some(model) = compiled(&graph, &quantization, isa, threads) else { continue };
+                    let found = model.run(&image, 1).unwrap();
+                    assert!(found == wanted, "{cin} channels, {share} % of 255, {isa}, {threads} threads");
+                }
+            }
+        }
+    }
 }
 
 #[test]

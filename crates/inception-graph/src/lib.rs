@@ -33,6 +33,7 @@
 mod capture;
 mod error;
 mod graph;
+pub mod integers;
 mod matching;
 mod op;
 #[doc(hidden)]

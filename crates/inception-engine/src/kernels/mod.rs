@@ -221,7 +221,7 @@ mod tests {
         for pair in (0..38).step_by(2) {
             for o in 0..conv::MAX_PANEL {
                 let bytes = [weight(pair, o), weight(pair + 1, o)].map(|w| w as i8);
-                assert!(crate::quantization::pairs_fit(bytes), "{bytes:?}");
+                assert!(inception_graph::integers::pairs_fit(bytes), "{bytes:?}");
             }
         }
         for (kernels, set, what) in sets_on_bytes() {

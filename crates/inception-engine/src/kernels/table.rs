@@ -19,7 +19,7 @@ pub(crate) type ConvKernel = unsafe fn(&Tile);
 pub(crate) struct ConvKernels {
     /// For any weights.
     pub any: ConvKernel,
-    /// For weights that [`pairs_fit`](crate::quantization::pairs_fit) holds for.
+    /// For weights that [`pairs_fit`](inception_graph::integers::pairs_fit) holds for.
     pub paired: ConvKernel,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct KernelSet {
     pub features: &'static [Feature],
     /// Convolution micro-kernels.
     pub conv: &'static [Row<ConvKernel>],
-    /// Faster ones for panels whose pairs of weights fit ([`pairs_fit`](crate::quantization::pairs_fit)), with the
+    /// Faster ones for panels whose pairs of weights fit ([`pairs_fit`](inception_graph::integers::pairs_fit)), with the
     /// same results.
     pub paired_conv: &'static [Row<ConvKernel>],
     /// Pools.

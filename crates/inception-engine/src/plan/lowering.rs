@@ -303,11 +303,11 @@ impl Lower<'_> {
         runs: [usize; 2],
     ) -> Result<FusedOutput, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
-        let weight = dense(conv);
         let residual = self.residual(id)?;
         if dtype == DType::U8 || self.decisions.dtypes[id] == DType::U8 {
-            return self.quantized_output(id, conv, &weight, (dtype, quant), runs);
+            return self.quantized_output(id, conv, (dtype, quant), runs);
         }
+        let weight = dense(conv, &conv.weight);
         let weights = if strassen {
             Weights::Strassen(Box::new(Strassen::new(
                 self.decisions.kernels,
@@ -342,7 +342,6 @@ impl Lower<'_> {
         &self,
         id: NodeId,
         conv: &Conv,
-        weight: &[f32],
         (dtype, quant): (DType, QuantParams),
         runs: [usize; 2],
     ) -> Result<FusedOutput, Error> {
@@ -350,7 +349,7 @@ impl Lower<'_> {
         let unit = f64::from(out.quant.scale);
         let (values, units, shifts) = match dtype {
             DType::U8 => {
-                let integers = IntegerWeights::new(weight, conv.out_channels);
+                let integers = IntegerWeights::new(conv);
                 if !integers.sums_fit() {
                     return Err(self.error(id, "has sums of integers that could leave 32 bits"));
                 }
@@ -360,10 +359,11 @@ impl Lower<'_> {
             }
             // Sums are in the unit of the output at once.
             _ => {
-                let values = weight.iter().map(|w| (f64::from(*w) / unit) as f32).collect();
+                let values = conv.weight.iter().map(|w| (f64::from(*w) / unit) as f32).collect();
                 (values, vec![unit; conv.out_channels], vec![0; conv.out_channels])
             }
         };
+        let values = dense(conv, &values);
         let residual = self.residual(id)?;
         let Requantization { scales, bias, residual_scale } =
             Requantization::new(&units, &shifts, conv.bias.as_deref(), out.quant, residual.map(|r| r.quant));
@@ -433,9 +433,9 @@ fn elementwise(
 }
 
 /// A convolution's weights `[out][in][taps]`, with zeros between channels of different groups.
-fn dense(conv: &Conv) -> Cow<'_, [f32]> {
+fn dense<'a>(conv: &Conv, weights: &'a [f32]) -> Cow<'a, [f32]> {
     if conv.groups == 1 {
-        return Cow::Borrowed(&conv.weight);
+        return Cow::Borrowed(weights);
     }
     let (channels, taps) = (conv.in_channels(), conv.taps());
     let (group_in, group_out) = (channels / conv.groups, conv.out_channels / conv.groups);
@@ -443,7 +443,7 @@ fn dense(conv: &Conv) -> Cow<'_, [f32]> {
     for o in 0..conv.out_channels {
         let row = group_in * taps;
         let start = (o * channels + o / group_out * group_in) * taps;
-        weight[start..start + row].copy_from_slice(&conv.weight[o * row..(o + 1) * row]);
+        weight[start..start + row].copy_from_slice(&weights[o * row..(o + 1) * row]);
     }
     Cow::Owned(weight)
 }

@@ -69,7 +69,7 @@ impl DepthwiseWeights {
         let mut epilogue = Epilogue::new(bias, channels, conv.relu);
         let mut residual_scale = 1.0;
         if input.dtype == DType::U8 {
-            let integers = IntegerWeights::new(&conv.weight, channels);
+            let integers = IntegerWeights::new(conv);
             let unit = |w: &f32| f64::from(input.quant.scale) * f64::from(*w);
             let units: Vec<f64> = integers.scales.iter().map(unit).collect();
             // The kernels multiply differences from the input's zero point.

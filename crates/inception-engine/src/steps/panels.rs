@@ -8,7 +8,7 @@ use crate::dtype::{DType, LINE};
 use crate::kernels::Kernels;
 use crate::kernels::conv::Prefetch;
 use crate::memory::Aligned;
-use crate::quantization::pairs_fit;
+use inception_graph::integers::pairs_fit;
 use inception_graph::parallel;
 
 /// Weights from which packing is worth starting threads.
@@ -199,5 +199,38 @@ impl Panels {
         let pairs_fit = self.pairs_fit.get(index).is_some_and(|fit| *fit);
         let weights = self.data.as_ptr().wrapping_add(first * self.depth);
         Panel { weights, width, first, valid, pairs_fit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    /// One pair that does not fit, in any lane, marks its panel and no other; a narrow panel has its own mark, and
+    /// channels of different fours are no pair.
+    #[test]
+    fn panels_know_whether_their_pairs_fit() {
+        let Some(kernels) = Isa::best().table() else { return };
+        let (width, narrow) = (kernels.panel, kernels.narrow_panel);
+        let columns = 2 * width + narrow;
+        let fit = |columns: usize, weight: &(dyn Fn(usize, usize) -> f32 + Sync)| {
+            let panels = Panels::pack_as(kernels, DType::U8, [2, 7], columns, weight);
+            (0..panels.count()).map(|index| panels.get(index).pairs_fit).collect::<Vec<bool>>()
+        };
+        assert_eq!(fit(columns, &|_, _| 64.0), [true; 3]);
+        for at in [0, width - 1, width, 2 * width, columns - 1] {
+            for kk in 0..14 {
+                let weight = |o: usize, i: usize| if (o, i) == (at, kk) { 65.0 } else { 64.0 };
+                let negative = |o: usize, i: usize| -weight(o, i);
+                // The last channel of a tap is alone.
+                let wanted: Vec<bool> = (0..3).map(|panel| panel != at / width || kk % 7 == 6).collect();
+                assert_eq!(fit(columns, &weight), wanted, "{at} {kk}");
+                assert_eq!(fit(columns, &negative), wanted, "{at} {kk}");
+            }
+        }
+        assert_eq!(fit(columns, &|_, i| if i % 7 % 2 == 1 { 127.0 } else { 1.0 }), [true; 3]);
+        let floats = Panels::pack_as(kernels, DType::F32, [1, 4], 3, |_, _| 1.0);
+        assert!(!floats.get(0).pairs_fit);
     }
 }

@@ -30,7 +30,8 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
 
 /// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to
 /// the nearest; or in [`I8`](Dtype::I8): weights of convolutions as integers from -127 to 127 with a scale for
-/// each output channel, whose largest weight becomes 127, and all else in single precision.
+/// each output channel, as [`integer_weights`](inception_graph::integers::integer_weights) makes them, and all else
+/// in single precision.
 ///
 /// # Errors
 ///
@@ -91,7 +92,7 @@ fn save_by<'a, M: Module>(
                 Dtype::F32 => file.write_all(&encode(values, f32::to_le_bytes)),
                 Dtype::Bf16 => file.write_all(&encode(values, |v| bf16::from_f32(v).to_le_bytes())),
                 Dtype::I8 => {
-                    let (integers, scales) = integers(values, info.shape[0]);
+                    let (integers, scales) = integers(values, &info.shape);
                     file.write_all(&integers)?;
                     file.write_all(&encode(&scales, f32::to_le_bytes))
                 }

@@ -165,7 +165,7 @@ also_bytes! {
 }
 also_bytes! {
     /// A `u8` that `vpmaddubsw` multiplies by weights of which no two saturate it
-    /// ([`pairs_fit`](crate::quantization::pairs_fit)): the same bits in the end.
+    /// ([`pairs_fit`](inception_graph::integers::pairs_fit)): the same bits in the end.
     Paired
 }
 

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
+use inception_graph::integers::integer_weight;
 use inception_graph::{Conv, Graph, Node, NodeId, Op, Pool, PoolKind};
 
 use super::message::{self, Writer, int, prefix, value_info};
 use crate::error::Error;
 use crate::metadata::Metadata;
-use crate::save::integers::integer;
 
 /// Scale and zero point of a tensor of bytes.
 type Quant = (f32, u8);
@@ -362,8 +362,9 @@ impl Emitter<'_> {
     /// Weights as bytes with the scales of their output channels, made into numbers again.
     fn integers(&mut self, name: &str, dims: &[usize], weight: &[f32], scales: &[f32]) -> String {
         let rows = weight.chunks_exact(weight.len() / scales.len()).zip(scales);
-        let bytes: Vec<u8> =
-            rows.flat_map(|(row, &scale)| row.iter().map(move |&w| integer(w, scale))).collect();
+        let bytes: Vec<u8> = rows
+            .flat_map(|(row, &scale)| row.iter().map(move |&w| integer_weight(w, scale).cast_unsigned()))
+            .collect();
         let values = self.constant(&format!("{name}/quantized"), 3, dims, &bytes);
         self.dequantize(name, values, scales, 3, 1)
     }
