@@ -453,7 +453,8 @@ mod tests {
     fn biases_make_up_for_rounded_weights() {
         let mut graph = Graph::new(Shape::new(8, 8, 64));
         let mut weight = vec![(10.0 + 1.0 / 3.0) / 127.0; 64];
-        weight[0] = 1.0;
+        // Of the other sign: two weights of one sign would have to fit as a pair.
+        weight[0] = -1.0;
         let conv = Conv::new(weight, Window::square(1, 1, 0));
         graph.add("a", Op::Conv(Box::new(conv)), &[0]).unwrap();
         graph.add("b", Op::Relu, &[1]).unwrap();
