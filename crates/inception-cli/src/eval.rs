@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use inception::data::{self, Dataset, DatasetOptions, ScanStats};
+use inception::data::{self, Dataset, DatasetOptions, LoaderOptions, ScanStats};
 use inception::{
     Classifier, Details, EvalOptions, EvalReport, EvalSettings, ModelSpec, Other, Precision, Progress,
     RunOptions, Shard, StateFile, Weights, cores, dataset_hash, evaluate, evaluate_against, merge,
 };
 
 use crate::args::{self, NetworkArgs};
+use crate::eval_labels::{self, LabelOptions};
 use crate::misclassified::Misclassified;
 use crate::progress::Bar;
 
@@ -82,7 +83,8 @@ pub struct Run {
     network: NetworkArgs,
     /// Labelled pictures: a folder with one folder a class (WordNet id or number), an archive of one (tar,
     /// tar.gz, zip), a list of `relative/path label` lines, ImageNet's own lists or the folder with one of
-    /// them, or Parquet (a file or a folder of them; needs the feature `parquet`)
+    /// them, or Parquet (a file or a folder of them; needs the feature `parquet`); for weights with a probability
+    /// for each class by itself a table of labels, as `train` takes it
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Where the pictures of a list are, if not beside it: a folder or an archive
@@ -211,6 +213,23 @@ impl Run {
             options.labels = named.or_else(|| own.clone());
             options.split.clone_from(&self.split);
             (options.label_base, options.accept_truncated) = (self.label_base, self.accept_truncated);
+            if Dataset::is_label_table(&self.data)? {
+                self.refuse_for_labels()?;
+                options.labels = classifier.labels().map(<[_]>::to_vec);
+                let label_options = LabelOptions {
+                    model: spec.name,
+                    loader: LoaderOptions {
+                        batch: self.batch.into(),
+                        workers: self.options().workers,
+                        prefetch: 2,
+                    },
+                    max_skipped: self.max_skipped,
+                    per_class: self.output.per_class,
+                    json: self.output.json,
+                };
+                eval_labels::evaluate(&classifier, &self.data, &options, &label_options, &warnings)?;
+                continue;
+            }
             let mut dataset = Dataset::open(&self.data, &options)?;
             if let Some(limit) = self.limit {
                 dataset.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -266,6 +285,24 @@ impl Run {
             });
         bar.finish();
         Ok(EvalReport::new(&evaluation?, warnings, self.output.details()))
+    }
+
+    /// Refuses what there is only for pictures of one class each.
+    fn refuse_for_labels(&self) -> anyhow::Result<()> {
+        let asked = [
+            ("--resume", self.resume.is_some()),
+            ("--shard", self.shard != Shard::WHOLE),
+            ("--limit", self.limit.is_some()),
+            ("--against", self.against.is_some()),
+            ("--confusion", self.output.confusion),
+            ("--misclassified", self.output.misclassified.is_some()),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            Some((flag, _)) => {
+                bail!("{flag} is for pictures of one class each, and not for a table of labels")
+            }
+            None => Ok(()),
+        }
     }
 
     fn options(&self) -> EvalOptions {

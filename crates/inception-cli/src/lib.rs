@@ -9,6 +9,7 @@ mod bench;
 mod convert;
 mod devices;
 mod eval;
+mod eval_labels;
 mod explain;
 mod features;
 #[cfg(feature = "fid")]

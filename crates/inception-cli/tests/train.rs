@@ -387,3 +387,140 @@ fn bad_input_is_named() {
     let unknown = place.failure(&data, "val", &["--val", text(&val)]);
     assert!(unknown.contains("its folder `crimson` names no class"), "{unknown}");
 }
+
+/// Pictures of two colours side by side, each of which may be there or not, and their table of labels, in the
+/// form of columns or of names.
+fn labelled_pictures(root: &Path, count: usize, first: usize, names: bool) -> PathBuf {
+    fs::create_dir_all(root).unwrap();
+    let mut table = String::from(if names { "picture,labels\n" } else { "picture,warm,cold\n" });
+    for index in 0..count {
+        let (warm, cold) = (index % 2, index / 2 % 2);
+        let name = format!("{index}, odd.png");
+        let colour = [60 + 160 * warm as u8, 60, 60 + 160 * cold as u8];
+        write_picture(&root.join(&name), colour, first + index);
+        table += &match names {
+            true => {
+                let labels: Vec<&str> = ["warm", "cold"]
+                    .into_iter()
+                    .zip([warm, cold])
+                    .filter(|(_, has)| *has == 1)
+                    .map(|(n, _)| n)
+                    .collect();
+                format!("\"{name}\",{}\n", labels.join(";"))
+            }
+            false => format!("\"{name}\",{warm},{cold}\n"),
+        };
+    }
+    let path = root.join("labels.csv");
+    fs::write(&path, table).unwrap();
+    path
+}
+
+/// A table of labels is trained with binary cross entropy, and what is written has a probability for each class by
+/// itself, for `predict` and `eval`.
+#[test]
+fn pictures_of_several_classes_are_trained() {
+    let place = Place::new();
+    let data = labelled_pictures(&place.path("pictures"), 24, 0, false);
+    let val = labelled_pictures(&place.path("val"), 8, 500, true);
+    let more = ["--val", text(&val), "--epochs", "20", "--lr", "0.01", "--class-weights", "balanced"];
+    let (lines, said) = place.train(&data, "run", &more);
+    assert!(said.contains("2 classes, of which a picture has any number: binary cross entropy"), "{said}");
+    let (report, epochs) = lines.split_last().unwrap();
+    let last = epochs.last().unwrap();
+    assert!(last["loss"].as_f64() < epochs[0]["loss"].as_f64(), "{epochs:?}");
+    assert_eq!(
+        (&last["val_mean_average_precision"], &last["val_accuracy"]),
+        (&Value::from(1.0), &Value::from(1.0))
+    );
+    assert_eq!(report["classes"], serde_json::json!(["warm", "cold"]));
+    assert_eq!(report["best"]["val_mean_average_precision"], 1.0, "{report}");
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(
+        page.contains("mAP 100.00 %, 100.00 % of the labels of 8 pictures for validation right"),
+        "{page}"
+    );
+    assert!(
+        page.contains("<td>cold</td><td>4</td><td>100.0 %</td><td>100.0 %</td><td>100.0 %</td>"),
+        "{page}"
+    );
+
+    let file = place.path("run/last.safetensors");
+    let weights = ["--model", "GoogLeNet", "--weights", text(&file), "--json"];
+    let both = place.path("val/3, odd.png");
+    let guess = Program("predict").json(&[&weights[..], &["--image", text(&both)]].concat());
+    let probability = |at: usize| guess["top"][at]["probability"].as_f64().unwrap();
+    assert!(probability(0) > 0.5 && probability(1) > 0.5, "each by itself: {guess}");
+    let found = Program("eval").json(&[&weights[..], &["--data", text(&val), "--per-class"]].concat());
+    assert_eq!(
+        (&found["images"], &found["mean_average_precision"]),
+        (&Value::from(8), &Value::from(1.0)),
+        "{found}"
+    );
+    assert_eq!(
+        (&found["classes"][1]["label"], &found["classes"][1]["positives"]),
+        (&Value::from("cold"), &Value::from(4))
+    );
+    let [ours, theirs] = [&found["loss"], &last["val_loss"]].map(|loss| loss.as_f64().unwrap());
+    // Two orders of adding up 1024 products in single precision.
+    assert!((ours - theirs).abs() < 1e-5, "{ours} {theirs}");
+
+    // All of the network, with a part of the same pictures for validation.
+    let whole =
+        ["--freeze", "none", "--epochs", "2", "--batch", "8", "--lr", "0.001", "--label-smoothing", "0.1"];
+    let (lines, said) = place.train(&data, "whole", &whole);
+    assert!(said.contains(" pictures to train on, "), "{said}");
+    assert!(
+        lines[1]["loss"].as_f64().unwrap().is_finite() && lines[1]["val_accuracy"].is_number(),
+        "{lines:?}"
+    );
+    let file = place.path("whole/last.safetensors");
+    let weights = ["--model", "GoogLeNet", "--weights", text(&file), "--json", "--data", text(&val)];
+    assert_eq!(Program("eval").json(&weights)["images"], 8);
+}
+
+#[test]
+fn bad_tables_of_labels_are_named() {
+    let place = Place::new();
+    let data = labelled_pictures(&place.path("pictures"), 8, 0, false);
+    let table = fs::read_to_string(&data).unwrap();
+    let refused = |table: &str, others: &[&str]| {
+        let path = data.with_file_name("bad.csv");
+        fs::write(&path, table).unwrap();
+        place.failure(&path, "bad", others)
+    };
+    let changed = |from: &str, to: &str| refused(&table.replacen(from, to, 1), &[]);
+    for (from, to, said) in [
+        ("odd.png\",1,0", "odd.png\",2,0", "its line 3 has `2` for the class `warm`; expected 0 or 1"),
+        ("odd.png\",1,0", "odd.png\",1", "its line 3 has 2 fields, and its first one 3"),
+        ("\"1, odd.png\"", "", "its line 3 names no picture"),
+        ("\"1, odd.png\"", "\"0, odd.png\"", "its lines 2 and 3 are both of 0, odd.png"),
+        ("\"7, odd.png\"", "\"7, odd.png", "the quotation mark in its line 9 is never closed"),
+        ("warm,cold", "warm,warm", "two columns are named `warm`"),
+    ] {
+        let found = changed(from, to);
+        assert!(found.contains(said), "{found}");
+    }
+    let none = refused(&table.replace(",1\n", ",0\n"), &[]);
+    assert!(none.contains("no picture has the class `cold`"), "{none}");
+    let missing = refused(&table.replace("odd", "even"), &[]);
+    assert!(missing.contains("none of its 8 pictures is in"), "{missing}");
+    let single = refused("picture,warm\na.png,1\n", &[]);
+    assert!(single.contains("none of its 1 pictures"), "{single}");
+    // Pictures for validation have the same classes.
+    let other = data.with_file_name("other.csv");
+    fs::write(&other, table.replacen("cold", "cool", 1)).unwrap();
+    let unknown = place.failure(&data, "val", &["--val", text(&other)]);
+    assert!(unknown.contains("no column is named `cold`"), "{unknown}");
+    let folders = pictures(&place.path("folders"), 2, 0);
+    let unlike = place.failure(&data, "val", &["--val", text(&folders)]);
+    assert!(unlike.contains("it is no table of labels"), "{unlike}");
+    // A picture that is not there is skipped, and said.
+    let one = data.with_file_name("one.csv");
+    fs::write(&one, table.replacen("1, odd", "1, even", 1)).unwrap();
+    let (lines, _) = place.train(&one, "one", &["--epochs", "1", "--max-skipped", "0.2"]);
+    assert_eq!(lines.last().unwrap()["skipped"][0]["image"], "1, even.png", "{lines:?}");
+    // Weights whose classes exclude each other are not evaluated by it.
+    let arguments = ["--model", "GoogLeNet", "--random-weights", "--data", text(&data)];
+    assert!(Program("eval").failure(&arguments).contains("exclude each other"));
+}

@@ -752,3 +752,58 @@ fn batches_do_not_depend_on_workers() {
     });
     assert_eq!((stopped, seen), (Err("enough"), 2));
 }
+
+/// Tables of labels in both forms, and what their classes are.
+#[test]
+fn tables_of_labels() {
+    let folder = folder(&["a.png", "b, 2.png", "c.png"]);
+    let open = |table: &str, labels: Option<&[&str]>| {
+        let path = folder.path().join("labels.csv");
+        fs::write(&path, table).unwrap();
+        assert!(Dataset::is_label_table(&path).unwrap());
+        let mut options = DatasetOptions::new(0);
+        options.labels = labels.map(|labels| labels.iter().map(|&label| label.to_owned()).collect());
+        Dataset::open_multilabel(&path, &options).map(|(dataset, classes)| {
+            let items = dataset.items().iter();
+            let labels: Vec<Vec<u32>> = items.map(|item| item.labels.clone().unwrap().into_vec()).collect();
+            (dataset, labels, classes.names.unwrap())
+        })
+    };
+    let problem = |table: &str, labels: Option<&[&str]>| match open(table, labels) {
+        Err(Error::Dataset { problem, .. }) => problem.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let columns =
+        "\u{feff}path, sky ,\"sea, \"\"blue\"\"\"\r\na.png,1,0\r\n\"b, 2.png\", 0 ,1.0\r\n\r\nc.png,0,0\r\n";
+    let (dataset, labels, found) = open(columns, None).unwrap();
+    assert_eq!(found, ["sky", "sea, \"blue\""]);
+    assert_eq!(labels, [vec![0], vec![1], vec![]]);
+    assert_eq!(dataset.items()[1].path, Path::new("b, 2.png"));
+    assert!(dataset.is_multilabel() && dataset.read(1).is_ok());
+    // Of known classes the columns are found by name.
+    let (_, labels, found) = open(columns, Some(&["sea, \"blue\"", "sky"])).unwrap();
+    assert_eq!((&found[1][..], labels), ("sky", vec![vec![1], vec![0], vec![]]));
+    assert_eq!(problem(columns, Some(&["sky"])), "its line 1 names `sea, \"blue\"`, which is no class");
+    assert_eq!(problem(columns, Some(&["sky", "sun"])), "no column is named `sun`, which is a class");
+
+    let by_name = "path,labels\na.png,sky; sea\n\"b, 2.png\",\nc.png,sun;sun\n";
+    let (_, labels, found) = open(by_name, None).unwrap();
+    assert_eq!(found, ["sea", "sky", "sun"]);
+    assert_eq!(labels, [vec![0, 1], vec![], vec![2]]);
+    let (_, labels, _) = open(by_name, Some(&["sun", "sky", "sea", "sand"])).unwrap();
+    assert_eq!(labels, [vec![1, 2], vec![], vec![0]]);
+    assert_eq!(problem(by_name, Some(&["sun", "sea"])), "its line 2 names `sky`, which is no class");
+
+    // One column of 0 and 1 is a class.
+    let (_, labels, found) = open("path,sky\na.png,1\nc.png,0\n", None).unwrap();
+    assert_eq!((found, labels), (vec!["sky".to_owned()], vec![vec![0], vec![]]));
+    // Not one label each, and no tables.
+    let path = folder.path().join("labels.csv");
+    assert!(matches!(refused(&path, &DatasetOptions::new(2)).0, DatasetProblem::SeveralClasses));
+    assert_eq!(names(&Dataset::open_unlabelled(&path).unwrap()), owned(&[("a.png", 0), ("c.png", 0)]));
+    for broken in [",", ",\n", "a,b", "path,\na.png,1\n", "path,x,y\n\n"] {
+        problem(broken, None);
+    }
+    fs::write(folder.path().join("list.csv"), "a.png 0\n").unwrap();
+    assert!(!Dataset::is_label_table(folder.path().join("list.csv")).unwrap());
+}

@@ -11,7 +11,7 @@ use inception::nn::Output;
 use inception::{ExtractOptions, FeatureExtractor, Preparation, Shard, Weights, cores};
 use inception_train::{
     FeatureOptions, HeadLearner, Learner, Linear, Recipe, RunFolder, RunOptions, TrainedFile,
-    extract_features, split, train,
+    extract_features, train,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The classifier learns from them.
     let recipe = Recipe { epochs: 20, ..Recipe::head() };
-    let parts = split(&features.labels, classes.count, 0.1, recipe.seed);
+    let parts = features.labels.split(classes.count, 0.1, recipe.seed);
     let start = Linear::initial(spec, classes.count, recipe.seed)?;
     let scale = extractor.classifier_scale();
     let validation = Some((&features, parts.validation));
@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: recipe.seed,
         preprocessing,
         labels: classes.names.as_deref(),
+        output: features.labels.loss().output(),
         training: "{}",
     };
     Ok(learner.write(&file, &folder.join("last.safetensors"))?)

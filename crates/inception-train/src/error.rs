@@ -43,6 +43,9 @@ pub enum Error {
         /// Classes with pictures.
         classes: usize,
     },
+    /// Pictures that all have the same classes.
+    #[error("there is nothing to learn: all pictures have the same classes")]
+    EqualLabels,
     /// Not a single picture to train on.
     #[error("no picture is left to train on")]
     NoPictures,

@@ -13,6 +13,7 @@ use inception::{
 };
 
 use crate::error::Error;
+use crate::labels::Labels;
 
 /// The features of the pictures of a dataset that could be used, in its order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,8 +23,8 @@ pub struct LabelledFeatures {
     pub dimensions: usize,
     /// The features, `[pictures, dimensions]` row-major.
     pub values: Vec<f32>,
-    /// The class of each picture.
-    pub labels: Vec<u32>,
+    /// The class of each picture, or its classes.
+    pub labels: Labels,
     /// The number of each picture in the dataset.
     pub items: Vec<usize>,
     /// Pictures that could not be used.
@@ -34,7 +35,8 @@ pub struct LabelledFeatures {
 
 impl LabelledFeatures {
     /// Of these features and classes, of pictures that are numbered from 0.
-    pub fn new(dimensions: usize, values: Vec<f32>, labels: Vec<u32>) -> Self {
+    pub fn new(dimensions: usize, values: Vec<f32>, labels: impl Into<Labels>) -> Self {
+        let labels = labels.into();
         let items = (0..labels.len()).collect();
         Self { dimensions, values, labels, items, ..Self::default() }
     }
@@ -113,7 +115,7 @@ pub fn extract_features(
         }
     };
     let extraction = extract(extractor, dataset, &options.extract, Some(&mut state), consume, progress)?;
-    found.labels = order.iter().map(|&item| dataset.items()[item].label).collect();
+    found.labels = Labels::of(dataset, order.iter().copied());
     (found.items, found.skipped, found.computed) = (order, extraction.skipped, extraction.computed);
     Ok((found, path))
 }

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use inception::Outcome;
-
 use crate::error::Error;
 use crate::features::LabelledFeatures;
+use crate::labels::Judgement;
 use crate::linear::Linear;
-use crate::loss::{class_weights, cross_entropy, targets};
+use crate::loss::Loss;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::run::{Batch, BatchResult, Learner};
@@ -93,8 +92,8 @@ impl<'a> HeadLearner<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Classes`] for pictures of a single class, [`Error::Inception`] for a label that the
-    /// classifier does not have.
+    /// [`Error::Classes`] and [`Error::EqualLabels`] for pictures that all have the same classes,
+    /// [`Error::Inception`] for a label that the classifier does not have.
     pub fn new(
         training: (&'a LabelledFeatures, Vec<usize>),
         validation: Option<(&'a LabelledFeatures, Vec<usize>)>,
@@ -104,18 +103,13 @@ impl<'a> HeadLearner<'a> {
     ) -> Result<Self, Error> {
         let classes = linear.bias.len();
         for (features, pictures) in [Some(&training), validation.as_ref()].into_iter().flatten() {
-            let mut labels = pictures.iter().map(|&picture| features.labels[picture]);
-            if let Some(label) = labels.find(|&label| label as usize >= classes) {
-                return Err(inception::Error::Label { label, classes }.into());
-            }
+            features.labels.select(pictures).check(classes)?;
         }
-        let labels: Vec<u32> = training.1.iter().map(|&picture| training.0.labels[picture]).collect();
-        if labels.iter().all(|label| Some(label) == labels.first()) {
-            return Err(Error::Classes { classes: labels.len().min(1) });
-        }
+        let labels = training.0.labels.select(&training.1);
+        labels.check_training()?;
         let lengths = [("weight", linear.weight.len()), ("bias", linear.bias.len())];
         Ok(Self {
-            weights: class_weights(recipe.class_weights, &labels, classes),
+            weights: labels.weights(recipe.class_weights, classes),
             optimizer: Optimizer::new(recipe, lengths),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, pictures)| !pictures.is_empty()),
@@ -152,10 +146,14 @@ impl Learner for HeadLearner<'_> {
         self.training.1.len()
     }
 
+    fn loss(&self) -> Loss {
+        self.training.0.labels.loss()
+    }
+
     fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error> {
         let (features, all) = &self.training;
         let pictures: Vec<usize> = batch.pictures.iter().map(|&at| all[at]).collect();
-        let labels: Vec<u32> = pictures.iter().map(|&picture| features.labels[picture]).collect();
+        let labels = features.labels.select(&pictures);
         let mut rows = self.rows(features, &pictures);
         let mixup = batch.blend(labels.len())?;
         if let Some(mixup) = &mixup {
@@ -163,12 +161,12 @@ impl Learner for HeadLearner<'_> {
             mixup.blend(&own, &mut rows)?;
         }
         let classes = self.classes();
-        let targets = targets(&labels, classes, self.smoothing, mixup.as_ref())?;
+        let targets = labels.targets(classes, self.smoothing, mixup.as_ref())?;
         let logits = self.linear.forward(&rows);
         let mut gradient = vec![0.0; logits.len()];
-        let loss = cross_entropy(&logits, &targets, classes, self.weights.as_deref(), &mut gradient);
-        let pairs = logits.chunks_exact(classes).zip(&labels);
-        let correct = pairs.filter(|&(logits, &label)| Outcome::of(logits, label).rank == 0).count() as u64;
+        let weights = self.weights.as_deref();
+        let loss = labels.loss().compute(&logits, &targets, classes, weights, &mut gradient);
+        let correct = labels.correct(&logits, classes);
         let gradients = self.linear.gradients(&rows, &gradient);
         self.optimizer.begin_step();
         self.optimizer.update(0, batch.lr, &mut self.linear.weight, &gradients.weight);
@@ -176,12 +174,12 @@ impl Learner for HeadLearner<'_> {
         Ok(BatchResult { loss, correct, pictures: labels.len() as u64 })
     }
 
-    fn judge(&mut self, each: &mut dyn FnMut(usize, Outcome)) -> Result<(), Error> {
+    fn judge(&mut self, each: &mut dyn FnMut(usize, Judgement<'_>)) -> Result<(), Error> {
         let Some((features, pictures)) = &self.validation else { return Ok(()) };
         for chunk in pictures.chunks(CHUNK) {
             let logits = self.linear.forward(&self.rows(features, chunk));
             for (logits, &picture) in logits.chunks_exact(self.classes()).zip(chunk) {
-                each(features.items[picture], Outcome::of(logits, features.labels[picture]));
+                each(features.items[picture], features.labels.judge(picture, logits));
             }
         }
         Ok(())
@@ -231,7 +229,7 @@ mod tests {
         let values: Vec<f32> = (0..count)
             .flat_map(|row| (0..3).map(move |d| value(row * 3 + d) * size[d] + size[d]).chain([7.0]))
             .collect();
-        let labels = (0..count).map(|row| (row % 3) as u32).collect();
+        let labels: Vec<u32> = (0..count).map(|row| (row % 3) as u32).collect();
         let features = LabelledFeatures::new(dimensions, values, labels);
         let start = Linear { weight: (0..12).map(value).collect(), bias: vec![0.1, -0.2, 0.3] };
         let all: Vec<usize> = (0..count).collect();

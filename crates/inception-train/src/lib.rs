@@ -26,6 +26,7 @@ mod error;
 mod features;
 mod folder;
 mod head;
+mod labels;
 mod linear;
 mod loss;
 mod metrics;
@@ -44,15 +45,18 @@ pub use error::{Error, FolderProblem};
 pub use features::{FeatureOptions, LabelledFeatures, extract_features, feature_bytes};
 pub use folder::RunFolder;
 pub use head::HeadLearner;
+pub use labels::{Judgement, Labels};
 pub use linear::Linear;
-pub use loss::{class_weights, cross_entropy, targets};
+pub use loss::{
+    Loss, binary_cross_entropy, class_weights, cross_entropy, label_weights, targets, targets_of_several,
+};
 pub use metrics::EpochMetrics;
 pub use network::{Step, TrainingNetwork};
 pub use optimizer::Optimizer;
 pub use recipe::{Augment, ClassWeights, Freeze, OptimizerKind, Recipe, RecipeChanges};
 pub use run::{Batch, BatchResult, Event, Learner, Outcome, RunOptions, train};
 pub use schedule::Schedule;
-pub use split::{Split, split};
+pub use split::{Split, split, split_several};
 pub use state::Value;
 pub use transfer::{TrainedFile, with_new_classifier};
 pub use validation::{Best, Validation};

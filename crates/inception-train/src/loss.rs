@@ -1,9 +1,63 @@
-//! The loss: cross entropy with targets that are shares of all classes.
+//! The losses: cross entropy with targets that are shares of all classes, and binary cross entropy.
 
 use inception::data::{Mixup, smooth_label};
+use inception::weights::Output;
 
 use crate::error::Error;
 use crate::recipe::ClassWeights;
+
+/// What is made as small as possible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    /// [`cross_entropy`]: each picture has one class.
+    #[default]
+    CrossEntropy,
+    /// [`binary_cross_entropy`]: each picture has any number of classes.
+    BinaryCrossEntropy,
+}
+
+impl Loss {
+    /// The sum over pictures of the losses of `logits` by `targets`, both `[pictures, classes]`, each class
+    /// weighted. Writes the gradient of their mean to `gradient`.
+    pub fn compute(
+        self,
+        logits: &[f32],
+        targets: &[f32],
+        classes: usize,
+        weights: Option<&[f32]>,
+        gradient: &mut [f32],
+    ) -> f64 {
+        let compute = match self {
+            Self::CrossEntropy => cross_entropy,
+            Self::BinaryCrossEntropy => binary_cross_entropy,
+        };
+        compute(logits, targets, classes, weights, gradient)
+    }
+
+    /// What the logits of a network stand for that was trained with it.
+    pub fn output(self) -> Output {
+        match self {
+            Self::CrossEntropy => Output::Softmax,
+            Self::BinaryCrossEntropy => Output::Sigmoid,
+        }
+    }
+
+    /// That of a picture, where all logits are equal to zero.
+    pub(crate) fn of_guessing(self, classes: usize) -> f64 {
+        match self {
+            Self::CrossEntropy => (classes as f64).ln(),
+            Self::BinaryCrossEntropy => std::f64::consts::LN_2,
+        }
+    }
+
+    /// How many decisions, right or wrong, are made of a picture.
+    pub(crate) fn decisions(self, classes: usize) -> u64 {
+        match self {
+            Self::CrossEntropy => 1,
+            Self::BinaryCrossEntropy => classes as u64,
+        }
+    }
+}
 
 /// The targets of a batch, `[labels, classes]`: each label's class, blended by `mixup` with its partner's, of
 /// which `smoothing` is spread over all classes.
@@ -24,14 +78,41 @@ pub fn targets(
     for (row, &label) in rows.chunks_exact_mut(classes).zip(labels) {
         row[label as usize] = 1.0;
     }
+    soften(&mut rows, classes, smoothing, mixup)?;
+    Ok(rows)
+}
+
+/// The targets of a batch of pictures of any number of classes, `[labels, classes]`: 1 for each that a picture
+/// has, otherwise 0; blended by `mixup`, and smoothed as PaddleClas does (`MultiLabelLoss`): of 1 and 0
+/// `smoothing` is taken, and its part for each class added.
+///
+/// # Errors
+///
+/// [`Error::Inception`] where a partner is none of the batch.
+pub fn targets_of_several(
+    labels: &[Box<[u32]>],
+    classes: usize,
+    smoothing: f64,
+    mixup: Option<&Mixup>,
+) -> Result<Vec<f32>, Error> {
+    let mut rows = vec![0.0; labels.len() * classes];
+    for (row, labels) in rows.chunks_exact_mut(classes).zip(labels) {
+        labels.iter().for_each(|&label| row[label as usize] = 1.0);
+    }
+    soften(&mut rows, classes, smoothing, mixup)?;
+    Ok(rows)
+}
+
+/// Blends rows of targets and spreads a part of each over all classes.
+fn soften(rows: &mut [f32], classes: usize, smoothing: f64, mixup: Option<&Mixup>) -> Result<(), Error> {
     if let Some(mixup) = mixup {
-        let own = rows.clone();
-        mixup.blend(&own, &mut rows)?;
+        let own = rows.to_vec();
+        mixup.blend(&own, rows)?;
     }
     if smoothing > 0.0 {
         rows.chunks_exact_mut(classes).for_each(|row| smooth_label(row, smoothing as f32));
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// How much each class counts: `None` for all the same.
@@ -50,6 +131,50 @@ pub fn class_weights(kind: ClassWeights, labels: &[u32], classes: usize) -> Opti
         count => (labels.len() as f64 / (present * count) as f64) as f32,
     };
     Some(counts.into_iter().map(weight).collect())
+}
+
+/// How much a picture that has a class counts for it, beside one that has it not: `None` for the same.
+///
+/// Balanced are those that have it as much as those that have it not, as PyTorch's documentation has
+/// `pos_weight`: by the number of the one divided by that of the other. A class that all or none have has 1.
+pub fn label_weights(kind: ClassWeights, labels: &[Box<[u32]>], classes: usize) -> Option<Vec<f32>> {
+    if kind == ClassWeights::None {
+        return None;
+    }
+    let mut counts = vec![0_usize; classes];
+    labels.iter().flatten().for_each(|&label| counts[label as usize] += 1);
+    let weight = |count: usize| match (count, labels.len() - count) {
+        (0, _) | (_, 0) => 1.0,
+        (with, without) => (without as f64 / with as f64) as f32,
+    };
+    Some(counts.into_iter().map(weight).collect())
+}
+
+/// The sum over pictures of the binary cross entropies of `logits` and `targets`, both `[pictures, classes]`,
+/// each the mean over its classes: PyTorch's `BCEWithLogitsLoss(pos_weight=weights)`, whose mean is over both.
+/// Writes the gradient of their mean to `gradient`. In double precision but for what it reads and writes.
+pub fn binary_cross_entropy(
+    logits: &[f32],
+    targets: &[f32],
+    classes: usize,
+    weights: Option<&[f32]>,
+    gradient: &mut [f32],
+) -> f64 {
+    let mut sum = 0.0;
+    let count = logits.len().max(1) as f64;
+    for (at, (&logit, &target)) in logits.iter().zip(targets).enumerate() {
+        let (logit, target) = (f64::from(logit), f64::from(target));
+        let positive = target * weights.map_or(1.0, |weights| f64::from(weights[at % classes]));
+        let negative = 1.0 - target;
+        // Of the sigmoids of the logit and of its opposite the logarithms, neither of which overflows.
+        let rest = (-logit.abs()).exp().ln_1p();
+        let [log, log_opposite] = [logit, -logit].map(|value| if value < 0.0 { value } else { 0.0 } - rest);
+        // A logit that is not a number makes the loss one, too.
+        sum -= positive * log + negative * log_opposite;
+        let sigmoid = log.exp();
+        gradient[at] = ((negative * sigmoid - positive * log_opposite.exp()) / count) as f32;
+    }
+    sum / classes.max(1) as f64
 }
 
 /// The sum over pictures of the cross entropies of `logits` and `targets`, both `[pictures, classes]`, each
@@ -95,6 +220,47 @@ pub fn cross_entropy(
 mod tests {
     use super::*;
 
+    const PLAIN: (f64, [f64; 15]) = (
+        0.6954678792824278,
+        [
+            -0.02516937791987636,
+            0.017929428091333008,
+            -0.00794686146814117,
+            0.054504965079576244,
+            0.017929428091333008,
+            0.00794686146814117,
+            0.02516937791987636,
+            -0.0031617248785044422,
+            0.03747843339238654,
+            0.0414972887467903,
+            -0.02516937791987636,
+            -0.03747843339238654,
+            -0.058719805198525495,
+            0.017929428091333008,
+            0.04873723857533366,
+        ],
+    );
+    const WEIGHTED: (f64, [f64; 15]) = (
+        0.9939864309474495,
+        [
+            -0.044216352867316525,
+            0.016519493178699676,
+            -0.018336558430893626,
+            0.05187735280445101,
+            0.016519493178699676,
+            0.001809985566017247,
+            0.021563912739427794,
+            0.002758191175908749,
+            0.03331032895187898,
+            0.0384360872605722,
+            -0.00897922377948961,
+            -0.10299373128039697,
+            -0.10908051227270485,
+            0.016519493178699676,
+            0.04531972114702257,
+        ],
+    );
+
     /// By hand: softmax of (0, ln 3) is (1/4, 3/4).
     #[test]
     fn losses_by_hand() -> Result<(), Error> {
@@ -135,6 +301,54 @@ mod tests {
             assert!((slope - f64::from(gradient[at])).abs() < 1e-6, "{at}: {slope} {}", gradient[at]);
         }
         Ok(())
+    }
+
+    const LOGITS: [f32; 15] =
+        [0.5, -1.0, 2.0, 1.5, -1.0, -2.0, -0.5, 3.0, 0.25, 0.5, 0.5, -0.25, -2.0, -1.0, 1.0];
+
+    /// `torch.nn.BCEWithLogitsLoss` of PyTorch 2.15 in double precision, plain, and with `pos_weight` and
+    /// smoothed targets (0.9 and 0 plus a thirtieth).
+    #[test]
+    fn binary_losses_are_those_of_pytorch() -> Result<(), Error> {
+        let labels: [&[u32]; 5] = [&[0, 2], &[], &[1], &[1, 2], &[0]];
+        let labels = labels.map(Box::<[u32]>::from);
+        let weights = [2.0, 0.5, 3.0];
+        for (smoothing, weights, loss, gradients) in
+            [(0.0, None, PLAIN.0, PLAIN.1), (0.1, Some(&weights[..]), WEIGHTED.0, WEIGHTED.1)]
+        {
+            let targets = targets_of_several(&labels, 3, smoothing, None)?;
+            let mut gradient = [0.0; 15];
+            let found = binary_cross_entropy(&LOGITS, &targets, 3, weights, &mut gradient) / 5.0;
+            // Targets and gradients are in single precision.
+            assert!((found - loss).abs() < 1e-7, "{found} {loss}");
+            for (found, expected) in gradient.into_iter().zip(gradients) {
+                assert!((f64::from(found) - expected).abs() < 1e-8, "{found} {expected}");
+            }
+        }
+        Ok(())
+    }
+
+    /// What is far from zero neither overflows nor loses its gradient; what is no number shows.
+    #[test]
+    fn binary_losses_of_large_logits() {
+        let mut gradient = [0.0];
+        let mut loss = |logit: f32, target: f32| {
+            let loss = binary_cross_entropy(&[logit], &[target], 1, None, &mut gradient);
+            (loss, gradient[0])
+        };
+        assert_eq!(loss(1e30, 1.0), (0.0, 0.0));
+        assert_eq!(loss(-1000.0, 1.0), (1000.0, -1.0));
+        assert_eq!(loss(1000.0, 0.0), (1000.0, 1.0));
+        assert!(!loss(f32::NAN, 1.0).0.is_finite() && !loss(f32::INFINITY, 0.0).0.is_finite());
+    }
+
+    #[test]
+    fn balanced_labels_count_as_much_as_their_absence() {
+        let labels: [&[u32]; 4] = [&[0, 1], &[0, 1], &[1], &[1, 3]];
+        let weights =
+            label_weights(ClassWeights::Balanced, &labels.map(Box::<[u32]>::from), 4).expect("weights");
+        assert_eq!(weights, [1.0, 1.0, 1.0, 3.0]);
+        assert_eq!(label_weights(ClassWeights::None, &[], 1), None);
     }
 
     #[test]

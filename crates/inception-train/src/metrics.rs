@@ -12,12 +12,16 @@ pub struct EpochMetrics {
     pub step: u64,
     /// The mean loss of the pictures, each before the step that it was in.
     pub loss: f64,
-    /// Share of them that were right then.
+    /// Share of them that were right then; of pictures with several classes the share of all that was said of
+    /// a class, one minus the Hamming loss.
     pub accuracy: f64,
-    /// The mean cross entropy of the pictures for validation.
+    /// The mean loss of the pictures for validation, without weights, smoothing and mixup.
     pub val_loss: Option<f64>,
-    /// Share of them that are right.
+    /// Share of them that are right, as that of training.
     pub val_accuracy: Option<f64>,
+    /// Of pictures with several classes: the mean over classes of the average precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_mean_average_precision: Option<f64>,
     /// The learning rate of the last step.
     pub lr: f64,
     /// Pictures a second, training and validation together.

@@ -12,7 +12,7 @@ use inception_gradient::Real;
 
 use crate::compiled::Compiled;
 use crate::error::Error;
-use crate::loss::cross_entropy;
+use crate::loss::Loss;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::state::Value;
@@ -28,6 +28,7 @@ pub struct TrainingNetwork {
     computation: Computation,
     optimizer: Optimizer,
     auxiliary: bool,
+    loss: Loss,
 }
 
 /// What computes.
@@ -51,7 +52,8 @@ impl TrainingNetwork {
     /// `network`, which is on `device`, a device for training (`Device::autodiff`).
     pub fn new(network: Network, device: Device, recipe: &Recipe) -> Self {
         let optimizer = new_optimizer(&network, recipe);
-        Self { network, computation: Computation::Burn(device), optimizer, auxiliary: true }
+        let computation = Computation::Burn(device);
+        Self { network, computation, optimizer, auxiliary: true, loss: Loss::default() }
     }
 
     /// `network` on the CPU, for images of `[height, width]`, in the precision of `T`; on rayon's threads.
@@ -64,7 +66,19 @@ impl TrainingNetwork {
         let auxiliary = compiled.heads.len() > 1 || !matches!(network, Network::GoogLeNet(_));
         let optimizer = new_optimizer(network, recipe);
         let network = with_storage_device(|device| network.untrained(device));
-        Ok(Self { network, computation: Computation::Compiled(compiled), optimizer, auxiliary })
+        let computation = Computation::Compiled(compiled);
+        Ok(Self { network, computation, optimizer, auxiliary, loss: Loss::default() })
+    }
+
+    /// With this loss; without, it is cross entropy.
+    #[must_use]
+    pub fn with_loss(self, loss: Loss) -> Self {
+        Self { loss, ..self }
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> Loss {
+        self.loss
     }
 
     /// Bytes that a batch of so many images takes beside the weights, where that is known.
@@ -121,16 +135,15 @@ impl TrainingNetwork {
         lr: f64,
         observe: impl FnMut(&str, &[f32]),
     ) -> Result<Step, Error> {
-        let Self { network, computation, optimizer, auxiliary } = self;
+        let Self { network, computation, optimizer, auxiliary, loss } = self;
+        let aim = Aim { loss: *loss, targets, weights };
         match computation {
             Computation::Burn(device) => {
-                let (step, gradients) = backward(network, device, auxiliary, images, targets, weights)?;
+                let (step, gradients) = backward(network, device, auxiliary, images, aim)?;
                 update(network, optimizer, gradients, lr, observe);
                 Ok(step)
             }
-            Computation::Compiled(compiled) => {
-                compiled_step(compiled, optimizer, images, (targets, weights), lr, observe)
-            }
+            Computation::Compiled(compiled) => compiled_step(compiled, optimizer, images, aim, lr, observe),
         }
     }
 
@@ -176,12 +189,29 @@ fn new_optimizer(network: &Network, recipe: &Recipe) -> Optimizer {
     Optimizer::new(recipe, infos.iter().map(|(name, len)| (name.as_str(), *len)))
 }
 
+/// What the logits should be.
+#[derive(Clone, Copy)]
+struct Aim<'a> {
+    loss: Loss,
+    /// `[batch, classes]`, row-major.
+    targets: &'a [f32],
+    /// The classes' factors.
+    weights: Option<&'a [f32]>,
+}
+
+impl Aim<'_> {
+    /// The sum of the losses of a classifier; the gradient of their mean goes to `gradient`.
+    fn loss(&self, logits: &[f32], classes: usize, gradient: &mut [f32]) -> f64 {
+        self.loss.compute(logits, self.targets, classes, self.weights, gradient)
+    }
+}
+
 /// A step of the CPU's.
 fn compiled_step(
     compiled: &mut Compiled,
     optimizer: &mut Optimizer,
     images: TensorData,
-    (targets, weights): (&[f32], Option<&[f32]>),
+    aim: Aim<'_>,
     lr: f64,
     mut observe: impl FnMut(&str, &[f32]),
 ) -> Result<Step, Error> {
@@ -190,7 +220,7 @@ fn compiled_step(
         device: inception::DeviceKind::Engine,
         reason: error.to_string(),
     })?;
-    let classes = targets.len() / batch.max(1);
+    let classes = aim.targets.len() / batch.max(1);
     let all = compiled.training.forward(&images, batch, compiled.seed);
     let heads = compiled.heads.len();
     let (mut loss, mut own, mut gradients) = (0.0, Vec::new(), vec![0.0; all.len()]);
@@ -198,7 +228,7 @@ fn compiled_step(
         let rows = |at: usize| (at * heads + head) * classes..(at * heads + head + 1) * classes;
         let logits: Vec<f32> = (0..batch).flat_map(|at| &all[rows(at)]).copied().collect();
         let mut gradient = vec![0.0; logits.len()];
-        loss += weight * cross_entropy(&logits, targets, classes, weights, &mut gradient);
+        loss += weight * aim.loss(&logits, classes, &mut gradient);
         for (at, gradient) in gradient.chunks_exact(classes).enumerate() {
             let out = gradients[rows(at)].iter_mut();
             out.zip(gradient).for_each(|(out, value)| *out = value * weight as f32);
@@ -239,15 +269,13 @@ fn update(
     });
 }
 
-/// Loss, logits and gradients of Burn's for images `[batch, 3, height, width]` and targets `[batch, classes]`, both
-/// row-major. `weights` are the classes' factors.
+/// Loss, logits and gradients of Burn's for images `[batch, 3, height, width]`, row-major.
 fn backward(
     network: &Network,
     device: &Device,
     auxiliary: &mut bool,
     images: TensorData,
-    targets: &[f32],
-    weights: Option<&[f32]>,
+    aim: Aim<'_>,
 ) -> Result<(Step, Gradients), Error> {
     let batch = images.shape()[0];
     let images = Tensor::<4>::from_data(images, device);
@@ -261,7 +289,7 @@ fn backward(
         },
         false => vec![nn::TrainingHead { logits: network.forward(images), weight: 1.0 }],
     };
-    let classes = targets.len() / batch.max(1);
+    let classes = aim.targets.len() / batch.max(1);
     let (mut loss, mut own, mut surrogate) = (0.0, Vec::new(), None);
     for nn::TrainingHead { logits: tensor, weight } in heads {
         let logits = tensor.clone().into_data().convert::<f32>();
@@ -270,7 +298,7 @@ fn backward(
             reason: e.to_string(),
         })?;
         let mut gradient = vec![0.0; logits.len()];
-        loss += weight * cross_entropy(&logits, targets, classes, weights, &mut gradient);
+        loss += weight * aim.loss(&logits, classes, &mut gradient);
         gradient.iter_mut().for_each(|value| *value *= weight as f32);
         // A sum whose gradient by the logits is the loss's.
         let gradient = Tensor::<2>::from_data(TensorData::new(gradient, [batch, classes]), device);

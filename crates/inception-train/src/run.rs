@@ -12,6 +12,8 @@ use inception::data::Mixup;
 use crate::draw::{Use, generator};
 use crate::error::{Error, FolderProblem};
 use crate::folder::RunFolder;
+use crate::labels::Judgement;
+use crate::loss::Loss;
 use crate::metrics::EpochMetrics;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
@@ -57,7 +59,8 @@ impl Batch<'_> {
 pub struct BatchResult {
     /// The sum of the losses of its pictures.
     pub loss: f64,
-    /// Pictures of which the likeliest class was right, before the step.
+    /// Decisions that were right before the step: the likeliest class of a picture, or of several classes
+    /// whether it has each.
     pub correct: u64,
     /// Its pictures that could be used; without one no step is made.
     pub pictures: u64,
@@ -71,6 +74,11 @@ pub trait Learner {
     /// Number of pictures for training.
     fn pictures(&self) -> usize;
 
+    /// The loss.
+    fn loss(&self) -> Loss {
+        Loss::CrossEntropy
+    }
+
     /// Makes one step.
     ///
     /// # Errors
@@ -83,7 +91,7 @@ pub trait Learner {
     /// # Errors
     ///
     /// What reading or computing gives.
-    fn judge(&mut self, each: &mut dyn FnMut(usize, inception::Outcome)) -> Result<(), Error>;
+    fn judge(&mut self, each: &mut dyn FnMut(usize, Judgement<'_>)) -> Result<(), Error>;
 
     /// How the network does on the pictures for validation; `None` if there are none.
     ///
@@ -92,7 +100,7 @@ pub trait Learner {
     /// Those of [`judge`](Self::judge).
     fn validate(&mut self) -> Result<Option<Validation>, Error> {
         let mut count = Count::default();
-        self.judge(&mut |_, outcome| count.add(outcome))?;
+        self.judge(&mut |_, judgement| count.add(&judgement))?;
         Ok(count.finish())
     }
 
@@ -130,7 +138,7 @@ pub enum Event<'a> {
         total: u64,
         /// The mean loss of the epoch so far.
         loss: f64,
-        /// Share of its pictures so far that were right.
+        /// Share of its pictures so far that were right, as in [`EpochMetrics`].
         accuracy: f64,
     },
     /// An epoch is done.
@@ -258,13 +266,18 @@ impl<'a> Run<'a> {
             self.batch(epoch, batches as u64, chosen)?;
             let Progress { loss, correct, seen, .. } = self.progress;
             let counted = seen.max(1) as f64;
-            let (loss, accuracy) = (loss.0 / counted, correct as f64 / counted);
+            let (loss, accuracy) = (loss.0 / counted, correct as f64 / self.decisions(seen));
             let done = (first + chosen.len()) as u64;
             observe(&Event::Batch { epoch, done, total: pictures as u64, loss, accuracy });
             self.save_if_due()?;
         }
         self.finish_epoch(epoch, batches, start, seen_before, observe)?;
         Ok(false)
+    }
+
+    /// Decisions that are made of so many pictures.
+    fn decisions(&self, pictures: u64) -> f64 {
+        (pictures.max(1) * self.learner.loss().decisions(self.learner.classes())) as f64
     }
 
     /// Makes a step.
@@ -306,9 +319,10 @@ impl<'a> Run<'a> {
             epoch,
             step: self.learner.optimizer().steps(),
             loss: loss.0 / seen.max(1) as f64,
-            accuracy: correct as f64 / seen.max(1) as f64,
+            accuracy: correct as f64 / self.decisions(seen),
             val_loss: validation.map(|validation| validation.loss),
             val_accuracy: validation.map(|validation| validation.accuracy()),
+            val_mean_average_precision: validation.and_then(|validation| validation.mean_average_precision),
             lr,
             images_per_second: done as f64 / start.elapsed().as_secs_f64().max(1e-9),
             interrupted,
@@ -330,7 +344,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), Error> {
         let (metrics, validation, length) =
             self.report(epoch, batches, start, seen_before, false, observe)?;
-        let guessing = (self.learner.classes() as f64).ln();
+        let guessing = self.learner.loss().of_guessing(self.learner.classes());
         let before = self.progress.before.map_or(guessing, |before| before.0);
         if metrics.loss > before && metrics.loss > HOPELESS * guessing {
             let EpochMetrics { step, loss, lr, .. } = metrics;

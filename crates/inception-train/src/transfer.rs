@@ -7,7 +7,7 @@ use inception::Weights;
 use inception::burn::tensor::{Device, TensorData};
 use inception::data::Preprocessing;
 use inception::nn::{ModelSpec, Network, load_tensors, read_tensors, with_storage_device};
-use inception::weights::{Metadata, save};
+use inception::weights::{Metadata, Output, save};
 
 use crate::error::Error;
 use crate::linear::Linear;
@@ -25,6 +25,8 @@ pub struct TrainedFile<'a> {
     pub preprocessing: &'a Preprocessing,
     /// Names of the classes, where they have names.
     pub labels: Option<&'a [String]>,
+    /// What the logits stand for: `Softmax` where each picture has one class, `Sigmoid` where it has any number.
+    pub output: Output,
     /// What else is to be known of it, as JSON under the key `training`.
     pub training: &'a str,
 }
@@ -76,7 +78,8 @@ pub(crate) fn metadata(file: &TrainedFile<'_>) -> Result<Metadata, Error> {
     let json = |source: serde_json::Error| inception::Error::Metadata { key: "preprocessing", source };
     let mut metadata = Metadata::of(file.spec)
         .with(Metadata::PREPROCESSING, serde_json::to_string(file.preprocessing).map_err(json)?)
-        .with("training", file.training);
+        .with("training", file.training)
+        .with_output(file.output);
     if let Some(labels) = file.labels {
         metadata = metadata.with(Metadata::LABELS, serde_json::to_string(labels).map_err(json)?);
     }

@@ -11,11 +11,12 @@ use inception::data::{
 };
 use inception::nn::{ModelSpec, Network, with_storage_device};
 use inception::weights::save;
-use inception::{Outcome, Runner, Skipped};
+use inception::{Runner, Skipped};
 
 use crate::draw::{Use, generator};
 use crate::error::Error;
-use crate::loss::{class_weights, targets};
+use crate::labels::{Judgement, Labels};
+use crate::loss::Loss;
 use crate::network::{TrainingNetwork, with_values};
 use crate::optimizer::Optimizer;
 use crate::recipe::{Augment, Recipe};
@@ -58,8 +59,8 @@ impl<'a> NetworkLearner<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Classes`] for pictures of a single class; [`Error::Inception`] for a label that the network
-    /// does not have, and pictures that are too small for it.
+    /// [`Error::Classes`] and [`Error::EqualLabels`] for pictures that all have the same classes;
+    /// [`Error::Inception`] for a label that the network does not have, and pictures that are too small for it.
     pub fn new(
         network: Network,
         device: Option<Device>,
@@ -72,25 +73,21 @@ impl<'a> NetworkLearner<'a> {
         network.check_input([crop as usize; 2])?;
         let classes = options.classes;
         for (dataset, items) in [Some(&training), validation.as_ref()].into_iter().flatten() {
-            let mut labels = items.iter().map(|&item| dataset.items()[item].label);
-            if let Some(label) = labels.find(|&label| label as usize >= classes) {
-                return Err(inception::Error::Label { label, classes }.into());
-            }
+            Labels::of(dataset, items.iter().copied()).check(classes)?;
         }
-        let labels: Vec<u32> = training.1.iter().map(|&item| training.0.items()[item].label).collect();
-        if labels.iter().all(|label| Some(label) == labels.first()) {
-            return Err(Error::Classes { classes: labels.len().min(1) });
-        }
+        let labels = Labels::of(training.0, training.1.iter().copied());
+        labels.check_training()?;
         let augmentation = match recipe.augment {
             Augment::None => None,
             Augment::Paddleclas => Some(Augmentation { mean, std, ..Augmentation::paddleclas(crop) }),
         };
+        let network = match device {
+            Some(device) => TrainingNetwork::new(network, device, recipe),
+            None => TrainingNetwork::compiled::<f32>(&network, [crop as usize; 2], recipe)?,
+        };
         Ok(Self {
-            network: match device {
-                Some(device) => TrainingNetwork::new(network, device, recipe),
-                None => TrainingNetwork::compiled::<f32>(&network, [crop as usize; 2], recipe)?,
-            },
-            weights: class_weights(recipe.class_weights, &labels, classes),
+            network: network.with_loss(labels.loss()),
+            weights: labels.weights(recipe.class_weights, classes),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, items)| !items.is_empty()),
             training,
@@ -177,6 +174,10 @@ impl Learner for NetworkLearner<'_> {
         self.training.1.len()
     }
 
+    fn loss(&self) -> Loss {
+        self.network.loss()
+    }
+
     fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error> {
         let dataset = self.training.0;
         let items: Vec<usize> = batch.pictures.iter().map(|&at| self.training.1[at]).collect();
@@ -193,27 +194,26 @@ impl Learner for NetworkLearner<'_> {
         if count == 0 {
             return Ok(BatchResult { loss: 0.0, correct: 0, pictures: 0 });
         }
-        let labels: Vec<u32> = items.iter().map(|&item| dataset.items()[item].label).collect();
+        let labels = Labels::of(dataset, items.iter().copied());
         let mixup = batch.blend(count)?;
         if let Some(mixup) = &mixup {
             let own = input.clone();
             mixup.blend(&own, &mut input)?;
         }
         let classes = self.classes();
-        let targets = targets(&labels, classes, self.smoothing, mixup.as_ref())?;
+        let targets = labels.targets(classes, self.smoothing, mixup.as_ref())?;
         let side = preprocessing.crop as usize;
         let images = TensorData::new(input, [count, 3, side, side]);
         // Anew for each batch, so that a run that goes on drops what it would have dropped.
         let drawn = generator(seed, Use::Dropout, [epoch, batch.number as u64]).bits();
         self.network.seed(drawn.into());
         let step = self.network.step(images, &targets, self.weights.as_deref(), batch.lr, |_, _| {})?;
-        let pairs = step.logits.chunks_exact(classes).zip(&labels);
-        let correct = pairs.filter(|&(logits, &label)| Outcome::of(logits, label).rank == 0).count() as u64;
+        let correct = labels.correct(&step.logits, classes);
         Ok(BatchResult { loss: step.loss, correct, pictures: count as u64 })
     }
 
     /// On the engine, which compiles the network as it is now.
-    fn judge(&mut self, each: &mut dyn FnMut(usize, Outcome)) -> Result<(), Error> {
+    fn judge(&mut self, each: &mut dyn FnMut(usize, Judgement<'_>)) -> Result<(), Error> {
         let Some((dataset, items)) = self.validation.clone() else { return Ok(()) };
         let (preprocessing, classes) = (self.options.preprocessing, self.classes());
         let side = preprocessing.crop as usize;
@@ -225,8 +225,9 @@ impl Learner for NetworkLearner<'_> {
                 continue;
             }
             let logits = runner.run(&input, kept.len())?;
-            for (logits, &item) in logits.chunks_exact(classes).zip(&kept) {
-                each(item, Outcome::of(logits, dataset.items()[item].label));
+            let labels = Labels::of(dataset, kept.iter().copied());
+            for (at, (logits, &item)) in logits.chunks_exact(classes).zip(&kept).enumerate() {
+                each(item, labels.judge(at, logits));
             }
         }
         Ok(())

@@ -35,7 +35,8 @@ impl Metadata {
     }
 
     /// With what the logits stand for, where that is not the share of one.
-    pub(crate) fn with_output(self, output: Output) -> Self {
+    #[must_use]
+    pub fn with_output(self, output: Output) -> Self {
         match output {
             Output::Softmax => self,
             Output::Sigmoid => self.with(Self::OUTPUT, "sigmoid"),

@@ -56,8 +56,8 @@ pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
     Against, Apart, ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings,
-    Evaluation, Exact, Misclassified, Other, Outcome, Progress, Shard, Skipped, StateFile, Tally, Wrong,
-    dataset_hash, dataset_version, evaluate, evaluate_against, merge,
+    Evaluation, Exact, LabelRow, LabelTally, Misclassified, Other, Outcome, Progress, Shard, Skipped,
+    StateFile, Tally, Wrong, dataset_hash, dataset_version, evaluate, evaluate_against, merge,
 };
 pub use features::{
     ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,

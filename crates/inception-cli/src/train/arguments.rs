@@ -13,7 +13,9 @@ use crate::args;
 #[derive(Args)]
 #[command(next_help_heading = "Pictures")]
 pub struct DataArgs {
-    /// Labelled pictures, as `eval` takes them; the folders of classes may have any names
+    /// Labelled pictures, as `eval` takes them; the folders of classes may have any names. By a table of labels,
+    /// a .csv file with a head, pictures have any number of classes: a column for each with 0 and 1, or one
+    /// column with the names, `cat;dog`
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// Pictures for validation, of the same classes

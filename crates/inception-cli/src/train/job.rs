@@ -10,13 +10,13 @@ use inception::data::{Classes, Dataset, Preprocessing};
 use inception::nn::with_storage_device;
 use inception::{ModelSpec, Skipped, Weights};
 use inception_train::{
-    Best, HeadLearner, LabelledFeatures, Learner, Linear, NetworkLearner, NetworkOptions, Outcome, Recipe,
-    RunFolder, RunOptions, Split, TrainedFile, split, train, with_new_classifier,
+    Best, HeadLearner, Judgement, LabelledFeatures, Labels, Learner, Linear, Loss, NetworkLearner,
+    NetworkOptions, Outcome, Recipe, RunFolder, RunOptions, Split, TrainedFile, train, with_new_classifier,
 };
 use serde::Serialize;
 
 use super::memory::enough_memory;
-use super::report::RunReport;
+use super::report::{Judged, Labelled, RunReport};
 use super::show::Show;
 use super::signal::STOP;
 
@@ -35,6 +35,8 @@ struct Report<'a> {
 struct BestReport {
     epoch: u32,
     val_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val_mean_average_precision: Option<f64>,
     file: PathBuf,
 }
 
@@ -86,7 +88,7 @@ impl Job<'_> {
         training: &Dataset,
         val: Option<&Dataset>,
     ) -> anyhow::Result<()> {
-        let labels: Vec<u32> = training.items().iter().map(|item| item.label).collect();
+        let labels = Labels::of(training, 0..training.len());
         let (parts, mut warnings) = self.split(&labels, val.map(Dataset::len));
         let validation = match val {
             Some(val) => (val, (0..val.len()).collect()),
@@ -118,8 +120,8 @@ impl Job<'_> {
     }
 
     /// Which pictures are for what, and what is wrong with the classes; both are said.
-    fn split(&self, labels: &[u32], val: Option<usize>) -> (Split, Vec<String>) {
-        let parts = split(labels, self.classes.count, self.share, self.recipe.seed);
+    fn split(&self, labels: &Labels, val: Option<usize>) -> (Split, Vec<String>) {
+        let parts = labels.split(self.classes.count, self.share, self.recipe.seed);
         let warnings = self.warnings(&parts, val.is_some());
         for warning in &warnings {
             eprintln!("warning: {warning}");
@@ -189,6 +191,8 @@ impl Job<'_> {
             let best = outcome.best.map(|Best { epoch, validation, .. }| BestReport {
                 epoch,
                 val_accuracy: validation.map(|validation| validation.accuracy()),
+                val_mean_average_precision: validation
+                    .and_then(|validation| validation.mean_average_precision),
                 file: best_file,
             });
             let report = Report { best, last: last_file, classes: self.class_names(), skipped, warnings };
@@ -196,6 +200,18 @@ impl Job<'_> {
             return Ok(());
         }
         match outcome.best {
+            Some(Best { epoch, validation: Some(validation), .. })
+                if learner.loss() == Loss::BinaryCrossEntropy =>
+            {
+                writeln!(
+                    out,
+                    "{}: epoch {epoch}, {}{:.2} % of the labels of {} pictures right",
+                    best_file.display(),
+                    average_precision(validation.mean_average_precision),
+                    validation.accuracy() * 100.0,
+                    validation.pictures
+                )?;
+            }
             Some(Best { epoch, validation: Some(validation), .. }) => writeln!(
                 out,
                 "{}: epoch {epoch}, {:.2} % of {} pictures right",
@@ -221,15 +237,21 @@ impl Job<'_> {
         warnings: &[String],
         path: &Path,
     ) -> anyhow::Result<()> {
-        let mut judged = Vec::new();
-        learner.judge(&mut |item, outcome| judged.push((item, outcome)))?;
+        let (mut one, mut several) = (Vec::new(), Vec::<Labelled>::new());
+        learner.judge(&mut |item, judgement| match judgement {
+            Judgement::One(outcome) => one.push((item, outcome)),
+            Judgement::Several { labels, logits } => several.push((item, labels.into(), logits.to_vec())),
+        })?;
         let report = RunReport {
             model: self.spec.name,
             recipe: self.recipe,
             classes: &self.class_names(),
             metrics: &folder.metrics()?,
             best,
-            judged: &judged,
+            judged: match learner.loss() {
+                Loss::BinaryCrossEntropy => Judged::Several(&several),
+                _ => Judged::One(&one),
+            },
             pictures: self.validation_pictures,
             skipped,
             warnings,
@@ -251,8 +273,14 @@ impl Job<'_> {
             seed: self.recipe.seed,
             preprocessing: self.preprocessing,
             labels: self.classes.names.as_deref(),
+            output: learner.loss().output(),
             training: &training.to_string(),
         };
         learner.write(&file, path).with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// The mean average precision, where there is one, for a line of text.
+pub fn average_precision(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("mAP {:.2} %, ", value * 100.0))
 }

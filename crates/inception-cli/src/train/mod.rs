@@ -79,6 +79,9 @@ impl Train {
         ensure!(classes.count >= 2, "{}: a single class leaves nothing to learn", self.data.data.display());
         let val = self.data.val.as_deref().map(|path| self.open(path, Some(&classes))).transpose()?;
         let val = val.map(|(dataset, _)| dataset);
+        if dataset.is_multilabel() {
+            eprintln!("{} classes, of which a picture has any number: binary cross entropy", classes.count);
+        }
         let own = weights.recipe(self.model)?;
         let preprocessing = self.preprocess.apply(&own.preprocessing);
         eprintln!("{}: {}", self.model.name, serde_json::to_string(&preprocessing)?);
@@ -174,6 +177,11 @@ impl Train {
         job.train_network(&mut folder, burn, options, training, val.map(|val| &**val))
     }
 
+    /// Whether pictures have any number of classes.
+    fn is_multilabel(&self) -> anyhow::Result<bool> {
+        Ok(Dataset::is_label_table(&self.data.data)?)
+    }
+
     fn workers(&self) -> usize {
         self.data.workers.map_or_else(cores, usize::from)
     }
@@ -190,7 +198,10 @@ impl Train {
             Some(known) => {
                 options.num_classes = known.count;
                 options.labels.clone_from(&known.names);
-                (Dataset::open(path, &options)?, known.clone())
+                match self.is_multilabel()? {
+                    true => Dataset::open_multilabel(path, &options)?,
+                    false => (Dataset::open(path, &options)?, known.clone()),
+                }
             }
         };
         if let (Some(limit), None) = (self.data.limit, known) {

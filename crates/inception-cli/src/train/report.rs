@@ -7,10 +7,12 @@ use std::path::Path;
 use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use inception::Outcome;
 use inception::data::{Dataset, RgbImage, resize_pil_bilinear};
+use inception::{LabelTally, Outcome};
 use inception_bench::html::{Caption, Series, escaped, line_chart, page};
 use inception_train::{Best, EpochMetrics, Recipe};
+
+use super::job::average_precision;
 
 /// Pictures that are shown.
 const PICTURES: usize = 24;
@@ -30,6 +32,27 @@ const VALIDATION: &str = "#c85000";
 /// A figure of an epoch, where it has one.
 type Figure<'a> = &'a dyn Fn(&EpochMetrics) -> Option<f64>;
 
+/// A picture's number, its classes and its logits.
+pub type Labelled = (usize, Box<[u32]>, Vec<f32>);
+
+/// Pictures by their number, and what a network made of them.
+#[derive(Clone, Copy)]
+pub enum Judged<'a> {
+    /// Each has one class.
+    One(&'a [(usize, Outcome)]),
+    /// Each has any number of classes.
+    Several(&'a [Labelled]),
+}
+
+/// A wrong picture.
+struct WrongPicture {
+    item: usize,
+    /// What it is, and what it was taken for.
+    what: String,
+    /// `None` is no number.
+    loss: Option<f64>,
+}
+
 /// What a page shows.
 pub struct RunReport<'a> {
     pub model: &'a str,
@@ -38,8 +61,8 @@ pub struct RunReport<'a> {
     pub classes: &'a [String],
     pub metrics: &'a [EpochMetrics],
     pub best: Option<Best>,
-    /// Pictures for validation, by their number in `pictures`, and what the best epoch's network made of them.
-    pub judged: &'a [(usize, Outcome)],
+    /// Pictures for validation, and what the best epoch's network made of them.
+    pub judged: Judged<'a>,
     pub pictures: &'a Dataset,
     /// Pictures that could not be used.
     pub skipped: usize,
@@ -55,18 +78,37 @@ impl RunReport<'_> {
     fn html(&self) -> anyhow::Result<String> {
         let mut body = self.summary()?;
         body += &format!("<div class=\"charts\">\n{}\n</div>\n", self.charts().join("\n"));
-        if !self.judged.is_empty() {
-            let outcomes: Vec<Outcome> = self.judged.iter().map(|&(_, outcome)| outcome).collect();
-            body +=
-                &format!("<h2>Classes</h2>\n<div class=\"table\">\n{}</div>\n", self.per_class(&outcomes));
-            body += &self.confusions(&outcomes);
-            body += &self.worst();
+        let classes = |table: String| format!("<h2>Classes</h2>\n<div class=\"table\">\n{table}</div>\n");
+        match self.judged {
+            Judged::One([]) | Judged::Several([]) => {}
+            Judged::One(judged) => {
+                let outcomes: Vec<Outcome> = judged.iter().map(|&(_, outcome)| outcome).collect();
+                body += &classes(self.per_class(&outcomes));
+                body += &self.confusions(&outcomes);
+                body += &self.worst(self.wrong(judged), judged.len());
+            }
+            Judged::Several(judged) => {
+                body += &classes(self.per_label(judged));
+                body += &self.worst(self.wrong_labels(judged), judged.len());
+            }
         }
         Ok(page(&format!("Training of {}", self.model), &body))
     }
 
     fn summary(&self) -> anyhow::Result<String> {
         let mut text = match self.best {
+            Some(Best { epoch, validation: Some(validation) })
+                if matches!(self.judged, Judged::Several(_)) =>
+            {
+                format!(
+                    "<p>Best epoch: {epoch}, {}{:.2} % of the labels of {} pictures for validation right, loss \
+                     {:.4}.</p>\n",
+                    average_precision(validation.mean_average_precision),
+                    validation.accuracy() * 100.0,
+                    validation.pictures,
+                    validation.loss
+                )
+            }
             Some(Best { epoch, validation: Some(validation) }) => format!(
                 "<p>Best epoch: {epoch}, {:.2} % of {} pictures for validation right, loss {:.4}.</p>\n",
                 validation.accuracy() * 100.0,
@@ -112,6 +154,10 @@ impl RunReport<'_> {
                     ("training", TRAINING, &|epoch| Some(epoch.accuracy * 100.0)),
                     ("validation", VALIDATION, &|epoch| Some(epoch.val_accuracy? * 100.0)),
                 ],
+            ),
+            chart(
+                "mean average precision, %",
+                &[("validation", VALIDATION, &|epoch| Some(epoch.val_mean_average_precision? * 100.0))],
             ),
             chart("learning rate", &[("learning rate", TRAINING, &|epoch| Some(epoch.lr))]),
         ];
@@ -189,35 +235,80 @@ impl RunReport<'_> {
         format!("<table>\n{head}{}</table>\n", rows.collect::<String>())
     }
 
-    /// The wrong pictures of the largest loss.
-    fn worst(&self) -> String {
-        let mut wrong: Vec<_> =
-            self.judged.iter().filter(|(_, outcome)| outcome.label != outcome.guess).collect();
+    /// Of each class: how many pictures have it, how many of them are found, how many of those that were found
+    /// have it, and the average precision.
+    fn per_label(&self, judged: &[Labelled]) -> String {
+        let mut tally = LabelTally::new(self.classes.len());
+        judged.iter().for_each(|(_, labels, logits)| tally.add(labels, logits));
+        let part = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
+        let share =
+            |share: Option<f64>| share.map_or("–".to_owned(), |share| format!("{:.1} %", share * 100.0));
+        let rows = tally.rows().into_iter().map(|row| {
+            let (name, positives) = (self.name(row.index), row.positives);
+            let recall = share(part(row.correct, positives));
+            let precision = share(part(row.correct, row.guessed));
+            let average = share(row.average_precision);
+            format!(
+                "<tr><td>{name}</td><td>{positives}</td><td>{recall}</td><td>{precision}</td><td>{average}</td></tr>\n"
+            )
+        });
+        let head = "<tr><th>class</th><th>pictures</th><th>recall</th><th>precision</th>\
+                    <th>average precision</th></tr>\n";
+        format!("<table>\n{head}{}</table>\n", rows.collect::<String>())
+    }
+
+    /// The pictures that were taken for another class.
+    fn wrong(&self, judged: &[(usize, Outcome)]) -> Vec<WrongPicture> {
+        let wrong = judged.iter().filter(|(_, outcome)| outcome.label != outcome.guess);
+        let picture = |&(item, outcome): &(usize, Outcome)| {
+            let what = format!("{}, taken for {}", self.name(outcome.label), self.name(outcome.guess));
+            WrongPicture { item, what, loss: outcome.loss.map(|loss| loss as f64 / Outcome::LOSS_UNIT) }
+        };
+        wrong.map(picture).collect()
+    }
+
+    /// The pictures of which a class is missing, or one too many.
+    fn wrong_labels(&self, judged: &[Labelled]) -> Vec<WrongPicture> {
+        let names = |classes: &[u32]| match classes {
+            [] => "nothing".to_owned(),
+            classes => classes.iter().map(|&class| self.name(class)).collect::<Vec<_>>().join(" and "),
+        };
+        let picture = |(item, labels, logits): &Labelled| {
+            let guessed: Vec<u32> =
+                (0..).zip(logits).filter(|(_, logit)| **logit > 0.0).map(|(class, _)| class).collect();
+            let mut tally = LabelTally::new(logits.len());
+            tally.add(labels, logits);
+            let loss = Some(tally.loss()).filter(|loss| loss.is_finite());
+            let what = format!("{}, taken for {}", names(labels), names(&guessed));
+            (guessed != labels[..]).then_some(WrongPicture { item: *item, what, loss })
+        };
+        judged.iter().filter_map(picture).collect()
+    }
+
+    /// The wrong pictures of the largest loss, of `all` pictures.
+    fn worst(&self, mut wrong: Vec<WrongPicture>, all: usize) -> String {
         // A loss that is no number is the largest.
-        wrong.sort_by_key(|(_, outcome)| std::cmp::Reverse(outcome.loss.unwrap_or(u64::MAX)));
-        let mut html = format!("<h2>Wrong pictures</h2>\n<p>{} of {}", wrong.len(), self.judged.len());
+        let loss = |picture: &WrongPicture| picture.loss.unwrap_or(f64::INFINITY);
+        wrong.sort_by(|a, b| loss(b).total_cmp(&loss(a)));
+        let mut html = format!("<h2>Wrong pictures</h2>\n<p>{} of {all}", wrong.len());
         html += &match wrong.len() {
             0..=PICTURES => ".</p>\n".to_owned(),
             _ => format!("; the {PICTURES} of the largest loss.</p>\n"),
         };
         html += "<div class=\"pictures\">\n";
-        for (item, outcome) in wrong.into_iter().take(PICTURES) {
-            let path = escaped(&self.pictures.items()[*item].path.display().to_string());
+        for WrongPicture { item, what, loss } in wrong.into_iter().take(PICTURES) {
+            let path = escaped(&self.pictures.items()[item].path.display().to_string());
             let shown =
-                match self.pictures.read(*item).map_err(anyhow::Error::from).and_then(|p| thumbnail(&p)) {
+                match self.pictures.read(item).map_err(anyhow::Error::from).and_then(|p| thumbnail(&p)) {
                     Ok(png) => {
                         format!("<img alt=\"\" src=\"data:image/png;base64,{}\">", STANDARD.encode(png))
                     }
                     // It was read before; what is shown says where it was.
                     Err(_) => String::new(),
                 };
-            let loss = outcome
-                .loss
-                .map_or("no number".to_owned(), |loss| format!("{:.2}", loss as f64 / Outcome::LOSS_UNIT));
-            let (label, guess) = (self.name(outcome.label), self.name(outcome.guess));
-            html += &format!(
-                "<figure>{shown}<figcaption>{label}, taken for {guess}, loss {loss}<br>{path}</figcaption></figure>\n"
-            );
+            let loss = loss.map_or("no number".to_owned(), |loss| format!("{loss:.2}"));
+            html +=
+                &format!("<figure>{shown}<figcaption>{what}, loss {loss}<br>{path}</figcaption></figure>\n");
         }
         html + "</div>\n"
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use inception_train::{EpochMetrics, Event};
 
+use super::job::average_precision;
 use super::signal::STOP;
 use crate::progress::Bar;
 
@@ -49,9 +50,10 @@ impl Show {
             return Ok(writeln!(stdout().lock(), "{}", serde_json::to_string(metrics)?)?);
         }
         let EpochMetrics { epoch, loss, accuracy, val_loss, val_accuracy, .. } = metrics;
+        let average = average_precision(metrics.val_mean_average_precision);
         let mut line = format!("epoch {epoch}  loss {loss:.4}  accuracy {:.2} %", accuracy * 100.0);
         if let (Some(loss), Some(accuracy)) = (val_loss, val_accuracy) {
-            line += &format!("  validation: loss {loss:.4}  accuracy {:.2} %", accuracy * 100.0);
+            line += &format!("  validation: loss {loss:.4}  {average}accuracy {:.2} %", accuracy * 100.0);
         }
         self.bar.line(&line);
         Ok(())

@@ -24,12 +24,22 @@ pub struct Classes {
     pub names: Option<Vec<String>>,
 }
 
+impl Classes {
+    /// The name of the first class that none of `items`, which may have several, has.
+    pub(super) fn without_image(&self, items: &[Item]) -> Option<String> {
+        let present: BTreeSet<u32> =
+            items.iter().filter_map(|item| item.labels.as_deref()).flatten().copied().collect();
+        let missing = (0..).zip(self.names.iter().flatten()).find(|(class, _)| !present.contains(class));
+        missing.map(|(_, name)| name.clone())
+    }
+}
+
 /// The names of the classes of `path`, where its layout has names.
 pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, Error> {
     let imagenets = || Some(labels().iter().map(|&name| name.to_owned()).collect());
     let found: BTreeSet<String> = match Layout::of(path)? {
         Layout::List if list::is_imagenets(path)? => return Ok(imagenets()),
-        Layout::List | Layout::Parquet => return Ok(None),
+        Layout::List | Layout::LabelTable | Layout::Parquet => return Ok(None),
         Layout::Archive(format) => folders_of_images(path, format)?,
         Layout::Folder if list::in_flat_folder(path)?.is_some() => return Ok(imagenets()),
         Layout::Folder => {

@@ -8,15 +8,17 @@ use std::path::PathBuf;
 pub struct Item {
     /// Path relative to the dataset's root; in a Parquet file the name that it has for the image.
     pub path: PathBuf,
-    /// Its class, from 0.
+    /// Its class, from 0; 0 where it has [`labels`](Self::labels).
     pub label: u32,
+    /// In a dataset of images of several classes those that it has, in order.
+    pub labels: Option<Box<[u32]>>,
     /// Offset and length of its bytes in the archive.
     pub(super) span: Option<(u64, u64)>,
 }
 
 impl Item {
     pub(super) fn new(path: PathBuf, label: u32) -> Self {
-        Self { path, label, span: None }
+        Self { path, label, labels: None, span: None }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::archive::ArchiveFormat;
 use super::gzip::GzipStream;
+use super::list::KAGGLE_HEAD;
 use super::shards::holds_parquet;
 use crate::error::{DatasetProblem, Error};
 use crate::files::has_extension;
@@ -18,6 +19,8 @@ pub(super) enum Layout {
     Archive(ArchiveFormat),
     /// A text file with a path and a label on each line.
     List,
+    /// A file `NAME.csv` with a head and a row of labels for each image.
+    LabelTable,
     /// A Parquet file, or a folder of them.
     Parquet,
 }
@@ -65,9 +68,18 @@ impl Layout {
         }
         match head.contains(&0) {
             true => Err(Error::dataset(path, DatasetProblem::UnknownKind)),
+            false if is_label_table(path, &head) => Ok(Self::LabelTable),
             false => Ok(Self::List),
         }
     }
+}
+
+/// Whether a text begins as a table of labels does, by its name and its first line; the one of Kaggle's is a
+/// list.
+fn is_label_table(path: &Path, head: &[u8]) -> bool {
+    let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head);
+    let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    has_extension(path, "csv") && first_line.contains(&b',') && !head.starts_with(KAGGLE_HEAD.as_bytes())
 }
 
 /// Whether a file begins as a tar archive does. Old ones have no signature, and are told by the name

@@ -22,6 +22,19 @@ pub(super) fn open(path: &Path, options: &DatasetOptions) -> Result<Listing, Err
     let Ok(text) = String::from_utf8(text) else {
         return Err(Error::dataset(path, DatasetProblem::UnknownKind));
     };
+    let text = text.trim_start_matches('\u{feff}');
+    let rows = match text.strip_prefix(KAGGLE_HEAD) {
+        Some(rows) => kaggle_rows(path, rows, options.num_classes)?,
+        None if has_numbers_alone(text) => ground_truth_rows(path, text, options.num_classes)?,
+        None => labelled_rows(path, text, options)?,
+    };
+    let items = rows.into_iter().map(|(name, class)| Item::new(name, class)).collect();
+    locate(path, image_root, items)
+}
+
+/// Finds the images of the list `path` where they are: below `image_root`, which may be an archive, or beside
+/// the list.
+pub(super) fn locate(path: &Path, image_root: Option<&Path>, items: Vec<Item>) -> Result<Listing, Error> {
     let mut stats = ScanStats::default();
     let root = image_root.unwrap_or(path.parent().unwrap_or(Path::new(""))).to_owned();
     let (source, spans) = match image_root.map(|root| Ok((root, Layout::of(root)?))).transpose()? {
@@ -31,18 +44,11 @@ pub(super) fn open(path: &Path, options: &DatasetOptions) -> Result<Listing, Err
         }
         _ => (Source::Files, HashMap::new()),
     };
-
-    let text = text.trim_start_matches('\u{feff}');
-    let rows = match text.strip_prefix(KAGGLE_HEAD) {
-        Some(rows) => kaggle_rows(path, rows, options.num_classes)?,
-        None if has_numbers_alone(text) => ground_truth_rows(path, text, options.num_classes)?,
-        None => labelled_rows(path, text, options)?,
+    let with_span = |item: Item| {
+        let span = spans.get(&without_dots(&item.path)).copied();
+        Item { span, ..item }
     };
-    let with_span = |(name, class): (PathBuf, u32)| {
-        let span = spans.get(&without_dots(&name)).copied();
-        Item { span, ..Item::new(name, class) }
-    };
-    let mut items: Vec<Item> = rows.into_iter().map(with_span).collect();
+    let mut items: Vec<Item> = items.into_iter().map(with_span).collect();
     if matches!(&source, Source::Archive(archive) if archive.is_sequential()) {
         items.sort_by_key(|item| item.span);
     }
@@ -93,7 +99,7 @@ fn ground_truth_rows(path: &Path, text: &str, num_classes: usize) -> Result<Vec<
 }
 
 /// The first line of `LOC_val_solution.csv`, ImageNet's validation labels as Kaggle ships them.
-const KAGGLE_HEAD: &str = "ImageId,PredictionString";
+pub(super) const KAGGLE_HEAD: &str = "ImageId,PredictionString";
 
 /// Whether a list is one of ImageNet's own, whose classes are ImageNet's.
 pub(super) fn is_imagenets(path: &Path) -> Result<bool, Error> {

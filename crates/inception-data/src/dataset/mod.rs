@@ -10,6 +10,7 @@ mod folder;
 mod gzip;
 mod item;
 mod kept;
+mod label_table;
 mod layout;
 mod list;
 mod listing;
@@ -80,12 +81,48 @@ impl Dataset {
             },
             Layout::Archive(format) => archive_classes::open(path, format, &names)?,
             Layout::List => list::open(path, options)?,
+            Layout::LabelTable => return Err(Error::dataset(path, DatasetProblem::SeveralClasses)),
             Layout::Parquet => shards::open(path, options.split.as_deref(), options.num_classes)?,
         };
         if listing.items.is_empty() {
             return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
         }
         Ok(Self { listing, accept_truncated: options.accept_truncated })
+    }
+
+    /// Lists the images of a table of labels: CSV, in a file `NAME.csv`, with a head and a row for each image.
+    /// The first field is its path; an image has any number of classes, each of which is a column with 0 or 1,
+    /// or all of which are in one column, by their names, with semicolons between them.
+    ///
+    /// The classes are [those of the options](DatasetOptions::labels), where there are some: all of them, by
+    /// name, in any order. Otherwise they are the columns, or the names by alphabet.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Dataset`], as [`open`](Self::open); also for a file that is no such table,
+    /// rows that are not as long as the head, a row without an image or with that of another, a value that is
+    /// neither 0 nor 1, and a class that is not known or has no column.
+    pub fn open_multilabel(
+        path: impl AsRef<Path>,
+        options: &DatasetOptions,
+    ) -> Result<(Self, Classes), Error> {
+        let path = path.as_ref();
+        if !matches!(Layout::of(path)?, Layout::LabelTable) {
+            return Err(Error::dataset(path, DatasetProblem::NoLabelTable));
+        }
+        let image_root = options.image_root.as_deref();
+        let (listing, classes) = label_table::open(path, image_root, options.labels.as_deref())?;
+        if listing.items.is_empty() {
+            return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
+        }
+        Ok((Self { listing, accept_truncated: options.accept_truncated }, classes))
+    }
+
+    /// Whether `path` is a table of labels, which [`open_multilabel`](Self::open_multilabel) opens.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) for a path of no layout.
+    pub fn is_label_table(path: impl AsRef<Path>) -> Result<bool, Error> {
+        Ok(matches!(Layout::of(path.as_ref())?, Layout::LabelTable))
     }
 
     /// Lists the images of `path` without classes: those at any depth of a folder or an archive, in the order
@@ -109,16 +146,24 @@ impl Dataset {
     /// The classes are [those of the options](DatasetOptions::labels), where there are some. Otherwise those
     /// of a folder are its folders, by name, or by number where they are numbered from 0; those of an archive
     /// are the folders that its images lie in; those of ImageNet's own lists are ImageNet's; and those of
-    /// another list or of Parquet files are the numbers up to the largest label, without names.
+    /// another list or of Parquet files are the numbers up to the largest label, without names. A table of labels
+    /// is opened as [`open_multilabel`](Self::open_multilabel) does.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`Error::Dataset`] for labels that start at 1, and for fewer images than
-    /// classes.
+    /// As [`open`](Self::open); [`Error::Dataset`] for labels that start at 1, for fewer images than classes,
+    /// and for a class of a table that no image has.
     pub fn open_with_own_classes(
         path: impl AsRef<Path>,
         options: &DatasetOptions,
     ) -> Result<(Self, Classes), Error> {
         let path = path.as_ref();
+        if Self::is_label_table(path)? {
+            let (dataset, classes) = Self::open_multilabel(path, options)?;
+            return match classes.without_image(dataset.items()) {
+                Some(class) => Err(Error::dataset(path, DatasetProblem::NoPositive { class })),
+                None => Ok((dataset, classes)),
+            };
+        }
         let mut options = options.clone();
         let names = match options.labels.take() {
             Some(labels) => Some(labels),
@@ -152,6 +197,11 @@ impl Dataset {
     /// Number of images.
     pub fn len(&self) -> usize {
         self.listing.items.len()
+    }
+
+    /// Whether its images have [several classes](Item::labels) each.
+    pub fn is_multilabel(&self) -> bool {
+        self.items().first().is_some_and(|item| item.labels.is_some())
     }
 
     /// Whether there is none; never so after [`open`](Self::open).

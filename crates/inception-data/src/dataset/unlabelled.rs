@@ -6,6 +6,7 @@ use std::path::Path;
 use super::archive::Archive;
 use super::folder::walk;
 use super::item::Item;
+use super::label_table;
 use super::layout::Layout;
 use super::listing::{Listing, Source};
 use super::shards;
@@ -30,6 +31,7 @@ pub(super) fn open(path: &Path) -> Result<Listing, Error> {
             (members, Source::Archive(archive), path.to_owned())
         }
         Layout::List => return list(path, stats),
+        Layout::LabelTable => return Ok(label_table::open(path, None, None)?.0),
         Layout::Parquet => return shards::open(path, None, u32::MAX as usize),
     };
     // As Python sorts paths as text.

@@ -192,4 +192,81 @@ pub enum DatasetProblem {
         /// Where they were looked for.
         root: PathBuf,
     },
+    /// A table of labels where each image has one class.
+    #[error("it is a table of labels, by which a picture has any number of classes")]
+    SeveralClasses,
+    /// No table of labels where each image has several classes.
+    #[error("it is no table of labels: a .csv file with a head, and a row for each picture")]
+    NoLabelTable,
+    /// A quotation mark that nothing closes.
+    #[error("the quotation mark in its line {line} is never closed")]
+    OpenQuotation {
+        /// Number of the line in which the row starts, from 1.
+        line: usize,
+    },
+    /// A row that is not as long as the head.
+    #[error("its line {line} has {found} fields, and its first one {expected}")]
+    RowLength {
+        /// Number of the line, from 1.
+        line: usize,
+        /// Its fields.
+        found: usize,
+        /// Those of the head.
+        expected: usize,
+    },
+    /// A row that names no image.
+    #[error("its line {line} names no picture")]
+    RowWithoutPicture {
+        /// Number of the line, from 1.
+        line: usize,
+    },
+    /// Two rows of one image.
+    #[error("its lines {first} and {second} are both of {picture}")]
+    SamePicture {
+        /// The image.
+        picture: String,
+        /// One line, from 1.
+        first: usize,
+        /// The other one.
+        second: usize,
+    },
+    /// Two columns of one class, or one without a name.
+    #[error(
+        "{}",
+        if class.is_empty() { "a column has no name".to_owned() } else { format!("two columns are named `{class}`") }
+    )]
+    SameColumn {
+        /// The class.
+        class: String,
+    },
+    /// A class without a column.
+    #[error("no column is named `{class}`, which is a class")]
+    NoColumn {
+        /// The class.
+        class: String,
+    },
+    /// A class that the dataset should not have.
+    #[error("its line {line} names `{class}`, which is no class")]
+    UnknownClass {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The name.
+        class: String,
+    },
+    /// A value that does not say whether an image has a class.
+    #[error("its line {line} has `{value}` for the class `{class}`; expected 0 or 1")]
+    NotBinary {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The class.
+        class: String,
+        /// The value.
+        value: String,
+    },
+    /// A class that no image has.
+    #[error("no picture has the class `{class}`")]
+    NoPositive {
+        /// The class.
+        class: String,
+    },
 }

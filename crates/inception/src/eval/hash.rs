@@ -28,6 +28,9 @@ pub fn dataset_hash(dataset: &Dataset) -> String {
     }
     for item in dataset.items() {
         chain.add([item.path.as_os_str().as_encoded_bytes(), &item.label.to_le_bytes()].concat());
+        if let Some(labels) = &item.labels {
+            chain.add(labels.iter().flat_map(|label| label.to_le_bytes()).collect());
+        }
     }
     format!("{:016x}", chain.0)
 }

@@ -7,6 +7,7 @@
 
 mod against;
 mod hash;
+mod multilabel;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod settings;
@@ -16,6 +17,7 @@ pub(crate) mod tally;
 pub use against::{Against, Apart, Other, evaluate_against};
 pub(crate) use hash::file_hash;
 pub use hash::{dataset_hash, dataset_version};
+pub use multilabel::{LabelRow, LabelTally};
 pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, Wrong, merge};
 pub use run::{EvalOptions, Evaluation, Progress, evaluate};
 pub use settings::{EvalSettings, Shard};
