@@ -70,23 +70,23 @@ fn check(name: &str, precision: Precision) {
 }
 
 #[test]
-fn googlenet() {
+fn wgpu_googlenet() {
     check("GoogLeNet", Precision::F32);
 }
 
 #[test]
-fn inception_v3() {
+fn wgpu_inception_v3() {
     check("InceptionV3", Precision::F32);
 }
 
 #[test]
-fn xception41() {
+fn wgpu_xception41() {
     check("Xception41", Precision::F32);
 }
 
 /// In half precision where the adapter has it; refused by name where it has not.
 #[test]
-fn googlenet_in_f16() {
+fn wgpu_googlenet_in_f16() {
     let offered = adapters(device()).unwrap()[0].precisions.contains(&"f16");
     match offered {
         true => check("GoogLeNet", Precision::F16),
