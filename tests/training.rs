@@ -196,4 +196,5 @@ networks! {
     inception_v3: "InceptionV3",
     inception_v4: "InceptionV4",
     xception41: "Xception41",
+    xception71: "Xception71",
 }

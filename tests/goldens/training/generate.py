@@ -40,7 +40,7 @@ LABELS = [3, 250, 500, 999]
 SETUPS = {
     "GoogLeNet": (224, 2, 1e-5, 0.0),
     "InceptionV3": (107, 4, 2e-7, 0.1), "InceptionV4": (107, 4, 2e-10, 0.1),
-    "Xception41": (96, 4, 0.003, 0.1), "Xception65": (96, 4, 0.003, 0.1), "Xception71": (96, 4, 0.003, 0.1),
+    "Xception41": (96, 4, 0.003, 0.1), "Xception65": (96, 4, 0.003, 0.1), "Xception71": (64, 2, 0.001, 0.1),
     "Xception41_deeplab": (96, 4, 0.003, 0.1), "Xception65_deeplab": (96, 4, 0.003, 0.1),
 }
 STEPS = 10
