@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::memory::enough_memory;
 use super::report::{Judged, Labelled, RunReport};
-use super::show::Show;
+use super::show::{Show, average_precision};
 use super::signal::STOP;
 
 /// The last line of `--json`.
@@ -278,9 +278,4 @@ impl Job<'_> {
         };
         learner.write(&file, path).with_context(|| format!("writing {}", path.display()))
     }
-}
-
-/// The mean average precision, where there is one, for a line of text.
-pub fn average_precision(value: Option<f64>) -> String {
-    value.map_or(String::new(), |value| format!("mAP {:.2} %, ", value * 100.0))
 }

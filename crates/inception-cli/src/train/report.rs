@@ -12,7 +12,7 @@ use inception::{LabelTally, Outcome};
 use inception_bench::html::{Caption, Series, escaped, line_chart, page};
 use inception_train::{Best, EpochMetrics, Recipe};
 
-use super::job::average_precision;
+use super::show::average_precision;
 
 /// Pictures that are shown.
 const PICTURES: usize = 24;

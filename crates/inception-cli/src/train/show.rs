@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use inception_train::{EpochMetrics, Event};
 
-use super::job::average_precision;
 use super::signal::STOP;
 use crate::progress::Bar;
 
@@ -58,4 +57,9 @@ impl Show {
         self.bar.line(&line);
         Ok(())
     }
+}
+
+/// The mean average precision, where there is one, for a line of text.
+pub fn average_precision(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("mAP {:.2} %, ", value * 100.0))
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::archive::ArchiveFormat;
 use super::gzip::GzipStream;
-use super::list::KAGGLE_HEAD;
 use super::shards::holds_parquet;
 use crate::error::{DatasetProblem, Error};
 use crate::files::has_extension;
@@ -73,6 +72,9 @@ impl Layout {
         }
     }
 }
+
+/// The first line of `LOC_val_solution.csv`, ImageNet's validation labels as Kaggle ships them.
+pub(super) const KAGGLE_HEAD: &str = "ImageId,PredictionString";
 
 /// Whether a text begins as a table of labels does, by its name and its first line; the one of Kaggle's is a
 /// list.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::archive::{Archive, spans};
 use super::files::{entries, is_hidden, without_dots};
 use super::item::Item;
-use super::layout::Layout;
+use super::layout::{KAGGLE_HEAD, Layout};
 use super::listing::{Listing, Source};
 use super::options::DatasetOptions;
 use crate::error::{DatasetProblem, Error};
@@ -97,9 +97,6 @@ fn ground_truth_rows(path: &Path, text: &str, num_classes: usize) -> Result<Vec<
     };
     (1..).zip(text.trim_end().lines()).map(row).collect()
 }
-
-/// The first line of `LOC_val_solution.csv`, ImageNet's validation labels as Kaggle ships them.
-pub(super) const KAGGLE_HEAD: &str = "ImageId,PredictionString";
 
 /// Whether a list is one of ImageNet's own, whose classes are ImageNet's.
 pub(super) fn is_imagenets(path: &Path) -> Result<bool, Error> {
