@@ -132,9 +132,9 @@ unsafe fn words(bytes: i32) -> [__m256i; 2] {
     }
 }
 
-/// Another name of `u8`, for another way to multiply it: the same in memory, loaded and stored in the same way.
+/// Another name of `u8`, the same in memory, for another way to sum the products of four bytes a lane.
 macro_rules! also_bytes {
-    ($(#[$docs:meta])* $name:ident) => {
+    ($(#[$docs:meta])* $name:ident: dot($a:ident, $b:ident, $acc:ident) = $dot:expr) => {
         $(#[$docs])*
         #[derive(Clone, Copy)]
         #[repr(transparent)]
@@ -156,95 +156,57 @@ macro_rules! also_bytes {
                 unsafe { <u8 as Stored<Avx2>>::store_n(p.cast(), v, n) }
             }
         }
+
+        // SAFETY: as above.
+        unsafe impl Operand<Avx2> for $name {
+            type Packed = __m256i;
+            type Acc = __m256i;
+            const PACK: usize = 4;
+
+            #[inline(always)]
+            unsafe fn weights(p: *const f32) -> __m256i {
+                // SAFETY: AVX2, and eight times four weights at `p`.
+                unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn splat(p: *const $name) -> __m256i {
+                // SAFETY: AVX2, and four elements at `p`.
+                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
+            unsafe fn splat_some(p: *const $name, n: usize) -> __m256i {
+                // SAFETY: AVX2, and `n` elements at `p`.
+                unsafe { _mm256_set1_epi32(some_bytes(p.cast(), n)) }
+            }
+            #[inline(always)]
+            unsafe fn zero() -> __m256i {
+                // SAFETY: AVX2.
+                unsafe { _mm256_setzero_si256() }
+            }
+            #[inline(always)]
+            unsafe fn dot($a: __m256i, $b: __m256i, $acc: __m256i) -> __m256i {
+                // SAFETY: AVX2, and what the kernels' set asks for besides.
+                unsafe { $dot }
+            }
+            #[inline(always)]
+            unsafe fn floats(acc: __m256i) -> __m256 {
+                // SAFETY: AVX2.
+                unsafe { _mm256_cvtepi32_ps(acc) }
+            }
+        }
     };
 }
 
 also_bytes! {
     /// A `u8` that AVX-VNNI multiplies: the same bits in the end.
-    Vnni
+    Vnni: dot(a, b, acc) = _mm256_dpbusd_avx_epi32(acc, a, b)
 }
 also_bytes! {
     /// A `u8` that `vpmaddubsw` multiplies by weights of which no two saturate it
     /// ([`pairs_fit`](inception_graph::integers::pairs_fit)): the same bits in the end.
-    Paired
-}
-
-// SAFETY: as above.
-unsafe impl Operand<Avx2> for Vnni {
-    type Packed = __m256i;
-    type Acc = __m256i;
-    const PACK: usize = 4;
-
-    #[inline(always)]
-    unsafe fn weights(p: *const f32) -> __m256i {
-        // SAFETY: AVX2, and eight times four weights at `p`.
-        unsafe { _mm256_loadu_si256(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn splat(p: *const Vnni) -> __m256i {
-        // SAFETY: AVX2, and four elements at `p`.
-        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const Vnni, n: usize) -> __m256i {
-        // SAFETY: AVX2, and `n` elements at `p`.
-        unsafe { _mm256_set1_epi32(some_bytes(p.cast(), n)) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        // SAFETY: AVX2.
-        unsafe { _mm256_setzero_si256() }
-    }
-    #[inline(always)]
-    unsafe fn dot(a: __m256i, b: __m256i, acc: __m256i) -> __m256i {
-        // SAFETY: AVX-VNNI.
-        unsafe { _mm256_dpbusd_avx_epi32(acc, a, b) }
-    }
-    #[inline(always)]
-    unsafe fn floats(acc: __m256i) -> __m256 {
-        // SAFETY: AVX2.
-        unsafe { _mm256_cvtepi32_ps(acc) }
-    }
-}
-
-// SAFETY: as above.
-unsafe impl Operand<Avx2> for Paired {
-    type Packed = __m256i;
-    type Acc = __m256i;
-    const PACK: usize = 4;
-
-    #[inline(always)]
-    unsafe fn weights(p: *const f32) -> __m256i {
-        // SAFETY: AVX2, and eight times four weights at `p`.
-        unsafe { _mm256_loadu_si256(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn splat(p: *const Paired) -> __m256i {
-        // SAFETY: AVX2, and four elements at `p`.
-        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const Paired, n: usize) -> __m256i {
-        // SAFETY: AVX2, and `n` elements at `p`.
-        unsafe { _mm256_set1_epi32(some_bytes(p.cast(), n)) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        // SAFETY: AVX2.
-        unsafe { _mm256_setzero_si256() }
-    }
-    #[inline(always)]
-    unsafe fn dot(a: __m256i, b: __m256i, acc: __m256i) -> __m256i {
-        // SAFETY: AVX2.
-        unsafe {
-            let pairs = _mm256_maddubs_epi16(a, b);
-            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-        }
-    }
-    #[inline(always)]
-    unsafe fn floats(acc: __m256i) -> __m256 {
-        // SAFETY: AVX2.
-        unsafe { _mm256_cvtepi32_ps(acc) }
+    Paired: dot(a, b, acc) = {
+        let pairs = _mm256_maddubs_epi16(a, b);
+        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
 
