@@ -115,6 +115,13 @@ fn soften(rows: &mut [f32], classes: usize, smoothing: f64, mixup: Option<&Mixup
     Ok(())
 }
 
+/// How often each class is among `labels`.
+fn counts<'a>(labels: impl IntoIterator<Item = &'a u32>, classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    labels.into_iter().for_each(|&label| counts[label as usize] += 1);
+    counts
+}
+
 /// How much each class counts: `None` for all the same.
 ///
 /// Balanced weights are inverse to the pictures of a class, and their mean over the pictures is 1
@@ -123,8 +130,7 @@ pub fn class_weights(kind: ClassWeights, labels: &[u32], classes: usize) -> Opti
     if kind == ClassWeights::None {
         return None;
     }
-    let mut counts = vec![0_usize; classes];
-    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    let counts = counts(labels, classes);
     let present = counts.iter().filter(|&&count| count > 0).count();
     let weight = |count: usize| match count {
         0 => 0.0,
@@ -141,8 +147,7 @@ pub fn label_weights(kind: ClassWeights, labels: &[Box<[u32]>], classes: usize) 
     if kind == ClassWeights::None {
         return None;
     }
-    let mut counts = vec![0_usize; classes];
-    labels.iter().flatten().for_each(|&label| counts[label as usize] += 1);
+    let counts = counts(labels.iter().flatten(), classes);
     let weight = |count: usize| match (count, labels.len() - count) {
         (0, _) | (_, 0) => 1.0,
         (with, without) => (without as f64 / with as f64) as f32,
