@@ -175,7 +175,7 @@ fn by_name(rows: &[Row], known: Option<&[String]>) -> Result<(Vec<String>, Label
         }
     };
     let classes: HashMap<&str, u32> = names.iter().map(|name| &name[..]).zip(0..).collect();
-    let labels_of = |row: &Row| {
+    let labels_of = |row: &Row| -> Result<Box<[u32]>, DatasetProblem> {
         let mut labels = BTreeSet::new();
         for name in named(row).into_iter().filter(|name| !name.is_empty()) {
             let class = classes.get(&name[..]);
