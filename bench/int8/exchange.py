@@ -2,10 +2,12 @@
 
 usage: ENV/bin/python bench/int8/exchange.py INCEPTION WORK PICTURES MODEL[=WEIGHTS]...
 Each network is quantised by us on the pictures of the folder PICTURES (the first 8; random weights where no file is named), and
-written as ONNX. ONNX Runtime runs that on the same pictures. Errors are differences of logits, the largest over the largest
+written as ONNX. ONNX Runtime runs that on the same pictures, without its optimisations: it computes in f32 what the file says
+(its kernels of integers saturate on CPUs without VNNI). Errors are differences of logits, the largest over the largest
 logit and root mean squares over that of the logits, from ours in int8; beside them those of ours in int8 from ours in f32.
-The last columns are of the same network quantised by ONNX Runtime (QDQ, per channel): its file in ours with --precision int8,
-from that file in ONNX Runtime. ENV has numpy, pillow and those of accuracy.py.
+The last columns are of the same network quantised by ONNX Runtime (QDQ, per channel) and by NNCF (its backend for ONNX, which
+writes QDQ, too): their file in ours with --precision int8, from that file in ONNX Runtime. ENV has numpy, pillow and those of
+accuracy.py.
 """
 import glob
 import json
@@ -15,7 +17,7 @@ import sys
 
 import numpy as np
 
-from accuracy import onnxruntime_int8, run_onnx
+from accuracy import onnxruntime_int8
 
 
 def command(*arguments):
@@ -59,10 +61,31 @@ def resized(paths, folder, side):
     return made
 
 
+def run_onnx(path, images):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+
+def nncf_onnx(path, calibration, work):
+    """NNCF's QDQ ONNX of an ONNX file."""
+    import nncf
+    import onnx
+
+    model = onnx.load(path)
+    images = [{model.graph.input[0].name: image[None]} for image in calibration]
+    onnx.save(nncf.quantize(model, nncf.Dataset(images), subset_size=len(images)), f"{work}/nncf.onnx")
+    return f"{work}/nncf.onnx"
+
+
 def main(program, work, pictures, *models):
     os.makedirs(work, exist_ok=True)
-    print("| network | ours from f32 | ONNX Runtime from ours | same class | ours from ONNX Runtime, its integers | same class |")
-    print("|---|---|---|---|---|---|")
+    print("| network | ours from f32 | ONNX Runtime from ours | same class | ours from ONNX Runtime, its integers | same class | ours from ONNX Runtime, NNCF's integers | same class |")
+    print("|---|---|---|---|---|---|---|---|")
     for named in models:
         model, _, file = named.partition("=")
         weights = ["--weights", file] if file else ["--random-weights"]
@@ -78,12 +101,13 @@ def main(program, work, pictures, *models):
         ours = logits(program, model, small, "int8", paths)
         theirs = run_onnx(base + ".onnx", x)
         command(program, "convert", "--model", model, "--from", base + ".safetensors", "--to", base + ".f32.onnx")
-        qdq = onnxruntime_int8(base + ".f32.onnx", x, work)
-        wanted = run_onnx(qdq, x)
-        found = logits(program, model, ["--weights", qdq, *flags], "int8", paths)
-        cells = ["%.2f %%, %.2f %%" % tuple(100 * e for e in errors(*pair)) for pair in [(ours, exact), (theirs, ours), (found, wanted)]]
-        same = ["%d of %d" % ((a.argmax(1) == b.argmax(1)).sum(), len(a)) for a, b in [(theirs, ours), (found, wanted)]]
-        print(f"| {model} | {cells[0]} | {cells[1]} | {same[0]} | {cells[2]} | {same[1]} |", flush=True)
+        pairs = [(ours, exact), (theirs, ours)]
+        for quantise in [onnxruntime_int8, nncf_onnx]:
+            qdq = quantise(base + ".f32.onnx", x, work)
+            pairs.append((logits(program, model, ["--weights", qdq, *flags], "int8", paths), run_onnx(qdq, x)))
+        cells = ["%.2f %%, %.2f %%" % tuple(100 * e for e in errors(*pair)) for pair in pairs]
+        same = ["%d of %d" % ((a.argmax(1) == b.argmax(1)).sum(), len(a)) for a, b in pairs]
+        print("|", model, "|", cells[0], "|", " | ".join(f"{cell} | {count}" for cell, count in zip(cells[1:], same[1:])), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::graph::integers::integer_weights;
 use crate::graph::{Conv, Graph, NodeId, Op};
 use crate::plan::dtypes;
-use crate::quantization::{keys, unique};
+use crate::quantization::{can_equalize, equalize, keys, unique};
 use crate::{Compiled, Error, Options, Precision, QuantParams, Quantization};
 
 /// How the range of a tensor is chosen, which 256 equal steps then cover. Values outside it saturate.
@@ -169,6 +169,8 @@ struct Seen {
     histogram: Histogram,
     /// The sum of each channel, and that of its numbers above zero.
     sums: Vec<[f64; 2]>,
+    /// The range of each channel, which holds zero.
+    ranges: Vec<[f64; 2]>,
     /// Pixels that were summed.
     pixels: u64,
 }
@@ -193,8 +195,10 @@ impl Calibrator {
         let model = Compiled::storing_all(graph.clone(), &options)?;
         let mut fused = graph.clone();
         fuse(&mut fused, false)?;
-        let seen =
-            |channels: usize| Seen { histogram: Histogram::new(), sums: vec![[0.0; 2]; channels], pixels: 0 };
+        let seen = |channels: usize| {
+            let zeros = vec![[0.0; 2]; channels];
+            Seen { histogram: Histogram::new(), sums: zeros.clone(), ranges: zeros, pixels: 0 }
+        };
         let seen = fused.nodes.iter().map(|node| seen(node.shape.channels)).collect();
         Ok(Calibrator { model, fused, seen, images: 0 })
     }
@@ -211,12 +215,13 @@ impl Calibrator {
     pub fn add(&mut self, image: &[f32]) -> Result<(), Error> {
         let seen = &mut self.seen;
         watch(&self.model, image, |node, numbers| {
-            let Seen { histogram, sums, pixels } = &mut seen[node];
+            let Seen { histogram, sums, ranges, pixels } = &mut seen[node];
             histogram.add(numbers);
             for pixel in numbers.chunks_exact(sums.len()) {
-                for (sum, x) in sums.iter_mut().zip(pixel) {
+                for ((sum, [low, high]), &x) in sums.iter_mut().zip(ranges.iter_mut()).zip(pixel) {
                     sum[0] += x;
                     sum[1] += x.max(0.0);
+                    (*low, *high) = (low.min(x), high.max(x));
                 }
             }
             *pixels += (numbers.len() / sums.len()) as u64;
@@ -225,8 +230,8 @@ impl Calibrator {
         Ok(())
     }
 
-    /// Scales and zero points for all tensors, and what the rounding of weights does to the means of convolutions'
-    /// outputs.
+    /// Scales and zero points for all tensors, equalised channels before depthwise convolutions where that leaves less
+    /// noise behind those, and what the rounding of weights does to the means of convolutions' outputs.
     pub fn finish(mut self, method: RangeMethod) -> Quantization {
         for (id, node) in self.fused.nodes.iter().enumerate() {
             // A concatenation is no step of its own: what it holds are its inputs.
@@ -239,9 +244,20 @@ impl Calibrator {
             }
         }
         let mut quantization = Quantization::default();
-        let dtypes = dtypes(&self.fused, DType::U8);
-        for (id, (node, key)) in self.fused.nodes.iter().zip(keys(&self.fused)).enumerate() {
-            let [low, high] = self.seen[id].histogram.range(method);
+        let (dtypes, keys) = (dtypes(&self.fused, DType::U8), keys(&self.fused));
+        let mut ranges: Vec<[f64; 2]> = self.seen.iter().map(|seen| seen.histogram.range(method)).collect();
+        let consumers = self.fused.consumers();
+        for (id, key) in keys.iter().enumerate() {
+            if let Some((factors, range)) = self.equalized(&consumers, id, ranges[id]) {
+                equalize(&mut self.fused, &consumers, id, &factors);
+                let scaled = self.seen[id].sums.iter_mut().zip(&factors);
+                scaled.for_each(|(sums, factor)| *sums = sums.map(|sum| sum * f64::from(*factor)));
+                ranges[id] = range;
+                quantization.equalization.insert(key.clone(), factors);
+            }
+        }
+        for (id, (node, key)) in self.fused.nodes.iter().zip(keys).enumerate() {
+            let [low, high] = ranges[id];
             if let Op::Conv(conv) = &node.op
                 && dtypes[node.inputs[0]] == DType::U8
             {
@@ -250,6 +266,51 @@ impl Calibrator {
             quantization.tensors.insert(key, QuantParams::of_range(low as f32, high as f32));
         }
         quantization
+    }
+
+    /// Factors with which each channel of a node has the range of the widest, and the range of all then; `None` where
+    /// that is not possible, or no better than one scale for `range`.
+    fn equalized(
+        &self,
+        consumers: &[Vec<NodeId>],
+        id: NodeId,
+        range: [f64; 2],
+    ) -> Option<(Vec<f32>, [f64; 2])> {
+        if !can_equalize(&self.fused, consumers, id) {
+            return None;
+        }
+        let ranges = &self.seen[id].ranges;
+        let size = |[low, high]: [f64; 2]| high.max(-low);
+        let widest = ranges.iter().copied().map(size).fold(0.0, f64::max);
+        // A channel that holds nothing stays as it is, and so does one without a finite size.
+        let factor = |range: &[f64; 2]| match (widest / size(*range)) as f32 {
+            factor if factor.is_finite() && factor > 0.0 => factor,
+            _ => 1.0,
+        };
+        let factors: Vec<f32> = ranges.iter().map(factor).collect();
+        let scaled =
+            || ranges.iter().zip(&factors).map(|(range, factor)| range.map(|x| x * f64::from(*factor)));
+        let joined = |[low, high]: [f64; 2], range: [f64; 2]| [low.min(range[0]), high.max(range[1])];
+        let all = scaled().fold([0.0; 2], joined);
+        // What the rounding of each channel puts into the outputs of the depthwise convolutions.
+        let energy = |channel: usize| -> f64 {
+            let of = |&reader: &NodeId| match &self.fused.nodes[reader].op {
+                Op::Conv(conv) => {
+                    let weights = conv.weight.chunks_exact(conv.taps().max(1)).nth(channel).unwrap_or(&[]);
+                    weights.iter().map(|w| f64::from(*w).powi(2)).sum()
+                }
+                _ => 0.0,
+            };
+            consumers[id].iter().map(of).sum()
+        };
+        let step = |[low, high]: [f64; 2]| high - low;
+        let (mut one, mut each) = (0.0, 0.0);
+        for (channel, factor) in factors.iter().enumerate() {
+            let energy = energy(channel);
+            one += energy * step(range).powi(2);
+            each += energy * (step(all) / f64::from(*factor)).powi(2);
+        }
+        (each < one).then_some((factors, all))
     }
 
     /// What the rounding of a convolution's weights takes from the mean of each output channel: the difference of
@@ -318,6 +379,7 @@ pub fn layer_noise<'a>(
     let keys = keys(&fused);
     let index: BTreeMap<&String, NodeId> = keys.iter().zip(0..).collect();
     let nodes = unique(rounded.plan().rows.iter().map(|row| &row.node));
+    let equalization = options.quantization.as_ref().map(|quantization| &quantization.equalization);
     let mut sums = vec![[0.0; 2]; fused.nodes.len()];
     for image in images {
         let mut wanted = BTreeMap::new();
@@ -326,9 +388,11 @@ pub fn layer_noise<'a>(
         })?;
         watch(&rounded, image, |node, numbers| {
             let Some(&node) = index.get(&nodes[node]) else { return };
-            for (wanted, found) in wanted.remove(&node).iter().flatten().zip(numbers) {
+            let factors = equalization.and_then(|factors| factors.get(&keys[node]));
+            let factor = |i: usize| factors.map_or(1.0, |factors| f64::from(factors[i % factors.len()]));
+            for (i, (wanted, found)) in wanted.remove(&node).iter().flatten().zip(numbers).enumerate() {
                 sums[node][0] += wanted * wanted;
-                sums[node][1] += (wanted - found) * (wanted - found);
+                sums[node][1] += (wanted - found / factor(i)).powi(2);
             }
         })?;
     }
@@ -464,5 +528,31 @@ mod tests {
         let lost = 63.0 * 0.5 / 3.0 / 127.0;
         let correction = quantization.biases["a"][0];
         assert!((correction - lost).abs() < 1e-4, "{correction} {lost}");
+    }
+
+    /// Each channel before a depthwise convolution has twice the range of the one before it: they are stored with one
+    /// range, and what the depthwise convolution makes of them is as near as where all are alike.
+    #[test]
+    fn channels_before_depthwise_convolutions_are_equalised() {
+        let mut graph = Graph::new(Shape::new(8, 8, 8));
+        let size = |channel: usize| f32::exp2(channel as f32);
+        let weight = noise(64).into_iter().enumerate().map(|(i, w)| w * size(i / 8)).collect();
+        let a = Conv { out_channels: 8, ..Conv::new(weight, Window::square(1, 1, 0)) };
+        let a = graph.add("a", Op::Conv(Box::new(a)), &[0]).unwrap();
+        let weight = noise(172)[100..].iter().enumerate().map(|(i, w)| w / size(i / 9)).collect();
+        let b = Conv { out_channels: 8, groups: 8, ..Conv::new(weight, Window::square(3, 1, 1)) };
+        graph.add("b", Op::Conv(Box::new(b)), &[a]).unwrap();
+        let images: Vec<Vec<f32>> = (0..4).map(|i| noise(8 * 64 + i * 50)[i * 50..].to_vec()).collect();
+        let mut calibrator = Calibrator::new(&graph, &Options::default()).unwrap();
+        images.iter().for_each(|image| calibrator.add(image).unwrap());
+        let quantization = calibrator.finish(RangeMethod::LeastSquares);
+        let factors = &quantization.equalization["a"];
+        assert!(factors[0] > 32.0 && factors[7] == 1.0, "{factors:?}");
+        assert_eq!(quantization.equalization.len(), 1);
+        let quantization = Some(Arc::new(quantization));
+        let options = Options { precision: Precision::Int8, quantization, ..Options::default() };
+        for layer in layer_noise(&graph, &options, images.iter().map(|image| &image[..])).unwrap() {
+            assert!(layer.decibels > 35.0, "{layer:?}");
+        }
     }
 }

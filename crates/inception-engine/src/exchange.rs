@@ -58,11 +58,14 @@ fn round_weights(conv: &mut Conv) -> Vec<f32> {
 /// A tensor that is clamped at zero as it is stored has the scale of its ReLU. A pool without a scale has that of what
 /// it reads, and a concatenation, or what is concatenated, the range of the whole.
 ///
+/// `tensors` has scales and zero point of each: one scale, or one for each channel, as what depthwise convolutions read
+/// may have ([`Quantization::equalization`]).
+///
 /// # Errors
 /// [`Error::Graph`] if the graph is invalid; [`Error::Quantization`] for a node whose tensor has no scale.
 pub fn quantization_of_nodes(
     mut graph: Graph,
-    tensors: &BTreeMap<NodeId, QuantParams>,
+    tensors: &BTreeMap<NodeId, (Vec<f32>, u8)>,
 ) -> Result<Quantization, Error> {
     let consumers = graph.consumers();
     let is_relu: Vec<bool> = graph.nodes.iter().map(|node| matches!(node.op, Op::Relu)).collect();
@@ -72,9 +75,16 @@ pub fn quantization_of_nodes(
             [reader] if is_relu[reader] => tensors.get(&reader),
             _ => None,
         };
-        relu.or_else(|| tensors.get(&place)).copied()
+        relu.or_else(|| tensors.get(&place))
     };
-    let mut found: Vec<Option<QuantParams>> = places.iter().map(of).collect();
+    let written: Vec<_> = places.iter().map(of).collect();
+    // Equalised channels are stored in units of the largest scale.
+    let largest = |scales: &[f32]| scales.iter().copied().fold(0.0, f32::max);
+    let params = |(scales, zero_point): &(Vec<f32>, u8)| QuantParams {
+        scale: largest(scales),
+        zero_point: *zero_point,
+    };
+    let mut found: Vec<Option<QuantParams>> = written.iter().map(|tensor| tensor.map(params)).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         let read = || node.inputs.iter().map(|&input| found[input]);
         found[id] = found[id].or_else(|| match &node.op {
@@ -92,7 +102,13 @@ pub fn quantization_of_nodes(
     }
     let dtypes = dtypes(&graph, DType::U8);
     let mut quantization = Quantization { as_written: true, ..Quantization::default() };
-    for ((key, found), dtype) in keys(&graph).into_iter().zip(found).zip(dtypes) {
+    for (((key, found), written), dtype) in keys(&graph).into_iter().zip(found).zip(written).zip(dtypes) {
+        if let Some((scales, _)) = written
+            && scales.len() > 1
+        {
+            let factors = scales.iter().map(|scale| largest(scales) / scale).collect();
+            quantization.equalization.insert(key.clone(), factors);
+        }
         match found {
             Some(params) => drop(quantization.tensors.insert(key, params)),
             None if dtype == DType::F32 => {}
@@ -118,6 +134,7 @@ fn whole(parts: &[QuantParams]) -> QuantParams {
 mod tests {
     use super::*;
     use crate::graph::{Pool, PoolKind, Shape, Window};
+    use crate::{Compiled, Options, Precision};
 
     /// Two convolutions side by side, the first with a ReLU, an average pool of both and a convolution that a pass
     /// would move in front of it: what is clamped has its ReLU's scale, the concatenation holds both ranges, and the
@@ -139,8 +156,9 @@ mod tests {
         let c = graph.add("c", conv(4), &[pool]).unwrap();
         graph.add("d", Op::Relu, &[c]).unwrap();
         let quant = |scale: f32, zero_point: u8| QuantParams { scale, zero_point };
-        let tensors = [(0, quant(0.1, 7)), (a, quant(9.0, 9)), (relu, quant(0.5, 0)), (b, quant(0.25, 100))];
-        let tensors: BTreeMap<_, _> = tensors.into_iter().chain([(c, quant(0.75, 3))]).collect();
+        let tensors = [(0, (0.1, 7)), (a, (9.0, 9)), (relu, (0.5, 0)), (b, (0.25, 100)), (c, (0.75, 3))];
+        let tensors: BTreeMap<_, _> =
+            tensors.into_iter().map(|(node, (scale, zero))| (node, (vec![scale], zero))).collect();
         let found = quantization_of_nodes(graph.clone(), &tensors).unwrap();
         assert!(found.as_written);
         let whole = QuantParams::of_range(-25.0, 127.5);
@@ -158,5 +176,40 @@ mod tests {
         let without: BTreeMap<_, _> = tensors.into_iter().filter(|(node, _)| *node != b).collect();
         let error = quantization_of_nodes(graph, &without).unwrap_err();
         assert!(matches!(error, Error::Quantization { node, .. } if node == "b" || node == "both"));
+    }
+
+    /// A depthwise convolution reads channels of very different ranges: with a scale for each channel the result is near
+    /// the exact one, with the largest scale for all it is not. What others read cannot have several.
+    #[test]
+    fn each_channel_that_a_depthwise_convolution_reads_may_have_a_scale() {
+        let mut graph = Graph::new(Shape::new(5, 5, 8));
+        let size = |channel: usize| f32::exp2(channel as f32);
+        let weight = (0..64).map(|i| ((i * 29 % 17) as f32 - 8.0) / 64.0 * size(i / 8)).collect();
+        let bias = Some((0..8).map(|c| size(c) / 8.0).collect());
+        let a = Conv { out_channels: 8, bias, ..Conv::new(weight, Window::square(1, 1, 0)) };
+        let a = graph.add("a", Op::Conv(Box::new(a)), &[0]).unwrap();
+        let weight = (0..72).map(|i| ((i * 7 % 19) as f32 - 9.0) / 10.0 / size(i / 9)).collect();
+        let b = Conv { out_channels: 8, groups: 8, ..Conv::new(weight, Window::square(3, 1, 1)) };
+        let b = graph.add("b", Op::Conv(Box::new(b)), &[a]).unwrap();
+        let image = crate::noise(5 * 5 * 8);
+        let exact = crate::graph::reference::evaluate(&graph, &image);
+        let error = |input: Vec<f32>, scales: Vec<f32>| {
+            let tensors = [(0, (input, 128)), (a, (scales, 128)), (b, (vec![0.05], 128))];
+            let quantization = quantization_of_nodes(graph.clone(), &BTreeMap::from(tensors))?;
+            let quantization = Some(std::sync::Arc::new(quantization));
+            let options =
+                Options { precision: Precision::Int8, threads: 1, quantization, ..Options::default() };
+            let found = Compiled::from_graph(graph.clone(), &options)?.run(&image, 1)?;
+            let squares = found.iter().zip(&exact).map(|(found, exact)| (f64::from(*found) - exact).powi(2));
+            Ok::<f64, Error>((squares.sum::<f64>() / exact.len() as f64).sqrt())
+        };
+        // As far as the values go.
+        let input = 2.0 / 127.0;
+        let scales: Vec<f32> = (0..8).map(|c| size(c) / 80.0).collect();
+        let (each, one) =
+            (error(vec![input], scales.clone()).unwrap(), error(vec![input], vec![scales[7]]).unwrap());
+        assert!(each < 0.03 && one > 0.1, "{each} {one}");
+        let refused = error(scales, vec![1.0]).unwrap_err();
+        assert!(matches!(refused, Error::Quantization { node, .. } if node == "input"));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Error;
 use crate::dtype::DType;
 use crate::graph::integers::integer_weights;
-use crate::graph::{Conv, Graph, Op};
+use crate::graph::{Conv, Graph, NodeId, Op};
 
 /// How a tensor's bytes stand for numbers: `(byte - zero_point) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +59,10 @@ pub struct Quantization {
     pub biases: BTreeMap<String, Vec<f32>>,
     /// The convolutions that are computed in `f32`, from the bytes of what they read where nothing in `f32` makes it.
     pub floats: BTreeSet<String>,
+    /// Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): what each channel of a tensor is multiplied by as
+    /// it is stored, so that all channels use the bytes' range. The depthwise convolutions that read it have weights
+    /// divided by the same. `tensors` has the scale of what is stored.
+    pub equalization: BTreeMap<String, Vec<f32>>,
     /// Whether average pools stay before the 1x1 convolutions that read them, since only then tensors are those that
     /// the scales are of.
     pub as_written: bool,
@@ -81,13 +85,28 @@ pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String>
 }
 
 impl Quantization {
-    /// Adds the corrections to the biases of `graph`, which has been through the passes, and returns the scale and zero
-    /// point of each node.
+    /// Multiplies and divides weights of `graph`, which has been through the passes, by the factors of the
+    /// equalisation, adds the corrections to its biases, and returns the scale and zero point of each node.
     ///
     /// # Errors
-    /// [`Error::Quantization`] for a node of bytes that has none, and for a correction that does not fit its node.
+    /// [`Error::Quantization`] for a node of bytes that has no scale, and for factors or a correction that do not fit
+    /// their node.
     pub(crate) fn apply(&self, graph: &mut Graph, dtypes: &[DType]) -> Result<Vec<QuantParams>, Error> {
         let keys = keys(graph);
+        let consumers = graph.consumers();
+        for (id, key) in keys.iter().enumerate() {
+            let Some(factors) = self.equalization.get(key) else { continue };
+            let positive = factors.iter().all(|factor| factor.is_finite() && *factor > 0.0);
+            if !positive || factors.len() != graph.nodes[id].shape.channels {
+                let reason = "has factors that are not a positive number for each channel";
+                return Err(Error::Quantization { node: key.clone(), reason });
+            }
+            if !can_equalize(graph, &consumers, id) {
+                let reason = "is not between convolutions of which those behind it are depthwise";
+                return Err(Error::Quantization { node: key.clone(), reason });
+            }
+            equalize(graph, &consumers, id, factors);
+        }
         for (node, key) in graph.nodes.iter_mut().zip(&keys) {
             let (Op::Conv(conv), Some(correction)) = (&mut node.op, self.biases.get(key)) else { continue };
             if self.floats.contains(key) {
@@ -111,6 +130,33 @@ impl Quantization {
         };
         keys.iter().zip(dtypes).map(params).collect()
     }
+}
+
+/// Whether the channels of a node may have factors, which the weights before and behind it make up for.
+pub(crate) fn can_equalize(graph: &Graph, consumers: &[Vec<NodeId>], id: NodeId) -> bool {
+    let is_depthwise = |&reader: &NodeId| match &graph.nodes[reader].op {
+        Op::Conv(conv) => conv.is_depthwise() && graph.nodes[reader].inputs.get(1) != Some(&id),
+        _ => false,
+    };
+    let made = matches!(graph.nodes[id].op, Op::Conv(_)) && graph.nodes[id].inputs.len() == 1;
+    made && id != graph.output && !consumers[id].is_empty() && consumers[id].iter().all(is_depthwise)
+}
+
+/// Multiplies the channels of a node's tensor by `factors`, and divides by them the weights of what reads it.
+pub(crate) fn equalize(graph: &mut Graph, consumers: &[Vec<NodeId>], id: NodeId, factors: &[f32]) {
+    let mut multiply = |node: NodeId, factors: &[f32]| {
+        let Op::Conv(conv) = &mut graph.nodes[node].op else { return };
+        let len = (conv.weight.len() / conv.out_channels.max(1)).max(1);
+        for (weights, factor) in conv.weight.chunks_exact_mut(len).zip(factors) {
+            weights.iter_mut().for_each(|w| *w *= factor);
+        }
+        if let Some(bias) = conv.bias.as_mut().filter(|_| node == id) {
+            bias.iter_mut().zip(factors).for_each(|(bias, factor)| *bias *= factor);
+        }
+    };
+    multiply(id, factors);
+    let inverse: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
+    consumers[id].iter().for_each(|&reader| multiply(reader, &inverse));
 }
 
 /// Weights as integers, with a scale for each output channel.

@@ -1,7 +1,8 @@
 //! From the gradient of the output to those of all tensors.
 
 use crate::forward::{copy, values};
-use crate::layers::{Layer, NormLayer};
+use crate::kernels::Kernels;
+use crate::layers::{ConvLayer, DepthwiseLayer, Layer, NormLayer};
 use crate::memory::{Raw, parallel};
 use crate::pool::{depthwise, depthwise_weights};
 use crate::real::Real;
@@ -43,45 +44,15 @@ impl<T: Real> Trainer<T> {
             let dx = (first != 0).then(|| raw(&gradients, &own[first]));
             let accumulate = written[first];
             let pixels = batch * dy.pixels;
+            let node = NodeGradient { batch, x, dy, dx, accumulate };
             match layer {
                 Layer::Input | Layer::Fused => {}
-                Layer::Conv(conv) => {
-                    let convolution = &conv.convolution;
-                    if let Some(bias) = conv.bias {
-                        bias_gradient(dy, pixels, &mut tensors[bias].gradient);
-                    }
-                    // SAFETY: the kernels are of this CPU; nodes have places that no other needs now, and
-                    // buffers have slack.
-                    unsafe {
-                        convolution.weight_gradient(kernels, batch, x, dy, sums);
-                        convolution.in_order(sums, &mut tensors[conv.weight].gradient);
-                        if let Some(dx) = dx {
-                            let packed = &conv.packed_back;
-                            convolution.input_gradient(kernels, batch, dy, dx, packed, zeros, accumulate);
-                        }
-                    }
-                }
-                Layer::Depthwise(layer) => {
-                    if let Some(bias) = layer.bias {
-                        bias_gradient(dy, pixels, &mut tensors[bias].gradient);
-                    }
-                    let (taps, channels) = (layer.forward.taps.len(), dy.channels);
-                    // SAFETY: as above.
-                    unsafe { depthwise_weights(&layer.forward, batch, x, dy, sums) }
-                    for (at, value) in tensors[layer.weight].gradient.iter_mut().enumerate() {
-                        *value = sums[at % taps * channels + at / taps].to_f32();
-                    }
-                    if let Some(dx) = dx {
-                        parallel(batch, |image| {
-                            for class in &layer.backward {
-                                depthwise(class, image, dy, dx, &layer.packed, accumulate);
-                            }
-                        });
-                    }
-                }
-                Layer::Norm(norm) => {
-                    norm_gradient(norm, tensors, [Some(x), Some(dy), dx], pixels, accumulate)
-                }
+                // SAFETY: the kernels are of this CPU; nodes have places that no other needs now, and buffers
+                // have slack.
+                Layer::Conv(conv) => unsafe { node.of_conv(conv, kernels, tensors, zeros, sums) },
+                // SAFETY: as above.
+                Layer::Depthwise(depthwise) => unsafe { node.of_depthwise(depthwise, tensors, sums) },
+                Layer::Norm(norm) => node.of_norm(norm, tensors),
                 Layer::Bias(bias) => {
                     bias_gradient(dy, pixels, &mut tensors[*bias].gradient);
                     pass(dy, dx, pixels, accumulate);
@@ -141,6 +112,101 @@ impl<T: Real> Trainer<T> {
     }
 }
 
+/// What a node's gradients are computed from, and where that of its first input goes.
+#[derive(Clone, Copy)]
+struct NodeGradient<T> {
+    batch: usize,
+    x: Raw<T>,
+    dy: Raw<T>,
+    /// None for the images.
+    dx: Option<Raw<T>>,
+    /// Whether something is at `dx` already, which is added to.
+    accumulate: bool,
+}
+
+impl<T: Real> NodeGradient<T> {
+    /// The gradients of a convolution's weights, bias and input.
+    ///
+    /// # Safety
+    ///
+    /// The kernels are of this CPU, nobody else has access to the tensors, and buffers have slack.
+    unsafe fn of_conv(
+        self,
+        conv: &ConvLayer<T>,
+        kernels: &Kernels<T>,
+        tensors: &mut [Tensor],
+        zeros: &[T],
+        sums: &mut [T],
+    ) {
+        let Self { batch, x, dy, dx, accumulate } = self;
+        let convolution = &conv.convolution;
+        if let Some(bias) = conv.bias {
+            bias_gradient(dy, batch * dy.pixels, &mut tensors[bias].gradient);
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            convolution.weight_gradient(kernels, batch, x, dy, sums);
+            convolution.in_order(sums, &mut tensors[conv.weight].gradient);
+            if let Some(dx) = dx {
+                convolution.input_gradient(kernels, batch, dy, dx, &conv.packed_back, zeros, accumulate);
+            }
+        }
+    }
+
+    /// As [`of_conv`](Self::of_conv), of a depthwise convolution.
+    ///
+    /// # Safety
+    ///
+    /// As that function.
+    unsafe fn of_depthwise(self, layer: &DepthwiseLayer<T>, tensors: &mut [Tensor], sums: &mut [T]) {
+        let Self { batch, x, dy, dx, accumulate } = self;
+        if let Some(bias) = layer.bias {
+            bias_gradient(dy, batch * dy.pixels, &mut tensors[bias].gradient);
+        }
+        let (taps, channels) = (layer.forward.taps.len(), dy.channels);
+        // SAFETY: the caller's promise.
+        unsafe { depthwise_weights(&layer.forward, batch, x, dy, sums) }
+        for (at, value) in tensors[layer.weight].gradient.iter_mut().enumerate() {
+            *value = sums[at % taps * channels + at / taps].to_f32();
+        }
+        if let Some(dx) = dx {
+            parallel(batch, |image| {
+                for class in &layer.backward {
+                    depthwise(class, image, dy, dx, &layer.packed, accumulate);
+                }
+            });
+        }
+    }
+
+    /// The gradients of a norm's scale, shift and input.
+    fn of_norm(self, norm: &NormLayer<T>, tensors: &mut [Tensor]) {
+        let Self { x, dy, dx, accumulate, .. } = self;
+        let pixels = self.batch * dy.pixels;
+        let channels = dy.channels;
+        let batch = &norm.batch;
+        let mean: Vec<T> = batch.mean.iter().map(|&mean| T::of_f64(mean)).collect();
+        let sums = rows::sums(pixels, 2 * channels, |range, sums| {
+            rows::norm_sums(x, dy, range, &mean, &batch.scale, &batch.shift, norm.relu, sums);
+        });
+        let gamma: Vec<T> = values(&tensors[norm.gamma]);
+        let (mut factor, mut summand) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
+        for channel in 0..channels {
+            let (inverse, sum, product) = (batch.inverse[channel], sums[channel], sums[channels + channel]);
+            tensors[norm.gamma].gradient[channel] = (product * inverse) as f32;
+            tensors[norm.beta].gradient[channel] = sum as f32;
+            let scale = gamma[channel].to_f64() * inverse;
+            let slope = T::of_f64(-scale * inverse * inverse * product / pixels as f64);
+            factor.push(slope);
+            summand.push(T::of_f64(-slope.to_f64() * batch.mean[channel] - scale * sum / pixels as f64));
+        }
+        let Some(dx) = dx else { return };
+        let (scale, shift) = (&batch.scale, &batch.shift);
+        let gradient =
+            NormGradient { scale, shift, factor: &factor, summand: &summand, relu: norm.relu, accumulate };
+        rows::by_rows(pixels, |range| rows::norm_gradient(x, dy, dx, range, &gradient));
+    }
+}
+
 /// The gradient passes as it is; where the two have one place, it is there.
 fn pass<T: Real>(dy: Raw<T>, dx: Option<Raw<T>>, pixels: usize, accumulate: bool) {
     let Some(dx) = dx.filter(|dx| !dx.is(&dy)) else { return };
@@ -162,39 +228,6 @@ fn clear<T: Real>(tensor: Raw<T>, pixels: usize) {
 fn bias_gradient<T: Real>(dy: Raw<T>, pixels: usize, gradient: &mut [f32]) {
     let sums = rows::sums(pixels, dy.channels, |range, sums| rows::column_sums(dy, range, sums));
     gradient.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
-}
-
-/// The gradients of a norm's scale, shift and input (`x`, `dy`, `dx`).
-fn norm_gradient<T: Real>(
-    norm: &NormLayer<T>,
-    tensors: &mut [Tensor],
-    places: [Option<Raw<T>>; 3],
-    pixels: usize,
-    accumulate: bool,
-) {
-    let [Some(x), Some(dy), dx] = places else { return };
-    let channels = dy.channels;
-    let batch = &norm.batch;
-    let mean: Vec<T> = batch.mean.iter().map(|&mean| T::of_f64(mean)).collect();
-    let sums = rows::sums(pixels, 2 * channels, |range, sums| {
-        rows::norm_sums(x, dy, range, &mean, &batch.scale, &batch.shift, norm.relu, sums);
-    });
-    let gamma: Vec<T> = values(&tensors[norm.gamma]);
-    let (mut factor, mut summand) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
-    for channel in 0..channels {
-        let (inverse, sum, product) = (batch.inverse[channel], sums[channel], sums[channels + channel]);
-        tensors[norm.gamma].gradient[channel] = (product * inverse) as f32;
-        tensors[norm.beta].gradient[channel] = sum as f32;
-        let scale = gamma[channel].to_f64() * inverse;
-        let slope = T::of_f64(-scale * inverse * inverse * product / pixels as f64);
-        factor.push(slope);
-        summand.push(T::of_f64(-slope.to_f64() * batch.mean[channel] - scale * sum / pixels as f64));
-    }
-    let Some(dx) = dx else { return };
-    let (scale, shift) = (&batch.scale, &batch.shift);
-    let gradient =
-        NormGradient { scale, shift, factor: &factor, summand: &summand, relu: norm.relu, accumulate };
-    rows::by_rows(pixels, |range| rows::norm_gradient(x, dy, dx, range, &gradient));
 }
 
 fn unflatten<T: Real>(dy: Raw<T>, dx: Raw<T>, batch: usize, accumulate: bool) {

@@ -1,4 +1,5 @@
 use inception_graph as graph;
+use inception_graph::{Node, Parameter};
 
 /// Why a graph cannot be trained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,4 +26,11 @@ pub enum Error {
         /// Its extent.
         shape: graph::Shape,
     },
+}
+
+impl Error {
+    /// That `node` cannot be trained.
+    pub(crate) fn unsupported(node: &Node<Parameter>, reason: &'static str) -> Self {
+        Error::Unsupported { node: node.name.clone(), op: node.op.name(), reason }
+    }
 }

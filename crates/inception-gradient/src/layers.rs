@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use inception_graph::{Graph, Node, NodeId, Op, Parameter, PoolKind, Shape, Window};
+use inception_graph::{BatchNorm, Conv, Graph, Node, NodeId, Op, Parameter, PoolKind, Shape, Window};
 
 use crate::conv::{Convolution, Matrix};
 use crate::error::Error;
@@ -120,7 +120,7 @@ impl Builder<'_> {
     pub fn layer<T: Default + Clone>(&mut self, id: NodeId) -> Result<Layer<T>, Error> {
         let graph = self.graph;
         let node = &graph.nodes[id];
-        let refuse = |reason| Err(Error::Unsupported { node: node.name.clone(), op: node.op.name(), reason });
+        let refuse = |reason| Err(Error::unsupported(node, reason));
         let input: Option<View> = node.inputs.first().map(|&input| self.outputs.views[input]);
         let pool = |kind, window: &Window, input: Shape| Layer::Pool {
             pooling: Box::new(Pooling::new(kind, window, input, node.shape)),
@@ -129,33 +129,7 @@ impl Builder<'_> {
         match (&node.op, input) {
             (Op::Input { .. }, _) => Ok(Layer::Input),
             (_, None) => refuse("it reads nothing"),
-            (Op::Conv(conv), Some(view)) => {
-                if conv.relu || conv.input_relu || node.inputs.len() > 1 {
-                    return refuse("it has been fused with others");
-                }
-                let weight = self.parameter(node, &conv.weight, true)?;
-                let bias = conv.bias.as_ref().map(|bias| self.parameter(node, bias, true)).transpose()?;
-                // The padding of the images is in their buffer.
-                let window = match node.inputs[0] {
-                    0 => Window { pad: [0; 2], pad_end: [0; 2], ..conv.window },
-                    _ => conv.window,
-                };
-                if conv.is_depthwise() {
-                    return Ok(Layer::Depthwise(Box::new(DepthwiseLayer {
-                        weight,
-                        bias,
-                        forward: forward(&window, view.shape, node.shape),
-                        backward: backward(&window, view.shape, node.shape),
-                        packed: Vec::new(),
-                    })));
-                }
-                if conv.groups != 1 {
-                    return refuse("it has groups");
-                }
-                let (inputs, outputs) = (conv.in_channels(), conv.out_channels);
-                let matrix = Matrix { taps: conv.taps(), inputs, outputs, outputs_first: true };
-                Ok(self.conv(id, matrix, &window, view, (weight, bias)))
-            }
+            (Op::Conv(conv), Some(view)) => self.convolution(id, conv, view),
             (Op::Linear(linear), Some(view)) => {
                 let weight = self.parameter(node, &linear.weight, true)?;
                 let bias = linear.bias.as_ref().map(|bias| self.parameter(node, bias, true)).transpose()?;
@@ -167,16 +141,7 @@ impl Builder<'_> {
                 };
                 Ok(self.conv(id, matrix, &Window::square(1, 1, 0), view, (weight, bias)))
             }
-            (Op::BatchNorm(norm), Some(_)) => {
-                let relu = self.consumers[id].first();
-                let relu = relu.is_some_and(|&relu| is_fused(graph, &self.consumers, relu));
-                let gamma = self.parameter(node, &norm.gamma, true)?;
-                let beta = self.parameter(node, &norm.beta, true)?;
-                let mean = self.parameter(node, &norm.mean, false)?;
-                let variance = self.parameter(node, &norm.variance, false)?;
-                let (epsilon, batch) = (norm.epsilon, BatchStatistics::default());
-                Ok(Layer::Norm(Box::new(NormLayer { gamma, beta, mean, variance, epsilon, relu, batch })))
-            }
+            (Op::BatchNorm(norm), Some(_)) => self.norm(id, norm),
             (Op::Bias(bias), Some(_)) => Ok(Layer::Bias(self.parameter(node, bias, true)?)),
             (&Op::Scale { scale, shift }, Some(_)) => Ok(match self.dropout.get(&id) {
                 Some(&probability) => Layer::Dropout { probability, mask: Vec::new() },
@@ -210,11 +175,50 @@ impl Builder<'_> {
         parameter: &Parameter,
         trainable: bool,
     ) -> Result<usize, Error> {
-        self.names.add(parameter, trainable).ok_or_else(|| Error::Unsupported {
-            node: node.name.clone(),
-            op: node.op.name(),
-            reason: "another node has the same weights",
-        })
+        self.names
+            .add(parameter, trainable)
+            .ok_or_else(|| Error::unsupported(node, "another node has the same weights"))
+    }
+
+    fn convolution<T>(&mut self, id: NodeId, conv: &Conv<Parameter>, input: View) -> Result<Layer<T>, Error> {
+        let node = &self.graph.nodes[id];
+        if conv.relu || conv.input_relu || node.inputs.len() > 1 {
+            return Err(Error::unsupported(node, "it has been fused with others"));
+        }
+        let weight = self.parameter(node, &conv.weight, true)?;
+        let bias = conv.bias.as_ref().map(|bias| self.parameter(node, bias, true)).transpose()?;
+        // The padding of the images is in their buffer.
+        let window = match node.inputs[0] {
+            0 => Window { pad: [0; 2], pad_end: [0; 2], ..conv.window },
+            _ => conv.window,
+        };
+        if conv.is_depthwise() {
+            return Ok(Layer::Depthwise(Box::new(DepthwiseLayer {
+                weight,
+                bias,
+                forward: forward(&window, input.shape, node.shape),
+                backward: backward(&window, input.shape, node.shape),
+                packed: Vec::new(),
+            })));
+        }
+        if conv.groups != 1 {
+            return Err(Error::unsupported(node, "it has groups"));
+        }
+        let (inputs, outputs) = (conv.in_channels(), conv.out_channels);
+        let matrix = Matrix { taps: conv.taps(), inputs, outputs, outputs_first: true };
+        Ok(self.conv(id, matrix, &window, input, (weight, bias)))
+    }
+
+    fn norm<T: Default>(&mut self, id: NodeId, norm: &BatchNorm<Parameter>) -> Result<Layer<T>, Error> {
+        let node = &self.graph.nodes[id];
+        let relu = self.consumers[id].first();
+        let relu = relu.is_some_and(|&relu| is_fused(self.graph, &self.consumers, relu));
+        let gamma = self.parameter(node, &norm.gamma, true)?;
+        let beta = self.parameter(node, &norm.beta, true)?;
+        let mean = self.parameter(node, &norm.mean, false)?;
+        let variance = self.parameter(node, &norm.variance, false)?;
+        let (epsilon, batch) = (norm.epsilon, BatchStatistics::default());
+        Ok(Layer::Norm(Box::new(NormLayer { gamma, beta, mean, variance, epsilon, relu, batch })))
     }
 
     fn conv<T>(

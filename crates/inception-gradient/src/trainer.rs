@@ -91,8 +91,7 @@ impl<T: Real> Trainer<T> {
         let consumers = graph.consumers();
         for (id, node) in graph.nodes.iter().enumerate() {
             if consumers[id].is_empty() && id != graph.output {
-                let (node, op) = (node.name.clone(), node.op.name());
-                return Err(Error::Unsupported { node, op, reason: "nothing reads it" });
+                return Err(Error::unsupported(node, "nothing reads it"));
             }
         }
         let (mut outputs, gradients) = (outputs(graph, &consumers), gradients(graph, &consumers));
@@ -106,11 +105,7 @@ impl<T: Real> Trainer<T> {
             padded.height += padding[0] + conv.window.pad_end[0];
             padded.width += padding[1] + conv.window.pad_end[1];
         } else if consumers[0].iter().any(|&reader| matches!(graph.nodes[reader].op, Op::Conv(_))) {
-            return Err(Error::Unsupported {
-                node: graph.nodes[0].name.clone(),
-                op: "input",
-                reason: "several read the images",
-            });
+            return Err(Error::unsupported(&graph.nodes[0], "several read the images"));
         }
         outputs.views[0].shape = padded;
         outputs.buffers[outputs.views[0].buffer] = padded.len();

@@ -11,6 +11,7 @@ use inception_graph::{Graph, NodeId, Parameter};
 use crate::entry::{Dtype, Entry};
 use crate::error::Error;
 use crate::format::{self, Contents, Format, StateDict};
+use crate::graph::TensorScales;
 use crate::input::{Beside, Fault, Input, damaged};
 use crate::metadata::Metadata;
 use crate::strides::row_major;
@@ -37,7 +38,7 @@ pub struct Checkpoint {
     /// The operations that use the tensors, for formats that have them.
     pub(crate) graph: Option<Graph<Parameter>>,
     /// Scale and zero point of the tensors of the graph that the file quantises.
-    pub(crate) quants: BTreeMap<NodeId, (f32, u8)>,
+    pub(crate) quants: BTreeMap<NodeId, TensorScales>,
 }
 
 impl Checkpoint {
@@ -207,4 +208,33 @@ fn fault_of(path: &Path, format: Format, fault: Fault) -> Error {
 fn decode<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     let (chunks, _) = bytes.as_chunks::<N>();
     chunks.iter().map(|&chunk| value(chunk)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+
+    /// NNCF gives each channel between a pointwise and a depthwise convolution a scale of its own.
+    #[test]
+    fn scales_of_tensors_and_of_their_channels_are_read() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/goldens/weights/graphs/quantised_channels.onnx"
+        );
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let graph = checkpoint.graph.as_ref().unwrap();
+        let of = |node: &NodeId| (graph.nodes[*node].op.name(), &checkpoint.quants[node]);
+        let found: Vec<(&str, &TensorScales)> = checkpoint.quants.keys().map(of).collect();
+        let [(_, input), (_, channels), ("depthwise", relu), ("relu", of_relu), (_, mean)] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        // Signed bytes: zero is in their middle.
+        assert_eq!(*input, &(vec![0.014724329], 128));
+        assert_eq!((channels.0.len(), channels.1), (20, 128));
+        assert_eq!((channels.0[0], channels.0[19]), (0.0037951367, 0.008193825));
+        assert_eq!((*relu, *of_relu), (&(vec![0.0049909414], 0), &(vec![0.0049909414], 0)));
+        assert_eq!(*mean, &(vec![0.0043446617], 0));
+    }
 }

@@ -6,8 +6,11 @@ use inception_graph::{Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind
 
 use crate::entry::Entry;
 
-/// A graph, and scale and zero point of its nodes' tensors.
-pub(crate) type Quantised = (Graph<Parameter>, BTreeMap<NodeId, (f32, u8)>);
+/// Scales of a tensor, one or one for each channel, and its zero point.
+pub(crate) type TensorScales = (Vec<f32>, u8);
+
+/// A graph, and scales and zero point of its nodes' tensors.
+pub(crate) type Quantised = (Graph<Parameter>, BTreeMap<NodeId, TensorScales>);
 
 /// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with
 /// its shapes; nothing is inferred or checked of how they fit.
@@ -16,8 +19,8 @@ pub(crate) struct Builder<'a> {
     /// The node that makes a value; values that are only passed on have their source's.
     values: HashMap<String, NodeId>,
     shapes: HashMap<&'a str, &'a [usize]>,
-    /// Scale and zero point of the tensors that the file quantises.
-    quants: BTreeMap<NodeId, (f32, u8)>,
+    /// Scales and zero point of the tensors that the file quantises.
+    quants: BTreeMap<NodeId, TensorScales>,
 }
 
 /// Numbers of a file; those that no memory could hold are all the same to us.
@@ -148,7 +151,7 @@ impl<'a> Builder<'a> {
     }
 
     /// That the tensor behind `value` is quantised so. Of several ways the first counts.
-    pub fn quantised(&mut self, value: &str, quant: (f32, u8)) {
+    pub fn quantised(&mut self, value: &str, quant: TensorScales) {
         if let Some(&node) = self.values.get(value) {
             self.quants.entry(node).or_insert(quant);
         }
@@ -162,7 +165,7 @@ impl<'a> Builder<'a> {
         for (id, readers) in consumers.iter().enumerate() {
             if let [reader] = readers[..]
                 && matches!(self.graph.nodes[reader].op, Op::Relu)
-                && let Some(&quant) = self.quants.get(&reader)
+                && let Some(quant) = self.quants.get(&reader).cloned()
             {
                 self.quants.entry(id).or_insert(quant);
             }

@@ -58,6 +58,7 @@ fn graphs() -> Vec<Graph> {
         ("normalised.onnx", vec![file("normalised.onnx")], one),
         ("half.onnx", vec![file("half.onnx")], one),
         ("quantised.onnx", vec![file("quantised.onnx")], one),
+        ("quantised_channels.onnx", vec![file("quantised_channels.onnx")], one),
         ("optimised_extended.onnx", vec![file("optimised_extended.onnx")], one),
         ("json", vec![file("new.json"), file("new.pdiparams")], two),
         ("pdmodel", vec![file("old.pdmodel"), file("old.pdiparams")], two),

@@ -30,6 +30,9 @@ struct Kept {
     tensors: BTreeMap<String, (f32, u8)>,
     /// What is added to biases.
     biases: BTreeMap<String, Vec<f32>>,
+    /// What channels are multiplied by as they are stored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    equalization: BTreeMap<String, Vec<f32>>,
     /// The layers in `f32`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     floats: BTreeSet<String>,
@@ -58,11 +61,11 @@ impl Calibration {
 
     /// Of what a file keeps in its metadata.
     pub(crate) fn from_json(json: &str) -> Result<Self, Error> {
-        let Kept { tensors, biases, floats } = serde_json::from_str(json)
+        let Kept { tensors, biases, equalization, floats } = serde_json::from_str(json)
             .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })?;
         let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
         let tensors = tensors.into_iter().map(params).collect();
-        Ok(Self(Arc::new(Quantization { tensors, biases, floats, ..Quantization::default() })))
+        Ok(Self(Arc::new(Quantization { tensors, biases, equalization, floats, as_written: false })))
     }
 
     /// What a file keeps.
@@ -70,8 +73,8 @@ impl Calibration {
         let kept =
             |(node, params): (&String, &QuantParams)| (node.clone(), (params.scale, params.zero_point));
         let tensors = self.0.tensors.iter().map(kept).collect();
-        let (biases, floats) = (self.0.biases.clone(), self.0.floats.clone());
-        serde_json::to_string(&Kept { tensors, biases, floats })
+        let Quantization { biases, equalization, floats, .. } = (*self.0).clone();
+        serde_json::to_string(&Kept { tensors, biases, equalization, floats })
             .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })
     }
 
@@ -91,6 +94,7 @@ mod tests {
         let params = QuantParams { scale: 0.1, zero_point: 3 };
         quantization.tensors.insert("a.b".to_owned(), params);
         quantization.biases.insert("a.b".to_owned(), vec![1.0e-7, -0.3]);
+        quantization.equalization.insert("a.b".to_owned(), vec![0.25, 3.0]);
         quantization.floats.insert("a.b".to_owned());
         let kept = Calibration(Arc::new(quantization.clone())).to_json()?;
         assert_eq!(*Calibration::from_json(&kept)?.0, quantization);

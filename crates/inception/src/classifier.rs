@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
 use inception_engine::graph::Graph;
-use inception_engine::{QuantParams, quantization_of_nodes};
+use inception_engine::quantization_of_nodes;
 use inception_nn::{ModelSpec, Network, NetworkConfig, Normalisation, Origin, Rounding};
 use inception_weights::{Checkpoint, LoadOptions, Metadata, Output, activation_scales};
 use serde::Serialize;
@@ -288,13 +288,11 @@ impl Opened {
     fn calibration_of_operations(&mut self, spec: &'static ModelSpec) -> Result<Option<Calibration>, Error> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(None) };
         let Some(scales) = activation_scales(spec, checkpoint)? else { return Ok(None) };
-        let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
-        let tensors = scales.tensors.into_iter().map(params).collect();
         // What is said of the weights is said when they are taken.
         let said = self.warnings.len();
         let (graph, _) = self.graph(spec, spec.input_size)?;
         self.warnings.truncate(said);
-        let mut quantization = quantization_of_nodes(graph, &tensors)?;
+        let mut quantization = quantization_of_nodes(graph, &scales.tensors)?;
         (quantization.floats, quantization.biases) = (scales.floats, scales.biases);
         Ok(Some(Calibration::new(quantization)))
     }

@@ -247,6 +247,7 @@ def torch_graphs():
     torch.onnx.export(model, (x,), os.path.join(GRAPHS, "torchscript.onnx"), dynamo=False, opset_version=17, input_names=["x"],
                       training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, dynamic_axes={"x": {0: "n"}})
     surrounded_graphs(model)
+    nncf_graph()
     sharded_files()
     print(sorted(os.listdir(GRAPHS)))
 
@@ -317,6 +318,22 @@ def surrounded_graphs(small):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level, options.optimized_model_filepath = level, path(f"optimised_{name}.onnx")
         onnxruntime.InferenceSession(plain, options, providers=["CPUExecutionProvider"])
+    os.remove(plain)
+
+
+def nncf_graph():
+    """A pointwise and a depthwise convolution as NNCF quantises them: each channel between the two has a scale of its own."""
+    import nncf
+    import onnx
+    import torch
+    from torch import nn
+
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(3, 20, 1), nn.Conv2d(20, 20, 3, groups=20), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(20, 2))
+    plain = os.path.join(GRAPHS, "plain_tmp.onnx")
+    torch.onnx.export(model.eval(), (torch.zeros(1, 3, 8, 8),), plain, dynamo=False, opset_version=17, input_names=["x"])
+    quantised = nncf.quantize(onnx.load(plain), nncf.Dataset([{"x": formula.images(1, 8)}]), subset_size=1)
+    onnx.save(quantised, os.path.join(GRAPHS, "quantised_channels.onnx"))
     os.remove(plain)
 
 

@@ -43,6 +43,28 @@ pub(crate) struct PoolParams {
     pub copies: bool,
 }
 
+impl PoolParams {
+    /// The range of output `o`'s window along `axis` inside the input, and its extent within the padded input.
+    #[inline(always)]
+    fn span(&self, o: usize, axis: usize) -> (usize, usize, usize) {
+        let start = o * self.stride[axis];
+        let end = start + self.kernel[axis];
+        let padded = end.min(self.pad[axis] + self.input[axis] + self.pad_end[axis]) - start;
+        let from = start.max(self.pad[axis]) - self.pad[axis];
+        let to = (end.max(self.pad[axis]) - self.pad[axis]).min(self.input[axis]);
+        (from.min(to), to, padded)
+    }
+
+    /// Those of the output columns `x[0]..x[1]` whose windows lie inside the input.
+    #[inline(always)]
+    fn interior(&self, x: [usize; 2]) -> [usize; 2] {
+        let from = self.pad[1].div_ceil(self.stride[1]).clamp(x[0], x[1]);
+        let last = (self.input[1] + self.pad[1]).checked_sub(self.kernel[1]);
+        let to = last.map_or(0, |last| last / self.stride[1] + 1).clamp(from, x[1]);
+        [from, to]
+    }
+}
+
 /// Pools output pixels `x[0]..x[1]` of row `y`, then adds `bias` and applies `min` (each padded to a whole
 /// vector).
 ///
@@ -59,16 +81,7 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     min: *const f32,
     out: *mut u8,
 ) {
-    // The range of a window along one axis inside the input, and its extent within the padded input.
-    let span = |o: usize, axis: usize| {
-        let start = o * params.stride[axis];
-        let end = start + params.kernel[axis];
-        let padded = end.min(params.pad[axis] + params.input[axis] + params.pad_end[axis]) - start;
-        let from = start.max(params.pad[axis]) - params.pad[axis];
-        let to = (end.max(params.pad[axis]) - params.pad[axis]).min(params.input[axis]);
-        (from.min(to), to, padded)
-    };
-    let (y0, y1, height) = span(y, 0);
+    let (y0, y1, height) = params.span(y, 0);
     // The factor of a window with so many columns inside the input, and inside the padded input.
     let scale = |columns: usize, padded: usize| {
         let area = match params.reduce {
@@ -78,30 +91,12 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
         };
         params.factor / area as f32
     };
-    // Output columns whose windows lie inside the input.
-    let from = params.pad[1].div_ceil(params.stride[1]).clamp(x[0], x[1]);
-    let last = (params.input[1] + params.pad[1])
-        .checked_sub(params.kernel[1])
-        .map_or(0, |x| x / params.stride[1] + 1);
-    let to = last.clamp(from, x[1]);
-    let mut done = [from, from];
     if I::QUANTIZED && O::QUANTIZED && params.copies {
-        for x_out in x[0]..x[1] {
-            let (x0, x1, _) = span(x_out, 1);
-            // SAFETY: the caller's promise; the window is clipped to the input.
-            unsafe {
-                max_bytes(
-                    params,
-                    image,
-                    [y0, y1],
-                    [x0, x1],
-                    *min as u8,
-                    out.add((x_out - x[0]) * params.ld[1]),
-                )
-            };
-        }
-        return;
+        // SAFETY: the caller's promise.
+        return unsafe { pool_bytes(params, image, [y0, y1], x, *min as u8, out) };
     }
+    let [from, to] = params.interior(x);
+    let mut done = [from, from];
     if params.kernel == [3, 3] && to - from >= PIXELS && y0 < y1 {
         let block = Block { params, rows: [y0, y1], scale: scale(3, 3), image, bias, min };
         let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * params.ld[1]);
@@ -117,7 +112,7 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     }
     // A loop, since a closure would not carry the instruction set.
     for x_out in (x[0]..done[0]).chain(done[1]..x[1]) {
-        let (x0, x1, width) = span(x_out, 1);
+        let (x0, x1, width) = params.span(x_out, 1);
         let scale = scale(x1 - x0, width);
         let mut c = 0;
         while c < params.channels {
@@ -138,6 +133,28 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
                 O::store_n(out.cast::<O>().add((x_out - x[0]) * params.ld[1] + c), v, n);
             }
             c += S::LANES;
+        }
+    }
+}
+
+/// [`pool`] of bytes that are stored as they are.
+///
+/// # Safety
+/// As that function; `rows` are those of the window inside the input.
+#[inline(always)]
+unsafe fn pool_bytes(
+    params: &PoolParams,
+    image: *const u8,
+    rows: [usize; 2],
+    x: [usize; 2],
+    least: u8,
+    out: *mut u8,
+) {
+    for x_out in x[0]..x[1] {
+        let (x0, x1, _) = params.span(x_out, 1);
+        // SAFETY: the caller's promise; the window is clipped to the input.
+        unsafe {
+            max_bytes(params, image, rows, [x0, x1], least, out.add((x_out - x[0]) * params.ld[1]));
         }
     }
 }

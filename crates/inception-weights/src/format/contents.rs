@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use inception_graph::{Graph, NodeId, Parameter};
 
 use crate::entry::Entry;
+use crate::graph::TensorScales;
 use crate::metadata::Metadata;
 use crate::surroundings::Surroundings;
 
@@ -27,7 +28,7 @@ pub(crate) struct Contents {
     pub metadata: Metadata,
     pub graph: Option<Graph<Parameter>>,
     /// Scale and zero point of the tensors of the graph that the file quantises.
-    pub quants: BTreeMap<NodeId, (f32, u8)>,
+    pub quants: BTreeMap<NodeId, TensorScales>,
     /// What the operations around the network do.
     pub surroundings: Surroundings,
 }

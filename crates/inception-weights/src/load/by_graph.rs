@@ -89,8 +89,9 @@ fn matched<'a>(
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ActivationScales {
-    /// Scale and zero point of tensors, by the numbers of the nodes of [`Network::graph`].
-    pub tensors: BTreeMap<NodeId, (f32, u8)>,
+    /// Scales (one, or one for each channel) and zero point of tensors, by the numbers of the nodes of
+    /// [`Network::graph`].
+    pub tensors: BTreeMap<NodeId, (Vec<f32>, u8)>,
     /// The layers whose weights are floating-point numbers.
     pub floats: BTreeSet<String>,
     /// What is added to the outputs of layers that the network is written without a bias for.
@@ -128,7 +129,7 @@ pub fn activation_scales(
             _ => None,
         };
         let floats = weights.into_iter().filter_map(float).collect();
-        let quant = |(our, their): (NodeId, NodeId)| Some((our, *checkpoint.quants.get(&their)?));
+        let quant = |(our, their): (NodeId, NodeId)| Some((our, checkpoint.quants.get(&their)?.clone()));
         let tensors = nodes.into_iter().filter_map(quant).collect();
         Ok(Some(ActivationScales { tensors, floats, biases: corrections }))
     })

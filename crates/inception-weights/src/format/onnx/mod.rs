@@ -54,6 +54,7 @@ pub(crate) fn open(input: Input, beside: Beside) -> Result<(Input, Contents), Fa
         }
     }
     let dequantised = tensors.dequantise(&graph.nodes)?;
+    tensors.read_scales(&graph.nodes)?;
     let entries = std::mem::take(&mut tensors.entries);
     let operations = Operations::new(&entries, &tensors);
     let ((graph, quants), mut surroundings) = operations.graph(&graph).map_err(Fault::Damaged)?;

@@ -280,13 +280,14 @@ impl<'a> Operations<'a> {
         self.builder.node(output, op, &[node.first()?])
     }
 
-    /// Keeps by what `node` quantises, if that is one scale and a byte.
+    /// Keeps by what `node` quantises, if that is one scale, or one for each channel, and one byte.
     fn quantised(&mut self, node: &Node, output: &str) {
-        let number =
-            |i: usize| match node.inputs.get(i).and_then(|name| self.small.get(name)).map(Vec::as_slice) {
-                Some(&[value]) => Some(value),
-                _ => None,
-            };
+        let numbers = |i: usize| node.inputs.get(i).and_then(|name| self.small.get(name));
+        // One value, or several that are the same.
+        let number = |i: usize| match numbers(i).map(Vec::as_slice) {
+            Some([first, rest @ ..]) if rest.iter().all(|value| value == first) => Some(*first),
+            _ => None,
+        };
         let kind = node.inputs.get(2).and_then(|name| self.kinds.get(name)).map(String::as_str);
         let zero = match (kind, number(2), node.inputs.len()) {
             (_, None, 2) => 0.0,
@@ -295,10 +296,15 @@ impl<'a> Operations<'a> {
             (Some("i8"), Some(zero), _) => zero + 128.0,
             _ => return,
         };
-        if let Some(scale) = number(1).filter(|scale| *scale > 0.0 && scale.is_finite())
-            && (0.0..=255.0).contains(&zero)
-        {
-            self.builder.quantised(output, (scale as f32, zero as u8));
+        let scales = match (number(1), numbers(1)) {
+            (Some(scale), _) => vec![scale],
+            // Along the channels, which is the default.
+            (None, Some(scales)) if matches!(node.number("axis"), None | Some(1)) => scales.clone(),
+            _ => return,
+        };
+        if scales.iter().all(|scale| *scale > 0.0 && scale.is_finite()) && (0.0..=255.0).contains(&zero) {
+            let scales = scales.into_iter().map(|scale| scale as f32).collect();
+            self.builder.quantised(output, (scales, zero as u8));
         }
     }
 

@@ -59,13 +59,8 @@ impl<'a> Tensors<'a> {
         let (entry, small) = self.tensor(message)?;
         let name = entry.key.clone();
         if let Some(values) = small {
-            match (&entry.dtype, &values[..]) {
-                (Dtype::Other(kind), &[value])
-                    if (kind == "u8" && value == 0.0) || (kind == "i8" && value == -128.0) =>
-                {
-                    self.least.insert(name.clone());
-                }
-                _ => {}
+            if are_least(&entry.dtype, &values) {
+                self.least.insert(name.clone());
             }
             self.small.insert(name.clone(), values);
         }
@@ -274,10 +269,65 @@ impl<'a> Tensors<'a> {
         Ok(count)
     }
 
+    /// Reads scales and zero points by which activations are quantised channel by channel.
+    pub fn read_scales(&mut self, nodes: &[Node]) -> Result<(), Fault> {
+        let quantised = nodes.iter().filter(|node| node.op == "QuantizeLinear");
+        let names: HashSet<&String> = quantised.flat_map(|node| node.inputs.iter().skip(1)).collect();
+        for entry in self.entries.iter().filter(|entry| names.contains(&entry.key)) {
+            let (len, dtype) = (entry.len() as u64, &entry.dtype);
+            let Source::At(offset) = entry.source else { continue };
+            if self.small.contains_key(&entry.key) || entry.shape.len() != 1 || len > 1 << 16 {
+                continue;
+            }
+            let is_zero = self.zeros.contains(&entry.key);
+            let values = match dtype {
+                Dtype::Other(kind) if is_zero && ["i8", "u8"].contains(&kind.as_str()) => {
+                    vec![0.0; len as usize]
+                }
+                _ if self.packed.contains(&entry.key) => continue,
+                Dtype::F32 => {
+                    let bytes = self.read(Range { offset, len: 4 * len })?;
+                    bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b).into()).collect()
+                }
+                Dtype::Other(kind) if kind == "u8" => {
+                    self.read(Range { offset, len })?.into_iter().map(f64::from).collect()
+                }
+                Dtype::Other(kind) if kind == "i8" => {
+                    self.read(Range { offset, len })?.into_iter().map(|b| f64::from(b as i8)).collect()
+                }
+                _ => continue,
+            };
+            if are_least(dtype, &values) {
+                self.least.insert(entry.key.clone());
+            }
+            self.small.insert(entry.key.clone(), values);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the model, or of a file beside it.
+    fn read(&self, Range { offset, len }: Range) -> Result<Vec<u8>, Fault> {
+        let beside = self.files.iter().rev().find(|(_, _, start)| *start <= offset);
+        Ok(match beside {
+            Some((_, file, start)) => file.read(offset - start, len)?,
+            None => self.input.read(offset, len)?,
+        })
+    }
+
     /// Bytes of the model and the files beside it.
     fn total(&self) -> u64 {
         self.files.last().map_or(self.input.len(), |(_, file, start)| start + file.len())
     }
+}
+
+/// Whether zero points are the least value of their type.
+fn are_least(dtype: &Dtype, values: &[f64]) -> bool {
+    let least = match dtype {
+        Dtype::Other(kind) if kind == "u8" => 0.0,
+        Dtype::Other(kind) if kind == "i8" => -128.0,
+        _ => return false,
+    };
+    values.iter().all(|&value| value == least)
 }
 
 /// The bytes of a list of numbers, if it is not longer than that of any network's channels.
