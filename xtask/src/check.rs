@@ -18,7 +18,6 @@ const STEPS: &[(&str, &[&str])] = &[
         &["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
     ),
     ("docs", &["doc", "--release", "--workspace", "--no-deps", "--quiet"]),
-    (TESTS, &["test", "--release", "--workspace"]),
     (
         "optional features",
         &[
@@ -33,6 +32,7 @@ const STEPS: &[(&str, &[&str])] = &[
         "readers without Burn",
         &["check", "--release", "--package", "inception-weights", "--no-default-features", "--quiet"],
     ),
+    (TESTS, &["test", "--release", "--workspace"]),
 ];
 
 /// The step that `--features` and `--skip` are for.
