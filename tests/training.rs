@@ -1,5 +1,6 @@
-//! Steps of training are PaddleClas's: loss, the gradient of every parameter, and all values after a step of
-//! SGD with momentum, from the formula's weights on small images. Ten steps' losses.
+//! Steps of training are PaddleClas's, for networks of timm and torchvision PyTorch's: loss, the gradient of
+//! every parameter, and all values after a step of SGD with momentum, running statistics included, from the
+//! formula's weights on small images. Ten steps' losses.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -66,7 +67,7 @@ fn flex() -> burn::tensor::Device {
 
 /// What makes the steps, both in double precision. In single precision a gradient is hardly defined: the goldens'
 /// `spread32` says by how much the reference's own gradients move when the images change in their last bit, 2e-3 to
-/// more than 1, because ReLUs and maxima then choose otherwise. In double precision that is below 1e-8 (`spread`).
+/// more than 1, because ReLUs and maxima then choose otherwise. In double precision that is below 1e-7 (`spread`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Computation {
     /// `inception-gradient`.
@@ -75,7 +76,7 @@ enum Computation {
     Flex,
 }
 
-fn steps_are_paddles(name: &str, computation: Computation) {
+fn steps_are_the_origins(name: &str, computation: Computation) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/training").join(format!("{name}.json"));
     let golden: Golden = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let spec = inception_nn::model(name).unwrap();
@@ -151,16 +152,26 @@ fn steps_are_paddles(name: &str, computation: Computation) {
     for (ours, theirs) in losses.iter().zip(&golden.losses) {
         assert!((ours - theirs).abs() < tolerance * theirs, "{name}: {losses:?} {:?}", golden.losses);
     }
+    let fall = |losses: &[f64]| losses[0] - losses[losses.len() - 1];
+    let (ours, theirs) = (fall(&losses), fall(&golden.losses));
+    assert!(
+        (ours - theirs).abs() < FALL_TOLERANCE * theirs,
+        "{name}: the loss falls by {ours}, not {theirs}"
+    );
 }
 
 /// What the host holds between the steps, values and gradients, is in single precision: 6e-8. A wrong term is above
 /// 1e-2.
 const TOLERANCE: f64 = 1e-5;
 
-/// Of the losses of all steps, which fall by at least 7e-2. InceptionV4's are defined less well: the reference's own
-/// move by 2e-3 when its values are rounded to single precision after each step (`losses_spread`), those of the others
-/// by at most 4e-4. Two such roundings may differ by twice that.
+/// Of the losses of all steps, which fall by at least 7e-2. Some are defined less well: the reference's own move
+/// when its values are rounded to single precision after each step (`losses_spread`), InceptionV4's by 2e-3,
+/// Xception65's and the deeplab pair's by 4e-2 to 7e-2, those of the others by at most 4e-4. Two such roundings
+/// may differ by twice that.
 const LOSS_TOLERANCE: f64 = 1e-3;
+
+/// Of the fall of the loss over all steps: at a low rate a loss that does not fall is near, too.
+const FALL_TOLERANCE: f64 = 0.1;
 
 /// The operations of every model have gradients.
 #[test]
@@ -178,14 +189,14 @@ macro_rules! networks {
         mod cpu {
             $(#[test]
             fn $test() {
-                super::steps_are_paddles($name, super::Computation::Cpu);
+                super::steps_are_the_origins($name, super::Computation::Cpu);
             })*
         }
         #[cfg(feature = "flex")]
         mod flex {
             $(#[test]
             fn $test() {
-                super::steps_are_paddles($name, super::Computation::Flex);
+                super::steps_are_the_origins($name, super::Computation::Flex);
             })*
         }
     };
@@ -196,5 +207,10 @@ networks! {
     inception_v3: "InceptionV3",
     inception_v4: "InceptionV4",
     xception41: "Xception41",
+    xception65: "Xception65",
     xception71: "Xception71",
+    xception41_deeplab: "Xception41_deeplab",
+    xception65_deeplab: "Xception65_deeplab",
+    timm_xception41: "timm-xception41",
+    torchvision_googlenet: "torchvision-googlenet",
 }

@@ -34,7 +34,12 @@ impl<T: Real> Trainer<T> {
     fn compute(&mut self, seed: u64) {
         let (kernels, batch) = (self.kernels(), self.batch);
         let [outputs, _] = self.addresses();
-        let Self { layers, inputs, outputs: views, tensors, zeros, norm_momentum, .. } = self;
+        let Self { layers, inputs, outputs: views, tensors, zeros, norm_momentum, norm_unbiased, .. } = self;
+        // A single value has no unbiased estimate, and its variance is 0.
+        let correction = |values: usize| match *norm_unbiased && values > 1 {
+            true => values as f64 / (values - 1) as f64,
+            false => 1.0,
+        };
         for (id, layer) in layers.iter_mut().enumerate() {
             let to = raw(&outputs, &views[id]);
             let Some(&first) = inputs[id].first() else { continue };
@@ -56,7 +61,10 @@ impl<T: Real> Trainer<T> {
                         add_bias(to, pixels, &values(&tensors[bias]));
                     }
                 }
-                Layer::Norm(norm) => normalize(norm, tensors, *norm_momentum, from, to, pixels),
+                Layer::Norm(norm) => {
+                    let running = Running { momentum: *norm_momentum, correction: correction(pixels) };
+                    normalize(norm, tensors, running, from, to, pixels);
+                }
                 Layer::Bias(bias) => {
                     copy(from, to, pixels);
                     add_bias(to, pixels, &values(&tensors[*bias]));
@@ -125,11 +133,20 @@ fn add_bias<T: Real>(to: Raw<T>, pixels: usize, bias: &[T]) {
     rows::by_rows(pixels, |range| rows::affine(to, to, range, &ones, bias, false));
 }
 
+/// How running statistics follow those of a batch.
+#[derive(Clone, Copy)]
+struct Running {
+    /// The share of the batch.
+    momentum: f64,
+    /// What its variance is multiplied by.
+    correction: f64,
+}
+
 /// A norm by the statistics of the batch.
 fn normalize<T: Real>(
     norm: &mut NormLayer<T>,
     tensors: &mut [Tensor],
-    momentum: f64,
+    Running { momentum, correction }: Running,
     from: Raw<T>,
     to: Raw<T>,
     pixels: usize,
@@ -153,7 +170,7 @@ fn normalize<T: Real>(
         batch.inverse.push(inverse);
         batch.scale.push(scale);
         batch.shift.push(T::of_f64(beta - mean * scale.to_f64()));
-        for (at, new) in [(norm.mean, mean), (norm.variance, variance)] {
+        for (at, new) in [(norm.mean, mean), (norm.variance, variance * correction)] {
             let running = &mut tensors[at].values[channel];
             *running = ((1.0 - momentum) * f64::from(*running) + momentum * new) as f32;
         }

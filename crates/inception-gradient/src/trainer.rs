@@ -17,6 +17,9 @@ use crate::real::Real;
 pub struct Options {
     /// Share of a batch in the new running statistics of norms.
     pub norm_momentum: f64,
+    /// Whether a batch's part in the running variances is an unbiased estimate, as PyTorch has it: the sum of
+    /// squares is divided by one less than the number of values. Norms divide by the biased one.
+    pub norm_unbiased: bool,
     /// Nodes that drop values out in training, [`Op::Scale`]s, and the share of values that each drops. The
     /// others stay as they are, as in Paddle's mode `downscale_in_infer`.
     pub dropout: BTreeMap<NodeId, f64>,
@@ -26,7 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { norm_momentum: 0.1, dropout: BTreeMap::new(), isa: Isa::best() }
+        Self { norm_momentum: 0.1, norm_unbiased: false, dropout: BTreeMap::new(), isa: Isa::best() }
     }
 }
 
@@ -59,6 +62,7 @@ pub struct Trainer<T: Real> {
     pub(crate) batch: usize,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) norm_momentum: f64,
+    pub(crate) norm_unbiased: bool,
     pub(crate) isa: Isa,
     /// Zeros, for what lies outside a map.
     pub(crate) zeros: Vec<T>,
@@ -140,6 +144,7 @@ impl<T: Real> Trainer<T> {
             batch: 0,
             tensors,
             norm_momentum: options.norm_momentum,
+            norm_unbiased: options.norm_unbiased,
             isa: options.isa,
             image,
             padding,

@@ -271,4 +271,16 @@ fn running_statistics_are_of_the_batch() {
     // Mean 4, variance 5.
     assert_eq!((trainer.values(2), trainer.values(3)), (&[1.0][..], &[2.0][..]));
     assert!((output[0] + 2.0 * 3.0 / 5.001_f32.sqrt()).abs() < 1e-6, "{output:?}");
+    // PyTorch's: 20 / 3. What is normalised by is the same; a single value has the variance 0.
+    let options = Options { norm_momentum: 0.25, norm_unbiased: true, ..Options::default() };
+    let mut trainer = Trainer::<f32>::new(&net.0, &options).unwrap();
+    trainer.values_mut(0)[0] = 2.0;
+    trainer.values_mut(3)[0] = 1.0;
+    assert_eq!(trainer.forward(&[1.0, 3.0, 5.0, 7.0], 2, 0), output);
+    assert_eq!(trainer.values(3), [(0.75 + 0.25 * 20.0 / 3.0) as f32]);
+    let mut single = Network::new(Shape::new(1, 1, 1));
+    single.norm(0);
+    let mut trainer = Trainer::<f32>::new(&single.0, &options).unwrap();
+    trainer.forward(&[5.0], 1, 0);
+    assert_eq!(trainer.values(3), [0.0]);
 }

@@ -26,7 +26,7 @@ use burn::tensor::{Device, Tensor};
 use crate::Observer;
 use crate::googlenet::forward_stages;
 use crate::inception_resnet;
-use crate::layers::{Classifier, DropoutSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
+use crate::layers::{Classifier, DropoutSpec, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 use crate::torch;
 
@@ -315,6 +315,11 @@ impl Inception {
 
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// How it normalises.
+    pub(crate) fn norm(&self) -> Option<NormSpec> {
+        self.version.style().0.norm
     }
 
     pub(crate) fn head(&self) -> &Classifier {

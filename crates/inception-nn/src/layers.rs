@@ -17,10 +17,13 @@ pub type Observer<'a> = &'a mut dyn FnMut(&str, &Tensor<4>);
 pub(crate) struct NormSpec {
     pub epsilon: f64,
     pub momentum: f64,
+    /// Whether a batch's part in the running variance is an unbiased estimate, as PyTorch has it: the sum of
+    /// squares is divided by one less than the number of values. What is normalised by is biased everywhere.
+    pub unbiased: bool,
 }
 
 /// What `paddle.nn.BatchNorm` does when told nothing.
-pub(crate) const PADDLE_NORM: NormSpec = NormSpec { epsilon: 1e-5, momentum: 0.1 };
+pub(crate) const PADDLE_NORM: NormSpec = NormSpec { epsilon: 1e-5, momentum: 0.1, unbiased: false };
 
 /// One convolution of a table: a kernel, its stride, and whether it keeps the map's size at stride 1.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,8 @@ impl ConvRow {
 pub struct ConvNorm {
     conv: Conv2d,
     norm: Option<BatchNorm>,
+    /// As [`NormSpec::unbiased`].
+    unbiased: bool,
     /// The bias of a folded convolution where it is better added by an operation of its own, `[1, channels,
     /// 1, 1]`.
     shift: Option<Param<Tensor<4>>>,
@@ -116,6 +121,7 @@ impl ConvNorm {
                     .with_momentum(norm.momentum)
                     .init(device)
             }),
+            unbiased: norm.is_some_and(|norm| norm.unbiased),
             shift: None,
             relu,
         }
@@ -125,7 +131,10 @@ impl ConvNorm {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let mut x = self.conv.forward(input);
         if let Some(norm) = &self.norm {
-            x = norm.forward(x);
+            x = match self.unbiased && x.device().is_autodiff() && norm.training.is_enabled() {
+                true => forward_unbiased(norm, x),
+                false => norm.forward(x),
+            };
         }
         if let Some(shift) = &self.shift {
             x = x + shift.val();
@@ -135,6 +144,19 @@ impl ConvNorm {
             false => x,
         }
     }
+}
+
+/// A step of `norm` in training, with PyTorch's running variance. Burn's is `keep * old + momentum * biased`.
+fn forward_unbiased(norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+    let [batch, _, height, width] = x.dims();
+    // A single value has no unbiased estimate, and its variance is 0 (PyTorch refuses it).
+    let others = (batch * height * width).saturating_sub(1).max(1) as f64;
+    let old = norm.running_var.value_sync();
+    let x = norm.forward(x);
+    let new = norm.running_var.value_sync();
+    let moved = new.clone() - old.mul_scalar(1.0 - norm.momentum);
+    norm.running_var.update((new + moved.div_scalar(others)).detach());
+    x
 }
 
 /// `[channels]` to `[1, channels, 1, 1]`, which is added to maps.
@@ -452,6 +474,7 @@ impl Classifier {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::torch::TENSORFLOW_NORM;
 
     fn dropped(device: &Device) -> Vec<f32> {
         let ones = Tensor::<2>::ones([100, 100], device);
@@ -484,5 +507,22 @@ mod tests {
         norm.forward(Tensor::<4>::full([1, 1, 2, 2], 5.0, &device));
         let mean = norm.running_mean.value_sync().into_data().try_into_vec::<f32>().unwrap();
         assert!((mean[0] - 0.5).abs() < 1e-6, "{mean:?}");
+    }
+
+    /// PyTorch 2.15: `BatchNorm2d(1)`'s `running_var` after the values 1, 3, 5, 7 is 1.5666667. Their squares'
+    /// sum is 20: 0.9 and a tenth of 20 / 3, of Paddle's 20 / 4.
+    #[test]
+    fn running_variance_is_that_of_the_origin() {
+        let device = Device::flex().autodiff();
+        for (spec, expected) in [(TENSORFLOW_NORM, 1.566_666_7), (PADDLE_NORM, 1.4)] {
+            let mut layer = ConvNorm::new(1, conv(1, 1), Some(spec), false, &device);
+            layer.conv.weight = Param::from_tensor(Tensor::ones([1, 1, 1, 1], &device));
+            let values = TensorData::new(vec![1.0_f32, 3.0, 5.0, 7.0], [2, 1, 1, 2]);
+            layer.forward(Tensor::from_data(values, &device));
+            let norm = layer.norm.as_ref().unwrap();
+            let found = norm.running_var.value_sync().into_data().convert::<f32>();
+            let found = found.try_into_vec::<f32>().unwrap()[0];
+            assert!((found - expected).abs() < 1e-6, "{spec:?}: {found}");
+        }
     }
 }

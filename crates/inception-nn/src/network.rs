@@ -8,7 +8,7 @@ use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_st
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
-use crate::layers::{Classifier, HiddenLayer, Observer, PADDLE_NORM};
+use crate::layers::{Classifier, HiddenLayer, NormSpec, Observer, PADDLE_NORM};
 use crate::tensors::{TensorInfo, seed_parameters, tensors};
 use crate::xception::{OutputStride, Variant, Xception};
 
@@ -396,11 +396,13 @@ impl Network {
             }
             others.next();
         }
-        let norm_momentum = match self {
-            Self::GoogLeNet(_) | Self::Inception(_) => PADDLE_NORM.momentum,
-            Self::Xception(network) => network.norm_momentum(),
+        let norm = match self {
+            Self::GoogLeNet(_) => None,
+            Self::Inception(network) => network.norm(),
+            Self::Xception(network) => Some(network.norm()),
         };
-        Ok(TrainingGraph { graph, heads, dropout, norm_momentum })
+        let NormSpec { momentum: norm_momentum, unbiased: norm_unbiased, .. } = norm.unwrap_or(PADDLE_NORM);
+        Ok(TrainingGraph { graph, heads, dropout, norm_momentum, norm_unbiased })
     }
 
     /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for
@@ -489,6 +491,8 @@ pub struct TrainingGraph {
     pub dropout: Vec<(usize, f64)>,
     /// Share of a batch in the new running statistics of norms.
     pub norm_momentum: f64,
+    /// Whether a batch's part in the running variances is an unbiased estimate, as PyTorch has it.
+    pub norm_unbiased: bool,
 }
 
 /// What is taken of a network, one vector for each image.

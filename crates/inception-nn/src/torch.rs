@@ -12,6 +12,7 @@
 //! - torchvision's GoogLeNet has batch norms, 3x3 kernels where the paper has 5x5, pools that round up, and a
 //!   pool of 2x2 before the last two modules. Its auxiliary heads, which inference does not use, are left
 //!   out.
+//! - In training, running variances are unbiased, as PyTorch's (pinned by `tests/goldens/training`).
 //! - timm's Xceptions are the deeplab pair with an undilated last block whose ReLUs follow each norm, and no
 //!   dropout; of 71, two entry blocks keep their stride.
 //!
@@ -20,8 +21,12 @@
 use crate::layers::{NormSpec, PoolRow, conv, conv_hw};
 use crate::stage::{StageRow, StageStyle, chain, forked, pooled, stage};
 
-/// What TensorFlow's own networks have, and so what is converted from them.
-pub(crate) const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.1 };
+/// What TensorFlow's own networks have, and so what is converted from them; the running statistics are
+/// PyTorch's.
+pub(crate) const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.1, unbiased: true };
+
+/// What `torch.nn.BatchNorm2d` does when told nothing.
+pub(crate) const TORCH_NORM: NormSpec = NormSpec { epsilon: 1e-5, ..TENSORFLOW_NORM };
 
 pub(crate) const STYLE: StageStyle =
     StageStyle { norm: Some(TENSORFLOW_NORM), relu: true, relu_after_concat: false };

@@ -35,7 +35,7 @@ use crate::Observer;
 use crate::layers::{
     Classifier, ConvNorm, ConvRow, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
 };
-use crate::torch::TENSORFLOW_NORM;
+use crate::torch::{TENSORFLOW_NORM, TORCH_NORM};
 
 /// Where a block's ReLUs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ const PLAIN: Style = Style {
 const DEEPLAB: Style = Style {
     stem: PLAIN.stem,
     order: SeparableOrder::DepthwiseFirst,
-    norm: NormSpec { epsilon: 1e-3, momentum: 0.01 },
+    norm: NormSpec { epsilon: 1e-3, momentum: 0.01, unbiased: false },
     norm_between: true,
     shortcut_norm: true,
     downsampling: Downsampling::LastDepthwise,
@@ -122,11 +122,11 @@ const DEEPLAB: Style = Style {
 /// timm's, which are converted from DeepLab's.
 const TIMM: Style = Style { norm: TENSORFLOW_NORM, dropout: DropoutSpec::None, ..DEEPLAB };
 
-/// Chollet's own, as timm's `legacy_xception` has it. The norm is the plain networks', since PyTorch's
-/// default epsilon is Paddle's.
+/// Chollet's own, as timm's `legacy_xception` has it.
 const LEGACY: Style = Style {
     stem: [conv(32, 3).stride(2).valid(), conv(64, 3).valid()],
     order: SeparableOrder::DepthwiseFirst,
+    norm: TORCH_NORM,
     norm_between: false,
     shortcut_norm: true,
     ..PLAIN
@@ -501,9 +501,9 @@ impl Xception {
         self.variant.style().downsampling == Downsampling::MaxPoolSame
     }
 
-    /// Share of a batch in the new running statistics.
-    pub(crate) fn norm_momentum(&self) -> f64 {
-        self.variant().style().norm.momentum
+    /// How it normalises.
+    pub(crate) fn norm(&self) -> NormSpec {
+        self.variant().style().norm
     }
 
     pub(crate) fn variant(&self) -> Variant {

@@ -88,8 +88,10 @@ impl Compiled {
     /// [`Error::Inception`] for a size that the network does not take, [`Error::Gradient`] for operations
     /// whose gradients are not known.
     pub fn new<T: Real>(network: &Network, size: [usize; 2]) -> Result<Self, Error> {
-        let TrainingGraph { graph, heads, dropout, norm_momentum } = network.training_graph(size)?;
-        let options = Options { norm_momentum, dropout: dropout.into_iter().collect(), ..Options::default() };
+        let TrainingGraph { graph, heads, dropout, norm_momentum, norm_unbiased } =
+            network.training_graph(size)?;
+        let dropout = dropout.into_iter().collect();
+        let options = Options { norm_momentum, norm_unbiased, dropout, ..Options::default() };
         let mut training: Box<dyn Training> = Box::new(Trainer::<T>::new(&graph, &options)?);
         let mut known = training.names();
         let mut tensors = Vec::new();

@@ -1,15 +1,22 @@
-"""Writes NAME.json beside this file: what ten steps of PaddleClas's training are from the formula's weights.
+"""Writes NAME.json beside this file: what ten steps of PaddleClas's training are from the formula's weights, and of PyTorch's for
+networks of timm and torchvision.
 
-usage: ENV/bin/python tests/goldens/training/generate.py [NAME...]
-in the environment of `../generate.py`, whose formula and networks it uses.
+usage: PADDLE/bin/python tests/goldens/training/generate.py [NAME...]        (PaddleClas's networks)
+       RIVALS/bin/python tests/goldens/training/generate.py ORIGIN-NAME...   (timm's and torchvision's)
+in the environments of `../generate.py` and `../weights/generate.py`, whose formula and networks it uses.
 
 The batch is the first images of the formula, of small size, with the labels `LABELS`. Dropout is off (p = 0), since no two
 libraries draw alike. Rates are such that the loss falls and the losses of ten steps are
 defined: the formula's Inceptions have gradients with norms of hundreds, and at usual rates their losses are chaotic from the third
-step on (`losses_spread`). The loss is `CELoss(epsilon)` of the network's configuration, for GoogLeNet `GoogLeNetLoss`; the
+step on (`losses_spread`). Those of Xception65 and the deeplab pair are so at their rates here, and only their first steps are
+goldens in earnest. The loss is `CELoss(epsilon)` of the network's configuration, for GoogLeNet `GoogLeNetLoss`; the
 optimiser is Momentum (0.9) with L2 of 1e-4. Running statistics have Paddle's momentum of 0.9.
 
-Paddle computes in float64. In float32 a gradient is defined less well than it is to be compared: rounding decides which side
+torchvision's GoogLeNet is without its auxiliary classifiers, as `googlenet(weights=...)` gives it for fine-tuning. PyTorch's running
+variances are its own: of n values in a channel it takes the sum of squares divided by n - 1, Paddle that divided by n.
+Tensors of PyTorch's are in our order: a fully connected weight is [inputs, outputs], transposed.
+
+Both compute in float64. In float32 a gradient is defined less well than it is to be compared: rounding decides which side
 of its corner a ReLU is on, and which of two pixels a maximum is, and each such choice moves the gradient.
 
   losses     of ten steps on the same batch, each before its step, from Paddle's logits by the definition: Paddle's softmax on a
@@ -40,8 +47,9 @@ LABELS = [3, 250, 500, 999]
 SETUPS = {
     "GoogLeNet": (224, 2, 1e-5, 0.0),
     "InceptionV3": (107, 4, 2e-7, 0.1), "InceptionV4": (107, 4, 2e-10, 0.1),
-    "Xception41": (96, 4, 0.003, 0.1), "Xception65": (96, 4, 0.003, 0.1), "Xception71": (64, 2, 0.001, 0.1),
-    "Xception41_deeplab": (96, 4, 0.003, 0.1), "Xception65_deeplab": (96, 4, 0.003, 0.1),
+    "Xception41": (96, 4, 0.003, 0.1), "Xception65": (64, 2, 0.001, 0.1), "Xception71": (64, 2, 0.001, 0.1),
+    "Xception41_deeplab": (64, 2, 0.001, 0.1), "Xception65_deeplab": (64, 2, 0.001, 0.1),
+    "timm-xception41": (64, 4, 5e-6, 0.1), "torchvision-googlenet": (64, 4, 3e-6, 0.1),
 }
 STEPS = 10
 
@@ -50,10 +58,19 @@ def short(value):
     return float(f"{float(value):.8g}")
 
 
-def summary(key, values):
+def summary(values, probe):
     values = np.asarray(values, np.float64).ravel()
-    probe = uniform("probe " + key, values.size)
     return [short(np.sqrt((values * values).sum())), short((values * probe).sum()), [short(v) for v in values[:3]]]
+
+
+KEPT = {}
+
+
+def kept(key, make):
+    """What `make` gives for `key`, made once."""
+    if key not in KEPT:
+        KEPT[key] = make()
+    return KEPT[key]
 
 
 def definition(logits, labels, epsilon):
@@ -68,6 +85,50 @@ def definition(logits, labels, epsilon):
 
 def train(name, x, steps, rounded=False):
     """Losses, gradients of the first step by key, and all values after it, in the type of `x`."""
+    return (train_torch if "-" in name else train_paddle)(name, x, steps, rounded)
+
+
+def train_torch(name, x, steps, rounded):
+    import importlib.util
+
+    import torch
+    import torch.nn.functional as F
+
+    spec = importlib.util.spec_from_file_location("weights", os.path.join(os.path.dirname(HERE), "weights/generate.py"))
+    weights = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(weights)
+    size, count, lr, epsilon = SETUPS[name]
+    dtype = torch.from_numpy(x).dtype
+    model = weights.torch_model(name, **({"aux_logits": False} if name.startswith("torchvision") else {}))
+    known = {k: tuple(v.shape) for k, v in model.state_dict().items() if "num_batches" not in k}
+    known = {k: torch.from_numpy(kept(k, lambda: np.ascontiguousarray(weights.tensor(k, s)))) for k, s in known.items()}
+    model.load_state_dict(known, strict=False)
+    model.to(dtype).train()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=1e-4)
+    labels = torch.tensor(LABELS[:count])
+    ours = lambda value: (value.T if value.ndim == 2 else value).detach().numpy().copy()
+
+    losses, gradients, stepped = [], None, None
+    for step in range(steps):
+        logits = model(torch.from_numpy(x))
+        optimizer.zero_grad()
+        F.cross_entropy(logits, labels, label_smoothing=epsilon).backward()
+        losses.append(definition(logits.detach().numpy(), LABELS[:count], epsilon))
+        if step == 0:
+            gradients = {k: ours(v.grad) for k, v in model.named_parameters()}
+        optimizer.step()
+        state = model.state_dict()
+        if step == 0:
+            stepped = {k: ours(state[k]) for k in known}
+        if rounded:
+            model.load_state_dict({k: state[k].float().to(dtype) for k in known}, strict=False)
+    return losses, gradients, stepped
+
+
+def train_paddle(name, x, steps, rounded):
     import paddle
     import paddle.nn.functional as F
 
@@ -82,7 +143,7 @@ def train(name, x, steps, rounded=False):
             if hasattr(layer, "_dtype"):
                 layer._dtype = "float64"
     state = model.state_dict()
-    model.set_state_dict({k: paddle.to_tensor(tensor(k, list(v.shape)).astype(x.dtype)) for k, v in state.items()})
+    model.set_state_dict({k: paddle.to_tensor(kept(k, lambda: tensor(k, list(v.shape))).astype(x.dtype)) for k, v in state.items()})
     for layer in model.sublayers():
         if isinstance(layer, paddle.nn.Dropout):
             layer.p = 0.0
@@ -123,10 +184,19 @@ def spread_of(gradients, moved):
     return max(norm(np.asarray(g, np.float64) - moved[key]) / max(norm(g), floor) for key, g in gradients.items())
 
 
-def write(name):
+def versions(name):
+    if "-" in name:
+        import timm
+        import torch
+        import torchvision
+
+        return {"torch": torch.__version__, "timm": timm.__version__, "torchvision": torchvision.__version__, "numpy": np.__version__}
     import paddle
 
-    paddle.seed(0)
+    return {"paddlepaddle": paddle.__version__, "paddleclas": "2.6.0", "numpy": np.__version__}
+
+
+def write(name):
     size, count, lr, epsilon = SETUPS[name]
     x = images(count, size)
     spread32 = spread_of(train(name, x, 1)[1], train(name, np.nextafter(x, np.float32(9)), 1)[1])
@@ -135,11 +205,13 @@ def write(name):
     spread = spread_of(gradients, train(name, np.nextafter(x, 9), 1)[1])
     others = train(name, x, STEPS, rounded=True)[0]
     losses_spread = max(abs(a - b) / a for a, b in zip(losses, others))
-    tensors = [[key, summary(key, gradients[key]) if key in gradients else None, summary(key, value)]
-               for key, value in stepped.items()]
+    tensors = []
+    for key, value in stepped.items():
+        probe = uniform("probe " + key, value.size)
+        tensors.append([key, summary(gradients[key], probe) if key in gradients else None, summary(value, probe)])
     golden = {"model": name, "size": size, "labels": LABELS[:count], "lr": lr, "momentum": 0.9, "weight_decay": 1e-4,
               "label_smoothing": epsilon, "losses": losses, "losses_spread": losses_spread, "spread": spread, "spread32": spread32,
-              "versions": {"paddlepaddle": paddle.__version__, "paddleclas": "2.6.0", "numpy": np.__version__}}
+              "versions": versions(name)}
     path = os.path.join(HERE, name + ".json")
     with open(path, "w") as file:
         file.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in golden.items()))
@@ -151,7 +223,7 @@ def write(name):
 
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(SETUPS)
+    names = sys.argv[1:] or [name for name in SETUPS if "-" not in name]
     if len(names) == 1:
         write(names[0])
     else:
