@@ -14,7 +14,8 @@ use inception_train::{OptimizerKind, Recipe, TrainingNetwork, targets};
 use inception_weights::{KeyScheme, key_table};
 use serde::Deserialize;
 
-/// A file of `tests/goldens/training`; `generate.py` there says what its fields are.
+/// A file of `tests/goldens/training`; `generate.py` there says what its fields are. `generate_torch.py` writes those
+/// of PyTorch.
 #[derive(Deserialize)]
 struct Golden {
     size: usize,
@@ -81,7 +82,8 @@ fn steps_are_the_origins(name: &str, computation: Computation) {
     let golden: Golden = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let spec = inception_nn::model(name).unwrap();
     let storage = storage();
-    let network = formula_network(spec, &spec.config(), &storage).without_dropout();
+    let config = spec.config().with_auxiliary(spec.auxiliary);
+    let network = formula_network(spec, &config, &storage).without_dropout();
     let scheme = KeyScheme::of_origin(spec);
     let keys: BTreeMap<String, String> = key_table(&network, spec.architecture, scheme)
         .into_iter()
@@ -101,7 +103,7 @@ fn steps_are_the_origins(name: &str, computation: Computation) {
         #[cfg(feature = "flex")]
         Computation::Flex => {
             let device = flex();
-            let network = formula_network(spec, &spec.config(), &device).without_dropout();
+            let network = formula_network(spec, &config, &device).without_dropout();
             TrainingNetwork::new(network, device, &recipe)
         }
     };
@@ -178,10 +180,17 @@ const FALL_TOLERANCE: f64 = 0.1;
 fn all_models_can_be_trained_on_the_cpu() {
     let storage = storage();
     for spec in MODELS {
-        let network = spec.config().with_num_classes(2).init(&storage).unwrap();
+        let config = spec.config().with_num_classes(2).with_auxiliary(spec.auxiliary);
+        let network = config.init(&storage).unwrap();
         let training = TrainingNetwork::compiled::<f32>(&network, [299; 2], &Recipe::head());
         training.unwrap_or_else(|error| panic!("{}: {error}", spec.name));
     }
+}
+
+/// With its auxiliary classifier, which takes pictures of 299 pixels or more: too many for a step on flex in a test.
+#[test]
+fn steps_are_pytorchs() {
+    steps_are_the_origins("torchvision-inception_v3", Computation::Cpu);
 }
 
 macro_rules! networks {

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
 use inception_nn::{
-    MODELS, ModelSpec, Network, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors, trainable_parameters,
+    MODELS, ModelSpec, Network, NetworkConfig, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors, trainable_parameters,
 };
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};
@@ -118,6 +118,61 @@ fn names_are_total() {
         theirs.sort();
         assert_eq!(ours, theirs, "{}", spec.name);
     }
+}
+
+/// The auxiliary classifier of torchvision's Inception V3 has its names, too, and is passed over for inference,
+/// taken for training, and kept by `convert`, but for ONNX; in part or of other classes it is passed over always.
+#[test]
+fn auxiliary_classifiers_are_for_training() {
+    let (folder, device) = (tempfile::tempdir().unwrap(), storage());
+    let spec = inception_nn::model("torchvision-inception_v3").unwrap();
+    let config = spec.config().with_num_classes(5).with_auxiliary(true);
+    let network = formula_network(spec, &config, &device);
+    let is_auxiliary = |name: &str| name.starts_with("auxiliary.");
+    let full = spec.config().with_auxiliary(true).init(&device).unwrap();
+    let table = key_table(&full, spec.architecture, KeyScheme::PyTorch);
+    let ours = table.into_iter().filter(|row| is_auxiliary(&row.tensor.name));
+    let mut ours: Vec<_> = ours.map(|row| (row.key.clone(), row.shape())).collect();
+    let mut theirs = torch_golden(spec.name).keys;
+    theirs.retain(|(key, _)| key.starts_with("AuxLogits.") && !key.ends_with(".num_batches_tracked"));
+    ours.sort();
+    theirs.sort();
+    assert_eq!((ours.len(), &ours), (12, &theirs));
+
+    let file = |edit: &dyn Fn(&mut Tensors)| {
+        let bytes = write_config(spec, &config, KeyScheme::PyTorch, None, |tensors| edit(tensors));
+        Checkpoint::from_bytes("memory", bytes).unwrap()
+    };
+    let whole = file(&|_| {});
+    let mut options = LoadOptions::default();
+    options.auxiliary = true;
+    let taken = |checkpoint: &Checkpoint| {
+        let loaded = load_with(spec, checkpoint, &device, options.clone()).unwrap();
+        (loaded.network.has_auxiliary(), loaded.unused.len(), tensors_of(&loaded.network))
+    };
+    let loaded = load(spec, &whole, &device).unwrap();
+    assert_eq!((loaded.network.has_auxiliary(), loaded.unused.len()), (false, 12));
+    assert!(taken(&whole) == (true, 0, tensors_of(&network)));
+    // A classifier of which only one part was replaced, as people do who do not train on the other's loss.
+    let other = file(&|tensors| {
+        let fc = tensors.iter_mut().find(|(key, ..)| key == "AuxLogits.fc.bias").unwrap();
+        (fc.1, fc.2) = (vec![1000], vec![0.0; 1000]);
+    });
+    let part = file(&|tensors| tensors.retain(|(key, ..)| key != "AuxLogits.conv1.bn.weight"));
+    for checkpoint in [other, part] {
+        let (auxiliary, unused, _) = taken(&checkpoint);
+        assert!(!auxiliary && unused >= 11, "{unused} unused");
+    }
+
+    let [native, onnx] = ["a.safetensors", "a.onnx"].map(|name| folder.path().join(name));
+    for (path, auxiliary) in [(&native, true), (&onnx, false)] {
+        let converted = convert(spec, &whole, path, &Dtype::F32, &Metadata::of(spec)).unwrap();
+        assert_eq!(converted.loaded.network.has_auxiliary(), auxiliary);
+        let again = Checkpoint::open(path).unwrap();
+        assert_eq!(taken(&again).0, auxiliary);
+        assert!(!load(spec, &again, &device).unwrap().network.has_auxiliary());
+    }
+    assert!(taken(&Checkpoint::open(&native).unwrap()).2 == tensors_of(&network));
 }
 
 /// What timm says of each of its weights: pixels and epsilons. (That `tf_`, `adv_` and `gluon_inception_v3`
@@ -487,7 +542,18 @@ fn write_scheme(
     metadata: Option<(&str, &str)>,
     edit: impl FnOnce(&mut Tensors),
 ) -> Vec<u8> {
-    let network = formula_network(spec, &spec.config().with_num_classes(classes), &storage());
+    write_config(spec, &spec.config().with_num_classes(classes), scheme, metadata, edit)
+}
+
+/// The same, of a network of `config`.
+fn write_config(
+    spec: &ModelSpec,
+    config: &NetworkConfig,
+    scheme: KeyScheme,
+    metadata: Option<(&str, &str)>,
+    edit: impl FnOnce(&mut Tensors),
+) -> Vec<u8> {
+    let network = formula_network(spec, config, &storage());
     let table = key_table(&network, spec.architecture, scheme);
     let mut tensors: Vec<_> = table
         .iter()

@@ -37,10 +37,10 @@ pub enum Error {
         /// The smallest side that fits.
         minimum: usize,
     },
-    /// GoogLeNet's auxiliary heads have fully connected layers, and so a range of sizes that fit.
+    /// The auxiliary classifiers, which only training uses, have layers that take maps of some sizes only.
     #[error(
-        "GoogLeNet's auxiliary heads do not fit an input of {height}x{width}; 224x224 is what they are made for \
-         (inference works at any size)"
+        "the auxiliary classifiers do not fit an input of {height}x{width}; the size of the published weights \
+         is what they are made for (inference works at any size)"
     )]
     AuxiliarySize {
         /// Rows of the input.

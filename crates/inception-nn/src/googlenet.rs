@@ -164,9 +164,24 @@ impl GoogLeNet {
     /// sizes that do are those around 224 that give them a 3x3 map.
     pub fn forward_training(&self, images: Tensor<4>) -> Result<GoogLeNetOutput, Error> {
         let [_, _, height, width] = images.dims();
+        let (logits, auxiliary) = self.forward_heads(0, images)?;
+        match <[_; 2]>::try_from(auxiliary) {
+            Ok([auxiliary1, auxiliary2]) => Ok(GoogLeNetOutput { logits, auxiliary1, auxiliary2 }),
+            Err(_) => Err(Error::AuxiliarySize { height, width }),
+        }
+    }
+
+    /// What the first `start` stages make of images to the logits of the classifier, and of the auxiliary heads
+    /// that read that map or a later one.
+    pub(crate) fn forward_heads(
+        &self,
+        start: usize,
+        map: Tensor<4>,
+    ) -> Result<(Tensor<2>, Vec<Tensor<2>>), Error> {
+        let [_, _, height, width] = map.dims();
         let mut auxiliary = Vec::with_capacity(AUXILIARY.len());
         let mut misfit = false;
-        let features = self.forward_features(images, &mut |name, map| {
+        let features = self.forward_features(start, map, &mut |name, map| {
             let heads = [&self.auxiliary1, &self.auxiliary2];
             if let Some(i) = AUXILIARY.iter().position(|row| row.after == name) {
                 let [_, _, h, w] = map.dims();
@@ -176,16 +191,14 @@ impl GoogLeNet {
                 }
             }
         });
-        match <[_; 2]>::try_from(auxiliary) {
-            Ok([auxiliary1, auxiliary2]) if !misfit => {
-                Ok(GoogLeNetOutput { logits: self.head.forward(features), auxiliary1, auxiliary2 })
-            }
-            _ => Err(Error::AuxiliarySize { height, width }),
+        match misfit {
+            false => Ok((self.head.forward(features), auxiliary)),
+            true => Err(Error::AuxiliarySize { height, width }),
         }
     }
 
-    pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
-        forward_stages(&self.stages, STAGES, images, observe)
+    pub(crate) fn forward_features(&self, start: usize, map: Tensor<4>, observe: Observer) -> Tensor<4> {
+        forward_stages(&self.stages, STAGES, start, map, observe)
     }
 
     pub(crate) fn stages() -> Vec<String> {
@@ -212,14 +225,20 @@ impl GoogLeNet {
     }
 }
 
+/// What the first `start` stages make of images to the last map; `observe` is shown that map, too, if a stage has
+/// made it.
 pub(crate) fn forward_stages(
     stages: &[Stage],
     rows: &[StageRow],
-    images: Tensor<4>,
+    start: usize,
+    map: Tensor<4>,
     observe: Observer,
 ) -> Tensor<4> {
-    let names = rows.iter().flat_map(StageRow::names);
-    stages.iter().zip(names).fold(images, |x, (stage, name)| {
+    let names: Vec<String> = rows.iter().flat_map(StageRow::names).collect();
+    if let Some(name) = start.checked_sub(1).and_then(|last| names.get(last)) {
+        observe(name, &map);
+    }
+    stages.iter().zip(names).skip(start).fold(map, |x, (stage, name)| {
         let x = stage.forward(x);
         observe(&name, &x);
         x

@@ -13,7 +13,7 @@
 //! - Batch norm's epsilon is 1e-5 in both (TensorFlow, torchvision and timm: 1e-3).
 //! - At inference the pooled features are multiplied by 0.8 (dropout's share kept; elsewhere nothing).
 //! - V3's average poolings count the padding (as torchvision's and timm's V3), V4's do not (as timm's V4).
-//! - V3 has no auxiliary head (torchvision has one).
+//! - V3 has no auxiliary head (torchvision has one, which is built for training only).
 //! - Keras's V3 is pinned by `tests/goldens/weights/keras-inception_v3.json`: its average poolings leave the
 //!   padding out, its epsilon is 1e-3, and its norms have no scale (here one that is 1).
 //! - FID's V3 is TensorFlow's of December 2015: its average poolings leave the padding out, and its last
@@ -21,12 +21,18 @@
 //! - V4 orders the branches of its modules pool first; timm orders them otherwise, which permutes channels.
 
 use burn::module::Module;
+use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, AvgPool2d, AvgPool2dConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use inception_graph::Window;
 
 use crate::Observer;
+use crate::error::Error;
 use crate::googlenet::forward_stages;
 use crate::inception_resnet;
-use crate::layers::{Classifier, DropoutSpec, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
+use crate::layers::{
+    Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw,
+};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 use crate::torch;
 
@@ -280,25 +286,103 @@ impl Version {
     }
 }
 
+/// The stage whose map torchvision's auxiliary classifier reads (its `Mixed_6e`), and the channels of that.
+const AUXILIARY: (&str, usize) = ("c4", 768);
+
+/// The side of the map that the auxiliary classifier's last convolution takes at least: its own.
+const AUXILIARY_SIDE: usize = 5;
+
+/// torchvision's classifier on an intermediate map of Inception V3 (`InceptionAux`), which only training uses.
+#[derive(Module, Debug)]
+pub struct AuxiliaryV3 {
+    pool: AvgPool2d,
+    conv0: ConvNorm,
+    conv1: ConvNorm,
+    average: AdaptiveAvgPool2d,
+    fc: Linear,
+}
+
+impl AuxiliaryV3 {
+    fn new(style: StageStyle, num_classes: usize, device: &Device) -> Self {
+        let (narrow, wide) = (conv(128, 1), conv(768, AUXILIARY_SIDE).valid());
+        Self {
+            pool: AvgPool2dConfig::new([5, 5]).with_strides([3, 3]).init(),
+            conv0: ConvNorm::new(AUXILIARY.1, narrow, style.norm, style.relu, device),
+            conv1: ConvNorm::new(narrow.channels, wide, style.norm, style.relu, device),
+            average: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            fc: LinearConfig::new(wide.channels, num_classes).init(device),
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<2> {
+        let x = self.conv0.forward(self.pool.forward(input)); // 17 -> 5
+        let x = self.average.forward(self.conv1.forward(x)); // 1
+        self.fc.forward(x.flatten::<2>(1, 3))
+    }
+
+    /// Whether a map of this size can be read.
+    fn fits(&self, map: [usize; 2]) -> bool {
+        let pooled = Window::new(self.pool.kernel_size, self.pool.stride, [0; 2]).output(map);
+        pooled.is_some_and(|[height, width]| height.min(width) >= AUXILIARY_SIDE)
+    }
+}
+
 /// Inception V3 or V4, PaddleClas's, PyTorch's, Keras's or FID's; or timm's Inception-ResNet-v2 or
 /// torchvision's GoogLeNet, which are built as these are.
 #[derive(Module, Debug)]
 pub struct Inception {
     stages: Vec<Stage>,
     head: Classifier,
+    auxiliary: Option<AuxiliaryV3>,
     #[module(skip)]
     version: Version,
 }
 
 impl Inception {
-    pub(crate) fn new(version: Version, num_classes: usize, device: &Device) -> Self {
+    /// With `auxiliary`, the classifier that only training uses, where the version has one.
+    pub(crate) fn new(version: Version, num_classes: usize, auxiliary: bool, device: &Device) -> Self {
         let (style, dropout) = version.style();
         let (stages, channels) = build_stages(version.rows(), style, device);
-        Self { stages, head: Classifier::new(channels, num_classes, dropout, device), version }
+        Self {
+            stages,
+            head: Classifier::new(channels, num_classes, dropout, device),
+            auxiliary: (auxiliary && version == Version::TorchV3)
+                .then(|| AuxiliaryV3::new(style, num_classes, device)),
+            version,
+        }
     }
 
-    pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
-        forward_stages(&self.stages, self.version.rows(), images, observe)
+    pub(crate) fn forward_features(&self, start: usize, map: Tensor<4>, observe: Observer) -> Tensor<4> {
+        forward_stages(&self.stages, self.version.rows(), start, map, observe)
+    }
+
+    /// What the first `start` stages make of images to the logits of the classifier, and of the auxiliary one if
+    /// there is one that reads that map or a later one.
+    pub(crate) fn forward_heads(
+        &self,
+        start: usize,
+        map: Tensor<4>,
+    ) -> Result<(Tensor<2>, Vec<Tensor<2>>), Error> {
+        let [_, _, height, width] = map.dims();
+        let (mut auxiliary, mut misfit) = (Vec::new(), false);
+        let features = self.forward_features(start, map, &mut |name, map| {
+            let reader = self.auxiliary.as_ref().filter(|_| name == AUXILIARY.0);
+            if let Some(head) = reader {
+                let [_, _, h, w] = map.dims();
+                match head.fits([h, w]) {
+                    true => auxiliary.push(head.forward(map.clone())),
+                    false => misfit = true,
+                }
+            }
+        });
+        match misfit {
+            false => Ok((self.head.forward(features), auxiliary)),
+            true => Err(Error::AuxiliarySize { height, width }),
+        }
+    }
+
+    pub(crate) fn has_auxiliary(&self) -> bool {
+        self.auxiliary.is_some()
     }
 
     pub(crate) fn stages(&self) -> Vec<String> {
@@ -307,6 +391,8 @@ impl Inception {
 
     pub(crate) fn fold(&mut self) {
         self.stages.iter_mut().for_each(Stage::fold);
+        // Only training uses it.
+        self.auxiliary = None;
     }
 
     pub(crate) fn for_gpu(&mut self) {

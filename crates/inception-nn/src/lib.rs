@@ -39,7 +39,7 @@ mod xception;
 
 pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
-pub use inception::Inception;
+pub use inception::{AuxiliaryV3, Inception};
 pub use inception_graph::with_storage_device;
 pub use layers::{Classifier, ConvNorm, DownscaleDropout, Hidden, HiddenLayer, Observer, Pool};
 pub use models::{

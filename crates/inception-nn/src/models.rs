@@ -186,6 +186,9 @@ pub struct ModelSpec {
     pub num_classes: usize,
     /// How they were trained, where their origin publishes it in a form that is taken over here.
     pub training: Option<Training>,
+    /// Whether training has auxiliary classifiers, as its origin's has. (torchvision's GoogLeNet drops its own
+    /// for pretrained weights; they are not built here.)
+    pub auxiliary: bool,
     /// The published figures.
     pub reference: Reference,
     /// Why the exact counts differ from the published ones.
@@ -215,6 +218,7 @@ impl ModelSpec {
             normalisation: Normalisation::ImageNet,
             num_classes: 1000,
             training: Some(PADDLECLAS_TRAINING),
+            auxiliary: false,
             reference,
             note: INCEPTION_NOTE,
         }
@@ -297,6 +301,7 @@ pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
         aliases: &["inception_v1"],
         download: Some("dygraph/GoogLeNet_pretrained.pdparams"),
+        auxiliary: true,
         input_size: 224,
         resize_short: 256,
         training: Some(Training {
@@ -432,6 +437,7 @@ pub static MODELS: &[ModelSpec] = &[
     },
     ModelSpec {
         resize_short: 342,
+        auxiliary: true,
         ..ModelSpec::torchvision(
             "torchvision-inception_v3",
             Architecture::TorchInceptionV3,

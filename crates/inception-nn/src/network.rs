@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::pool::AdaptiveAvgPool2dConfig;
 use burn::tensor::{Device, Tensor};
-use inception_graph::{Graph, Op, Parameter, PoolKind, capture_structure, with_storage_device};
+use inception_graph::{Graph, Op, Parameter, PoolKind, Shape, capture_structure, with_storage_device};
 
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
@@ -45,13 +45,14 @@ pub struct NetworkConfig {
     num_classes: usize,
     hidden: Vec<HiddenLayer>,
     output_stride: OutputStride,
+    auxiliary: bool,
     seed: u64,
 }
 
 impl NetworkConfig {
     pub(crate) fn new(name: &'static str, architecture: Architecture) -> Self {
         let (hidden, output_stride) = (Vec::new(), OutputStride::default());
-        Self { name, architecture, num_classes: 1000, hidden, output_stride, seed: 0 }
+        Self { name, architecture, num_classes: 1000, hidden, output_stride, auxiliary: false, seed: 0 }
     }
 
     /// Number of logits; 1000 unless set.
@@ -69,6 +70,13 @@ impl NetworkConfig {
     /// Output stride of a deeplab network; 32, as PaddleClas trains it, unless set.
     pub fn with_output_stride(mut self, output_stride: OutputStride) -> Self {
         self.output_stride = output_stride;
+        self
+    }
+
+    /// Whether torchvision's Inception V3 gets the auxiliary classifier that it has in training; without unless
+    /// set. GoogLeNet always has its two, and other networks have none.
+    pub fn with_auxiliary(mut self, auxiliary: bool) -> Self {
+        self.auxiliary = auxiliary;
         self
     }
 
@@ -91,7 +99,7 @@ impl NetworkConfig {
         }
         let stride = self.output_stride;
         let xception = |variant| Network::Xception(Xception::new(variant, classes, device));
-        let inception = |version| Network::Inception(Inception::new(version, classes, device));
+        let inception = |version| Network::Inception(Inception::new(version, classes, self.auxiliary, device));
         let mut network = match self.architecture {
             A::Xception41Deeplab => xception(Variant::Xception41Deeplab(stride)),
             A::Xception65Deeplab => xception(Variant::Xception65Deeplab(stride)),
@@ -155,7 +163,7 @@ pub enum Network {
 impl Network {
     /// Normalised images `[batch, 3, height, width]` to logits `[batch, classes]`.
     ///
-    /// GoogLeNet's auxiliary heads have no part in it; see [`GoogLeNet::forward_training`].
+    /// Auxiliary classifiers have no part in it; see [`forward_training`](Self::forward_training).
     ///
     /// # Panics
     ///
@@ -169,16 +177,39 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// [`Error::AuxiliarySize`] as [`GoogLeNet::forward_training`].
+    /// [`Error::AuxiliarySize`] for a size that the auxiliary classifiers do not take.
     pub fn forward_training(&self, images: Tensor<4>) -> Result<Vec<TrainingHead>, Error> {
-        let head = |logits, weight| TrainingHead { logits, weight };
-        match self {
+        self.training_heads(0, images)
+    }
+
+    /// As [`forward_training`](Self::forward_training), from what the first `start` stages make of images; of the
+    /// auxiliary classifiers those that read that map or a later one.
+    fn training_heads(&self, start: usize, map: Tensor<4>) -> Result<Vec<TrainingHead>, Error> {
+        let (logits, auxiliary, weight) = match self {
             Self::GoogLeNet(network) => {
-                let out = network.forward_training(images)?;
-                let auxiliary = [out.auxiliary1, out.auxiliary2].map(|logits| head(logits, AUXILIARY_WEIGHT));
-                Ok([head(out.logits, 1.0)].into_iter().chain(auxiliary).collect())
+                let (logits, auxiliary) = network.forward_heads(start, map)?;
+                (logits, auxiliary, GOOGLENET_AUXILIARY_WEIGHT)
             }
-            _ => Ok(vec![head(self.forward(images), 1.0)]),
+            Self::Inception(network) => {
+                let (logits, auxiliary) = network.forward_heads(start, map)?;
+                (logits, auxiliary, V3_AUXILIARY_WEIGHT)
+            }
+            Self::Xception(network) => {
+                let features = network.forward_features(start, map, &mut |_, _| {});
+                (network.head().forward(features), Vec::new(), 0.0)
+            }
+        };
+        let own = TrainingHead { logits, weight: 1.0 };
+        let auxiliary = auxiliary.into_iter().map(|logits| TrainingHead { logits, weight });
+        Ok(std::iter::once(own).chain(auxiliary).collect())
+    }
+
+    /// Whether it has classifiers that only training uses.
+    pub fn has_auxiliary(&self) -> bool {
+        match self {
+            Self::GoogLeNet(_) => true,
+            Self::Inception(network) => network.has_auxiliary(),
+            Self::Xception(_) => false,
         }
     }
 
@@ -212,7 +243,7 @@ impl Network {
         let map = match output {
             Output::Logits => return self.forward(images),
             Output::Pooled => self.forward_features(images),
-            Output::Stage(wanted) => {
+            Output::Stage(wanted) | Output::Map(wanted) => {
                 let mut found = None;
                 self.features(images, &mut |name, map| {
                     if name.eq_ignore_ascii_case(wanted) {
@@ -222,7 +253,10 @@ impl Network {
                 found.expect("`check_output` knows the stages")
             }
         };
-        AdaptiveAvgPool2dConfig::new([1, 1]).init().forward(map).flatten::<2>(1, 3)
+        match output {
+            Output::Map(_) => map.flatten::<2>(1, 3),
+            _ => AdaptiveAvgPool2dConfig::new([1, 1]).init().forward(map).flatten::<2>(1, 3),
+        }
     }
 
     /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without
@@ -253,7 +287,7 @@ impl Network {
     ///
     /// [`Error::UnknownStage`], with the names of all stages.
     pub fn check_output(&self, output: &Output) -> Result<(), Error> {
-        let Output::Stage(stage) = output else { return Ok(()) };
+        let (Output::Stage(stage) | Output::Map(stage)) = output else { return Ok(()) };
         let stages = self.stages();
         match stages.iter().any(|name| name.eq_ignore_ascii_case(stage)) {
             true => Ok(()),
@@ -262,10 +296,15 @@ impl Network {
     }
 
     fn features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
+        self.features_from(0, images, observe)
+    }
+
+    /// From what the first `start` stages make of images to the last map.
+    fn features_from(&self, start: usize, map: Tensor<4>, observe: Observer) -> Tensor<4> {
         match self {
-            Self::GoogLeNet(network) => network.forward_features(images, observe),
-            Self::Inception(network) => network.forward_features(images, observe),
-            Self::Xception(network) => network.forward_features(images, observe),
+            Self::GoogLeNet(network) => network.forward_features(start, map, observe),
+            Self::Inception(network) => network.forward_features(start, map, observe),
+            Self::Xception(network) => network.forward_features(start, map, observe),
         }
     }
 
@@ -335,7 +374,10 @@ impl Network {
         let classes = self.head().num_classes();
         let mut network = match self {
             Self::GoogLeNet(_) => Self::GoogLeNet(GoogLeNet::new(classes, device)),
-            Self::Inception(network) => Self::Inception(Inception::new(network.version(), classes, device)),
+            Self::Inception(network) => {
+                let auxiliary = network.has_auxiliary();
+                Self::Inception(Inception::new(network.version(), classes, auxiliary, device))
+            }
             Self::Xception(network) => Self::Xception(Xception::new(network.variant(), classes, device)),
         };
         let hidden = self.hidden();
@@ -356,12 +398,41 @@ impl Network {
     /// As [`graph`](Self::graph).
     pub fn training_graph(&self, [height, width]: [usize; 2]) -> Result<TrainingGraph, Error> {
         self.check_input([height, width])?;
+        Ok(self.training_graph_from(0, [3, height, width]))
+    }
+
+    /// As [`training_graph`](Self::training_graph), from the map after `stage` on: the images of the graph are
+    /// such maps, and the tensors those of the stages after it. Of the auxiliary classifiers those take part that
+    /// read that map or a later one.
+    ///
+    /// # Errors
+    ///
+    /// As [`graph`](Self::graph) and [`check_output`](Self::check_output).
+    pub fn training_graph_after(&self, stage: &str, size: [usize; 2]) -> Result<TrainingGraph, Error> {
+        let output = Output::Map(stage.to_owned());
+        self.check_output(&output)?;
+        let graph = self.graph_of(size, &output)?;
+        let mut map = &graph.nodes[graph.output];
+        if matches!(map.op, Op::Flatten) {
+            map = &graph.nodes[map.inputs[0]];
+        }
+        let stages = self.stages();
+        let before = stages.iter().take_while(|name| !name.eq_ignore_ascii_case(stage)).count();
+        let Shape { height, width, channels } = map.shape;
+        Ok(self.training_graph_from(before + 1, [channels, height, width]))
+    }
+
+    /// What training computes from what the first `start` stages make of images, a map of `[channels, height,
+    /// width]`.
+    fn training_graph_from(&self, start: usize, map: [usize; 3]) -> TrainingGraph {
         let mut heads = Vec::new();
         let mut record = |dropout: bool| {
             let forward = |network: &Self, images: Tensor<4>| {
-                let all = network.forward_training(images.clone());
-                let all = all
-                    .unwrap_or_else(|_| vec![TrainingHead { logits: network.forward(images), weight: 1.0 }]);
+                let all = network.training_heads(start, images.clone()).unwrap_or_else(|_| {
+                    // Without auxiliary classifiers that do not fit.
+                    let logits = network.head().forward(network.features_from(start, images, &mut |_, _| {}));
+                    vec![TrainingHead { logits, weight: 1.0 }]
+                });
                 heads = all.iter().map(|head| head.weight).collect();
                 let mut logits: Vec<_> = all.into_iter().map(|head| head.logits).collect();
                 match logits.len() {
@@ -373,7 +444,7 @@ impl Network {
                 true => self.untrained(device),
                 false => self.untrained(device).without_dropout(),
             };
-            let graph = capture_structure(init, forward, [3, height, width]);
+            let graph = capture_structure(init, forward, map);
             let mut graph = graph.expect("every row of `MODELS` is captured in the tests");
             // What led to auxiliary classifiers that do not fit.
             graph.prune();
@@ -402,7 +473,7 @@ impl Network {
             Self::Xception(network) => Some(network.norm()),
         };
         let NormSpec { momentum: norm_momentum, unbiased: norm_unbiased, .. } = norm.unwrap_or(PADDLE_NORM);
-        Ok(TrainingGraph { graph, heads, dropout, norm_momentum, norm_unbiased })
+        TrainingGraph { graph, heads, dropout, norm_momentum, norm_unbiased }
     }
 
     /// The operations of [`forward`](Self::forward), recorded from it, with the names of the tensors, for
@@ -469,7 +540,12 @@ impl Network {
 }
 
 /// What GoogLeNet's auxiliary classifiers count in the loss (`ppcls/loss/googlenetloss.py` of PaddleClas).
-const AUXILIARY_WEIGHT: f64 = 0.3;
+const GOOGLENET_AUXILIARY_WEIGHT: f64 = 0.3;
+
+/// What the auxiliary classifier of torchvision's Inception V3 counts. torchvision's own reference
+/// (`references/classification/train.py`) cannot train that network; PyTorch's tutorial on fine-tuning it does,
+/// with this weight (`finetuning_torchvision_models_tutorial.py`), as TensorFlow's slim does.
+const V3_AUXILIARY_WEIGHT: f64 = 0.4;
 
 /// The logits of a classifier in training.
 #[derive(Clone, Debug)]
@@ -506,6 +582,8 @@ pub enum Output {
     /// The map after a stage, averaged over places; the names of stages are those that
     /// [`Network::forward_observed`] shows.
     Stage(String),
+    /// All of the map after a stage: channels by rows by columns.
+    Map(String),
 }
 
 /// The smallest square input of a recorded graph.

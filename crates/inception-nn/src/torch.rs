@@ -6,7 +6,8 @@
 //! Each is pinned by the goldens `tests/goldens/weights/*.json`, which the libraries themselves have written.
 //!
 //! - Batch norm's epsilon is 1e-3 everywhere, and nothing scales the pooled features at inference.
-//! - Inception V3 is otherwise the same network in all three.
+//! - Inception V3 is otherwise the same network in all three. torchvision's has an auxiliary classifier in
+//!   training (pinned by `tests/goldens/training/torchvision-inception_v3.json`).
 //! - Inception V4's modules have their branches in another order, and other orders of 1x7 and 7x1, 1x3 and
 //!   3x1.
 //! - torchvision's GoogLeNet has batch norms, 3x3 kernels where the paper has 5x5, pools that round up, and a

@@ -463,14 +463,16 @@ impl Xception {
         }
     }
 
-    pub(crate) fn forward_features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
-        let mut names = self.stages().into_iter();
+    /// What the first `start` stages make of images to the last map.
+    pub(crate) fn forward_features(&self, start: usize, map: Tensor<4>, observe: Observer) -> Tensor<4> {
+        let mut names = self.stages().into_iter().skip(start);
         let mut shown = |x: Tensor<4>| {
             observe(&names.next().unwrap_or_default(), &x);
             x
         };
-        let x = self.stem.iter().fold(images, |x, conv| shown(conv.forward(x)));
-        self.blocks.iter().fold(x, |x, block| shown(block.forward(x)))
+        let x = self.stem.iter().skip(start).fold(map, |x, conv| shown(conv.forward(x)));
+        let blocks = self.blocks.iter().skip(start.saturating_sub(self.stem.len()));
+        blocks.fold(x, |x, block| shown(block.forward(x)))
     }
 
     /// The stem's convolutions and the blocks, those of the middle flow numbered from 1.

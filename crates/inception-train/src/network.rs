@@ -63,7 +63,7 @@ impl TrainingNetwork {
     /// [`Error::Inception`] for a size that the network does not take.
     pub fn compiled<T: Real>(network: &Network, size: [usize; 2], recipe: &Recipe) -> Result<Self, Error> {
         let compiled = Compiled::new::<T>(network, size)?;
-        let auxiliary = compiled.heads.len() > 1 || !matches!(network, Network::GoogLeNet(_));
+        let auxiliary = compiled.heads.len() > 1 || !network.has_auxiliary();
         let optimizer = new_optimizer(network, recipe);
         let network = with_storage_device(|device| network.untrained(device));
         let computation = Computation::Compiled(compiled);

@@ -6,7 +6,7 @@ use std::path::Path;
 use inception::Weights;
 use inception::burn::tensor::{Device, TensorData};
 use inception::data::Preprocessing;
-use inception::nn::{ModelSpec, Network, load_tensors, read_tensors, with_storage_device};
+use inception::nn::{ModelSpec, Network, NetworkConfig, load_tensors, read_tensors, with_storage_device};
 use inception::weights::{Metadata, Output, save};
 
 use crate::error::Error;
@@ -45,8 +45,9 @@ impl Linear {
     }
 }
 
-/// `trained` with another classifier, from `seed`, for `classes`; where the shapes are equal, all else is as
-/// it was.
+/// `trained` for training with another classifier, from `seed`, for `classes`; where the shapes are equal, all
+/// else is as it was. It has the auxiliary classifiers that its origin trains it with, new ones where `trained`
+/// has none.
 ///
 /// # Errors
 ///
@@ -58,13 +59,24 @@ pub fn with_new_classifier(
     seed: u64,
     device: &Device,
 ) -> Result<Network, Error> {
+    with_classifier(trained, spec.config().with_auxiliary(spec.auxiliary), classes, seed, device)
+}
+
+/// `trained` as a network of `config` with another classifier, from `seed`, for `classes`.
+fn with_classifier(
+    trained: Network,
+    config: NetworkConfig,
+    classes: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<Network, Error> {
     let mut tensors = BTreeMap::new();
     read_tensors(&trained, |info, data| {
         tensors.insert(info.name.clone(), (info.shape.clone(), data));
         Ok::<_, Error>(())
     })?;
     drop(trained);
-    let new = spec.config().with_num_classes(classes).with_seed(seed).init(device)?;
+    let new = config.with_num_classes(classes).with_seed(seed).init(device)?;
     load_tensors(new, |info| {
         // An auxiliary classifier of as many classes as before keeps its weights, though they are of other
         // classes.
@@ -97,7 +109,7 @@ pub(crate) fn save_with_head(file: &TrainedFile<'_>, head: &Linear, path: &Path)
     let metadata = metadata(file)?;
     with_storage_device(|device| {
         let trained = weights.network(spec, device)?;
-        let new = with_new_classifier(trained, spec, head.bias.len(), seed, device)?;
+        let new = with_classifier(trained, spec.config(), head.bias.len(), seed, device)?;
         let network = load_tensors(new, |info| {
             let own = match info.name.as_str() {
                 "head.fc.weight" => Some(&head.weight),

@@ -259,7 +259,8 @@ fn save_values(file: &TrainedFile<'_>, values: Vec<Value>, classes: usize, path:
     let metadata = metadata(file)?;
     with_storage_device(|device| {
         let spec: &ModelSpec = file.spec;
-        let network = spec.config().with_num_classes(classes).with_seed(file.seed).init(device)?;
+        let config = spec.config().with_num_classes(classes).with_auxiliary(spec.auxiliary);
+        let network = config.with_seed(file.seed).init(device)?;
         Ok(save(&with_values(network, values), &metadata, path)?)
     })
 }

@@ -34,7 +34,8 @@ enum Target {
 
 /// Loads `checkpoint` into `spec`'s network and writes it to `path` in `dtype`. The extension
 /// decides the format: `.safetensors`, `.bpk` or `.onnx`. The checkpoint's metadata is kept, but for the scales
-/// of a quantised file; that of `metadata` replaces it key by key.
+/// of a quantised file; that of `metadata` replaces it key by key. An auxiliary classifier of training is kept,
+/// but in ONNX.
 ///
 /// # Errors
 ///
@@ -79,6 +80,8 @@ pub fn convert_with(
     }
     // Written while the device is there: tensors that the file lacks are made when they are asked for.
     let loaded = with_storage_device(|device| {
+        // Formats that hold tensors keep what only training needs; operations are those of inference.
+        let options = LoadOptions { auxiliary: target != Target::Onnx, ..options };
         let loaded = load_with(spec, checkpoint, device, options)?;
         let kept = checkpoint.metadata.clone().without_quantization();
         let own = metadata.iter().fold(kept, |all, (key, value)| all.with(key, value));

@@ -69,6 +69,19 @@ impl Weights {
     pub fn network(&self, spec: &'static ModelSpec, device: &Device) -> Result<Network, Error> {
         Ok(Opened::new(spec, self)?.network(spec, device)?.0)
     }
+
+    /// As [`network`](Self::network), with the auxiliary classifier that only training uses, where the model has
+    /// one and the weights have it; random ones have it.
+    ///
+    /// # Errors
+    ///
+    /// As [`network`](Self::network).
+    pub fn training_network(&self, spec: &'static ModelSpec, device: &Device) -> Result<Network, Error> {
+        let mut opened = Opened::new(spec, self)?;
+        opened.how.auxiliary = true;
+        opened.config = opened.config.with_auxiliary(spec.auxiliary);
+        Ok(opened.network(spec, device)?.0)
+    }
 }
 
 /// What the weights of `spec`'s origin expect of a picture, unless a checkpoint says otherwise itself.

@@ -96,7 +96,7 @@ impl Job<'_> {
         };
         let rows = (training, parts.training);
         let learner = |own: &Device, device: Option<Device>| {
-            let trained = self.weights.network(self.spec, own)?;
+            let trained = self.weights.training_network(self.spec, own)?;
             let (classes, seed) = (self.classes.count, self.recipe.seed);
             let network = with_new_classifier(trained, self.spec, classes, seed, own)?;
             NetworkLearner::new(network, device, rows, Some(validation), options, self.recipe)

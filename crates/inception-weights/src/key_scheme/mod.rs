@@ -70,7 +70,12 @@ impl KeyScheme {
             Self::PyTorch => &[".num_batches_tracked"],
             Self::Keras => KERAS_GENERATOR,
         };
-        let prefixes = self.table(architecture).map_or(&[][..], |table| table.unused);
+        let has_auxiliary =
+            || Self::PyTorch.table(architecture).is_some_and(|table| !table.auxiliary.is_empty());
+        let prefixes = match self {
+            Self::Native if has_auxiliary() => &[AUXILIARY][..],
+            _ => self.table(architecture).map_or(&[][..], |table| table.unused),
+        };
         suffixes.iter().any(|suffix| key.ends_with(suffix))
             || prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
@@ -121,6 +126,10 @@ pub(crate) fn shape_in_file(tensor: &TensorInfo, transposed: bool) -> Vec<usize>
     if transposed { shape.rev().collect() } else { shape.collect() }
 }
 
+/// Prefix of our names of the tensors of an auxiliary classifier that a network has only where it is built for
+/// training.
+pub(crate) const AUXILIARY: &str = "auxiliary.";
+
 /// One tensor of a network and its key in a scheme.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -160,7 +169,11 @@ pub fn key_table<M: Module>(network: &M, architecture: Architecture, scheme: Key
         return tensors.into_iter().map(row).collect();
     }
     let table = scheme.table(architecture).expect("a key table for the network");
-    let mut layers = (table.layers)().into_iter();
+    let auxiliary = match tensors.iter().any(|tensor| tensor.name.starts_with(AUXILIARY)) {
+        true => table.auxiliary,
+        false => &[],
+    };
+    let mut layers = (table.layers)().into_iter().chain(auxiliary.iter().map(|&layer| layer.to_owned()));
     let mut layer = (String::new(), String::new());
     let rows = tensors.into_iter().map(|tensor| {
         let (path, _) = tensor.name.rsplit_once('.').expect("a tensor is a layer's field");

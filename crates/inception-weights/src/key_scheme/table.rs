@@ -9,18 +9,25 @@ pub(super) struct KeyTable {
     pub layers: fn() -> Vec<String>,
     /// Prefixes of keys that inference does not need: auxiliary heads.
     pub unused: &'static [&'static str],
+    /// Paths of the layers of the auxiliary classifier that a network has where it is built for training.
+    pub auxiliary: &'static [&'static str],
     /// The norms have no scale; it is 1.
     pub without_scale: bool,
 }
 
 impl KeyTable {
     pub const fn new(architecture: Architecture, layers: fn() -> Vec<String>) -> Self {
-        Self { architecture, layers, unused: &[], without_scale: false }
+        Self { architecture, layers, unused: &[], auxiliary: &[], without_scale: false }
     }
 
     /// With norms that have no scale.
     pub const fn without_scale(self) -> Self {
         Self { without_scale: true, ..self }
+    }
+
+    /// With the layers of an auxiliary classifier.
+    pub const fn auxiliary(self, auxiliary: &'static [&'static str]) -> Self {
+        Self { auxiliary, ..self }
     }
 
     /// With prefixes of keys that inference does not need.

@@ -72,6 +72,14 @@ const V3: &[Stage] = &[
     ("Mixed_7c.", V3_E),
 ];
 
+const V3_AUXILIARY: &[&str] = &[
+    "AuxLogits.conv0.conv",
+    "AuxLogits.conv0.bn",
+    "AuxLogits.conv1.conv",
+    "AuxLogits.conv1.bn",
+    "AuxLogits.fc",
+];
+
 const V4_A: &[&str] =
     &["branch0", "branch1.0", "branch1.1", "branch2.0", "branch2.1", "branch2.2", "branch3.1"];
 const V4_B: &[&str] = &[
@@ -122,7 +130,9 @@ const V4: &[Stage] = &[
 ];
 
 pub(super) const TABLES: &[KeyTable] = &[
-    KeyTable::new(A::TorchInceptionV3, || stages(V3, &PAIR, &["fc"])).unused(&["AuxLogits."]),
+    KeyTable::new(A::TorchInceptionV3, || stages(V3, &PAIR, &["fc"]))
+        .unused(&["AuxLogits."])
+        .auxiliary(V3_AUXILIARY),
     KeyTable::new(A::FidInceptionV3, || stages(V3, &PAIR, &["fc"])),
     KeyTable::new(A::TimmInceptionV4, || stages(V4, &PAIR, &["last_linear"])),
     KeyTable::new(A::TimmInceptionResNetV2, inception_resnet_v2),

@@ -53,7 +53,9 @@ pub(super) fn by_graph<'a>(
     if !biases.is_empty() {
         notes.push(format!("{} corrections of rounded weights are for int8 alone", biases.len()));
     }
-    Ok(Found { key_scheme, classes, hidden, sources, unused, strange: Vec::new(), notes })
+    // Operations are those of inference.
+    let auxiliary = false;
+    Ok(Found { key_scheme, classes, hidden, auxiliary, sources, unused, strange: Vec::new(), notes })
 }
 
 /// The network of a file's classes.

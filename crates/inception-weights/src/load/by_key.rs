@@ -7,6 +7,7 @@ use std::rc::Rc;
 use burn::tensor::Device;
 use inception_nn::{HiddenLayer, ModelSpec, TensorInfo};
 
+use super::LoadOptions;
 use super::found::{Found, Source, misfit};
 use super::head::{BIAS, HEAD, Head, WEIGHT, field};
 use super::keys::{Keys, prefixes};
@@ -14,10 +15,10 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
 use crate::format::Name;
-use crate::key_scheme::{KeyRow, KeyScheme, key_tables, shape_in_file};
+use crate::key_scheme::{AUXILIARY, KeyRow, KeyScheme, key_tables, shape_in_file};
 
-/// The number of classes, and the classifier's layers before its last.
-type Classes = (usize, Vec<HiddenLayer>);
+/// The number of classes, the classifier's layers before its last, and whether there is an auxiliary classifier.
+type Classifiers = (usize, Vec<HiddenLayer>, bool);
 
 /// A network as published, and its keys in each scheme.
 struct Wanted<'s> {
@@ -25,7 +26,9 @@ struct Wanted<'s> {
     device: &'s Device,
     tables: Vec<(KeyScheme, Vec<KeyRow>)>,
     /// The tensors of networks with other classifiers: files of several dictionaries have mostly one of them.
-    tensors: RefCell<HashMap<Classes, Rc<[TensorInfo]>>>,
+    tensors: RefCell<HashMap<Classifiers, Rc<[TensorInfo]>>>,
+    /// Whether the auxiliary classifier is wanted, where a file has it.
+    auxiliary: bool,
 }
 
 /// The tensors below a prefix of a dictionary, taken for the network's.
@@ -38,8 +41,7 @@ struct Attempt<'a> {
     problems: Vec<Problem>,
 }
 
-/// Finds tensors under the keys of our key schemes, in whichever of the file's dictionaries has them all;
-/// `chosen` is the one that the user names.
+/// Finds tensors under the keys of our key schemes, in whichever of the file's dictionaries has them all.
 ///
 /// # Errors
 ///
@@ -48,12 +50,15 @@ pub(super) fn by_key<'a>(
     spec: &ModelSpec,
     checkpoint: &'a Checkpoint,
     device: &Device,
-    chosen: Option<&str>,
+    options: &LoadOptions,
 ) -> Result<Found<'a>, Error> {
-    let published = spec.config().init(device)?;
+    let chosen = options.state_dict.as_deref();
+    let auxiliary = options.auxiliary && spec.auxiliary;
+    let published = spec.config().with_auxiliary(auxiliary).init(device)?;
     let tables = key_tables(&published, spec);
-    let own = ((spec.num_classes, Vec::new()), inception_nn::tensors(&published).into());
-    let wanted = Wanted { spec, device, tables, tensors: RefCell::new(HashMap::from([own])) };
+    let own = ((spec.num_classes, Vec::new(), auxiliary), inception_nn::tensors(&published).into());
+    let tensors = RefCell::new(HashMap::from([own]));
+    let wanted = Wanted { spec, device, tables, tensors, auxiliary };
     let mut attempts = wanted.attempts(checkpoint)?;
     if let Some(chosen) = chosen {
         let known: Vec<String> = attempts.iter().map(|attempt| attempt.name.clone()).collect();
@@ -125,13 +130,18 @@ impl Wanted<'_> {
         Ok(attempts)
     }
 
-    /// The tensors of the network with this classifier.
-    fn tensors(&self, classes: usize, hidden: &[HiddenLayer]) -> Result<Rc<[TensorInfo]>, Error> {
-        let key = (classes, hidden.to_vec());
+    /// The tensors of the network with this classifier, and perhaps the auxiliary one.
+    fn tensors(
+        &self,
+        classes: usize,
+        hidden: &[HiddenLayer],
+        auxiliary: bool,
+    ) -> Result<Rc<[TensorInfo]>, Error> {
+        let key = (classes, hidden.to_vec(), auxiliary);
         if let Some(known) = self.tensors.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let config = self.spec.config().with_num_classes(classes).with_hidden(hidden);
+        let config = self.spec.config().with_num_classes(classes).with_hidden(hidden).with_auxiliary(auxiliary);
         let tensors: Rc<[TensorInfo]> = inception_nn::tensors(&config.init(self.device)?).into();
         self.tensors.borrow_mut().insert(key, tensors.clone());
         Ok(tensors)
@@ -149,8 +159,19 @@ impl Wanted<'_> {
         let classes = head.as_ref().map(Head::classes).filter(|&classes| classes > 0);
         let classes = classes.unwrap_or(self.spec.num_classes);
         let hidden = head.as_ref().map(Head::hidden).unwrap_or_default();
-        let tensors = self.tensors(classes, &hidden)?;
         let rows: HashMap<&str, &KeyRow> = table.iter().map(|row| (row.tensor.name.as_str(), row)).collect();
+        // The auxiliary classifier of other classes, or a part of it, is passed over as without this wish.
+        let fits = |info: &TensorInfo| {
+            let row = rows.get(info.name.as_str());
+            let entry = row.and_then(|row| Some((keys.get(&row.key)?, row.transposed)));
+            entry.is_some_and(|(entry, transposed)| misfit(entry, shape_in_file(info, transposed)).is_none())
+        };
+        let mut tensors = self.tensors(classes, &hidden, self.auxiliary)?;
+        let auxiliary = self.auxiliary
+            && tensors.iter().filter(|info| info.name.starts_with(AUXILIARY)).all(fits);
+        if auxiliary != self.auxiliary {
+            tensors = self.tensors(classes, &hidden, auxiliary)?;
+        }
         let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
         problems.extend(keys.twice.iter().map(|&key| Problem::Duplicate { key: key.to_owned() }));
         let mut missing = Vec::new();
@@ -207,6 +228,7 @@ impl Wanted<'_> {
             key_scheme: scheme,
             classes,
             hidden,
+            auxiliary,
             sources,
             unused: strays.unused.iter().map(|entry| entry.key.clone()).collect(),
             strange: strange.collect(),

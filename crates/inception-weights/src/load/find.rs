@@ -3,22 +3,22 @@
 use burn::tensor::Device;
 use inception_nn::ModelSpec;
 
+use super::LoadOptions;
 use super::by_graph::by_graph;
 use super::by_key::by_key;
 use super::found::Found;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 
-/// By the operations of the file, where it has some, otherwise by keys; `chosen` is the dictionary that the
-/// user names.
+/// By the operations of the file, where it has some, otherwise by keys.
 pub(super) fn find<'a>(
     spec: &ModelSpec,
     checkpoint: &'a Checkpoint,
     device: &Device,
-    chosen: Option<&str>,
+    options: &LoadOptions,
 ) -> Result<Found<'a>, Error> {
     match &checkpoint.graph {
         Some(graph) => by_graph(spec, checkpoint, graph, device),
-        None => by_key(spec, checkpoint, device, chosen),
+        None => by_key(spec, checkpoint, device, options),
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Found<'a> {
     pub classes: usize,
     /// The classifier's layers before its last.
     pub hidden: Vec<HiddenLayer>,
+    /// Whether its auxiliary classifier, which only training uses, is among the tensors.
+    pub auxiliary: bool,
     /// One for each of our tensors, in their order.
     pub sources: Vec<Source<'a>>,
     /// Keys that no part of the network needs, as the key scheme allows them.

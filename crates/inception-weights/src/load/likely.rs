@@ -4,6 +4,7 @@ use inception_graph::with_storage_device;
 use inception_nn::{MODELS, ModelSpec};
 
 use super::by_key::share;
+use super::LoadOptions;
 use super::find::find;
 use crate::checkpoint::Checkpoint;
 use crate::key_scheme::key_tables;
@@ -11,7 +12,7 @@ use crate::key_scheme::key_tables;
 /// The networks that load from `checkpoint`, the one that it names first. No value is read.
 pub fn fitting_models(checkpoint: &Checkpoint) -> Vec<&'static ModelSpec> {
     let mut fitting: Vec<&ModelSpec> = with_storage_device(|device| {
-        MODELS.iter().filter(|spec| find(spec, checkpoint, device, None).is_ok()).collect()
+        MODELS.iter().filter(|spec| find(spec, checkpoint, device, &LoadOptions::default()).is_ok()).collect()
     });
     fitting.sort_by_key(|spec| checkpoint.metadata.model() != Some(spec.name));
     fitting

@@ -103,6 +103,9 @@ pub struct LoadOptions {
     /// Keeps the first of 1001 classes. Without it the classifier of another library that has one class more
     /// than published is taken for TensorFlow's and loses its first class, the background.
     pub keep_background: bool,
+    /// Takes the auxiliary classifier, too, which only training uses, where the model has one that its network can
+    /// go without, and the file has all of it, for the same classes. Without it the file's is passed over.
+    pub auxiliary: bool,
 }
 
 /// Builds the network of `spec` with as many classes as `checkpoint` has, on `device`, and fills all of it.
@@ -127,12 +130,13 @@ pub fn load_with(
     device: &Device,
     options: LoadOptions,
 ) -> Result<Loaded, Error> {
-    let found = find(spec, checkpoint, device, options.state_dict.as_deref());
+    let found = find(spec, checkpoint, device, &options);
     let found = found.map_err(|error| with_likely(error, spec, checkpoint))?;
     let num_classes = found.kept_classes(spec, options.keep_background);
-    let Found { key_scheme, classes, hidden, sources, unused, strange, notes } = found;
+    let Found { key_scheme, classes, hidden, auxiliary, sources, unused, strange, notes } = found;
     let (background_dropped, single_logit) = (num_classes < classes, classes == 1);
-    let network = spec.config().with_num_classes(num_classes).with_hidden(&hidden).init(device)?;
+    let config = spec.config().with_num_classes(num_classes).with_hidden(&hidden);
+    let network = config.with_auxiliary(auxiliary).init(device)?;
     let (mut not_finite, mut not_in_file) = (Vec::new(), Vec::new());
     let mut sources = sources.into_iter();
     let network = load_tensors(network, |info: &TensorInfo| {
@@ -187,8 +191,7 @@ pub fn load_with(
 pub fn num_classes(spec: &ModelSpec, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<usize, Error> {
     let keep = options.keep_background;
     let classes = with_storage_device(|device| {
-        find(spec, checkpoint, device, options.state_dict.as_deref())
-            .map(|found| found.kept_classes(spec, keep))
+        find(spec, checkpoint, device, options).map(|found| found.kept_classes(spec, keep))
     });
     classes.map_err(|error| with_likely(error, spec, checkpoint))
 }
