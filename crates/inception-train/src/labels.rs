@@ -149,9 +149,14 @@ impl Labels {
                 pairs.filter(|&(logits, &label)| Outcome::of(logits, label).rank == 0).count() as u64
             }
             Self::Several(labels) => {
-                let mut tally = LabelTally::new(classes);
-                rows.zip(labels).for_each(|(logits, labels)| tally.add(labels, logits));
-                tally.correct()
+                let right = |(logits, labels): (&[f32], &Box<[u32]>)| {
+                    let decisions = (0..).zip(logits);
+                    let right = |&(class, &logit): &(u32, &f32)| {
+                        LabelTally::is_right(logit, labels.contains(&class))
+                    };
+                    decisions.filter(right).count() as u64
+                };
+                rows.zip(labels).map(right).sum()
             }
         }
     }

@@ -74,12 +74,8 @@ pub fn targets(
     smoothing: f64,
     mixup: Option<&Mixup>,
 ) -> Result<Vec<f32>, Error> {
-    let mut rows = vec![0.0; labels.len() * classes];
-    for (row, &label) in rows.chunks_exact_mut(classes).zip(labels) {
-        row[label as usize] = 1.0;
-    }
-    soften(&mut rows, classes, smoothing, mixup)?;
-    Ok(rows)
+    let labels: Vec<[u32; 1]> = labels.iter().map(|&label| [label]).collect();
+    targets_of_several(&labels, classes, smoothing, mixup)
 }
 
 /// The targets of a batch of pictures of any number of classes, `[labels, classes]`: 1 for each that a picture
@@ -90,29 +86,23 @@ pub fn targets(
 ///
 /// [`Error::Inception`] where a partner is none of the batch.
 pub fn targets_of_several(
-    labels: &[Box<[u32]>],
+    labels: &[impl AsRef<[u32]>],
     classes: usize,
     smoothing: f64,
     mixup: Option<&Mixup>,
 ) -> Result<Vec<f32>, Error> {
     let mut rows = vec![0.0; labels.len() * classes];
     for (row, labels) in rows.chunks_exact_mut(classes).zip(labels) {
-        labels.iter().for_each(|&label| row[label as usize] = 1.0);
+        labels.as_ref().iter().for_each(|&label| row[label as usize] = 1.0);
     }
-    soften(&mut rows, classes, smoothing, mixup)?;
-    Ok(rows)
-}
-
-/// Blends rows of targets and spreads a part of each over all classes.
-fn soften(rows: &mut [f32], classes: usize, smoothing: f64, mixup: Option<&Mixup>) -> Result<(), Error> {
     if let Some(mixup) = mixup {
-        let own = rows.to_vec();
-        mixup.blend(&own, rows)?;
+        let own = rows.clone();
+        mixup.blend(&own, &mut rows)?;
     }
     if smoothing > 0.0 {
         rows.chunks_exact_mut(classes).for_each(|row| smooth_label(row, smoothing as f32));
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// How often each class is among `labels`.

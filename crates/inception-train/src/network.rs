@@ -200,9 +200,25 @@ struct Aim<'a> {
 }
 
 impl Aim<'_> {
-    /// The sum of the losses of a classifier; the gradient of their mean goes to `gradient`.
-    fn loss(&self, logits: &[f32], classes: usize, gradient: &mut [f32]) -> f64 {
-        self.loss.compute(logits, self.targets, classes, self.weights, gradient)
+    /// What came of a step, from the logits of all classifiers, the network's own first, and the factors of
+    /// their losses; `gradient` is shown the gradient of each.
+    fn judge(
+        &self,
+        heads: impl Iterator<Item = Result<(f64, Vec<f32>), Error>>,
+        batch: usize,
+        mut gradient: impl FnMut(Vec<f32>),
+    ) -> Result<Step, Error> {
+        let (mut loss, mut own) = (0.0, None);
+        for head in heads {
+            let (weight, logits) = head?;
+            let mut slopes = vec![0.0; logits.len()];
+            let classes = logits.len() / batch.max(1);
+            loss += weight * self.loss.compute(&logits, self.targets, classes, self.weights, &mut slopes);
+            slopes.iter_mut().for_each(|value| *value *= weight as f32);
+            gradient(slopes);
+            own = own.or(Some(logits));
+        }
+        Ok(Step { loss, logits: own.unwrap_or_default() })
     }
 }
 
@@ -220,23 +236,20 @@ fn compiled_step(
         device: inception::DeviceKind::Engine,
         reason: error.to_string(),
     })?;
-    let classes = aim.targets.len() / batch.max(1);
     let all = compiled.training.forward(&images, batch, compiled.seed);
+    // Of each image the logits of all classifiers side by side.
     let heads = compiled.heads.len();
-    let (mut loss, mut own, mut gradients) = (0.0, Vec::new(), vec![0.0; all.len()]);
-    for (head, &weight) in compiled.heads.iter().enumerate() {
-        let rows = |at: usize| (at * heads + head) * classes..(at * heads + head + 1) * classes;
-        let logits: Vec<f32> = (0..batch).flat_map(|at| &all[rows(at)]).copied().collect();
-        let mut gradient = vec![0.0; logits.len()];
-        loss += weight * aim.loss(&logits, classes, &mut gradient);
-        for (at, gradient) in gradient.chunks_exact(classes).enumerate() {
-            let out = gradients[rows(at)].iter_mut();
-            out.zip(gradient).for_each(|(out, value)| *out = value * weight as f32);
-        }
-        if own.is_empty() {
-            own = logits;
-        }
-    }
+    let outputs = all.len() / (batch * heads).max(1);
+    let logits = |(head, &weight): (usize, &f64)| {
+        let rows = all.chunks_exact(outputs).skip(head).step_by(heads);
+        Ok((weight, rows.flatten().copied().collect()))
+    };
+    let (mut gradients, mut head) = (vec![0.0; all.len()], 0);
+    let step = aim.judge(compiled.heads.iter().enumerate().map(logits), batch, |gradient| {
+        let rows = gradients.chunks_exact_mut(outputs).skip(head).step_by(heads);
+        rows.zip(gradient.chunks_exact(outputs)).for_each(|(row, own)| row.copy_from_slice(own));
+        head += 1;
+    })?;
     compiled.training.backward(&gradients);
     let trained = compiled.trained();
     let indices: Vec<usize> = trained.iter().map(|(_, _, index)| *index).collect();
@@ -246,7 +259,7 @@ fn compiled_step(
     }
     optimizer.begin_step();
     optimizer.update_all(lr, trained.iter().map(|(at, _, _)| *at).zip(pairs).collect());
-    Ok(Step { loss, logits: own })
+    Ok(step)
 }
 
 /// Changes the network by the gradients that Burn has.
@@ -289,28 +302,21 @@ fn backward(
         },
         false => vec![nn::TrainingHead { logits: network.forward(images), weight: 1.0 }],
     };
-    let classes = aim.targets.len() / batch.max(1);
-    let (mut loss, mut own, mut surrogate) = (0.0, Vec::new(), None);
-    for nn::TrainingHead { logits: tensor, weight } in heads {
-        let logits = tensor.clone().into_data().convert::<f32>();
+    let logits = |head: &nn::TrainingHead| {
+        let logits = head.logits.clone().into_data().convert::<f32>();
         let logits = logits.try_into_vec::<f32>().map_err(|e| inception::Error::Device {
             device: inception::DeviceKind::Flex,
             reason: e.to_string(),
         })?;
-        let mut gradient = vec![0.0; logits.len()];
-        loss += weight * aim.loss(&logits, classes, &mut gradient);
-        gradient.iter_mut().for_each(|value| *value *= weight as f32);
-        // A sum whose gradient by the logits is the loss's.
-        let gradient = Tensor::<2>::from_data(TensorData::new(gradient, [batch, classes]), device);
-        let part = (tensor * gradient).sum();
-        surrogate = Some(match surrogate {
-            None => part,
-            Some(sum) => sum + part,
-        });
-        if own.is_empty() {
-            own = logits;
-        }
-    }
-    let surrogate = surrogate.expect("a network has a classifier");
-    Ok((Step { loss, logits: own }, surrogate.backward()))
+        Ok((head.weight, logits))
+    };
+    let mut gradients = Vec::with_capacity(heads.len());
+    let step = aim.judge(heads.iter().map(logits), batch, |gradient| gradients.push(gradient))?;
+    // A sum whose gradient by the logits is the loss's.
+    let part = |(head, gradient): (nn::TrainingHead, Vec<f32>)| {
+        let shape = head.logits.dims();
+        (head.logits * Tensor::<2>::from_data(TensorData::new(gradient, shape), device)).sum()
+    };
+    let surrogate = heads.into_iter().zip(gradients).map(part).reduce(|sum, part| sum + part);
+    Ok((step, surrogate.expect("a network has a classifier").backward()))
 }

@@ -51,12 +51,17 @@ impl LabelTally {
         let mut loss = 0.0;
         for (class, &own) in own.iter().enumerate() {
             let logit = logits.get(class).copied().unwrap_or(f32::NAN);
-            // What is no number is no right answer.
-            self.correct += u64::from(!logit.is_nan() && (logit > 0.0) == own);
+            self.correct += u64::from(Self::is_right(logit, own));
             loss += cross_entropy(logit.into(), own);
             self.logits.push(logit);
         }
         self.loss += loss / self.classes.max(1) as f64;
+    }
+
+    /// Whether what a logit says of a class is right: that a picture has it, above zero. What is no number is no
+    /// right answer.
+    pub fn is_right(logit: f32, has: bool) -> bool {
+        !logit.is_nan() && (logit > 0.0) == has
     }
 
     /// Number of classes.
