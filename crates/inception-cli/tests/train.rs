@@ -524,3 +524,58 @@ fn bad_tables_of_labels_are_named() {
     let arguments = ["--model", "GoogLeNet", "--random-weights", "--data", text(&data)];
     assert!(Program("eval").failure(&arguments).contains("exclude each other"));
 }
+
+/// Two classes by one logit: the file has one output, and the other commands find the two classes and what the run
+/// found of them; the same with all of the network, and through ONNX.
+#[test]
+fn one_logit_is_two_classes() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 8, 0);
+    let val = pictures(&place.path("val"), 6, 500);
+    for folder in [&data, &val] {
+        fs::remove_dir_all(folder.join("green")).unwrap();
+    }
+    // Some are wrong, so that accuracy and loss have something to say.
+    for picture in 0..2 {
+        let (from, to) = (val.join(format!("red/{picture}.png")), val.join(format!("blue/of red {picture}.png")));
+        fs::rename(from, to).unwrap();
+    }
+    let common = ["--one-logit", "--val", text(&val), "--epochs", "6"];
+    let whole = ["--freeze", "none", "--batch", "8", "--lr", "0.001"];
+    for (name, others) in [("head", &["--lr", "0.01"][..]), ("whole", &whole[..])] {
+        let (lines, _) = place.train(&data, name, &[&common[..], others].concat());
+        let (report, epochs) = lines.split_last().unwrap();
+        assert_eq!(report["classes"], serde_json::json!(["blue", "red"]));
+        let last = place.path(name).join("last.safetensors");
+        let bytes = fs::read(&last).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("head.fc.weight").unwrap().shape(), [1024, 1]);
+        let arguments = ["--model", "GoogLeNet", "--weights", text(&last), "--json", "--data", text(&val)];
+        let found = Program("eval").json(&arguments);
+        let epoch = &epochs[5];
+        assert_eq!((&found["images"], &found["top1"]), (&Value::from(12), &epoch["val_accuracy"]), "{name}");
+        let [ours, theirs] = [&found["loss"], &epoch["val_loss"]].map(|loss| loss.as_f64().unwrap());
+        assert!((ours - theirs).abs() < 1e-5 * theirs.max(1.0), "{name}: {ours} {theirs}");
+        let page = fs::read_to_string(place.path(name).join("report.html")).unwrap();
+        assert!(page.contains("<td>red</td><td>4</td>") && page.contains("Confusions"), "{page}");
+
+        let onnx = place.path(&format!("{name}.onnx"));
+        let convert = ["--model", "GoogLeNet", "--from", text(&last), "--to", text(&onnx), "--json"];
+        Program("convert").json(&convert);
+        let image = val.join("red/3.png");
+        let predict = |file: &Path| {
+            let arguments = ["--model", "GoogLeNet", "--weights", text(file), "--json", "--with-logits"];
+            Program("predict").json(&[&arguments[..], &["--image", text(&image)]].concat())
+        };
+        let (ours, theirs) = (predict(&last), predict(&onnx));
+        assert_eq!((&ours["top"], &ours["logits"]), (&theirs["top"], &theirs["logits"]), "{name}");
+        assert_eq!(ours["logits"][0], 0.0);
+        let logit = ours["logits"][1].as_f64().unwrap();
+        let red = ours["top"].as_array().unwrap().iter().find(|guess| guess["label"] == "red").unwrap();
+        let sigmoid = 1.0 / (1.0 + (-logit).exp());
+        assert!((red["probability"].as_f64().unwrap() - sigmoid).abs() < 1e-6, "{ours}");
+    }
+    let three = pictures(&place.path("three"), 3, 0);
+    let refused = place.failure(&three, "refused", &["--one-logit"]);
+    assert!(refused.contains("one logit is for two classes"), "{refused}");
+}

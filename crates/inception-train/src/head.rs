@@ -81,6 +81,8 @@ pub struct HeadLearner<'a> {
     linear: Linear,
     scale: f64,
     standardisation: Standardisation,
+    loss: Loss,
+    classes: usize,
     smoothing: f64,
     weights: Option<Vec<f32>>,
     optimizer: Optimizer,
@@ -88,11 +90,12 @@ pub struct HeadLearner<'a> {
 
 impl<'a> HeadLearner<'a> {
     /// A learner that starts with `linear`. Pictures for training and validation are rows of features. These
-    /// are multiplied by `scale` by the network, before its classifier.
+    /// are multiplied by `scale` by the network, before its classifier. For one logit, `linear` has one output.
     ///
     /// # Errors
     ///
     /// [`Error::Classes`] and [`Error::EqualLabels`] for pictures that all have the same classes,
+    /// [`Error::Recipe`] for one logit where there are other outputs or several classes a picture,
     /// [`Error::Inception`] for a label that the classifier does not have.
     pub fn new(
         training: (&'a LabelledFeatures, Vec<usize>),
@@ -101,7 +104,15 @@ impl<'a> HeadLearner<'a> {
         scale: f32,
         recipe: &Recipe,
     ) -> Result<Self, Error> {
-        let classes = linear.bias.len();
+        let classes = match (recipe.one_logit, linear.bias.len()) {
+            (true, 1) => 2,
+            (_, outputs) => outputs,
+        };
+        let loss = training.0.labels.loss(recipe.one_logit, classes)?;
+        if loss.outputs(classes) != linear.bias.len() {
+            let wanted = "the classifier has an output for each class";
+            return Err(Error::Recipe { field: "one-logit", value: recipe.one_logit.to_string(), wanted });
+        }
         for (features, pictures) in [Some(&training), validation.as_ref()].into_iter().flatten() {
             features.labels.select(pictures).check(classes)?;
         }
@@ -112,6 +123,8 @@ impl<'a> HeadLearner<'a> {
             weights: labels.weights(recipe.class_weights, classes),
             optimizer: Optimizer::new(recipe, lengths),
             smoothing: recipe.label_smoothing,
+            loss,
+            classes,
             validation: validation.filter(|(_, pictures)| !pictures.is_empty()),
             standardisation: Standardisation::of(training.0, &training.1),
             training,
@@ -139,7 +152,7 @@ impl<'a> HeadLearner<'a> {
 
 impl Learner for HeadLearner<'_> {
     fn classes(&self) -> usize {
-        self.linear.bias.len()
+        self.classes
     }
 
     fn pictures(&self) -> usize {
@@ -147,7 +160,7 @@ impl Learner for HeadLearner<'_> {
     }
 
     fn loss(&self) -> Loss {
-        self.training.0.labels.loss()
+        self.loss
     }
 
     fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error> {
@@ -165,8 +178,8 @@ impl Learner for HeadLearner<'_> {
         let logits = self.linear.forward(&rows);
         let mut gradient = vec![0.0; logits.len()];
         let weights = self.weights.as_deref();
-        let loss = labels.loss().compute(&logits, &targets, classes, weights, &mut gradient);
-        let correct = labels.correct(&logits, classes);
+        let loss = self.loss.compute(&logits, &targets, classes, weights, &mut gradient);
+        let correct = labels.correct(&self.loss.scores(&logits), classes);
         let gradients = self.linear.gradients(&rows, &gradient);
         self.optimizer.begin_step();
         self.optimizer.update(0, batch.lr, &mut self.linear.weight, &gradients.weight);
@@ -178,7 +191,8 @@ impl Learner for HeadLearner<'_> {
         let Some((features, pictures)) = &self.validation else { return Ok(()) };
         for chunk in pictures.chunks(CHUNK) {
             let logits = self.linear.forward(&self.rows(features, chunk));
-            for (logits, &picture) in logits.chunks_exact(self.classes()).zip(chunk) {
+            let scores = self.loss.scores(&logits);
+            for (logits, &picture) in scores.chunks_exact(self.classes).zip(chunk) {
                 each(features.items[picture], features.labels.judge(picture, logits));
             }
         }

@@ -76,11 +76,20 @@ impl Labels {
         }
     }
 
-    /// The loss that suits them.
-    pub fn loss(&self) -> Loss {
-        match self {
-            Self::One(_) => Loss::CrossEntropy,
-            Self::Several(_) => Loss::BinaryCrossEntropy,
+    /// The loss that suits them, of `classes`; `one_logit` asks for a single logit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Recipe`] where a single logit does not suit them.
+    pub fn loss(&self, one_logit: bool, classes: usize) -> Result<Loss, Error> {
+        match (self, one_logit, classes) {
+            (Self::One(_), false, _) => Ok(Loss::CrossEntropy),
+            (Self::Several(_), false, _) => Ok(Loss::BinaryCrossEntropy),
+            (Self::One(_), true, 2) => Ok(Loss::OneLogit),
+            (_, true, _) => {
+                let wanted = "one logit is for two classes, of which each picture has one";
+                Err(Error::Recipe { field: "one-logit", value: one_logit.to_string(), wanted })
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The losses: cross entropy with targets that are shares of all classes, and binary cross entropy.
 
+use std::borrow::Cow;
+
 use inception::data::{Mixup, smooth_label};
 use inception::weights::Output;
 
@@ -14,11 +16,16 @@ pub enum Loss {
     CrossEntropy,
     /// [`binary_cross_entropy`]: each picture has any number of classes.
     BinaryCrossEntropy,
+    /// That of two classes of which each picture has one, by one logit, the log-odds of the second: the binary
+    /// cross entropy of its sigmoid, which is the [`cross_entropy`] of a logit of zero for the first class and this
+    /// one. Class weights and label smoothing are those of two classes.
+    OneLogit,
 }
 
 impl Loss {
-    /// The sum over pictures of the losses of `logits` by `targets`, both `[pictures, classes]`, each class
-    /// weighted. Writes the gradient of their mean to `gradient`.
+    /// The sum over pictures of the losses of `logits` by `targets`, both `[pictures, classes]` (but for the
+    /// logits of [`OneLogit`](Self::OneLogit)), each class weighted. Writes the gradient of their mean to
+    /// `gradient`.
     pub fn compute(
         self,
         logits: &[f32],
@@ -30,14 +37,36 @@ impl Loss {
         let compute = match self {
             Self::CrossEntropy => cross_entropy,
             Self::BinaryCrossEntropy => binary_cross_entropy,
+            Self::OneLogit => {
+                let mut both = vec![0.0; 2 * logits.len()];
+                let loss = cross_entropy(&self.scores(logits), targets, 2, weights, &mut both);
+                gradient.iter_mut().zip(both.chunks_exact(2)).for_each(|(own, both)| *own = both[1]);
+                return loss;
+            }
         };
         compute(logits, targets, classes, weights, gradient)
     }
 
-    /// What the logits of a network stand for that was trained with it.
+    /// How many logits a network for so many classes has.
+    pub fn outputs(self, classes: usize) -> usize {
+        match self {
+            Self::CrossEntropy | Self::BinaryCrossEntropy => classes,
+            Self::OneLogit => 1,
+        }
+    }
+
+    /// A score for each class of each picture: the logits, with a zero before each of [`OneLogit`](Self::OneLogit).
+    pub fn scores(self, logits: &[f32]) -> Cow<'_, [f32]> {
+        match self {
+            Self::CrossEntropy | Self::BinaryCrossEntropy => logits.into(),
+            Self::OneLogit => logits.iter().flat_map(|&logit| [0.0, logit]).collect(),
+        }
+    }
+
+    /// What the scores of the classes stand for of a network that was trained with it.
     pub fn output(self) -> Output {
         match self {
-            Self::CrossEntropy => Output::Softmax,
+            Self::CrossEntropy | Self::OneLogit => Output::Softmax,
             Self::BinaryCrossEntropy => Output::Sigmoid,
         }
     }
@@ -46,14 +75,14 @@ impl Loss {
     pub(crate) fn of_guessing(self, classes: usize) -> f64 {
         match self {
             Self::CrossEntropy => (classes as f64).ln(),
-            Self::BinaryCrossEntropy => std::f64::consts::LN_2,
+            Self::BinaryCrossEntropy | Self::OneLogit => std::f64::consts::LN_2,
         }
     }
 
     /// How many decisions, right or wrong, are made of a picture.
     pub(crate) fn decisions(self, classes: usize) -> u64 {
         match self {
-            Self::CrossEntropy => 1,
+            Self::CrossEntropy | Self::OneLogit => 1,
             Self::BinaryCrossEntropy => classes as u64,
         }
     }
@@ -320,6 +349,30 @@ mod tests {
                 assert!((f64::from(found) - expected).abs() < 1e-8, "{found} {expected}");
             }
         }
+        Ok(())
+    }
+
+    /// One logit is what [`binary_cross_entropy`] makes of it, whose loss and gradient are PyTorch's, and no less where
+    /// targets are smoothed and blended.
+    #[test]
+    fn one_logit_is_binary() -> Result<(), Error> {
+        let labels = [0, 1, 1, 0, 1];
+        let mixup = Mixup { partners: vec![1, 0, 3, 4, 2], share: 0.7 };
+        for (smoothing, mixup) in [(0.0, None), (0.2, Some(&mixup))] {
+            let both = targets(&labels, 2, smoothing, mixup)?;
+            let second: Vec<f32> = both.chunks_exact(2).map(|row| row[1]).collect();
+            let logits = &LOGITS[..5];
+            let (mut ours, mut theirs) = ([0.0; 5], [0.0; 5]);
+            let loss = Loss::OneLogit.compute(logits, &both, 1, None, &mut ours);
+            let binary = binary_cross_entropy(logits, &second, 1, None, &mut theirs);
+            // Targets are in single precision, and those of two classes need not add up to one exactly.
+            assert!((loss - binary).abs() < 1e-6, "{loss} {binary}");
+            for (ours, theirs) in ours.into_iter().zip(theirs) {
+                assert!((ours - theirs).abs() < 1e-7, "{ours} {theirs}");
+            }
+        }
+        assert_eq!((Loss::OneLogit.outputs(2), Loss::OneLogit.decisions(2)), (1, 1));
+        assert_eq!(*Loss::OneLogit.scores(&[3.0, -1.0]), [0.0, 3.0, 0.0, -1.0]);
         Ok(())
     }
 

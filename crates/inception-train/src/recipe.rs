@@ -112,6 +112,8 @@ recipe! {
     mixup: f64,
     /// How much the pictures of a class count.
     class_weights: ClassWeights,
+    /// Of two classes: one logit, whose sigmoid is the probability of the second class.
+    one_logit: bool,
     /// Epochs without an improvement after which a run ends; 0 is never.
     patience: u32,
     /// Seed of everything random.
@@ -135,6 +137,7 @@ impl Recipe {
             label_smoothing: 0.0,
             mixup: 0.0,
             class_weights: ClassWeights::None,
+            one_logit: false,
             patience: 0,
             seed: 0,
         }

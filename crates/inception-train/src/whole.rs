@@ -54,13 +54,13 @@ pub struct NetworkLearner<'a> {
 }
 
 impl<'a> NetworkLearner<'a> {
-    /// A learner that starts with `network`, on `device`, a device of Burn's for training, where it is then,
+    /// A learner that starts with `network`, which has one output for one logit, on `device`, a device of Burn's for training, where it is then,
     /// or otherwise on the CPU. Pictures for training and for validation are numbers of items.
     ///
     /// # Errors
     ///
-    /// [`Error::Classes`] and [`Error::EqualLabels`] for pictures that all have the same classes;
-    /// [`Error::Inception`] for a label that the network does not have, and pictures that are too small for it.
+    /// [`Error::Classes`] and [`Error::EqualLabels`] for pictures that all have the same classes; [`Error::Recipe`]
+    /// for one logit where there are several classes a picture or not two of them; [`Error::Inception`] for a label that the network does not have, and pictures that are too small for it.
     pub fn new(
         network: Network,
         device: Option<Device>,
@@ -77,6 +77,7 @@ impl<'a> NetworkLearner<'a> {
         }
         let labels = Labels::of(training.0, training.1.iter().copied());
         labels.check_training()?;
+        let loss = labels.loss(recipe.one_logit, classes)?;
         let augmentation = match recipe.augment {
             Augment::None => None,
             Augment::Paddleclas => Some(Augmentation { mean, std, ..Augmentation::paddleclas(crop) }),
@@ -86,7 +87,7 @@ impl<'a> NetworkLearner<'a> {
             None => TrainingNetwork::compiled::<f32>(&network, [crop as usize; 2], recipe)?,
         };
         Ok(Self {
-            network: network.with_loss(labels.loss()),
+            network: network.with_loss(loss),
             weights: labels.weights(recipe.class_weights, classes),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, items)| !items.is_empty()),
@@ -208,7 +209,7 @@ impl Learner for NetworkLearner<'_> {
         let drawn = generator(seed, Use::Dropout, [epoch, batch.number as u64]).bits();
         self.network.seed(drawn.into());
         let step = self.network.step(images, &targets, self.weights.as_deref(), batch.lr, |_, _| {})?;
-        let correct = labels.correct(&step.logits, classes);
+        let correct = labels.correct(&self.loss().scores(&step.logits), classes);
         Ok(BatchResult { loss: step.loss, correct, pictures: count as u64 })
     }
 
@@ -226,7 +227,8 @@ impl Learner for NetworkLearner<'_> {
             }
             let logits = runner.run(&input, kept.len())?;
             let labels = Labels::of(dataset, kept.iter().copied());
-            for (at, (logits, &item)) in logits.chunks_exact(classes).zip(&kept).enumerate() {
+            let scores = self.loss().scores(&logits);
+            for (at, (logits, &item)) in scores.chunks_exact(classes).zip(&kept).enumerate() {
                 each(item, labels.judge(at, logits));
             }
         }
@@ -234,7 +236,7 @@ impl Learner for NetworkLearner<'_> {
     }
 
     fn write(&self, file: &TrainedFile<'_>, path: &Path) -> Result<(), Error> {
-        save_values(file, self.values(), self.options.classes, path)
+        save_values(file, self.values(), self.loss().outputs(self.options.classes), path)
     }
 
     fn values(&self) -> Vec<Value> {
@@ -255,11 +257,11 @@ impl Learner for NetworkLearner<'_> {
 }
 
 /// Writes the network of `file` with all `values` of a run to `path`.
-fn save_values(file: &TrainedFile<'_>, values: Vec<Value>, classes: usize, path: &Path) -> Result<(), Error> {
+fn save_values(file: &TrainedFile<'_>, values: Vec<Value>, outputs: usize, path: &Path) -> Result<(), Error> {
     let metadata = metadata(file)?;
     with_storage_device(|device| {
         let spec: &ModelSpec = file.spec;
-        let config = spec.config().with_num_classes(classes).with_auxiliary(spec.auxiliary);
+        let config = spec.config().with_num_classes(outputs).with_auxiliary(spec.auxiliary);
         let network = config.with_seed(file.seed).init(device)?;
         Ok(save(&with_values(network, values), &metadata, path)?)
     })

@@ -98,6 +98,9 @@ pub struct RecipeArgs {
     /// [default: none]
     #[arg(long, value_name = "NAME", value_parser = named::<ClassWeights>)]
     class_weights: Option<ClassWeights>,
+    /// Of two classes: one logit, whose sigmoid is the probability of the second one
+    #[arg(long)]
+    one_logit: bool,
     /// End after so many epochs without an improvement [default: 0, which is never]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<u32>,
@@ -136,6 +139,7 @@ impl RecipeArgs {
             label_smoothing: self.label_smoothing,
             mixup: self.mixup,
             class_weights: self.class_weights,
+            one_logit: self.one_logit.then_some(true),
             patience: self.patience,
             seed: Some(seed),
         };

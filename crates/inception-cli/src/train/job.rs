@@ -69,7 +69,8 @@ impl Job<'_> {
             Some(val) => (val, (0..val.labels.len()).collect()),
             None => (training, parts.validation),
         };
-        let start = Linear::initial(self.spec, self.classes.count, self.recipe.seed)?;
+        let outputs = training.labels.loss(self.recipe.one_logit, self.classes.count)?.outputs(self.classes.count);
+        let start = Linear::initial(self.spec, outputs, self.recipe.seed)?;
         let rows = (training, parts.training);
         let mut learner = HeadLearner::new(rows, Some(validation), start, scale, self.recipe)?;
         let outcome = self.run(&mut learner, folder)?;
@@ -95,10 +96,10 @@ impl Job<'_> {
             None => (training, parts.validation),
         };
         let rows = (training, parts.training);
+        let outputs = labels.loss(self.recipe.one_logit, self.classes.count)?.outputs(self.classes.count);
         let learner = |own: &Device, device: Option<Device>| {
             let trained = self.weights.training_network(self.spec, own)?;
-            let (classes, seed) = (self.classes.count, self.recipe.seed);
-            let network = with_new_classifier(trained, self.spec, classes, seed, own)?;
+            let network = with_new_classifier(trained, self.spec, outputs, self.recipe.seed, own)?;
             NetworkLearner::new(network, device, rows, Some(validation), options, self.recipe)
         };
         let mut learner = match device {

@@ -22,7 +22,7 @@ use inception::{
     cores, dataset_version, read_labels,
 };
 use inception_train::{
-    FeatureOptions, Freeze, LabelledFeatures, NetworkOptions, RunFolder, extract_features, feature_bytes,
+    FeatureOptions, Freeze, LabelledFeatures, Labels, NetworkOptions, RunFolder, extract_features, feature_bytes,
 };
 
 use crate::args::{self, DeviceArgs, PreprocessArgs, WeightArgs};
@@ -79,6 +79,8 @@ impl Train {
         ensure!(classes.count >= 2, "{}: a single class leaves nothing to learn", self.data.data.display());
         let val = self.data.val.as_deref().map(|path| self.open(path, Some(&classes))).transpose()?;
         let val = val.map(|(dataset, _)| dataset);
+        // Before pictures are read.
+        Labels::of(&dataset, std::iter::empty()).loss(recipe.one_logit, classes.count)?;
         if dataset.is_multilabel() {
             eprintln!("{} classes, of which a picture has any number: binary cross entropy", classes.count);
         }
