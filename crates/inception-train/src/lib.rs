@@ -32,6 +32,7 @@ mod loss;
 mod metrics;
 mod network;
 mod optimizer;
+mod pictures;
 mod recipe;
 mod run;
 mod schedule;

@@ -31,6 +31,8 @@ pub struct Batch<'a> {
     pub number: usize,
     /// The pictures for training, by number.
     pub pictures: &'a [usize],
+    /// Those of the batch after it in the epoch, which can be read meanwhile; none after the last.
+    pub next: &'a [usize],
     /// The learning rate.
     pub lr: f64,
     /// The seed of all that is random.
@@ -262,8 +264,8 @@ impl<'a> Run<'a> {
                 return Ok(true);
             }
             let first = self.progress.batch * size;
-            let chosen = &order[first..(first + size).min(pictures)];
-            self.batch(epoch, batches as u64, chosen)?;
+            let (chosen, rest) = order[first..].split_at(size.min(pictures - first));
+            self.batch(epoch, batches as u64, chosen, &rest[..size.min(rest.len())])?;
             let Progress { loss, correct, seen, .. } = self.progress;
             let counted = seen.max(1) as f64;
             let (loss, accuracy) = (loss.0 / counted, correct as f64 / self.decisions(seen));
@@ -281,13 +283,13 @@ impl<'a> Run<'a> {
     }
 
     /// Makes a step.
-    fn batch(&mut self, epoch: u32, batches: u64, pictures: &[usize]) -> Result<(), Error> {
+    fn batch(&mut self, epoch: u32, batches: u64, pictures: &[usize], next: &[usize]) -> Result<(), Error> {
         let Self { recipe, progress, .. } = self;
         let step = u64::from(progress.epoch) * batches + progress.batch as u64;
         let lr = recipe.lr_at(step, batches);
         let number = progress.batch;
         let Recipe { seed, mixup, .. } = **recipe;
-        let result = self.learner.learn(&Batch { epoch, number, pictures, lr, seed, mixup })?;
+        let result = self.learner.learn(&Batch { epoch, number, pictures, next, lr, seed, mixup })?;
         let loss = result.loss / result.pictures.max(1) as f64;
         if !loss.is_finite() {
             return Err(Error::Diverged { epoch, step: step + 1, loss, lr });

@@ -1,14 +1,12 @@
 //! Training of a whole network on the pictures of a dataset.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use inception::burn::tensor::{Device, TensorData};
-use inception::data::{
-    Augmentation, Dataset, DecodeOptions, MersenneTwister, Preprocessing, RgbImage, decode_with,
-};
+use inception::data::{Augmentation, Dataset, Preprocessing};
 use inception::nn::{ModelSpec, Network, with_storage_device};
 use inception::weights::save;
 use inception::{Runner, Skipped};
@@ -19,6 +17,7 @@ use crate::labels::{Judgement, Labels};
 use crate::loss::Loss;
 use crate::network::{TrainingNetwork, with_values};
 use crate::optimizer::Optimizer;
+use crate::pictures::{Form, Pictures, Reader};
 use crate::recipe::{Augment, Recipe};
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
@@ -47,10 +46,12 @@ pub struct NetworkLearner<'a> {
     training: (&'a Dataset, Vec<usize>),
     validation: Option<(&'a Dataset, Vec<usize>)>,
     options: NetworkOptions,
-    augmentation: Option<Augmentation>,
+    reader: Reader,
     smoothing: f64,
     weights: Option<Vec<f32>>,
     skipped: BTreeMap<String, Skipped>,
+    /// The pictures of the next batch, and its epoch and number.
+    ahead: Option<((u32, usize), Pictures)>,
 }
 
 impl<'a> NetworkLearner<'a> {
@@ -92,10 +93,16 @@ impl<'a> NetworkLearner<'a> {
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, items)| !items.is_empty()),
             training,
+            reader: Reader { preprocessing: options.preprocessing, augmentation, workers: options.workers },
             options,
-            augmentation,
             skipped: BTreeMap::new(),
+            ahead: None,
         })
+    }
+
+    /// The items of pictures for training.
+    fn items(&self, pictures: &[usize]) -> Vec<usize> {
+        pictures.iter().map(|&at| self.training.1[at]).collect()
     }
 
     /// Bytes that a batch of so many pictures takes beside the weights, where that is known.
@@ -113,56 +120,12 @@ impl<'a> NetworkLearner<'a> {
         self.skipped.values()
     }
 
-    /// The pictures of a batch that can be used, `[pictures, 3, crop, crop]`, and their items.
-    fn read(
-        &mut self,
-        dataset: &Dataset,
-        items: &[usize],
-        apply: impl Fn(usize, &RgbImage, &mut [f32]) -> Result<(), inception::data::Error> + Sync,
-    ) -> (Vec<f32>, Vec<usize>) {
-        let len = self.options.preprocessing.output_len();
-        let mut input = vec![0.0; items.len() * len];
-        let mut decoding = DecodeOptions::from(&self.options.preprocessing);
-        decoding.accept_truncated = dataset.accepts_truncated();
-        let jobs = Mutex::new(items.iter().zip(input.chunks_exact_mut(len)));
-        let failed = Mutex::new(Vec::new());
-        let work = || {
-            let mut bytes = Vec::new();
-            loop {
-                // Nothing in here panics while it holds a lock.
-                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((&item, out)) = job else { return };
-                let read = dataset.read_bytes(item, &mut bytes).and_then(|()| decode_with(&bytes, &decoding));
-                if let Err(error) = read.and_then(|image| apply(item, &image, out)) {
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).push((item, error));
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..self.options.workers.clamp(1, items.len().max(1)) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if failed.is_empty() {
-            return (input, items.to_vec());
+    /// Remembers which pictures could not be used.
+    fn skip(&mut self, dataset: &Dataset, failed: &[(usize, inception::data::Error)]) {
+        for (item, error) in failed {
+            let skipped = Skipped::new(&dataset.items()[*item].path, error);
+            self.skipped.insert(skipped.image.clone(), skipped);
         }
-        let mut usable = Vec::with_capacity(input.len());
-        let mut kept = Vec::new();
-        for (&item, pixels) in items.iter().zip(input.chunks_exact(len)) {
-            match failed.iter().find(|(failed, _)| *failed == item) {
-                None => {
-                    usable.extend_from_slice(pixels);
-                    kept.push(item);
-                }
-                Some((_, error)) => {
-                    let skipped = Skipped::new(&dataset.items()[item].path, error);
-                    self.skipped.insert(skipped.image.clone(), skipped);
-                }
-            }
-        }
-        (usable, kept)
     }
 }
 
@@ -181,16 +144,14 @@ impl Learner for NetworkLearner<'_> {
 
     fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error> {
         let dataset = self.training.0;
-        let items: Vec<usize> = batch.pictures.iter().map(|&at| self.training.1[at]).collect();
-        let (augmentation, preprocessing) = (self.augmentation, self.options.preprocessing);
-        let (seed, epoch) = (batch.seed, u64::from(batch.epoch));
-        let (mut input, items) = self.read(dataset, &items, |item, image, out| match augmentation {
-            Some(augmentation) => {
-                let mut random: MersenneTwister = generator(seed, Use::Augment, [epoch, item as u64]);
-                augmentation.apply(image, &mut random, out)
-            }
-            None => preprocessing.apply(image, out),
-        });
+        let (seed, epoch) = (batch.seed, batch.epoch);
+        let form = Form::Epoch { seed, epoch };
+        let here = (epoch, batch.number);
+        let Pictures { items, mut input, failed } = match self.ahead.take() {
+            Some((place, pictures)) if place == here => pictures,
+            _ => self.reader.read(dataset, &self.items(batch.pictures), form),
+        };
+        self.skip(dataset, &failed);
         let count = items.len();
         if count == 0 {
             return Ok(BatchResult { loss: 0.0, correct: 0, pictures: 0 });
@@ -203,12 +164,20 @@ impl Learner for NetworkLearner<'_> {
         }
         let classes = self.classes();
         let targets = labels.targets(classes, self.smoothing, mixup.as_ref())?;
-        let side = preprocessing.crop as usize;
+        let side = self.options.preprocessing.crop as usize;
         let images = TensorData::new(input, [count, 3, side, side]);
         // Anew for each batch, so that a run that goes on drops what it would have dropped.
-        let drawn = generator(seed, Use::Dropout, [epoch, batch.number as u64]).bits();
+        let drawn = generator(seed, Use::Dropout, [epoch.into(), batch.number as u64]).bits();
         self.network.seed(drawn.into());
-        let step = self.network.step(images, &targets, self.weights.as_deref(), batch.lr, |_, _| {})?;
+        let next = self.items(batch.next);
+        let Self { network, reader, weights, .. } = self;
+        // The next batch is read while this one is computed.
+        let (step, ahead) = beside(
+            || network.step(images, &targets, weights.as_deref(), batch.lr, |_, _| {}),
+            (!next.is_empty()).then_some(|| reader.read(dataset, &next, form)),
+        );
+        self.ahead = ahead.map(|pictures| ((epoch, batch.number + 1), pictures));
+        let step = step?;
         let correct = labels.correct(&self.loss().scores(&step.logits), classes);
         Ok(BatchResult { loss: step.loss, correct, pictures: count as u64 })
     }
@@ -216,16 +185,22 @@ impl Learner for NetworkLearner<'_> {
     /// On the engine, which compiles the network as it is now.
     fn judge(&mut self, each: &mut dyn FnMut(usize, Judgement<'_>)) -> Result<(), Error> {
         let Some((dataset, items)) = self.validation.clone() else { return Ok(()) };
-        let (preprocessing, classes) = (self.options.preprocessing, self.classes());
-        let side = preprocessing.crop as usize;
+        let classes = self.classes();
+        let side = self.options.preprocessing.crop as usize;
         let network = |device: &Device| Ok(self.network.network_on(device));
         let runner = Runner::build(network, [side, side], &self.options.validation)?;
-        for chunk in items.chunks(CHUNK) {
-            let (input, kept) = self.read(dataset, chunk, |_, image, out| preprocessing.apply(image, out));
-            if kept.is_empty() {
-                continue;
-            }
-            let logits = runner.run(&input, kept.len())?;
+        let reader = self.reader;
+        let read = |chunk: &[usize]| reader.read(dataset, chunk, Form::Plain);
+        let mut chunks = items.chunks(CHUNK);
+        let mut ahead = chunks.next().map(read);
+        while let Some(Pictures { items: kept, input, failed }) = ahead.take() {
+            self.skip(dataset, &failed);
+            let logits;
+            (logits, ahead) = beside(
+                || if kept.is_empty() { Ok(Vec::new()) } else { runner.run(&input, kept.len()) },
+                chunks.next().map(|chunk| move || read(chunk)),
+            );
+            let logits = logits?;
             let labels = Labels::of(dataset, kept.iter().copied());
             let scores = self.loss().scores(&logits);
             for (at, (logits, &item)) in scores.chunks_exact(classes).zip(&kept).enumerate() {
@@ -254,6 +229,18 @@ impl Learner for NetworkLearner<'_> {
     fn optimizer_mut(&mut self) -> &mut Optimizer {
         self.network.optimizer_mut()
     }
+}
+
+/// What `work` gives, and beside it, on a thread of its own, what `reading` gives.
+fn beside<W, R: Send>(
+    work: impl FnOnce() -> W,
+    reading: Option<impl FnOnce() -> R + Send>,
+) -> (W, Option<R>) {
+    thread::scope(|scope| {
+        let reading = reading.map(|reading| scope.spawn(reading));
+        let done = work();
+        (done, reading.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+    })
 }
 
 /// Writes the network of `file` with all `values` of a run to `path`.
