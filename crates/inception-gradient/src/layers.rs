@@ -112,6 +112,8 @@ pub(crate) struct Builder<'a> {
     pub outputs: &'a Places,
     pub gradients: &'a Places,
     pub dropout: &'a BTreeMap<NodeId, f64>,
+    /// Whether the padding of the images is in their buffer.
+    pub is_padded: bool,
     pub names: Names,
 }
 
@@ -187,9 +189,8 @@ impl Builder<'_> {
         }
         let weight = self.parameter(node, &conv.weight, true)?;
         let bias = conv.bias.as_ref().map(|bias| self.parameter(node, bias, true)).transpose()?;
-        // The padding of the images is in their buffer.
         let window = match node.inputs[0] {
-            0 => Window { pad: [0; 2], pad_end: [0; 2], ..conv.window },
+            0 if self.is_padded => Window { pad: [0; 2], pad_end: [0; 2], ..conv.window },
             _ => conv.window,
         };
         if conv.is_depthwise() {

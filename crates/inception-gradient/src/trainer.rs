@@ -102,14 +102,14 @@ impl<T: Real> Trainer<T> {
         let image = graph.nodes[0].shape;
         // Images are padded once where one convolution reads them.
         let (mut padding, mut padded) = ([0; 2], image);
+        let mut is_padded = false;
         if let [reader] = consumers[0][..]
             && let Op::Conv(conv) = &graph.nodes[reader].op
         {
+            is_padded = true;
             padding = conv.window.pad;
             padded.height += padding[0] + conv.window.pad_end[0];
             padded.width += padding[1] + conv.window.pad_end[1];
-        } else if consumers[0].iter().any(|&reader| matches!(graph.nodes[reader].op, Op::Conv(_))) {
-            return Err(Error::unsupported(&graph.nodes[0], "several read the images"));
         }
         outputs.views[0].shape = padded;
         outputs.buffers[outputs.views[0].buffer] = padded.len();
@@ -119,6 +119,7 @@ impl<T: Real> Trainer<T> {
             outputs: &outputs,
             gradients: &gradients,
             dropout: &options.dropout,
+            is_padded,
             names: Default::default(),
         };
         let layers = (0..graph.nodes.len()).map(|id| builder.layer(id)).collect::<Result<Vec<_>, _>>()?;

@@ -82,10 +82,25 @@ impl Network {
 /// than a tile has, branches side by side and added, nodes that several read.
 fn network(norms: bool) -> Graph<Parameter> {
     let mut net = Network::new(Shape::new(13, 12, 3));
-    let relu = Op::Relu;
     let stem = net.conv(0, 20, Window::square(3, 2, 1), true);
     let stem = if norms { net.norm(stem) } else { stem };
-    let stem = net.add(relu.clone(), &[stem]);
+    let stem = net.add(Op::Relu, &[stem]);
+    after_stem(net, stem, norms)
+}
+
+/// The same after its stem, whose map are the images: several nodes read them.
+fn rest(norms: bool) -> Graph<Parameter> {
+    let mut net = Network::new(Shape::new(7, 6, 20));
+    let side = net.conv(0, 20, Window::square(3, 1, 1), false);
+    let sum = net.add(Op::Add { relu: false }, &[0, side]);
+    let sum = net.add(Op::Relu, &[sum]);
+    let joined = net.add(Op::Concat, &[0, sum]);
+    let narrow = net.conv(joined, 20, Window::square(1, 1, 0), false);
+    after_stem(net, narrow, norms)
+}
+
+fn after_stem(mut net: Network, stem: NodeId, norms: bool) -> Graph<Parameter> {
+    let relu = Op::Relu;
     // Branches.
     let one = net.conv(stem, 40, Window::square(1, 1, 0), false);
     let one = if norms { net.norm(one) } else { one };
@@ -117,6 +132,11 @@ fn network(norms: bool) -> Graph<Parameter> {
     let mean = net.linear(mean, 4, false);
     net.add(Op::Concat, &[mean, flat]);
     net.0
+}
+
+/// All of them, and whether they have norms.
+fn graphs() -> [(bool, Graph<Parameter>); 4] {
+    [(false, network(false)), (true, network(true)), (false, rest(false)), (true, rest(true))]
 }
 
 const BATCH: usize = 3;
@@ -159,10 +179,15 @@ fn available() -> Vec<Isa> {
 
 #[test]
 fn outputs_are_those_by_definition() {
-    let graph = network(false);
-    let images = images(&graph);
+    for graph in [network(false), rest(false)] {
+        outputs_are_defined(&graph);
+    }
+}
+
+fn outputs_are_defined(graph: &Graph<Parameter>) {
+    let images = images(graph);
     for isa in available() {
-        let mut trainer = trainer::<f64>(&graph, &Options { isa, ..Options::default() });
+        let mut trainer = trainer::<f64>(graph, &Options { isa, ..Options::default() });
         let found = trainer.forward(&images, BATCH, 0);
         let values: BTreeMap<String, Vec<f32>> = (trainer.tensors().enumerate())
             .map(|(index, (parameter, _))| (parameter.name.clone(), trainer.values(index).to_vec()))
@@ -185,8 +210,7 @@ fn outputs_are_those_by_definition() {
 /// maximum that turns within a step would show; none does for these numbers.
 #[test]
 fn gradients_are_slopes() {
-    for norms in [false, true] {
-        let graph = network(norms);
+    for (norms, graph) in graphs() {
         let images = images(&graph);
         let dropout = graph.nodes.iter().position(|node| matches!(node.op, Op::Scale { scale: 0.75, .. }));
         let dropout = BTreeMap::from([(dropout.unwrap(), 0.25)]);
