@@ -4,13 +4,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use inception_nn::{MODELS, tensors};
+use burn::tensor::{Device, TensorData};
+use inception::{RunOptions, Runner};
+use inception_nn::{MODELS, Output, tensors};
 use inception_tests::values::uniform;
 use inception_tests::{formula, formula_network, storage};
-use inception_train::{OptimizerKind, Recipe, TrainingNetwork, targets};
+use inception_train::{Freeze, OptimizerKind, Recipe, TrainingNetwork, targets};
 use inception_weights::{KeyScheme, key_table};
 use serde::Deserialize;
 
@@ -54,9 +56,9 @@ fn difference(ours: &Summary, theirs: &Summary, floor: f64) -> f64 {
 
 /// Burn's flex in double precision, for training.
 #[cfg(feature = "flex")]
-fn flex() -> burn::tensor::Device {
-    use burn::tensor::{Device, DeviceConfig, FloatDType};
-    use inception::{DeviceKind, RunOptions};
+fn flex() -> Device {
+    use burn::tensor::{DeviceConfig, FloatDType};
+    use inception::DeviceKind;
     static DEVICE: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
     let new = || {
         let mut device = RunOptions::on(DeviceKind::Flex).open().unwrap().autodiff();
@@ -191,6 +193,83 @@ fn all_models_can_be_trained_on_the_cpu() {
 #[test]
 fn steps_are_pytorchs() {
     steps_are_the_origins("torchvision-inception_v3", Computation::Cpu);
+}
+
+/// Frozen up to a stage, GoogLeNet, which has no norms, is what all of it is: from the maps that the engine makes, the
+/// same loss, and the same gradients of what is left, which alone changes. The auxiliary classifiers are those that read
+/// such a map or a later one.
+#[test]
+fn the_rest_of_a_frozen_network_is_that_of_the_whole() {
+    let spec = inception_nn::model("GoogLeNet").unwrap();
+    let (storage, size, batch) = (storage(), 224, 2);
+    let bare = |device: &Device| formula_network(spec, &spec.config(), device).without_dropout();
+    let network = bare(&storage);
+    let images = formula::images(0..batch, size);
+    let rows = targets(&[3, 250], 1000, 0.0, None).unwrap();
+    let step = |freeze: Freeze, images: TensorData| {
+        let recipe = Recipe { freeze, optimizer: OptimizerKind::Sgd, ..Recipe::head() };
+        let mut training = TrainingNetwork::compiled::<f64>(&network, [size; 2], &recipe).unwrap();
+        let before = training.values();
+        let mut gradients = BTreeMap::new();
+        let observe = |name: &str, gradient: &[f32]| {
+            gradients.insert(name.to_owned(), gradient.to_vec());
+        };
+        let step = training.step(images, &rows, None, 1e-5, observe).unwrap();
+        let pairs = training.values().into_iter().zip(before);
+        let changed: BTreeSet<String> =
+            pairs.filter(|(now, before)| now != before).map(|(now, _)| now.name).collect();
+        assert!(changed.iter().eq(gradients.keys()), "{changed:?}");
+        (step, gradients)
+    };
+    let (whole, all) = step(Freeze::None, images.clone());
+    let pixels = images.try_into_vec::<f32>().unwrap();
+    let largest = whole.logits.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    for (stage, auxiliary) in [("3b", 2), ("4A", 2), ("4b", 1), ("5b", 0)] {
+        let mut options = RunOptions::default();
+        options.exact = true;
+        let output = Output::Map(stage.to_owned());
+        let prefix = Runner::build_output(|device| Ok(bare(device)), [size; 2], output, &options).unwrap();
+        let maps = TensorData::new(prefix.run(&pixels, batch).unwrap(), [batch, prefix.output_len(), 1, 1]);
+        let (rest, gradients) = step(Freeze::Stage(stage.to_owned()), maps);
+        let heads = gradients.keys().filter(|name| name.ends_with("fc2.weight")).count();
+        assert_eq!(heads, auxiliary, "{stage}: {:?}", gradients.keys());
+        // Maps are in single precision.
+        let off = (rest.loss - whole.loss) / whole.loss;
+        assert!(if auxiliary == 2 { off.abs() < 1e-4 } else { off < 0.0 }, "{stage}: {off:.1e}");
+        for (a, b) in rest.logits.iter().zip(&whole.logits) {
+            assert!((a - b).abs() < 1e-4 * largest, "{stage}: {a} {b}");
+        }
+        for (name, gradient) in &gradients {
+            let norm = |of: &[f32]| of.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let difference: Vec<f32> = gradient.iter().zip(&all[name]).map(|(a, b)| a - b).collect();
+            let (difference, own) = (norm(&difference), norm(&all[name]));
+            assert!(difference < 1e-3 * own, "{stage}: {name}: {difference:.1e} of {own:.1e}");
+        }
+    }
+}
+
+/// Every network can be trained after any part of it; norms of what is frozen have no part in it.
+#[test]
+fn all_models_can_be_trained_after_a_stage() {
+    let storage = storage();
+    for spec in MODELS {
+        let config = spec.config().with_num_classes(2).with_auxiliary(spec.auxiliary);
+        let network = config.init(&storage).unwrap();
+        let stages = network.stages();
+        let mut left = usize::MAX;
+        for stage in [0, stages.len() / 2, stages.len() - 1] {
+            let recipe = Recipe::of(Freeze::Stage(stages[stage].clone()));
+            let training = TrainingNetwork::compiled::<f32>(&network, [spec.input_size; 2], &recipe);
+            let training = training.unwrap_or_else(|error| panic!("{} after {stage}: {error}", spec.name));
+            let state = training.optimizer().tensors();
+            assert!(state < left, "{} after {stage}: {state} tensors", spec.name);
+            left = state;
+        }
+        assert_eq!(left, 2, "{}: after the last stage there is the classifier", spec.name);
+        let unknown = Recipe::of(Freeze::Stage("zero".to_owned()));
+        let error = TrainingNetwork::compiled::<f32>(&network, [spec.input_size; 2], &unknown).unwrap_err();
+        assert!(error.to_string().contains(&stages.join(", ")), "{error}");
+    }
 }
 
 macro_rules! networks {

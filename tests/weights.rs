@@ -12,7 +12,8 @@ use half::{bf16, f16};
 use inception_data::Resampler;
 use inception_graph::Op;
 use inception_nn::{
-    MODELS, ModelSpec, Network, NetworkConfig, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors, trainable_parameters,
+    MODELS, ModelSpec, Network, NetworkConfig, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors,
+    trainable_parameters,
 };
 use inception_tests::golden::{top, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};

@@ -537,7 +537,8 @@ fn one_logit_is_two_classes() {
     }
     // Some are wrong, so that accuracy and loss have something to say.
     for picture in 0..2 {
-        let (from, to) = (val.join(format!("red/{picture}.png")), val.join(format!("blue/of red {picture}.png")));
+        let (from, to) =
+            (val.join(format!("red/{picture}.png")), val.join(format!("blue/of red {picture}.png")));
         fs::rename(from, to).unwrap();
     }
     let common = ["--one-logit", "--val", text(&val), "--epochs", "6"];
@@ -578,4 +579,92 @@ fn one_logit_is_two_classes() {
     let three = pictures(&place.path("three"), 3, 0);
     let refused = place.failure(&three, "refused", &["--one-logit"]);
     assert!(refused.contains("one logit is for two classes"), "{refused}");
+}
+
+/// The values of a file by name.
+fn tensors_of(path: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let bytes = fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect()
+}
+
+/// Frozen up to a stage: what is frozen keeps its values, the rest learns, validation is what `eval` finds, and views
+/// that are kept are computed once. A run that was killed goes on to the same bits, and fills the views that it lacks.
+#[test]
+fn stages_are_frozen() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 6, 0);
+    let val = pictures(&place.path("val"), 3, 500);
+    let common =
+        ["--freeze", "4e", "--val", text(&val), "--batch", "4", "--lr", "0.0001", "--save-every", "0"];
+    let anew = [&common[..], &["--epochs", "4"]].concat();
+    let (lines, said) = place.train(&data, "anew", &anew);
+    assert!(said.contains("they read what is frozen"), "{said}");
+    assert!(lines[3]["loss"].as_f64() < lines[0]["loss"].as_f64(), "{lines:?}");
+    let last = place.path("anew/last.safetensors");
+    let arguments = ["--model", "GoogLeNet", "--weights", text(&last), "--json", "--data", text(&val)];
+    let report = Program("eval").json(&arguments);
+    assert_eq!(report["top1"], lines[3]["val_accuracy"]);
+    let [ours, theirs] = [&report["loss"], &lines[3]["val_loss"]].map(|loss| loss.as_f64().unwrap());
+    assert!((ours - theirs).abs() < 1e-5 * theirs.max(1.0), "{ours} {theirs}");
+    // Stage 4e is number 12. A classifier alone leaves all stages as they are.
+    place.train(&data, "head", &["--epochs", "1"]);
+    let (before, after) = (tensors_of(&place.path("head/last.safetensors")), tensors_of(&last));
+    for (name, values) in &after {
+        let stage = name
+            .strip_prefix("stages.")
+            .map(|rest| rest.split('.').next().unwrap().parse::<usize>().unwrap());
+        match stage {
+            Some(0..=12) => assert!(before[name] == *values, "{name} has changed"),
+            Some(_) => assert!(before[name] != *values, "{name} has not changed"),
+            None => {}
+        }
+    }
+
+    // Two views of each picture, from an empty cache each time.
+    let views = [&common[..], &["--epochs", "6", "--views", "2", "--mixup", "0.2"]].concat();
+    let begun = Instant::now();
+    let (_, said) = place.train(&data, "views", &views);
+    let took = begun.elapsed();
+    assert!(said.contains("views take"), "{said}");
+    let (_, _) = place.train(&data, "again", &views);
+    let file = |run: &str| fs::read(place.path(run).join("last.safetensors")).unwrap();
+    assert!(file("views") == file("again"), "kept views are those that were computed");
+    fs::remove_dir_all(place.path("cache")).unwrap();
+    let resumed = [&views[..], &["--resume"]].concat();
+    for moment in 1..=3 {
+        let mut child = start(&place, &data, "killed", &resumed);
+        sleep(took * moment / 6);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.train(&data, "killed", &resumed);
+    assert!(file("views") == file("killed"));
+
+    let unknown = place.failure(&data, "unknown", &["--freeze", "list"]);
+    assert!(unknown.contains("there is no stage `list`") && unknown.contains("4e, pool4"), "{unknown}");
+    let refused = place.failure(&data, "refused", &["--freeze", "4e", "--augment", "none", "--views", "2"]);
+    assert!(refused.contains("all views are the same"), "{refused}");
+    let refused = place.failure(&data, "refused", &["--freeze", "none", "--views", "2"]);
+    assert!(refused.contains("they are of what is frozen"), "{refused}");
+}
+
+/// A classifier alone learns from changed pictures, too, whose features are computed once.
+#[test]
+fn classifiers_learn_from_views() {
+    let place = Place::new();
+    let data = pictures(&place.path("pictures"), 10, 0);
+    let views = ["--views", "3", "--epochs", "12", "--lr", "0.01", "--val-share", "0.2"];
+    let (lines, said) = place.train(&data, "run", &views);
+    assert!(said.contains("3 views of 24 pictures, 72 of them computed now"), "{said}");
+    assert_eq!(lines[12]["best"]["val_accuracy"], 1.0, "{lines:?}");
+    let (_, said) = place.train(&data, "again", &views);
+    assert!(said.contains("3 views of 24 pictures, 0 of them computed now"), "{said}");
+    let file = |run: &str| fs::read(place.path(run).join("last.safetensors")).unwrap();
+    assert!(file("run") == file("again"));
+    let plain: Vec<&str> = views[2..].to_vec();
+    place.train(&data, "plain", &plain);
+    assert!(file("run") != file("plain"), "views are other pictures");
+    let refused = place.failure(&data, "refused", &["--augment", "paddleclas"]);
+    assert!(refused.contains("without `views`"), "{refused}");
 }

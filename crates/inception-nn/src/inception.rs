@@ -30,9 +30,7 @@ use crate::Observer;
 use crate::error::Error;
 use crate::googlenet::forward_stages;
 use crate::inception_resnet;
-use crate::layers::{
-    Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw,
-};
+use crate::layers::{Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 use crate::torch;
 

@@ -99,7 +99,8 @@ impl NetworkConfig {
         }
         let stride = self.output_stride;
         let xception = |variant| Network::Xception(Xception::new(variant, classes, device));
-        let inception = |version| Network::Inception(Inception::new(version, classes, self.auxiliary, device));
+        let inception =
+            |version| Network::Inception(Inception::new(version, classes, self.auxiliary, device));
         let mut network = match self.architecture {
             A::Xception41Deeplab => xception(Variant::Xception41Deeplab(stride)),
             A::Xception65Deeplab => xception(Variant::Xception65Deeplab(stride)),

@@ -81,15 +81,18 @@ struct Place {
 }
 
 impl Compiled {
-    /// `network` for images of `[height, width]`.
+    /// `network` for images of `[height, width]`, or its part after a stage for the maps that the stage makes of
+    /// such images.
     ///
     /// # Errors
     ///
     /// [`Error::Inception`] for a size that the network does not take, [`Error::Gradient`] for operations
     /// whose gradients are not known.
-    pub fn new<T: Real>(network: &Network, size: [usize; 2]) -> Result<Self, Error> {
-        let TrainingGraph { graph, heads, dropout, norm_momentum, norm_unbiased } =
-            network.training_graph(size)?;
+    pub fn new<T: Real>(network: &Network, size: [usize; 2], after: Option<&str>) -> Result<Self, Error> {
+        let TrainingGraph { graph, heads, dropout, norm_momentum, norm_unbiased } = match after {
+            None => network.training_graph(size)?,
+            Some(stage) => network.training_graph_after(stage, size)?,
+        };
         let dropout = dropout.into_iter().collect();
         let options = Options { norm_momentum, norm_unbiased, dropout, ..Options::default() };
         let mut training: Box<dyn Training> = Box::new(Trainer::<T>::new(&graph, &options)?);
@@ -112,13 +115,10 @@ impl Compiled {
         Ok(Self { training, heads, seed: 0, tensors })
     }
 
-    /// The tensors that take part and have gradients: their numbers among all that are trainable, their
-    /// names, and their numbers in the training.
-    pub fn trained(&self) -> Vec<(usize, String, usize)> {
-        let trainable = self.tensors.iter().filter(|place| place.trainable).enumerate();
-        let own =
-            trainable.filter_map(|(at, place)| Some((at, place.name.clone(), *place.values.as_ref().ok()?)));
-        own.collect()
+    /// The names of the tensors that take part and have gradients, and their numbers in the training.
+    pub fn trained(&self) -> Vec<(String, usize)> {
+        let trainable = self.tensors.iter().filter(|place| place.trainable);
+        trainable.filter_map(|place| Some((place.name.clone(), *place.values.as_ref().ok()?))).collect()
     }
 
     /// All tensors.

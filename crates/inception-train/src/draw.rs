@@ -16,6 +16,8 @@ pub(crate) enum Use {
     Augment,
     /// What is dropped out in a batch.
     Dropout,
+    /// How a picture is changed in one of its views that are kept.
+    View,
 }
 
 /// The generator for a use at a place, for instance of an epoch and a batch.

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use inception::data::Dataset;
 use inception::nn::fnv1a;
 use inception::{
-    ExtractOptions, ExtractProgress, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, Skipped,
-    dataset_version, extract,
+    ExtractOptions, ExtractProgress, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState,
+    Preparation, Skipped, dataset_version, extract,
 };
 
 use crate::error::Error;
 use crate::labels::Labels;
+use crate::pictures::{Form, Pictures, Reader};
+use crate::recipe::Recipe;
+use crate::views::{ViewSettings, ViewStore};
 
 /// The features of the pictures of a dataset that could be used, in its order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +64,105 @@ pub struct FeatureOptions<'a> {
     pub cache: &'a Path,
     /// Set by someone to end the extraction.
     pub stop: &'a AtomicBool,
+}
+
+/// How features of changed pictures are computed and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewOptions<'a> {
+    /// What identifies the weights, as [`inception::Weights::identity`] has it.
+    pub weights: &'a str,
+    /// Where and how the network runs, as [`inception::RunOptions::description`] has it.
+    pub device: &'a str,
+    /// How pictures are changed, how many views of each there are, and the seed of all that is drawn.
+    pub recipe: &'a Recipe,
+    /// Threads that read, decode and resize.
+    pub workers: usize,
+    /// Pictures that are computed together.
+    pub batch: usize,
+    /// The folder in which features are kept.
+    pub cache: &'a Path,
+    /// Set by someone to end the extraction.
+    pub stop: &'a AtomicBool,
+}
+
+/// Of each of the recipe's views the features of the pictures `items` of `dataset`, in their order: those that the
+/// cache has, and the others, which are kept there. `progress` is told how many were computed now, how many are done,
+/// and how many there are.
+///
+/// # Errors
+///
+/// [`Error::Interrupted`]; [`Error::Inception`] for a picture that cannot be used any more, a cache that cannot be
+/// read or written, and what the network gives.
+pub fn extract_views(
+    extractor: &FeatureExtractor,
+    dataset: &Dataset,
+    items: &[usize],
+    options: &ViewOptions<'_>,
+    mut progress: impl FnMut(u64, u64, u64),
+) -> Result<(Vec<LabelledFeatures>, PathBuf), Error> {
+    let &ViewOptions { recipe, batch, .. } = options;
+    let Preparation::Classifier(preprocessing) = *extractor.recipe() else {
+        let wanted = "the pictures of FID are not changed";
+        return Err(Error::Recipe { field: "views", value: recipe.views.to_string(), wanted });
+    };
+    let settings = ViewSettings {
+        model: extractor.spec().name,
+        weights: options.weights,
+        device: options.device,
+        // Bits of a picture may depend on the pictures beside it.
+        layer: &format!("pooled, {batch} together of {:016x}", hash_of(items)),
+        preprocessing,
+        augment: recipe.augment,
+        seed: recipe.seed,
+        dataset: dataset_version(dataset),
+        pictures: dataset.len(),
+    };
+    let dimensions = extractor.dimensions();
+    let store = ViewStore::of(options.cache, &settings, dimensions)?;
+    let augmentation = recipe.augment.of(&preprocessing);
+    let reader = Reader { preprocessing, augmentation, workers: options.workers };
+    let (mut computed, mut done) = (0, 0);
+    let total = u64::from(recipe.views) * items.len() as u64;
+    let mut views = Vec::new();
+    for view in 0..recipe.views {
+        let mut values = Vec::with_capacity(items.len() * dimensions);
+        for chunk in items.chunks(batch) {
+            let slot = |item: usize| view as usize * dataset.len() + item;
+            let kept: Option<Vec<_>> =
+                chunk.iter().map(|&item| store.read(slot(item))).collect::<Result<_, _>>()?;
+            match kept {
+                Some(kept) => values.extend(kept.concat()),
+                None => {
+                    let form = Form::View { seed: recipe.seed, view };
+                    let Pictures { input, failed, .. } = reader.read(dataset, chunk, form);
+                    if let Some((_, error)) = failed.into_iter().next() {
+                        return Err(error.into());
+                    }
+                    let found = extractor.runner().run(&input, chunk.len())?;
+                    for (&item, row) in chunk.iter().zip(found.chunks_exact(dimensions)) {
+                        store.write(slot(item), row)?;
+                    }
+                    values.extend(found);
+                    computed += chunk.len() as u64;
+                }
+            }
+            done += chunk.len() as u64;
+            progress(computed, done, total);
+            if options.stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted { pictures: done, cache: store.path().to_owned() });
+            }
+        }
+        let labels = Labels::of(dataset, items.iter().copied());
+        views.push(LabelledFeatures {
+            items: items.to_vec(),
+            ..LabelledFeatures::new(dimensions, values, labels)
+        });
+    }
+    Ok((views, store.path().to_owned()))
+}
+
+fn hash_of(items: &[usize]) -> u64 {
+    fnv1a(&items.iter().flat_map(|item| (*item as u64).to_le_bytes()).collect::<Vec<_>>())
 }
 
 /// Bytes of memory that the features of `pictures` take.

@@ -29,20 +29,19 @@ struct Standardisation {
 }
 
 impl Standardisation {
-    fn of(features: &LabelledFeatures, pictures: &[usize]) -> Self {
-        let count = pictures.len().max(1) as f64;
-        let mut mean = vec![0.0; features.dimensions];
+    fn of<'a>(dimensions: usize, rows: impl Iterator<Item = &'a [f32]> + Clone) -> Self {
+        let count = rows.clone().count().max(1) as f64;
+        let mut mean = vec![0.0; dimensions];
         let mut variance = mean.clone();
-        for &picture in pictures {
-            let row = features.row(picture).iter();
+        for row in rows.clone() {
             mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value) / count);
         }
-        for &picture in pictures {
-            let row = features.row(picture).iter().zip(&mean);
+        for row in rows {
+            let row = row.iter().zip(&mean);
             let squares = row.map(|(&value, mean)| (f64::from(value) - mean).powi(2) / count);
             variance.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
         }
-        let least = LEAST_VARIANCE * variance.iter().sum::<f64>() / features.dimensions.max(1) as f64;
+        let least = LEAST_VARIANCE * variance.iter().sum::<f64>() / dimensions.max(1) as f64;
         // Features that do not vary at all are equal in all pictures, and become 0.
         let deviation = variance.iter().map(|variance| (variance + least.max(f64::MIN_POSITIVE)).sqrt());
         let factor: Vec<f64> = deviation.map(|deviation| 1.0 / deviation).collect();
@@ -73,10 +72,12 @@ impl Standardisation {
 /// that learning rates do not depend on how large a network's features are. What it starts with and what
 /// [`values`](Learner::values) has belongs to those; [`classifier`](Self::classifier) to the network's own.
 ///
-/// With mixup it blends features, not pixels (*manifold mixup*): the pictures were seen once, before.
+/// With mixup it blends features, not pixels (*manifold mixup*): the pictures were seen before.
 #[derive(Debug)]
 pub struct HeadLearner<'a> {
     training: (&'a LabelledFeatures, Vec<usize>),
+    /// Of the pictures for training, changed; without one they are seen as they are.
+    views: Vec<LabelledFeatures>,
     validation: Option<(&'a LabelledFeatures, Vec<usize>)>,
     linear: Linear,
     scale: f64,
@@ -126,11 +127,33 @@ impl<'a> HeadLearner<'a> {
             loss,
             classes,
             validation: validation.filter(|(_, pictures)| !pictures.is_empty()),
-            standardisation: Standardisation::of(training.0, &training.1),
+            standardisation: Standardisation::of(
+                training.0.dimensions,
+                training.1.iter().map(|&picture| training.0.row(picture)),
+            ),
+            views: Vec::new(),
             training,
             linear,
             scale: scale.into(),
         })
+    }
+
+    /// The same, which sees one of these views of the pictures for training in each epoch, in turn, in the place of
+    /// the pictures as they are. Each has a row for each of those, in their order.
+    ///
+    /// # Panics
+    ///
+    /// For a view of other pictures.
+    #[must_use]
+    pub fn with_views(mut self, views: Vec<LabelledFeatures>) -> Self {
+        let items: Vec<usize> = self.training.1.iter().map(|&at| self.training.0.items[at]).collect();
+        assert!(views.iter().all(|view| view.items == items), "views of the pictures for training");
+        let dimensions = self.training.0.dimensions;
+        if !views.is_empty() {
+            let rows = views.iter().flat_map(|view| (0..items.len()).map(|picture| view.row(picture)));
+            self.standardisation = Standardisation::of(dimensions, rows);
+        }
+        Self { views, ..self }
     }
 
     /// The classifier as it is now, of the features that the network has before it.
@@ -167,7 +190,11 @@ impl Learner for HeadLearner<'_> {
         let (features, all) = &self.training;
         let pictures: Vec<usize> = batch.pictures.iter().map(|&at| all[at]).collect();
         let labels = features.labels.select(&pictures);
-        let mut rows = self.rows(features, &pictures);
+        let turn = (batch.epoch as usize).saturating_sub(1).checked_rem(self.views.len());
+        let mut rows = match turn {
+            Some(view) => self.rows(&self.views[view], batch.pictures),
+            None => self.rows(features, &pictures),
+        };
         let mixup = batch.blend(labels.len())?;
         if let Some(mixup) = &mixup {
             let own = rows.clone();

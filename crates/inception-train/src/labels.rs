@@ -160,9 +160,8 @@ impl Labels {
             Self::Several(labels) => {
                 let right = |(logits, labels): (&[f32], &Box<[u32]>)| {
                     let decisions = (0..).zip(logits);
-                    let right = |&(class, &logit): &(u32, &f32)| {
-                        LabelTally::is_right(logit, labels.contains(&class))
-                    };
+                    let right =
+                        |&(class, &logit): &(u32, &f32)| LabelTally::is_right(logit, labels.contains(&class));
                     decisions.filter(right).count() as u64
                 };
                 rows.zip(labels).map(right).sum()

@@ -5,7 +5,8 @@
 //! ([`extract_features`]), and [`HeadLearner`] trains a fully connected layer on them.
 //!
 //! Of a network that is not frozen all is trained, on the CPU by `inception-gradient` or on a device of Burn's:
-//! [`NetworkLearner`] from the pictures of a dataset, [`TrainingNetwork`] a step at a time.
+//! [`NetworkLearner`] from the pictures of a dataset, [`TrainingNetwork`] a step at a time. Of one that is frozen up
+//! to a stage the engine computes that part, and the rest is trained on the CPU.
 //!
 //! A [`Recipe`] says how; [`train`] goes through the epochs of any [`Learner`] and keeps a state from which a
 //! run that was killed goes on to the same values, to the bit.
@@ -40,10 +41,13 @@ mod split;
 mod state;
 mod transfer;
 mod validation;
+mod views;
 mod whole;
 
 pub use error::{Error, FolderProblem};
-pub use features::{FeatureOptions, LabelledFeatures, extract_features, feature_bytes};
+pub use features::{
+    FeatureOptions, LabelledFeatures, ViewOptions, extract_features, extract_views, feature_bytes,
+};
 pub use folder::RunFolder;
 pub use head::HeadLearner;
 pub use labels::{Judgement, Labels};
@@ -61,4 +65,4 @@ pub use split::{Split, split, split_several};
 pub use state::Value;
 pub use transfer::{TrainedFile, with_new_classifier};
 pub use validation::{Best, Validation};
-pub use whole::{NetworkLearner, NetworkOptions};
+pub use whole::{FrozenOptions, NetworkLearner, NetworkOptions};

@@ -14,7 +14,7 @@ use crate::compiled::Compiled;
 use crate::error::Error;
 use crate::loss::Loss;
 use crate::optimizer::Optimizer;
-use crate::recipe::Recipe;
+use crate::recipe::{Freeze, Recipe};
 use crate::state::Value;
 
 /// A network in training, and its optimiser: one step at a time, from tensors.
@@ -49,22 +49,33 @@ pub struct Step {
 }
 
 impl TrainingNetwork {
-    /// `network`, which is on `device`, a device for training (`Device::autodiff`).
+    /// All of `network`, which is on `device`, a device for training (`Device::autodiff`).
     pub fn new(network: Network, device: Device, recipe: &Recipe) -> Self {
-        let optimizer = new_optimizer(&network, recipe);
+        let infos = tensors(&network).into_iter().filter(|info| info.role.is_trainable());
+        let infos: Vec<(String, usize)> =
+            infos.map(|info| (info.name, info.shape.iter().product())).collect();
+        let optimizer = Optimizer::new(recipe, infos.iter().map(|(name, len)| (name.as_str(), *len)));
         let computation = Computation::Burn(device);
         Self { network, computation, optimizer, auxiliary: true, loss: Loss::default() }
     }
 
-    /// `network` on the CPU, for images of `[height, width]`, in the precision of `T`; on rayon's threads.
+    /// `network` on the CPU, for images of `[height, width]`, in the precision of `T`; on rayon's threads. Where the
+    /// recipe freezes it up to a stage, it is trained from the maps that the stage makes of such images, which are
+    /// then the images of a [`step`](Self::step); what is frozen keeps its running statistics, too.
     ///
     /// # Errors
     ///
-    /// [`Error::Inception`] for a size that the network does not take.
+    /// [`Error::Inception`] for a size that the network does not take, and a stage that it does not have.
     pub fn compiled<T: Real>(network: &Network, size: [usize; 2], recipe: &Recipe) -> Result<Self, Error> {
-        let compiled = Compiled::new::<T>(network, size)?;
+        let after = match &recipe.freeze {
+            Freeze::Stage(stage) => Some(stage.as_str()),
+            Freeze::Head | Freeze::None => None,
+        };
+        let compiled = Compiled::new::<T>(network, size, after)?;
         let auxiliary = compiled.heads.len() > 1 || !network.has_auxiliary();
-        let optimizer = new_optimizer(network, recipe);
+        let trained = compiled.trained();
+        let lengths = trained.iter().map(|(name, at)| (name.as_str(), compiled.training.values(*at).len()));
+        let optimizer = Optimizer::new(recipe, lengths);
         let network = with_storage_device(|device| network.untrained(device));
         let computation = Computation::Compiled(compiled);
         Ok(Self { network, computation, optimizer, auxiliary, loss: Loss::default() })
@@ -121,7 +132,7 @@ impl TrainingNetwork {
         }
     }
 
-    /// Makes one step on images `[batch, 3, height, width]` and targets `[batch, classes]`, both row-major.
+    /// Makes one step on images `[batch, channels, height, width]` and targets `[batch, classes]`, both row-major.
     /// `weights` are the classes' factors; `observe` is shown each gradient with the name of its tensor.
     ///
     /// # Errors
@@ -181,12 +192,6 @@ pub(crate) fn with_values(network: Network, values: Vec<Value>) -> Network {
         Ok::<_, Infallible>(value.map(|value| TensorData::new(value.values, value.shape)))
     });
     network
-}
-
-fn new_optimizer(network: &Network, recipe: &Recipe) -> Optimizer {
-    let infos = tensors(network).into_iter().filter(|info| info.role.is_trainable());
-    let infos: Vec<(String, usize)> = infos.map(|info| (info.name, info.shape.iter().product())).collect();
-    Optimizer::new(recipe, infos.iter().map(|(name, len)| (name.as_str(), *len)))
 }
 
 /// What the logits should be.
@@ -252,13 +257,13 @@ fn compiled_step(
     })?;
     compiled.training.backward(&gradients);
     let trained = compiled.trained();
-    let indices: Vec<usize> = trained.iter().map(|(_, _, index)| *index).collect();
+    let indices: Vec<usize> = trained.iter().map(|(_, index)| *index).collect();
     let pairs = compiled.training.values_and_gradients(&indices);
-    for ((_, name, _), (_, gradient)) in trained.iter().zip(&pairs) {
+    for ((name, _), (_, gradient)) in trained.iter().zip(&pairs) {
         observe(name, gradient);
     }
     optimizer.begin_step();
-    optimizer.update_all(lr, trained.iter().map(|(at, _, _)| *at).zip(pairs).collect());
+    optimizer.update_all(lr, pairs.into_iter().enumerate().collect());
     Ok(step)
 }
 

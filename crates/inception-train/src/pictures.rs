@@ -3,7 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use inception::data::{Augmentation, Dataset, DecodeOptions, Error, MersenneTwister, Preprocessing, decode_with};
+use inception::data::{
+    Augmentation, Dataset, DecodeOptions, Error, MersenneTwister, Preprocessing, decode_with,
+};
 
 use crate::draw::{Use, generator};
 
@@ -29,6 +31,13 @@ pub(crate) enum Form {
         /// The epoch, from 1.
         epoch: u32,
     },
+    /// As it is in a view.
+    View {
+        /// The run's seed.
+        seed: u64,
+        /// The view, from 0.
+        view: u32,
+    },
 }
 
 impl Form {
@@ -36,9 +45,8 @@ impl Form {
     fn random(self, item: usize) -> Option<MersenneTwister> {
         match self {
             Self::Plain => None,
-            Self::Epoch { seed, epoch } => {
-                Some(generator(seed, Use::Augment, [epoch.into(), item as u64]))
-            }
+            Self::Epoch { seed, epoch } => Some(generator(seed, Use::Augment, [epoch.into(), item as u64])),
+            Self::View { seed, view } => Some(generator(seed, Use::View, [view.into(), item as u64])),
         }
     }
 }

@@ -4,20 +4,43 @@ use std::fs;
 use std::path::Path;
 
 use inception::ModelSpec;
+use inception::data::{Augmentation, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::schedule::Schedule;
 
-/// Which part of the network keeps its weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// Which part of the network keeps its weights and running statistics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum Freeze {
     /// All but the classifier.
     Head,
     /// None.
     None,
+    /// The stage of this name, and all before it.
+    Stage(String),
+}
+
+impl From<String> for Freeze {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "head" => Self::Head,
+            "none" => Self::None,
+            _ => Self::Stage(name),
+        }
+    }
+}
+
+impl From<Freeze> for String {
+    fn from(freeze: Freeze) -> Self {
+        match freeze {
+            Freeze::Head => "head".to_owned(),
+            Freeze::None => "none".to_owned(),
+            Freeze::Stage(name) => name,
+        }
+    }
 }
 
 /// How pictures are changed each time that they are seen.
@@ -29,6 +52,17 @@ pub enum Augment {
     None,
     /// A random part of 8 to 100 % of the area, flipped half of the time, as PaddleClas has it.
     Paddleclas,
+}
+
+impl Augment {
+    /// What is done to pictures that are for validation what `preprocessing` says.
+    pub(crate) fn of(self, preprocessing: &Preprocessing) -> Option<Augmentation> {
+        let &Preprocessing { crop, mean, std, .. } = preprocessing;
+        match self {
+            Self::None => None,
+            Self::Paddleclas => Some(Augmentation { mean, std, ..Augmentation::paddleclas(crop) }),
+        }
+    }
 }
 
 /// Which optimiser.
@@ -78,7 +112,7 @@ macro_rules! recipe {
         impl Recipe {
             /// The recipe with these changes.
             pub fn with(self, changes: &RecipeChanges) -> Self {
-                Self { $($field: changes.$field.unwrap_or(self.$field),)* }
+                Self { $($field: changes.$field.clone().unwrap_or(self.$field),)* }
             }
         }
     };
@@ -89,6 +123,9 @@ recipe! {
     freeze: Freeze,
     /// How pictures are changed.
     augment: Augment,
+    /// Views of each picture that are kept of what is frozen, and seen in turn, one an epoch; with 0 none is kept,
+    /// and a picture is seen anew each time.
+    views: u32,
     /// Times that each picture is seen.
     epochs: u32,
     /// Pictures in a batch; the last one of an epoch may have fewer.
@@ -126,6 +163,7 @@ impl Recipe {
         Self {
             freeze: Freeze::Head,
             augment: Augment::None,
+            views: 0,
             epochs: 30,
             batch: 64,
             optimizer: OptimizerKind::Adam,
@@ -161,7 +199,7 @@ impl Recipe {
     pub fn of(freeze: Freeze) -> Self {
         match freeze {
             Freeze::Head => Self::head(),
-            Freeze::None => Self::whole(),
+            Freeze::None | Freeze::Stage(_) => Self { freeze, ..Self::whole() },
         }
     }
 
@@ -205,9 +243,20 @@ impl Recipe {
             ("label-smoothing", self.label_smoothing, share(self.label_smoothing), SHARE),
             ("mixup", self.mixup, (0.0..=1.0).contains(&self.mixup), "it is at least 0 and at most 1"),
         ];
-        if (self.freeze, self.augment) == (Freeze::Head, Augment::Paddleclas) {
-            let wanted = "the features of a frozen network are those of pictures as they are";
-            return Err(Error::Recipe { field: "augment", value: "paddleclas".to_owned(), wanted });
+        let augments = self.augment != Augment::None;
+        let views = |wanted| Err(Error::Recipe { field: "views", value: self.views.to_string(), wanted });
+        match self.freeze {
+            Freeze::Head if augments && self.views == 0 => {
+                let wanted =
+                    "the features of a frozen network are those of pictures as they are, without `views`";
+                return Err(Error::Recipe { field: "augment", value: "paddleclas".to_owned(), wanted });
+            }
+            Freeze::Head if !augments && self.views > 0 => {
+                return views("without `augment` the features of a picture are kept anyway");
+            }
+            Freeze::None if self.views > 0 => return views("they are of what is frozen"),
+            _ if !augments && self.views > 1 => return views("without `augment` all views are the same"),
+            _ => {}
         }
         match checks.into_iter().find(|(_, _, fine, _)| !fine) {
             Some((field, value, _, wanted)) => Err(Error::Recipe { field, value: value.to_string(), wanted }),
@@ -318,6 +367,15 @@ mod tests {
         assert_eq!(field(Recipe { label_smoothing: 1.0, ..good() }), "label-smoothing");
         assert_eq!(field(Recipe { mixup: 1.5, ..good() }), "mixup");
         assert_eq!(field(Recipe { warmup: f64::INFINITY, ..good() }), "warmup");
+        assert_eq!(field(Recipe { augment: Augment::Paddleclas, ..good() }), "augment");
+        assert_eq!(field(Recipe { views: 2, ..good() }), "views");
+        assert_eq!(field(Recipe { views: 1, ..Recipe::whole() }), "views");
+        let stage = Recipe::of(Freeze::Stage("4a".to_owned()));
+        assert_eq!(field(Recipe { views: 2, augment: Augment::None, ..stage.clone() }), "views");
+        for (views, augment) in [(0, Augment::None), (1, Augment::None), (3, Augment::Paddleclas)] {
+            assert!(Recipe { views, augment, ..stage.clone() }.check().is_ok());
+        }
+        assert!(Recipe { views: 3, augment: Augment::Paddleclas, ..good() }.check().is_ok());
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Training of a whole network on the pictures of a dataset.
+//! Training of a network, or of what is not frozen of it, on the pictures of a dataset.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use inception::burn::tensor::{Device, TensorData};
-use inception::data::{Augmentation, Dataset, Preprocessing};
-use inception::nn::{ModelSpec, Network, with_storage_device};
+use inception::data::{Dataset, Preprocessing};
+use inception::nn::{ModelSpec, Network, Output, with_storage_device};
 use inception::weights::save;
-use inception::{Runner, Skipped};
+use inception::{Runner, Skipped, dataset_version};
 
 use crate::draw::{Use, generator};
 use crate::error::Error;
@@ -18,15 +18,16 @@ use crate::loss::Loss;
 use crate::network::{TrainingNetwork, with_values};
 use crate::optimizer::Optimizer;
 use crate::pictures::{Form, Pictures, Reader};
-use crate::recipe::{Augment, Recipe};
+use crate::recipe::{Augment, Freeze, Recipe};
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
 use crate::transfer::{TrainedFile, metadata};
+use crate::views::{ViewSettings, ViewStore, store_bytes};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 32;
 
-/// How a whole network is trained on pictures.
+/// How a network is trained on pictures.
 #[derive(Clone, Debug)]
 pub struct NetworkOptions {
     /// What is done to a picture for validation; its size, mean and deviation are those of training, too.
@@ -37,9 +38,130 @@ pub struct NetworkOptions {
     pub validation: inception::RunOptions,
     /// Number of classes.
     pub classes: usize,
+    /// How what is frozen is computed and kept, where the recipe freezes a stage.
+    pub frozen: FrozenOptions,
 }
 
-/// A whole network that learns from pictures, which are read anew each time.
+/// How the frozen part of a network is computed and kept.
+#[derive(Clone, Debug)]
+pub struct FrozenOptions {
+    /// The model's name.
+    pub model: String,
+    /// What identifies the weights, as [`inception::Weights::identity`] has it.
+    pub weights: String,
+    /// Where and how it runs; the engine.
+    pub device: inception::RunOptions,
+    /// The folder in which views are kept.
+    pub cache: PathBuf,
+}
+
+/// A frozen part.
+#[derive(Debug)]
+struct Frozen {
+    /// From images to maps.
+    runner: Runner,
+    /// What is kept of them.
+    kept: Option<Kept>,
+}
+
+impl Frozen {
+    /// That of `network` up to `stage`.
+    fn new(
+        network: &TrainingNetwork,
+        stage: &str,
+        dataset: &Dataset,
+        options: &NetworkOptions,
+        recipe: &Recipe,
+    ) -> Result<Self, Error> {
+        let FrozenOptions { model, weights, device, cache } = &options.frozen;
+        let side = options.preprocessing.crop as usize;
+        let mut device = device.clone();
+        // Which pictures are computed together may depend on which are kept already.
+        device.batch_invariant = true;
+        let output = Output::Map(stage.to_owned());
+        let runner = Runner::build_output(|own| Ok(network.network_on(own)), [side, side], output, &device)?;
+        let settings = ViewSettings {
+            model,
+            weights,
+            device: &device.description(),
+            layer: &format!("map after {}", stage.to_lowercase()),
+            preprocessing: options.preprocessing,
+            augment: recipe.augment,
+            // Nothing is drawn for pictures as they are.
+            seed: if recipe.augment == Augment::None { 0 } else { recipe.seed },
+            dataset: dataset_version(dataset),
+            pictures: dataset.len(),
+        };
+        let kept = match recipe.views {
+            0 => None,
+            views => {
+                let store = ViewStore::of(cache, &settings, runner.output_len())?;
+                Some(Kept { store, views, pictures: dataset.len() })
+            }
+        };
+        Ok(Self { runner, kept })
+    }
+}
+
+/// Maps on disk.
+#[derive(Debug)]
+struct Kept {
+    store: ViewStore,
+    views: u32,
+    /// Pictures of the dataset.
+    pictures: usize,
+}
+
+impl Kept {
+    /// The view of an epoch.
+    fn view(&self, epoch: u32) -> u32 {
+        epoch.saturating_sub(1) % self.views
+    }
+
+    fn slot(&self, view: u32, item: usize) -> usize {
+        view as usize * self.pictures + item
+    }
+}
+
+/// The pictures of a batch, as far as they can be read.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// The maps of those that are kept, by item.
+    maps: BTreeMap<usize, Vec<f32>>,
+    /// The others.
+    pictures: Pictures,
+}
+
+/// Reads a batch of an epoch.
+fn gather(
+    reader: &Reader,
+    kept: Option<&Kept>,
+    dataset: &Dataset,
+    items: &[usize],
+    (seed, epoch): (u64, u32),
+) -> Result<Gathered, Error> {
+    let Some(kept) = kept else {
+        let pictures = reader.read(dataset, items, Form::Epoch { seed, epoch });
+        return Ok(Gathered { pictures, ..Gathered::default() });
+    };
+    let view = kept.view(epoch);
+    let (mut maps, mut missing) = (BTreeMap::new(), Vec::new());
+    for &item in items {
+        match kept.store.read(kept.slot(view, item))? {
+            Some(map) => {
+                maps.insert(item, map);
+            }
+            None => missing.push(item),
+        }
+    }
+    let pictures = match missing.is_empty() {
+        true => Pictures::default(),
+        false => reader.read(dataset, &missing, Form::View { seed, view }),
+    };
+    Ok(Gathered { maps, pictures })
+}
+
+/// A network that learns from pictures, which are read anew each time unless views of them are kept.
 #[derive(Debug)]
 pub struct NetworkLearner<'a> {
     network: TrainingNetwork,
@@ -47,21 +169,26 @@ pub struct NetworkLearner<'a> {
     validation: Option<(&'a Dataset, Vec<usize>)>,
     options: NetworkOptions,
     reader: Reader,
+    /// What computes the part that is not trained.
+    frozen: Option<Frozen>,
     smoothing: f64,
     weights: Option<Vec<f32>>,
     skipped: BTreeMap<String, Skipped>,
     /// The pictures of the next batch, and its epoch and number.
-    ahead: Option<((u32, usize), Pictures)>,
+    ahead: Option<((u32, usize), Gathered)>,
 }
 
 impl<'a> NetworkLearner<'a> {
-    /// A learner that starts with `network`, which has one output for one logit, on `device`, a device of Burn's for training, where it is then,
-    /// or otherwise on the CPU. Pictures for training and for validation are numbers of items.
+    /// A learner that starts with `network`, which has one output for one logit, on `device`, a device of Burn's for
+    /// training, where it is then, or otherwise on the CPU. Pictures for training and for validation are numbers of
+    /// items.
     ///
     /// # Errors
     ///
     /// [`Error::Classes`] and [`Error::EqualLabels`] for pictures that all have the same classes; [`Error::Recipe`]
-    /// for one logit where there are several classes a picture or not two of them; [`Error::Inception`] for a label that the network does not have, and pictures that are too small for it.
+    /// for one logit where there are several classes a picture or not two of them, and for a frozen stage on a device
+    /// of Burn's; [`Error::Inception`] for a label that the network does not have, a stage that it does not have, and
+    /// pictures that are too small for it.
     pub fn new(
         network: Network,
         device: Option<Device>,
@@ -70,7 +197,8 @@ impl<'a> NetworkLearner<'a> {
         options: NetworkOptions,
         recipe: &Recipe,
     ) -> Result<Self, Error> {
-        let Preprocessing { crop, mean, std, .. } = options.preprocessing;
+        let preprocessing = options.preprocessing;
+        let crop = preprocessing.crop;
         network.check_input([crop as usize; 2])?;
         let classes = options.classes;
         for (dataset, items) in [Some(&training), validation.as_ref()].into_iter().flatten() {
@@ -79,21 +207,27 @@ impl<'a> NetworkLearner<'a> {
         let labels = Labels::of(training.0, training.1.iter().copied());
         labels.check_training()?;
         let loss = labels.loss(recipe.one_logit, classes)?;
-        let augmentation = match recipe.augment {
-            Augment::None => None,
-            Augment::Paddleclas => Some(Augmentation { mean, std, ..Augmentation::paddleclas(crop) }),
-        };
         let network = match device {
+            Some(_) if matches!(recipe.freeze, Freeze::Stage(_)) => {
+                let wanted = "only the CPU trains a part of a network";
+                return Err(Error::Recipe { field: "freeze", value: recipe.freeze.clone().into(), wanted });
+            }
             Some(device) => TrainingNetwork::new(network, device, recipe),
             None => TrainingNetwork::compiled::<f32>(&network, [crop as usize; 2], recipe)?,
         };
+        let frozen = match &recipe.freeze {
+            Freeze::Stage(stage) => Some(Frozen::new(&network, stage, training.0, &options, recipe)?),
+            Freeze::Head | Freeze::None => None,
+        };
+        let augmentation = recipe.augment.of(&preprocessing);
         Ok(Self {
             network: network.with_loss(loss),
             weights: labels.weights(recipe.class_weights, classes),
             smoothing: recipe.label_smoothing,
             validation: validation.filter(|(_, items)| !items.is_empty()),
             training,
-            reader: Reader { preprocessing: options.preprocessing, augmentation, workers: options.workers },
+            reader: Reader { preprocessing, augmentation, workers: options.workers },
+            frozen,
             options,
             skipped: BTreeMap::new(),
             ahead: None,
@@ -108,6 +242,14 @@ impl<'a> NetworkLearner<'a> {
     /// Bytes that a batch of so many pictures takes beside the weights, where that is known.
     pub fn batch_bytes(&self, batch: usize) -> Option<u64> {
         self.network.batch_bytes(batch)
+    }
+
+    /// Where views are kept, and how many bytes they take when all are there.
+    pub fn views(&self) -> Option<(&Path, u64)> {
+        let frozen = self.frozen.as_ref()?;
+        let kept = frozen.kept.as_ref()?;
+        let slots = kept.views as usize * self.training.1.len();
+        Some((kept.store.path(), store_bytes(slots, frozen.runner.output_len())))
     }
 
     /// Whether auxiliary classifiers take part, so far as is known: not where a picture's size is not theirs.
@@ -144,42 +286,31 @@ impl Learner for NetworkLearner<'_> {
 
     fn learn(&mut self, batch: &Batch<'_>) -> Result<BatchResult, Error> {
         let dataset = self.training.0;
-        let (seed, epoch) = (batch.seed, batch.epoch);
-        let form = Form::Epoch { seed, epoch };
-        let here = (epoch, batch.number);
-        let Pictures { items, mut input, failed } = match self.ahead.take() {
-            Some((place, pictures)) if place == here => pictures,
-            _ => self.reader.read(dataset, &self.items(batch.pictures), form),
+        let at = (batch.seed, batch.epoch);
+        let (here, next) = (self.items(batch.pictures), self.items(batch.next));
+        let kept = self.frozen.as_ref().and_then(|frozen| frozen.kept.as_ref());
+        let gathered = match self.ahead.take() {
+            Some((place, gathered)) if place == (batch.epoch, batch.number) => gathered,
+            _ => gather(&self.reader, kept, dataset, &here, at)?,
         };
-        self.skip(dataset, &failed);
-        let count = items.len();
-        if count == 0 {
-            return Ok(BatchResult { loss: 0.0, correct: 0, pictures: 0 });
-        }
-        let labels = Labels::of(dataset, items.iter().copied());
-        let mixup = batch.blend(count)?;
-        if let Some(mixup) = &mixup {
-            let own = input.clone();
-            mixup.blend(&own, &mut input)?;
-        }
-        let classes = self.classes();
-        let targets = labels.targets(classes, self.smoothing, mixup.as_ref())?;
-        let side = self.options.preprocessing.crop as usize;
-        let images = TensorData::new(input, [count, 3, side, side]);
-        // Anew for each batch, so that a run that goes on drops what it would have dropped.
-        let drawn = generator(seed, Use::Dropout, [epoch.into(), batch.number as u64]).bits();
-        self.network.seed(drawn.into());
-        let next = self.items(batch.next);
-        let Self { network, reader, weights, .. } = self;
+        self.skip(dataset, &gathered.pictures.failed);
+        let Self { network, reader, frozen, weights, smoothing, options, .. } = self;
+        let kept = frozen.as_ref().and_then(|frozen| frozen.kept.as_ref());
+        let lesson = Lesson {
+            dataset,
+            items: &here,
+            classes: options.classes,
+            side: options.preprocessing.crop as usize,
+            smoothing: *smoothing,
+            weights: weights.as_deref(),
+        };
         // The next batch is read while this one is computed.
-        let (step, ahead) = beside(
-            || network.step(images, &targets, weights.as_deref(), batch.lr, |_, _| {}),
-            (!next.is_empty()).then_some(|| reader.read(dataset, &next, form)),
+        let (result, ahead) = beside(
+            || lesson.learn(network, frozen.as_ref(), gathered, batch),
+            (!next.is_empty()).then_some(|| gather(reader, kept, dataset, &next, at)),
         );
-        self.ahead = ahead.map(|pictures| ((epoch, batch.number + 1), pictures));
-        let step = step?;
-        let correct = labels.correct(&self.loss().scores(&step.logits), classes);
-        Ok(BatchResult { loss: step.loss, correct, pictures: count as u64 })
+        self.ahead = ahead.transpose()?.map(|gathered| ((batch.epoch, batch.number + 1), gathered));
+        result
     }
 
     /// On the engine, which compiles the network as it is now.
@@ -228,6 +359,71 @@ impl Learner for NetworkLearner<'_> {
 
     fn optimizer_mut(&mut self) -> &mut Optimizer {
         self.network.optimizer_mut()
+    }
+}
+
+/// What a batch is learned by.
+struct Lesson<'a> {
+    dataset: &'a Dataset,
+    /// The pictures of the batch, whether they can be used or not.
+    items: &'a [usize],
+    classes: usize,
+    /// Of an image, in pixels.
+    side: usize,
+    smoothing: f64,
+    weights: Option<&'a [f32]>,
+}
+
+impl Lesson<'_> {
+    /// Makes a step.
+    fn learn(
+        &self,
+        network: &mut TrainingNetwork,
+        frozen: Option<&Frozen>,
+        Gathered { mut maps, pictures }: Gathered,
+        batch: &Batch<'_>,
+    ) -> Result<BatchResult, Error> {
+        let Pictures { mut items, mut input, .. } = pictures;
+        let kept = frozen.and_then(|frozen| Some((&frozen.runner, frozen.kept.as_ref()?)));
+        if let Some((runner, kept)) = kept {
+            if !items.is_empty() {
+                let found = runner.run(&input, items.len())?;
+                let view = kept.view(batch.epoch);
+                for (&item, map) in items.iter().zip(found.chunks_exact(runner.output_len())) {
+                    kept.store.write(kept.slot(view, item), map)?;
+                    maps.insert(item, map.to_vec());
+                }
+            }
+            items = self.items.iter().copied().filter(|item| maps.contains_key(item)).collect();
+            input = items.iter().filter_map(|item| maps.remove(item)).collect::<Vec<_>>().concat();
+        }
+        let count = items.len();
+        if count == 0 {
+            return Ok(BatchResult { loss: 0.0, correct: 0, pictures: 0 });
+        }
+        let labels = Labels::of(self.dataset, items.iter().copied());
+        // Pixels are blended; of what is kept maps are.
+        let mixup = batch.blend(count)?;
+        if let Some(mixup) = &mixup {
+            let own = input.clone();
+            mixup.blend(&own, &mut input)?;
+        }
+        if let Some(Frozen { runner, kept: None }) = frozen {
+            input = runner.run(&input, count)?;
+        }
+        let targets = labels.targets(self.classes, self.smoothing, mixup.as_ref())?;
+        let shape = match frozen {
+            // The network knows the places of a map's numbers.
+            Some(_) => [count, input.len() / count, 1, 1],
+            None => [count, 3, self.side, self.side],
+        };
+        let images = TensorData::new(input, shape);
+        // Anew for each batch, so that a run that goes on drops what it would have dropped.
+        let drawn = generator(batch.seed, Use::Dropout, [batch.epoch.into(), batch.number as u64]).bits();
+        network.seed(drawn.into());
+        let step = network.step(images, &targets, self.weights, batch.lr, |_, _| {})?;
+        let correct = labels.correct(&network.loss().scores(&step.logits), self.classes);
+        Ok(BatchResult { loss: step.loss, correct, pictures: count as u64 })
     }
 }
 

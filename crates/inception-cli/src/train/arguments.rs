@@ -55,36 +55,41 @@ pub struct RecipeArgs {
     /// the network; flags come before both
     #[arg(long, value_name = "FILE|paddleclas")]
     recipe: Option<String>,
-    /// What keeps its weights: `head` (all but the classifier) or `none` [default: head]
+    /// What keeps its weights: `head` (all but the classifier), `none`, or the name of a stage: it and all before
+    /// it. `--freeze list` names the network's stages [default: head]
     #[arg(long, value_name = "PART", value_parser = named::<Freeze>)]
     freeze: Option<Freeze>,
     /// How pictures are changed each time that they are seen: none, or paddleclas (a random part, flipped
-    /// half of the time) [default: paddleclas with --freeze none]
+    /// half of the time) [default: paddleclas with --freeze none, a stage, or --views]
     #[arg(long, value_name = "NAME", value_parser = named::<Augment>)]
     augment: Option<Augment>,
+    /// Keep N augmented views of each picture on disk, as features or as maps of what is frozen; each epoch sees
+    /// the next one. Without it, a frozen stage computes each picture anew each time [default: 0]
+    #[arg(long, value_name = "N")]
+    views: Option<u32>,
     /// Times that each picture is seen [default: 30]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Pictures in a batch [default: 64; 32 with --freeze none]
+    /// Pictures in a batch [default: 64; 32 with --freeze none or a stage]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// sgd (with momentum), adam or adamw [default: adam; sgd with --freeze none]
+    /// sgd (with momentum), adam or adamw [default: adam; sgd with --freeze none or a stage]
     #[arg(long, value_name = "NAME", value_parser = named::<OptimizerKind>)]
     optimizer: Option<OptimizerKind>,
-    /// The highest learning rate [default: 0.001; 0.01 with --freeze none]
+    /// The highest learning rate [default: 0.001; 0.01 with --freeze none or a stage]
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
     /// Its course after the warm-up: constant, linear, cosine, or step:EPOCHS:FACTOR [default: cosine]
     #[arg(long, value_name = "NAME")]
     schedule: Option<Schedule>,
-    /// Epochs in which it rises from 0 [default: 0; 1 with --freeze none]
+    /// Epochs in which it rises from 0 [default: 0; 1 with --freeze none or a stage]
     #[arg(long, value_name = "EPOCHS")]
     warmup: Option<f64>,
     /// Share of the last step in the next one, for sgd [default: 0.9]
     #[arg(long, value_name = "SHARE")]
     momentum: Option<f64>,
     /// Factor of the weights that is added to their gradients, or by adamw taken from the weights [default:
-    /// 0; 1e-4 with --freeze none]
+    /// 0; 1e-4 with --freeze none or a stage]
     #[arg(long, value_name = "FACTOR")]
     weight_decay: Option<f64>,
     /// Share of a label that is spread over all classes [default: 0]
@@ -118,16 +123,21 @@ impl RecipeArgs {
             None | Some("paddleclas") => RecipeChanges::default(),
             Some(file) => RecipeChanges::read(Path::new(file))?,
         };
-        let freeze = self.freeze.or(file.freeze).unwrap_or(Freeze::Head);
-        let base = match self.recipe.as_deref() {
-            Some("paddleclas") => Recipe::published(spec, freeze)?,
-            _ => Recipe::of(freeze).with(&file),
+        let freeze = self.freeze.clone().or(file.freeze.clone()).unwrap_or(Freeze::Head);
+        let views = self.views.or(file.views).unwrap_or(0);
+        let mut base = match self.recipe.as_deref() {
+            Some("paddleclas") => Recipe::published(spec, freeze.clone())?,
+            _ => Recipe::of(freeze.clone()).with(&file),
         };
+        if freeze == Freeze::Head && views > 0 && file.augment.is_none() {
+            base.augment = Augment::Paddleclas;
+        }
         // The flag has a default; a file's seed is taken where the flag has that.
         let seed = if seed == 0 { base.seed } else { seed };
         let changes = RecipeChanges {
-            freeze: self.freeze,
+            freeze: self.freeze.clone(),
             augment: self.augment,
+            views: self.views,
             epochs: self.epochs,
             batch: self.batch,
             optimizer: self.optimizer,

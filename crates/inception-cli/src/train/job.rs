@@ -10,7 +10,7 @@ use inception::data::{Classes, Dataset, Preprocessing};
 use inception::nn::with_storage_device;
 use inception::{ModelSpec, Skipped, Weights};
 use inception_train::{
-    Best, HeadLearner, Judgement, LabelledFeatures, Labels, Learner, Linear, Loss, NetworkLearner,
+    Best, Freeze, HeadLearner, Judgement, LabelledFeatures, Labels, Learner, Linear, Loss, NetworkLearner,
     NetworkOptions, Outcome, Recipe, RunFolder, RunOptions, Split, TrainedFile, train, with_new_classifier,
 };
 use serde::Serialize;
@@ -56,31 +56,36 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Trains the classifier on features, those of `val` for validation where there are any.
+    /// Trains the classifier on features, those of `val` for validation where there are any; `views` gives those of
+    /// changed pictures, which are learned from in the place of `training`, if there are any.
     pub fn train_head(
         &self,
         folder: &mut RunFolder,
         scale: f32,
         training: &LabelledFeatures,
         val: Option<&LabelledFeatures>,
+        views: impl FnOnce(&[usize]) -> anyhow::Result<Vec<LabelledFeatures>>,
     ) -> anyhow::Result<()> {
         let (parts, warnings) = self.split(&training.labels, val.map(|val| val.labels.len()));
         let validation = match val {
             Some(val) => (val, (0..val.labels.len()).collect()),
             None => (training, parts.validation),
         };
-        let outputs = training.labels.loss(self.recipe.one_logit, self.classes.count)?.outputs(self.classes.count);
+        let outputs =
+            training.labels.loss(self.recipe.one_logit, self.classes.count)?.outputs(self.classes.count);
         let start = Linear::initial(self.spec, outputs, self.recipe.seed)?;
+        let items: Vec<usize> = parts.training.iter().map(|&at| training.items[at]).collect();
         let rows = (training, parts.training);
-        let mut learner = HeadLearner::new(rows, Some(validation), start, scale, self.recipe)?;
+        let learner = HeadLearner::new(rows, Some(validation), start, scale, self.recipe)?;
+        let mut learner = learner.with_views(views(&items)?);
         let outcome = self.run(&mut learner, folder)?;
         let skipped: Vec<Skipped> =
             [Some(training), val].into_iter().flatten().flat_map(|part| part.skipped.clone()).collect();
         self.finish(outcome, &mut learner, folder, &skipped, warnings)
     }
 
-    /// Trains all of the network, on `device` of Burn's or else on the CPU, from pictures; on the engine, as
-    /// `options` say, those of `val` are for validation where there are any.
+    /// Trains the network, or what is not frozen of it, on `device` of Burn's or else on the CPU, from pictures; on
+    /// the engine, as `options` say, those of `val` are for validation where there are any.
     pub fn train_network(
         &self,
         folder: &mut RunFolder,
@@ -110,9 +115,17 @@ impl Job<'_> {
             let batch = self.recipe.batch;
             enough_memory(bytes, batch, &format!("a batch of {batch} pictures takes"), "--batch")?;
         }
+        if let Some((file, bytes)) = learner.views() {
+            eprintln!("views take {:.2} GB when all are there: {}", bytes as f64 / 1e9, file.display());
+        }
         let outcome = self.run(&mut learner, folder)?;
         if !learner.has_auxiliary() {
-            let text = "the auxiliary classifiers take no part: they do not fit pictures of this size";
+            let text = match self.recipe.freeze {
+                Freeze::Stage(_) => {
+                    "the auxiliary classifiers take no part: they read what is frozen, or do not fit its map"
+                }
+                _ => "the auxiliary classifiers take no part: they do not fit pictures of this size",
+            };
             eprintln!("warning: {text}");
             warnings.push(text.to_owned());
         }

@@ -15,14 +15,15 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use inception::data::{Classes, Dataset, DatasetOptions, LoaderOptions, ScanStats};
-use inception::nn::Output;
+use inception::nn::{Output, with_storage_device};
 use inception::weights::cache_folder;
 use inception::{
     DeviceKind, ExtractOptions, FeatureExtractor, ModelSpec, Precision, Preparation, RunOptions, Shard,
     cores, dataset_version, read_labels,
 };
 use inception_train::{
-    FeatureOptions, Freeze, LabelledFeatures, Labels, NetworkOptions, RunFolder, extract_features, feature_bytes,
+    FeatureOptions, Freeze, FrozenOptions, LabelledFeatures, Labels, NetworkOptions, RunFolder, ViewOptions,
+    extract_features, extract_views, feature_bytes,
 };
 
 use crate::args::{self, DeviceArgs, PreprocessArgs, WeightArgs};
@@ -57,11 +58,11 @@ pub struct Train {
     /// Go on with the run in --to
     #[arg(long)]
     resume: bool,
-    /// Where features are kept between runs [default: the folder features of INCEPTION_CACHE, otherwise of
+    /// Where features and views are kept between runs [default: the folder features of INCEPTION_CACHE, otherwise of
     /// inception in the user's cache folder]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<PathBuf>,
-    /// Seconds between two states on disk, at least [default: 10; 300 with --freeze none]
+    /// Seconds between two states on disk, at least [default: 10; 300 with --freeze none or a stage]
     #[arg(long, value_name = "SECONDS")]
     save_every: Option<f64>,
     /// Print one JSON object a line: one an epoch, and the result
@@ -72,6 +73,12 @@ pub struct Train {
 impl Train {
     pub fn run(&self) -> anyhow::Result<()> {
         let recipe = self.recipe.recipe(self.model, self.device.seed)?;
+        if let Freeze::Stage(stage) = &recipe.freeze {
+            // Before anything is read.
+            let output = Output::Map(stage.clone());
+            with_storage_device(|device| self.model.config().init(device)?.check_output(&output))
+                .context("--freeze takes `head`, `none`, or a stage")?;
+        }
         let run_options = self.device.apply()?;
         let weights = self.weights.weights(self.model, self.device.seed)?;
         catch_signals()?;
@@ -108,7 +115,7 @@ impl Train {
         let pictures = [Some(&dataset), val.as_ref()];
         match recipe.freeze {
             Freeze::Head => self.train_head(&job, &identity, &run_options, pictures),
-            Freeze::None => self.train_network(&job, &identity, &run_options, pictures),
+            Freeze::None | Freeze::Stage(_) => self.train_network(&job, &identity, &run_options, pictures),
             _ => bail!("this part cannot be frozen"),
         }
     }
@@ -143,13 +150,18 @@ impl Train {
             eprintln!("warning: {}: {warning}", self.model.name);
         }
         let total = pictures.iter().flatten().map(|dataset| dataset.len()).sum();
-        let bytes = feature_bytes(total, extractor.dimensions());
+        let views = job.recipe.views as usize;
+        let bytes = feature_bytes(total * (1 + views), extractor.dimensions());
         enough_memory(bytes, total, &format!("the features of {total} pictures take"), "--limit")?;
         let mut folder = self.folder(job, identity, &device.description(), pictures)?;
         let features = |dataset| self.features(&extractor, dataset, identity, device);
         let [training, val] = pictures.map(|dataset| dataset.map(features).transpose());
         let (training, val) = (training?.context("there are pictures to train on")?, val?);
-        job.train_head(&mut folder, extractor.classifier_scale(), &training, val.as_ref())
+        let views = |items: &[usize]| match pictures[0] {
+            Some(dataset) if views > 0 => self.views(&extractor, dataset, items, (job, identity, device)),
+            _ => Ok(Vec::new()),
+        };
+        job.train_head(&mut folder, extractor.classifier_scale(), &training, val.as_ref(), views)
     }
 
     fn train_network(
@@ -163,17 +175,26 @@ impl Train {
         let mut validation = RunOptions::default();
         validation.threads = device.threads;
         let kind = device.device;
-        ensure!(device.precision == Precision::F32, "all of a network is trained in f32");
+        let is_whole = job.recipe.freeze == Freeze::None;
+        ensure!(!is_whole || device.precision == Precision::F32, "all of a network is trained in f32");
+        ensure!(is_whole || kind == DeviceKind::Engine, "a part of a network is trained on the CPU only");
         let burn = match kind {
             DeviceKind::Engine => None,
             kind => Some(RunOptions::on(kind).open()?.autodiff()),
         };
-        let mut folder = self.folder(job, identity, kind.name(), [training, val])?;
+        let description = if is_whole { kind.name().to_owned() } else { device.description() };
+        let mut folder = self.folder(job, identity, &description, [training, val])?;
         let options = NetworkOptions {
             preprocessing: *job.preprocessing,
             workers: self.workers(),
             validation,
             classes: job.classes.count,
+            frozen: FrozenOptions {
+                model: self.model.name.to_owned(),
+                weights: identity.to_owned(),
+                device: device.clone(),
+                cache: self.cache(),
+            },
         };
         let training = training.context("there are pictures to train on")?;
         job.train_network(&mut folder, burn, options, training, val.map(|val| &**val))
@@ -182,6 +203,40 @@ impl Train {
     /// Whether pictures have any number of classes.
     fn is_multilabel(&self) -> anyhow::Result<bool> {
         Ok(Dataset::is_label_table(&self.data.data)?)
+    }
+
+    /// The features of changed pictures, of all views.
+    fn views(
+        &self,
+        extractor: &FeatureExtractor,
+        dataset: &Dataset,
+        items: &[usize],
+        (job, identity, device): (&Job<'_>, &str, &RunOptions),
+    ) -> anyhow::Result<Vec<LabelledFeatures>> {
+        let options = ViewOptions {
+            weights: identity,
+            device: &device.description(),
+            recipe: job.recipe,
+            workers: self.workers(),
+            batch: FEATURE_BATCH,
+            cache: &self.cache(),
+            stop: &STOP,
+        };
+        let (mut bar, mut computed) = (Bar::new(), 0);
+        let found = extract_views(extractor, dataset, items, &options, |now, done, total| {
+            computed = now;
+            bar.show(now, done, total, "");
+        });
+        bar.finish();
+        let (views, file) = found?;
+        let (count, each) = (views.len(), items.len());
+        eprintln!("{count} views of {each} pictures, {computed} of them computed now: {}", file.display());
+        Ok(views)
+    }
+
+    /// Where features and views are kept.
+    fn cache(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| cache_folder().join("features"))
     }
 
     fn workers(&self) -> usize {
@@ -251,7 +306,7 @@ impl Train {
         device: &RunOptions,
     ) -> anyhow::Result<LabelledFeatures> {
         let loader = LoaderOptions { batch: FEATURE_BATCH, workers: self.workers(), prefetch: 2 };
-        let cache = self.cache.clone().unwrap_or_else(|| cache_folder().join("features"));
+        let cache = self.cache();
         let options = FeatureOptions {
             weights: identity,
             device: &device.description(),

@@ -141,7 +141,8 @@ impl Wanted<'_> {
         if let Some(known) = self.tensors.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let config = self.spec.config().with_num_classes(classes).with_hidden(hidden).with_auxiliary(auxiliary);
+        let config =
+            self.spec.config().with_num_classes(classes).with_hidden(hidden).with_auxiliary(auxiliary);
         let tensors: Rc<[TensorInfo]> = inception_nn::tensors(&config.init(self.device)?).into();
         self.tensors.borrow_mut().insert(key, tensors.clone());
         Ok(tensors)
@@ -167,8 +168,8 @@ impl Wanted<'_> {
             entry.is_some_and(|(entry, transposed)| misfit(entry, shape_in_file(info, transposed)).is_none())
         };
         let mut tensors = self.tensors(classes, &hidden, self.auxiliary)?;
-        let auxiliary = self.auxiliary
-            && tensors.iter().filter(|info| info.name.starts_with(AUXILIARY)).all(fits);
+        let auxiliary =
+            self.auxiliary && tensors.iter().filter(|info| info.name.starts_with(AUXILIARY)).all(fits);
         if auxiliary != self.auxiliary {
             tensors = self.tensors(classes, &hidden, auxiliary)?;
         }

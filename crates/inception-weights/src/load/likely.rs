@@ -3,8 +3,8 @@
 use inception_graph::with_storage_device;
 use inception_nn::{MODELS, ModelSpec};
 
-use super::by_key::share;
 use super::LoadOptions;
+use super::by_key::share;
 use super::find::find;
 use crate::checkpoint::Checkpoint;
 use crate::key_scheme::key_tables;
