@@ -5,9 +5,9 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::ensure;
-use inception::data::{self, Dataset, DatasetOptions, LoaderOptions};
+use inception::data::{Dataset, DatasetOptions, LoaderOptions};
 use inception::weights::Output;
-use inception::{Classifier, Error, LabelRow, LabelTally, Skipped};
+use inception::{Classifier, LabelRow, LabelTally, Skipped, check_skipped, run_batches};
 use serde::Serialize;
 
 use crate::progress::Bar;
@@ -65,34 +65,21 @@ pub fn evaluate(
     let mut skipped: Vec<Skipped> = Vec::new();
     let (mut bar, total) = (Bar::new(), dataset.len() as u64);
     let batches = dataset.len().div_ceil(options.loader.batch);
-    let preprocessing = classifier.preprocessing();
-    let done = data::load(
-        &dataset,
-        preprocessing,
-        &options.loader,
-        0..batches,
-        |batch, reuse| -> Result<(), Error> {
-            let logits = classifier.runner().run(&batch.input, batch.items.len())?;
-            for (item, logits) in batch.items.clone().zip(logits.chunks_exact(classes)) {
-                let picture = &dataset.items()[item];
-                match batch.skipped.iter().find(|(index, _)| *index == item) {
-                    Some((_, error)) => skipped.push(Skipped::new(&picture.path, error)),
-                    None => tally.add(picture.labels.as_deref().unwrap_or_default(), logits),
-                }
+    let (runner, preprocessing) = (classifier.runner(), classifier.preprocessing());
+    let done = run_batches(runner, &dataset, preprocessing, &options.loader, 0..batches, |batch, logits| {
+        let logits = logits.unwrap_or_else(|| vec![0.0; batch.items.len() * classes]);
+        for (item, logits) in batch.items.clone().zip(logits.chunks_exact(classes)) {
+            let picture = &dataset.items()[item];
+            match batch.skipped.iter().find(|(index, _)| *index == item) {
+                Some((_, error)) => skipped.push(Skipped::new(&picture.path, error)),
+                None => tally.add(picture.labels.as_deref().unwrap_or_default(), logits),
             }
-            let done = batch.items.end as u64;
-            reuse(batch.input);
-            bar.name_skipped(skipped.iter());
-            bar.show(done, done, total, "");
-            match skipped.first() {
-                Some(first) if skipped.len() as f64 > options.max_skipped * total as f64 => {
-                    let (first, limit) = (first.clone(), options.max_skipped);
-                    Err(Error::TooManySkipped { skipped: skipped.len() as u64, total, limit, first })
-                }
-                _ => Ok(()),
-            }
-        },
-    );
+        }
+        let done = batch.items.end as u64;
+        bar.name_skipped(skipped.iter());
+        bar.show(done, done, total, "");
+        check_skipped(skipped.len(), skipped.first(), total, options.max_skipped)
+    });
     bar.finish();
     done?;
     print(&tally, classifier.labels(), &skipped, options, warnings)

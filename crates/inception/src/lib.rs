@@ -57,7 +57,8 @@ pub use error::{Error, MergeProblem, StateProblem};
 pub use eval::{
     Against, Apart, ClassCount, ClassRow, ConfusionRow, Details, EvalOptions, EvalReport, EvalSettings,
     Evaluation, Exact, LabelRow, LabelTally, Misclassified, Other, Outcome, Progress, Shard, Skipped,
-    StateFile, Tally, Wrong, dataset_hash, dataset_version, evaluate, evaluate_against, merge,
+    StateFile, Tally, Wrong, check_skipped, dataset_hash, dataset_version, evaluate, evaluate_against, merge,
+    run_batches,
 };
 pub use features::{
     ExtractOptions, ExtractProgress, Extraction, FeatureBatch, FeatureBatches, FeatureExtractor,

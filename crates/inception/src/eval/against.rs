@@ -6,7 +6,7 @@ use inception_data::{Batch, Dataset, LoaderOptions, load};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::eval::run::{EvalOptions, Evaluation, check_labels, check_skipped, record};
+use crate::eval::run::{EvalOptions, Evaluation, check_labels, check_tally, record};
 use crate::eval::settings::EvalSettings;
 use crate::eval::tally::{Outcome, Tally};
 use crate::runner::Runner;
@@ -135,7 +135,7 @@ pub fn evaluate_against(
         }
         done += count as u64;
         progress(&both.tallies[0], done);
-        check_skipped(&both.tallies[0], total, max_skipped)
+        check_tally(&both.tallies[0], total, max_skipped)
     })?;
     let Both { tallies: [tally, theirs], agreeing, largest, difference, apart } = both;
     let against = Against {

@@ -19,7 +19,7 @@ pub(crate) use hash::file_hash;
 pub use hash::{dataset_hash, dataset_version};
 pub use multilabel::{LabelRow, LabelTally};
 pub use report::{ClassRow, ConfusionRow, Details, EvalReport, Exact, Wrong, merge};
-pub use run::{EvalOptions, Evaluation, Progress, evaluate};
+pub use run::{EvalOptions, Evaluation, Progress, check_skipped, evaluate, run_batches};
 pub use settings::{EvalSettings, Shard};
 pub use state::StateFile;
 pub use tally::{ClassCount, Misclassified, Outcome, Skipped, Tally};

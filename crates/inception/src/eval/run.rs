@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use inception_data::{Batch, Dataset, LoaderOptions, load};
+use inception_data::{Batch, Dataset, LoaderOptions, Prepare, load};
 
 use crate::error::Error;
 use crate::eval::settings::{EvalSettings, Shard};
@@ -72,25 +72,47 @@ pub fn evaluate(
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Evaluation, Error> {
     check_labels(dataset, settings)?;
-    let mut run = EvalRun::new(runner, dataset, settings, options, state);
+    let mut run = EvalRun::new(dataset, settings, options, state);
     run.check_skipped()?;
     progress(run.progress());
     let loader =
         LoaderOptions { batch: settings.batch, workers: options.workers, prefetch: options.prefetch };
-    let mut finish = |run: &mut EvalRun<'_>, batch: Batch, pending: Option<Pending>| -> Result<(), Error> {
-        run.finish(batch, pending)?;
+    let todo = std::mem::take(&mut run.todo);
+    run_batches(runner, dataset, &settings.preprocessing, &loader, todo, |batch, logits| {
+        run.finish(batch, logits)?;
         progress(run.progress());
         run.check_skipped()
+    })?;
+    let EvalRun { tally, seconds, .. } = run;
+    Ok(Evaluation { settings: settings.clone(), shards: vec![options.shard], tally, seconds })
+}
+
+/// Runs batches of `dataset`; `finish` gets each without its pixels, in order, and its logits, `[batch, classes]`;
+/// none where no picture of it could be used.
+///
+/// # Errors
+///
+/// Those of [`Runner::run`], and that of `finish`.
+pub fn run_batches(
+    runner: &Runner,
+    dataset: &Dataset,
+    preprocessing: &dyn Prepare,
+    loader: &LoaderOptions,
+    batches: impl IntoIterator<Item = usize> + Send,
+    mut finish: impl FnMut(&Batch, Option<Vec<f32>>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut take = |batch: &Batch, pending: Option<Pending>| {
+        let logits = pending.map(|pending| runner.finish(pending)).transpose()?;
+        finish(batch, logits)
     };
-    let todo = std::mem::take(&mut run.todo);
     // A GPU computes a batch while the one before it is counted and the one after it is decoded.
     let mut under_way = None;
-    load(dataset, &settings.preprocessing, &loader, todo, |mut batch, reuse| -> Result<(), Error> {
+    load(dataset, preprocessing, loader, batches, |mut batch, reuse| -> Result<(), Error> {
         let count = batch.items.len();
         // A batch without a single picture needs no network.
         let started = (batch.skipped.len() < count).then(|| runner.start(&batch.input, count)).transpose();
         if let Some((batch, pending)) = under_way.take() {
-            finish(&mut run, batch, pending)?;
+            take(&batch, pending)?;
         }
         let pending = started?;
         reuse(std::mem::take(&mut batch.input));
@@ -98,18 +120,16 @@ pub fn evaluate(
             under_way = Some((batch, pending));
             return Ok(());
         }
-        finish(&mut run, batch, pending)
+        take(&batch, pending)
     })?;
-    if let Some((batch, pending)) = under_way {
-        finish(&mut run, batch, pending)?;
+    match under_way {
+        Some((batch, pending)) => take(&batch, pending),
+        None => Ok(()),
     }
-    let EvalRun { tally, seconds, .. } = run;
-    Ok(Evaluation { settings: settings.clone(), shards: vec![options.shard], tally, seconds })
 }
 
 /// An evaluation under way.
 struct EvalRun<'a> {
-    runner: &'a Runner,
     dataset: &'a Dataset,
     settings: &'a EvalSettings,
     max_skipped: f64,
@@ -128,7 +148,6 @@ struct EvalRun<'a> {
 
 impl<'a> EvalRun<'a> {
     fn new(
-        runner: &'a Runner,
         dataset: &'a Dataset,
         settings: &'a EvalSettings,
         options: &EvalOptions,
@@ -145,7 +164,6 @@ impl<'a> EvalRun<'a> {
         let (total, last) = (done + left, Instant::now());
         let &EvalOptions { max_skipped, misclassified, .. } = options;
         Self {
-            runner,
             dataset,
             settings,
             max_skipped,
@@ -166,18 +184,14 @@ impl<'a> EvalRun<'a> {
     }
 
     fn check_skipped(&self) -> Result<(), Error> {
-        check_skipped(&self.tally, self.total, self.max_skipped)
+        check_tally(&self.tally, self.total, self.max_skipped)
     }
 
-    /// Waits for a batch's logits, counts them and keeps them in the state. Without `pending` no picture
-    /// could be used.
-    fn finish(&mut self, batch: Batch, pending: Option<Pending>) -> Result<(), Error> {
+    /// Counts a batch's logits and keeps them in the state. Without them no picture could be used.
+    fn finish(&mut self, batch: &Batch, logits: Option<Vec<f32>>) -> Result<(), Error> {
         let count = batch.items.len();
-        let logits = match pending {
-            Some(pending) => self.runner.finish(pending)?,
-            None => vec![0.0; count * self.settings.classes],
-        };
-        let mut record = record(&batch, &logits, self.dataset, self.settings)?;
+        let logits = logits.unwrap_or_else(|| vec![0.0; count * self.settings.classes]);
+        let mut record = record(batch, &logits, self.dataset, self.settings)?;
         record.seconds = self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
         self.tally.add_record(&record, self.misclassified);
@@ -200,11 +214,19 @@ pub(super) fn check_labels(dataset: &Dataset, settings: &EvalSettings) -> Result
 }
 
 /// Ends a run over `total` pictures of which more than the share `limit` cannot be used.
-pub(super) fn check_skipped(tally: &Tally, total: u64, limit: f64) -> Result<(), Error> {
-    let skipped = tally.skipped.len() as u64;
-    match tally.skipped.first_key_value() {
-        Some((_, first)) if skipped as f64 > limit * total as f64 => {
-            Err(Error::TooManySkipped { skipped, total, limit, first: first.clone() })
+pub(super) fn check_tally(tally: &Tally, total: u64, limit: f64) -> Result<(), Error> {
+    check_skipped(tally.skipped.len(), tally.skipped.values().next(), total, limit)
+}
+
+/// Whether so many pictures of `total` may be skipped, at most the share `limit`; `first` is one of them.
+///
+/// # Errors
+///
+/// [`Error::TooManySkipped`].
+pub fn check_skipped(skipped: usize, first: Option<&Skipped>, total: u64, limit: f64) -> Result<(), Error> {
+    match first {
+        Some(first) if skipped as f64 > limit * total as f64 => {
+            Err(Error::TooManySkipped { skipped: skipped as u64, total, limit, first: first.clone() })
         }
         _ => Ok(()),
     }
