@@ -158,13 +158,13 @@ impl Labels {
                 pairs.filter(|&(logits, &label)| Outcome::of(logits, label).rank == 0).count() as u64
             }
             Self::Several(labels) => {
-                let right = |(logits, labels): (&[f32], &Box<[u32]>)| {
+                let right = |logits: &[f32], labels: &[u32]| {
                     let decisions = (0..).zip(logits);
-                    let right =
+                    let is_right =
                         |&(class, &logit): &(u32, &f32)| LabelTally::is_right(logit, labels.contains(&class));
-                    decisions.filter(right).count() as u64
+                    decisions.filter(is_right).count() as u64
                 };
-                rows.zip(labels).map(right).sum()
+                rows.zip(labels).map(|(logits, labels)| right(logits, labels)).sum()
             }
         }
     }
