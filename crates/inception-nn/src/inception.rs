@@ -274,12 +274,12 @@ impl Version {
     const fn style(self) -> (StageStyle, DropoutSpec) {
         match self {
             Self::V3 | Self::V4 => (STYLE, DropoutSpec::AfterPool(0.2)),
-            Self::TorchV3
-            | Self::FidV3
-            | Self::TimmV4
-            | Self::TimmResNetV2
-            | Self::TorchvisionGoogLeNet
-            | Self::KerasV3 => (torch::STYLE, DropoutSpec::None),
+            Self::TorchV3 | Self::FidV3 | Self::TimmV4 | Self::TimmResNetV2 | Self::TorchvisionGoogLeNet => {
+                (torch::STYLE, DropoutSpec::None)
+            }
+            Self::KerasV3 => {
+                (StageStyle { norm: Some(torch::KERAS_NORM), ..torch::STYLE }, DropoutSpec::None)
+            }
         }
     }
 }

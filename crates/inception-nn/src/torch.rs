@@ -29,6 +29,9 @@ pub(crate) const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum:
 /// What `torch.nn.BatchNorm2d` does when told nothing.
 pub(crate) const TORCH_NORM: NormSpec = NormSpec { epsilon: 1e-5, ..TENSORFLOW_NORM };
 
+/// What Keras 3's `BatchNormalization` does when told nothing: running variances are not unbiased.
+pub(crate) const KERAS_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.01, unbiased: false };
+
 pub(crate) const STYLE: StageStyle =
     StageStyle { norm: Some(TENSORFLOW_NORM), relu: true, relu_after_concat: false };
 

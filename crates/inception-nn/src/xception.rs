@@ -35,7 +35,7 @@ use crate::Observer;
 use crate::layers::{
     Classifier, ConvNorm, ConvRow, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
 };
-use crate::torch::{TENSORFLOW_NORM, TORCH_NORM};
+use crate::torch::{KERAS_NORM, TENSORFLOW_NORM, TORCH_NORM};
 
 /// Where a block's ReLUs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ const LEGACY: Style = Style {
 };
 
 /// Chollet's own, as Keras has it.
-const KERAS: Style = Style { norm: TENSORFLOW_NORM, downsampling: Downsampling::MaxPoolSame, ..LEGACY };
+const KERAS: Style = Style { norm: KERAS_NORM, downsampling: Downsampling::MaxPoolSame, ..LEGACY };
 
 const fn row(
     name: &'static str,
