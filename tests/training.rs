@@ -16,8 +16,7 @@ use inception_train::{Freeze, OptimizerKind, Recipe, TrainingNetwork, targets};
 use inception_weights::{KeyScheme, key_table};
 use serde::Deserialize;
 
-/// A file of `tests/goldens/training`; `generate.py` there says what its fields are. `generate_torch.py` writes those
-/// of PyTorch.
+/// A file of `tests/goldens/training`; `generate.py` there says what its fields are.
 #[derive(Deserialize)]
 struct Golden {
     size: usize,
