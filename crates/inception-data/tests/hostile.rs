@@ -42,6 +42,28 @@ fn the_corpus_is_survived() {
     }
 }
 
+/// Planes of four components that are smaller than the picture, where the decoder has no upsampling.
+#[test]
+fn unusual_samplings_of_four_components_are_refused() {
+    let mut bytes = fs::read(workspace().join("fuzz/corpus/pictures/2d425b467932")).unwrap();
+    let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();
+    for samplings in [
+        [0x11, 0x11, 0x11, 0x22],
+        [0x14, 0x11, 0x11, 0x11],
+        [0x11, 0x12, 0x11, 0x11],
+        [0x32, 0x21, 0x11, 0x32],
+        [0x22, 0x22, 0x11, 0x22],
+    ] {
+        for (component, sampling) in samplings.into_iter().enumerate() {
+            bytes[frame + 11 + 3 * component] = sampling;
+        }
+        let error = inception_data::decode(&bytes).unwrap_err().to_string();
+        let reason =
+            std::error::Error::source(&inception_data::decode(&bytes).unwrap_err()).map(|e| e.to_string());
+        assert!(reason.is_some_and(|reason| reason.contains("sampling that is not supported")), "{error}");
+    }
+}
+
 /// A tar archive, the same in gzip, and a zip archive with stored and deflated members.
 fn archives() -> [(&'static str, Vec<u8>); 3] {
     let picture = fs::read(workspace().join("tests/goldens/preprocess/inputs/1x1.png")).unwrap();

@@ -1,6 +1,8 @@
 //! JPEG to 8-bit RGB, as cv2 and Pillow set up libjpeg-turbo (`modules/imgcodecs/src/grfmt_jpeg.cpp`,
 //! `src/libImaging/JpegDecode.c`): slow integer DCT, fancy upsampling, block smoothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat};
 
 use super::exif::Orientation;
@@ -34,6 +36,15 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
     if precision != 8 {
         return Err(undecodable(format!("samples of {precision} bits, not 8")));
     }
+    if let [luma, blue, red, black] = &frame.components[..] {
+        let [luma, blue, red, black] =
+            [luma, blue, red, black].map(|part| [part.horizontal_sampling, part.vertical_sampling]);
+        let divides = |part: [u8; 2]| luma.iter().zip(part).all(|(luma, part)| luma % part.max(1) == 0);
+        // What the decoder has no upsampling for: it would index planes beyond their ends.
+        if luma != black || !divides(blue) || !divides(red) || (blue == luma) != (red == luma) {
+            return Err(undecodable("four components of a sampling that is not supported".to_owned()));
+        }
+    }
     decoder.set_output_format(match components {
         1 => PixelFormat::Grayscale,
         3 => PixelFormat::Rgb,
@@ -47,7 +58,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
     // made up is in the warnings.
     decoder.set_lenient(true);
     decoder.set_block_smoothing(true);
-    let decoded = decoder.decode_image().map_err(error)?;
+    // It panics over damaged files that it takes for whole ones, as fuzzing has found.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_image()))
+        .unwrap_or_else(|_| Err(JpegError::CorruptData("the decoder gave up".to_owned())))
+        .map_err(error)?;
     check_warnings(&decoded.warnings, bytes.len(), options)?;
 
     let pixels = match decoded.pixel_format {
