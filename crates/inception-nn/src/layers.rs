@@ -474,7 +474,9 @@ impl Classifier {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::torch::TENSORFLOW_NORM;
+
+    /// PyTorch's, with TensorFlow's epsilon.
+    const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.1, unbiased: true };
 
     fn dropped(device: &Device) -> Vec<f32> {
         let ones = Tensor::<2>::ones([100, 100], device);
