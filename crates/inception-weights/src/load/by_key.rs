@@ -7,10 +7,10 @@ use std::rc::Rc;
 use burn::tensor::Device;
 use inception_nn::{HiddenLayer, ModelSpec, TensorInfo};
 
-use super::LoadOptions;
 use super::found::{Found, Source, misfit};
 use super::head::{BIAS, HEAD, Head, WEIGHT, field};
 use super::keys::{Keys, prefixes};
+use super::options::LoadOptions;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};

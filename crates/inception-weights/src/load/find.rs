@@ -3,10 +3,10 @@
 use burn::tensor::Device;
 use inception_nn::ModelSpec;
 
-use super::LoadOptions;
 use super::by_graph::by_graph;
 use super::by_key::by_key;
 use super::found::Found;
+use super::options::LoadOptions;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 

@@ -3,9 +3,9 @@
 use inception_graph::with_storage_device;
 use inception_nn::{MODELS, ModelSpec};
 
-use super::LoadOptions;
 use super::by_key::share;
 use super::find::find;
+use super::options::LoadOptions;
 use crate::checkpoint::Checkpoint;
 use crate::key_scheme::key_tables;
 

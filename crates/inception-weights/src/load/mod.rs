@@ -7,6 +7,7 @@ mod found;
 mod head;
 mod keys;
 mod likely;
+mod options;
 
 use burn::tensor::{Device, TensorData};
 use inception_graph::with_storage_device;
@@ -14,6 +15,7 @@ use inception_nn::{HiddenLayer, ModelSpec, Network, TensorInfo, load_tensors};
 
 pub use by_graph::{ActivationScales, activation_scales};
 pub use likely::{fitting_models, likely_models};
+pub use options::LoadOptions;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Problem};
@@ -91,21 +93,6 @@ impl Loaded {
         }
         warnings
     }
-}
-
-/// How to load a checkpoint.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LoadOptions {
-    /// Which of a file's dictionaries of tensors to take: its place in the file, or the last part of that.
-    /// Without it the one that fits, and of several the average that training has kept (EMA), as timm does.
-    pub state_dict: Option<String>,
-    /// Keeps the first of 1001 classes. Without it the classifier of another library that has one class more
-    /// than published is taken for TensorFlow's and loses its first class, the background.
-    pub keep_background: bool,
-    /// Takes the auxiliary classifier, too, which only training uses, where the model has one that its network can
-    /// go without, and the file has all of it, for the same classes. Without it the file's is passed over.
-    pub auxiliary: bool,
 }
 
 /// Builds the network of `spec` with as many classes as `checkpoint` has, on `device`, and fills all of it.
