@@ -60,6 +60,7 @@
 //!   [`Error::UnsupportedFormat`], which says what was found.
 //! - Images of more than [`MAX_PIXELS`] pixels are refused before memory is allocated for them.
 
+mod catch;
 mod dataset;
 mod decode;
 mod error;

@@ -288,10 +288,9 @@ impl Calibrator {
             _ => 1.0,
         };
         let factors: Vec<f32> = ranges.iter().map(factor).collect();
-        let scaled =
-            || ranges.iter().zip(&factors).map(|(range, factor)| range.map(|x| x * f64::from(*factor)));
+        let scaled = ranges.iter().zip(&factors).map(|(range, factor)| range.map(|x| x * f64::from(*factor)));
         let joined = |[low, high]: [f64; 2], range: [f64; 2]| [low.min(range[0]), high.max(range[1])];
-        let all = scaled().fold([0.0; 2], joined);
+        let all = scaled.fold([0.0; 2], joined);
         // What the rounding of each channel puts into the outputs of the depthwise convolutions.
         let energy = |channel: usize| -> f64 {
             let of = |&reader: &NodeId| match &self.fused.nodes[reader].op {

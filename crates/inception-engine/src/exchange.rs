@@ -79,9 +79,8 @@ pub fn quantization_of_nodes(
     };
     let written: Vec<_> = places.iter().map(of).collect();
     // Equalised channels are stored in units of the largest scale.
-    let largest = |scales: &[f32]| scales.iter().copied().fold(0.0, f32::max);
     let params = |(scales, zero_point): &(Vec<f32>, u8)| QuantParams {
-        scale: largest(scales),
+        scale: scales.iter().copied().fold(0.0, f32::max),
         zero_point: *zero_point,
     };
     let mut found: Vec<Option<QuantParams>> = written.iter().map(|tensor| tensor.map(params)).collect();
@@ -103,10 +102,10 @@ pub fn quantization_of_nodes(
     let dtypes = dtypes(&graph, DType::U8);
     let mut quantization = Quantization { as_written: true, ..Quantization::default() };
     for (((key, found), written), dtype) in keys(&graph).into_iter().zip(found).zip(written).zip(dtypes) {
-        if let Some((scales, _)) = written
+        if let (Some(params), Some((scales, _))) = (found, written)
             && scales.len() > 1
         {
-            let factors = scales.iter().map(|scale| largest(scales) / scale).collect();
+            let factors = scales.iter().map(|scale| params.scale / scale).collect();
             quantization.equalization.insert(key.clone(), factors);
         }
         match found {

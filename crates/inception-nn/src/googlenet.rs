@@ -179,22 +179,16 @@ impl GoogLeNet {
         map: Tensor<4>,
     ) -> Result<(Tensor<2>, Vec<Tensor<2>>), Error> {
         let [_, _, height, width] = map.dims();
-        let mut auxiliary = Vec::with_capacity(AUXILIARY.len());
-        let mut misfit = false;
-        let features = self.forward_features(start, map, &mut |name, map| {
-            let heads = [&self.auxiliary1, &self.auxiliary2];
-            if let Some(i) = AUXILIARY.iter().position(|row| row.after == name) {
-                let [_, _, h, w] = map.dims();
-                match heads[i].fits([h, w]) {
-                    true => auxiliary.push(heads[i].forward(map.clone())),
-                    false => misfit = true,
-                }
-            }
-        });
-        match misfit {
-            false => Ok((self.head.forward(features), auxiliary)),
-            true => Err(Error::AuxiliarySize { height, width }),
-        }
+        let auxiliary = |name: &str, map: &Tensor<4>| {
+            let mut heads = AUXILIARY.iter().zip([&self.auxiliary1, &self.auxiliary2]);
+            let (_, head) = heads.find(|(row, _)| row.after == name)?;
+            let [_, _, h, w] = map.dims();
+            Some(match head.fits([h, w]) {
+                true => Ok(head.forward(map.clone())),
+                false => Err(Error::AuxiliarySize { height, width }),
+            })
+        };
+        forward_heads(&self.head, |observe| self.forward_features(start, map, observe), auxiliary)
     }
 
     pub(crate) fn forward_features(&self, start: usize, map: Tensor<4>, observe: Observer) -> Tensor<4> {
@@ -223,6 +217,19 @@ impl GoogLeNet {
     pub(crate) fn head_mut(&mut self) -> &mut Classifier {
         &mut self.head
     }
+}
+
+/// The logits of `head` on the last map of `features`, and those of the auxiliary classifiers, which `auxiliary` gives
+/// for the name of a stage and its map where one reads it.
+pub(crate) fn forward_heads(
+    head: &Classifier,
+    features: impl FnOnce(Observer) -> Tensor<4>,
+    mut auxiliary: impl FnMut(&str, &Tensor<4>) -> Option<Result<Tensor<2>, Error>>,
+) -> Result<(Tensor<2>, Vec<Tensor<2>>), Error> {
+    let mut found = Vec::new();
+    let features = features(&mut |name, map| found.extend(auxiliary(name, map)));
+    let auxiliary = found.into_iter().collect::<Result<_, _>>()?;
+    Ok((head.forward(features), auxiliary))
 }
 
 /// What the first `start` stages make of images to the last map; `observe` is shown that map, too, if a stage has

@@ -28,9 +28,11 @@ use inception_graph::Window;
 
 use crate::Observer;
 use crate::error::Error;
-use crate::googlenet::forward_stages;
+use crate::googlenet::{forward_heads, forward_stages};
 use crate::inception_resnet;
-use crate::layers::{Classifier, ConvNorm, DropoutSpec, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw};
+use crate::layers::{
+    Classifier, ConvNorm, DropoutSpec, KERAS_NORM, NormSpec, PADDLE_NORM, PoolRow, conv, conv_hw,
+};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, forked, pooled, stage};
 use crate::torch;
 
@@ -277,9 +279,7 @@ impl Version {
             Self::TorchV3 | Self::FidV3 | Self::TimmV4 | Self::TimmResNetV2 | Self::TorchvisionGoogLeNet => {
                 (torch::STYLE, DropoutSpec::None)
             }
-            Self::KerasV3 => {
-                (StageStyle { norm: Some(torch::KERAS_NORM), ..torch::STYLE }, DropoutSpec::None)
-            }
+            Self::KerasV3 => (StageStyle { norm: Some(KERAS_NORM), ..torch::STYLE }, DropoutSpec::None),
         }
     }
 }
@@ -362,21 +362,15 @@ impl Inception {
         map: Tensor<4>,
     ) -> Result<(Tensor<2>, Vec<Tensor<2>>), Error> {
         let [_, _, height, width] = map.dims();
-        let (mut auxiliary, mut misfit) = (Vec::new(), false);
-        let features = self.forward_features(start, map, &mut |name, map| {
-            let reader = self.auxiliary.as_ref().filter(|_| name == AUXILIARY.0);
-            if let Some(head) = reader {
-                let [_, _, h, w] = map.dims();
-                match head.fits([h, w]) {
-                    true => auxiliary.push(head.forward(map.clone())),
-                    false => misfit = true,
-                }
-            }
-        });
-        match misfit {
-            false => Ok((self.head.forward(features), auxiliary)),
-            true => Err(Error::AuxiliarySize { height, width }),
-        }
+        let auxiliary = |name: &str, map: &Tensor<4>| {
+            let head = self.auxiliary.as_ref().filter(|_| name == AUXILIARY.0)?;
+            let [_, _, h, w] = map.dims();
+            Some(match head.fits([h, w]) {
+                true => Ok(head.forward(map.clone())),
+                false => Err(Error::AuxiliarySize { height, width }),
+            })
+        };
+        forward_heads(&self.head, |observe| self.forward_features(start, map, observe), auxiliary)
     }
 
     pub(crate) fn has_auxiliary(&self) -> bool {

@@ -25,6 +25,15 @@ pub(crate) struct NormSpec {
 /// What `paddle.nn.BatchNorm` does when told nothing.
 pub(crate) const PADDLE_NORM: NormSpec = NormSpec { epsilon: 1e-5, momentum: 0.1, unbiased: false };
 
+/// What `torch.nn.BatchNorm2d` does when told nothing.
+pub(crate) const TORCH_NORM: NormSpec = NormSpec { epsilon: 1e-5, momentum: 0.1, unbiased: true };
+
+/// PyTorch's, with the epsilon of TensorFlow's own networks: what is converted from them has it.
+pub(crate) const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, ..TORCH_NORM };
+
+/// What Keras 3's `BatchNormalization` does when told nothing.
+pub(crate) const KERAS_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.01, unbiased: false };
+
 /// One convolution of a table: a kernel, its stride, and whether it keeps the map's size at stride 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConvRow {
@@ -474,9 +483,6 @@ impl Classifier {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    /// PyTorch's, with TensorFlow's epsilon.
-    const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.1, unbiased: true };
 
     fn dropped(device: &Device) -> Vec<f32> {
         let ones = Tensor::<2>::ones([100, 100], device);

@@ -195,10 +195,7 @@ impl Network {
                 let (logits, auxiliary) = network.forward_heads(start, map)?;
                 (logits, auxiliary, V3_AUXILIARY_WEIGHT)
             }
-            Self::Xception(network) => {
-                let features = network.forward_features(start, map, &mut |_, _| {});
-                (network.head().forward(features), Vec::new(), 0.0)
-            }
+            Self::Xception(_) => (self.logits_from(start, map), Vec::new(), 0.0),
         };
         let own = TrainingHead { logits, weight: 1.0 };
         let auxiliary = auxiliary.into_iter().map(|logits| TrainingHead { logits, weight });
@@ -298,6 +295,11 @@ impl Network {
 
     fn features(&self, images: Tensor<4>, observe: Observer) -> Tensor<4> {
         self.features_from(0, images, observe)
+    }
+
+    /// From what the first `start` stages make of images to the classifier's logits.
+    fn logits_from(&self, start: usize, map: Tensor<4>) -> Tensor<2> {
+        self.head().forward(self.features_from(start, map, &mut |_, _| {}))
     }
 
     /// From what the first `start` stages make of images to the last map.
@@ -431,8 +433,7 @@ impl Network {
             let forward = |network: &Self, images: Tensor<4>| {
                 let all = network.training_heads(start, images.clone()).unwrap_or_else(|_| {
                     // Without auxiliary classifiers that do not fit.
-                    let logits = network.head().forward(network.features_from(start, images, &mut |_, _| {}));
-                    vec![TrainingHead { logits, weight: 1.0 }]
+                    vec![TrainingHead { logits: network.logits_from(start, images), weight: 1.0 }]
                 });
                 heads = all.iter().map(|head| head.weight).collect();
                 let mut logits: Vec<_> = all.into_iter().map(|head| head.logits).collect();

@@ -19,18 +19,8 @@
 //!
 //! The head drops nothing out here: timm's networks do not by default; torchvision's do, while training only.
 
-use crate::layers::{NormSpec, PoolRow, conv, conv_hw};
+use crate::layers::{PoolRow, TENSORFLOW_NORM, conv, conv_hw};
 use crate::stage::{StageRow, StageStyle, chain, forked, pooled, stage};
-
-/// What TensorFlow's own networks have, and so what is converted from them; the running statistics are
-/// PyTorch's.
-pub(crate) const TENSORFLOW_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.1, unbiased: true };
-
-/// What `torch.nn.BatchNorm2d` does when told nothing.
-pub(crate) const TORCH_NORM: NormSpec = NormSpec { epsilon: 1e-5, ..TENSORFLOW_NORM };
-
-/// What Keras 3's `BatchNormalization` does when told nothing: running variances are not unbiased.
-pub(crate) const KERAS_NORM: NormSpec = NormSpec { epsilon: 1e-3, momentum: 0.01, unbiased: false };
 
 pub(crate) const STYLE: StageStyle =
     StageStyle { norm: Some(TENSORFLOW_NORM), relu: true, relu_after_concat: false };

@@ -33,9 +33,9 @@ use burn::tensor::{Device, Tensor, activation::relu};
 
 use crate::Observer;
 use crate::layers::{
-    Classifier, ConvNorm, ConvRow, DropoutSpec, NormSpec, PADDLE_NORM, Pool, PoolRow, conv, per_channel,
+    Classifier, ConvNorm, ConvRow, DropoutSpec, KERAS_NORM, NormSpec, PADDLE_NORM, Pool, PoolRow,
+    TENSORFLOW_NORM, TORCH_NORM, conv, per_channel,
 };
-use crate::torch::{KERAS_NORM, TENSORFLOW_NORM, TORCH_NORM};
 
 /// Where a block's ReLUs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

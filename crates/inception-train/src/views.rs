@@ -81,7 +81,7 @@ impl ViewStore {
         {
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
             let read = file
-                .seek(SeekFrom::Start(slot as u64 * size as u64))
+                .seek(SeekFrom::Start(self.bytes(slot)))
                 .and_then(|_| Read::by_ref(&mut *file).take(size as u64).read_to_end(&mut bytes));
             read.map_err(|source| failed(&self.path, source))?;
         }
@@ -102,10 +102,13 @@ impl ViewStore {
         let mut bytes = self.hash(values).to_le_bytes().to_vec();
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = file
-            .seek(SeekFrom::Start(slot as u64 * self.slot_bytes() as u64))
-            .and_then(|_| file.write_all(&bytes));
+        let written = file.seek(SeekFrom::Start(self.bytes(slot))).and_then(|_| file.write_all(&bytes));
         written.map_err(|source| failed(&self.path, source))
+    }
+
+    /// Bytes on disk for so many slots.
+    pub fn bytes(&self, slots: usize) -> u64 {
+        slots as u64 * self.slot_bytes() as u64
     }
 
     fn slot_bytes(&self) -> usize {
@@ -119,11 +122,6 @@ impl ViewStore {
         });
         hash.max(1)
     }
-}
-
-/// Bytes on disk for so many slots of `len` values.
-pub(crate) fn store_bytes(slots: usize, len: usize) -> u64 {
-    slots as u64 * (HASH + len * size_of::<f32>()) as u64
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {
@@ -153,7 +151,7 @@ mod tests {
         assert_ne!(open("two").path(), store.path());
         // A value that was half written.
         let mut bytes = fs::read(store.path()).unwrap();
-        assert_eq!(bytes.len() as u64, store_bytes(5, 3));
+        assert_eq!(bytes.len() as u64, store.bytes(5));
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(store.path(), &bytes).unwrap();
         assert_eq!(open("one").read(4).unwrap(), None);

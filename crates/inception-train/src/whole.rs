@@ -22,7 +22,7 @@ use crate::recipe::{Augment, Freeze, Recipe};
 use crate::run::{Batch, BatchResult, Learner};
 use crate::state::Value;
 use crate::transfer::{TrainedFile, metadata};
-use crate::views::{ViewSettings, ViewStore, store_bytes};
+use crate::views::{ViewSettings, ViewStore};
 
 /// Pictures that are validated together.
 const CHUNK: usize = 32;
@@ -125,7 +125,7 @@ impl Kept {
 
 /// The pictures of a batch, as far as they can be read.
 #[derive(Debug, Default)]
-struct Gathered {
+struct LoadedBatch {
     /// The maps of those that are kept, by item.
     maps: BTreeMap<usize, Vec<f32>>,
     /// The others.
@@ -133,16 +133,16 @@ struct Gathered {
 }
 
 /// Reads a batch of an epoch.
-fn gather(
+fn load_batch(
     reader: &Reader,
     kept: Option<&Kept>,
     dataset: &Dataset,
     items: &[usize],
     (seed, epoch): (u64, u32),
-) -> Result<Gathered, Error> {
+) -> Result<LoadedBatch, Error> {
     let Some(kept) = kept else {
         let pictures = reader.read(dataset, items, Form::Epoch { seed, epoch });
-        return Ok(Gathered { pictures, ..Gathered::default() });
+        return Ok(LoadedBatch { pictures, ..LoadedBatch::default() });
     };
     let view = kept.view(epoch);
     let (mut maps, mut missing) = (BTreeMap::new(), Vec::new());
@@ -158,7 +158,7 @@ fn gather(
         true => Pictures::default(),
         false => reader.read(dataset, &missing, Form::View { seed, view }),
     };
-    Ok(Gathered { maps, pictures })
+    Ok(LoadedBatch { maps, pictures })
 }
 
 /// A network that learns from pictures, which are read anew each time unless views of them are kept.
@@ -175,7 +175,7 @@ pub struct NetworkLearner<'a> {
     weights: Option<Vec<f32>>,
     skipped: BTreeMap<String, Skipped>,
     /// The pictures of the next batch, and its epoch and number.
-    ahead: Option<((u32, usize), Gathered)>,
+    prefetched: Option<((u32, usize), LoadedBatch)>,
 }
 
 impl<'a> NetworkLearner<'a> {
@@ -230,7 +230,7 @@ impl<'a> NetworkLearner<'a> {
             frozen,
             options,
             skipped: BTreeMap::new(),
-            ahead: None,
+            prefetched: None,
         })
     }
 
@@ -249,7 +249,7 @@ impl<'a> NetworkLearner<'a> {
         let frozen = self.frozen.as_ref()?;
         let kept = frozen.kept.as_ref()?;
         let slots = kept.views as usize * self.training.1.len();
-        Some((kept.store.path(), store_bytes(slots, frozen.runner.output_len())))
+        Some((kept.store.path(), kept.store.bytes(slots)))
     }
 
     /// Whether auxiliary classifiers take part, so far as is known: not where a picture's size is not theirs.
@@ -289,14 +289,14 @@ impl Learner for NetworkLearner<'_> {
         let at = (batch.seed, batch.epoch);
         let (here, next) = (self.items(batch.pictures), self.items(batch.next));
         let kept = self.frozen.as_ref().and_then(|frozen| frozen.kept.as_ref());
-        let gathered = match self.ahead.take() {
-            Some((place, gathered)) if place == (batch.epoch, batch.number) => gathered,
-            _ => gather(&self.reader, kept, dataset, &here, at)?,
+        let loaded = match self.prefetched.take() {
+            Some((place, loaded)) if place == (batch.epoch, batch.number) => loaded,
+            _ => load_batch(&self.reader, kept, dataset, &here, at)?,
         };
-        self.skip(dataset, &gathered.pictures.failed);
+        self.skip(dataset, &loaded.pictures.failed);
         let Self { network, reader, frozen, weights, smoothing, options, .. } = self;
         let kept = frozen.as_ref().and_then(|frozen| frozen.kept.as_ref());
-        let lesson = Lesson {
+        let context = BatchContext {
             dataset,
             items: &here,
             classes: options.classes,
@@ -305,11 +305,11 @@ impl Learner for NetworkLearner<'_> {
             weights: weights.as_deref(),
         };
         // The next batch is read while this one is computed.
-        let (result, ahead) = beside(
-            || lesson.learn(network, frozen.as_ref(), gathered, batch),
-            (!next.is_empty()).then_some(|| gather(reader, kept, dataset, &next, at)),
+        let (result, prefetched) = overlapped(
+            || context.learn(network, frozen.as_ref(), loaded, batch),
+            (!next.is_empty()).then_some(|| load_batch(reader, kept, dataset, &next, at)),
         );
-        self.ahead = ahead.transpose()?.map(|gathered| ((batch.epoch, batch.number + 1), gathered));
+        self.prefetched = prefetched.transpose()?.map(|loaded| ((batch.epoch, batch.number + 1), loaded));
         result
     }
 
@@ -323,11 +323,11 @@ impl Learner for NetworkLearner<'_> {
         let reader = self.reader;
         let read = |chunk: &[usize]| reader.read(dataset, chunk, Form::Plain);
         let mut chunks = items.chunks(CHUNK);
-        let mut ahead = chunks.next().map(read);
-        while let Some(Pictures { items: kept, input, failed }) = ahead.take() {
+        let mut prefetched = chunks.next().map(read);
+        while let Some(Pictures { items: kept, input, failed }) = prefetched.take() {
             self.skip(dataset, &failed);
             let logits;
-            (logits, ahead) = beside(
+            (logits, prefetched) = overlapped(
                 || if kept.is_empty() { Ok(Vec::new()) } else { runner.run(&input, kept.len()) },
                 chunks.next().map(|chunk| move || read(chunk)),
             );
@@ -362,8 +362,8 @@ impl Learner for NetworkLearner<'_> {
     }
 }
 
-/// What a batch is learned by.
-struct Lesson<'a> {
+/// What a step on a batch needs beside its pictures.
+struct BatchContext<'a> {
     dataset: &'a Dataset,
     /// The pictures of the batch, whether they can be used or not.
     items: &'a [usize],
@@ -374,13 +374,13 @@ struct Lesson<'a> {
     weights: Option<&'a [f32]>,
 }
 
-impl Lesson<'_> {
+impl BatchContext<'_> {
     /// Makes a step.
     fn learn(
         &self,
         network: &mut TrainingNetwork,
         frozen: Option<&Frozen>,
-        Gathered { mut maps, pictures }: Gathered,
+        LoadedBatch { mut maps, pictures }: LoadedBatch,
         batch: &Batch<'_>,
     ) -> Result<BatchResult, Error> {
         let Pictures { mut items, mut input, .. } = pictures;
@@ -427,8 +427,8 @@ impl Lesson<'_> {
     }
 }
 
-/// What `work` gives, and beside it, on a thread of its own, what `reading` gives.
-fn beside<W, R: Send>(
+/// What `work` gives, and what `reading` gives on another thread meanwhile.
+fn overlapped<W, R: Send>(
     work: impl FnOnce() -> W,
     reading: Option<impl FnOnce() -> R + Send>,
 ) -> (W, Option<R>) {

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +18,7 @@ use parquet::schema::types::SchemaDescriptor;
 
 use super::item::Item;
 use super::kept::{AHEAD, Kept};
+use crate::catch::catch_panic;
 use crate::error::{DatasetProblem, Error};
 
 /// The rows of one or several files, numbered through.
@@ -258,7 +258,7 @@ fn damaged(source: ParquetError) -> DatasetProblem {
 
 /// `work`, a panic of the crate inside being an error, too.
 fn guarded<T, E: From<Panicked>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Panicked.into()))
+    catch_panic(work, || Panicked.into())
 }
 
 struct Panicked;

@@ -1,13 +1,12 @@
 //! JPEG to 8-bit RGB, as cv2 and Pillow set up libjpeg-turbo (`modules/imgcodecs/src/grfmt_jpeg.cpp`,
 //! `src/libImaging/JpegDecode.c`): slow integer DCT, fancy upsampling, block smoothing.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat};
 
 use super::exif::Orientation;
 use super::ink::ink_to_rgb;
 use super::options::DecodeOptions;
+use crate::catch::catch_panic;
 use crate::error::Error;
 use crate::format::ImageFormat;
 use crate::image::{RgbImage, check_size};
@@ -59,9 +58,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
     decoder.set_lenient(true);
     decoder.set_block_smoothing(true);
     // It panics over damaged files that it takes for whole ones, as fuzzing has found.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_image()))
-        .unwrap_or_else(|_| Err(JpegError::CorruptData("the decoder gave up".to_owned())))
-        .map_err(error)?;
+    let gave_up = || JpegError::CorruptData("the decoder gave up".to_owned());
+    let decoded = catch_panic(|| decoder.decode_image(), gave_up).map_err(error)?;
     check_warnings(&decoded.warnings, bytes.len(), options)?;
 
     let pixels = match decoded.pixel_format {

@@ -274,29 +274,22 @@ impl<'a> Tensors<'a> {
         let quantised = nodes.iter().filter(|node| node.op == "QuantizeLinear");
         let names: HashSet<&String> = quantised.flat_map(|node| node.inputs.iter().skip(1)).collect();
         for entry in self.entries.iter().filter(|entry| names.contains(&entry.key)) {
-            let (len, dtype) = (entry.len() as u64, &entry.dtype);
+            let (count, dtype) = (entry.len(), &entry.dtype);
             let Source::At(offset) = entry.source else { continue };
-            if self.small.contains_key(&entry.key) || entry.shape.len() != 1 || len > 1 << 16 {
+            if self.small.contains_key(&entry.key) || entry.shape.len() != 1 || count > 1 << 16 {
                 continue;
             }
-            let is_zero = self.zeros.contains(&entry.key);
-            let values = match dtype {
-                Dtype::Other(kind) if is_zero && ["i8", "u8"].contains(&kind.as_str()) => {
-                    vec![0.0; len as usize]
-                }
-                _ if self.packed.contains(&entry.key) => continue,
-                Dtype::F32 => {
-                    let bytes = self.read(Range { offset, len: 4 * len })?;
-                    bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b).into()).collect()
-                }
-                Dtype::Other(kind) if kind == "u8" => {
-                    self.read(Range { offset, len })?.into_iter().map(f64::from).collect()
-                }
-                Dtype::Other(kind) if kind == "i8" => {
-                    self.read(Range { offset, len })?.into_iter().map(|b| f64::from(b as i8)).collect()
-                }
+            let size = match dtype {
+                Dtype::F32 => 4,
+                Dtype::Other(kind) if ["i8", "u8"].contains(&kind.as_str()) => 1,
                 _ => continue,
             };
+            let values = match (size, self.zeros.contains(&entry.key)) {
+                (1, true) => Some(vec![0.0; count]),
+                _ if self.packed.contains(&entry.key) => None,
+                _ => numbers_of(&self.read(Range { offset, len: size * count as u64 })?, dtype),
+            };
+            let Some(values) = values else { continue };
             if are_least(dtype, &values) {
                 self.least.insert(entry.key.clone());
             }
@@ -347,21 +340,25 @@ fn small(input: &Input, dtype: &Dtype, range: Range, numbers: &[u64]) -> Result<
     if range.len == 0 || range.len > MAX_SMALL {
         return Ok(None);
     }
-    let bytes = input.read(range.offset, range.len)?;
+    Ok(numbers_of(&input.read(range.offset, range.len)?, dtype))
+}
+
+/// What bytes stand for, one number after the other.
+fn numbers_of(bytes: &[u8], dtype: &Dtype) -> Option<Vec<f64>> {
     fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
         let (chunks, _) = bytes.as_chunks::<N>();
         Some(chunks.iter().map(|&chunk| value(chunk)).collect())
     }
-    Ok(match dtype {
-        Dtype::F32 => each(&bytes, |b| f32::from_le_bytes(b).into()),
-        Dtype::F64 => each(&bytes, f64::from_le_bytes),
-        Dtype::F16 => each(&bytes, |b| f16::from_le_bytes(b).into()),
-        Dtype::Bf16 => each(&bytes, |b| bf16::from_le_bytes(b).into()),
-        Dtype::Other(kind) if kind == "i64" => each(&bytes, |b| i64::from_le_bytes(b) as f64),
-        Dtype::Other(kind) if kind == "i32" => each(&bytes, |b| i32::from_le_bytes(b).into()),
-        Dtype::Other(kind) if kind == "u8" => each(&bytes, |[b]| b.into()),
-        Dtype::Other(kind) if kind == "i8" => each(&bytes, |b| i8::from_le_bytes(b).into()),
+    match dtype {
+        Dtype::F32 => each(bytes, |b| f32::from_le_bytes(b).into()),
+        Dtype::F64 => each(bytes, f64::from_le_bytes),
+        Dtype::F16 => each(bytes, |b| f16::from_le_bytes(b).into()),
+        Dtype::Bf16 => each(bytes, |b| bf16::from_le_bytes(b).into()),
+        Dtype::Other(kind) if kind == "i64" => each(bytes, |b| i64::from_le_bytes(b) as f64),
+        Dtype::Other(kind) if kind == "i32" => each(bytes, |b| i32::from_le_bytes(b).into()),
+        Dtype::Other(kind) if kind == "u8" => each(bytes, |[b]| b.into()),
+        Dtype::Other(kind) if kind == "i8" => each(bytes, |b| i8::from_le_bytes(b).into()),
         // Readers of ONNX have no scales beside integers.
         Dtype::I8 | Dtype::Other(_) => None,
-    })
+    }
 }
