@@ -5,7 +5,7 @@
 Compiles the engine to assembly for aarch64 (the environment of .ci/aarch64: RUSTC names a compiler with that target's
 standard library), cuts out the inner loop of each tile, and prints a Markdown table. llvm-mca is Debian's package llvm-22;
 LLVM_MCA names another one. A CPU's limit is what llvm-mca says of a block of nothing but independent multiply-adds, by an
-element of a register for tiles and of whole registers for the depthwise convolution.
+element of a register for tiles and of whole registers for the depthwise convolution. `sudot` and `sdot` are the tiles on bytes.
 """
 
 import os
@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 
 TARGET = "aarch64-unknown-linux-gnu"
-CPUS = ["neoverse-n1", "neoverse-v1", "apple-m1"]
+CPUS = ["neoverse-n1", "neoverse-v1", "apple-m1", "apple-m2"]
 ITERATIONS = 200
 ROWS = 6
-MULTIPLY_ADD = re.compile(r"fmla\s+v\d+\.4s, v\d+\.4s, (v\d+)\.s\[\d\]")
+# By an element of a register of pixels: floats, unsigned bytes by signed weights (i8mm), signed bytes (dotprod).
+FORMS = {"fmla": ("4s", "s"), "sudot": ("16b", "4b"), "sdot": ("16b", "4b")}
 # Three columns of a kernel's row for eight pixels and two registers of channels: multiply-adds, and registers of pixels and
 # weights that are loaded.
 DEPTHWISE = (48, 2 * (10 + 3))
@@ -51,17 +52,24 @@ def inner_loops(text: str):
                 yield [line for line in body if line.strip() and not line.strip().startswith(".")]
 
 
-def tiles(text: str) -> dict:
-    """The loop of each tile, by rows and columns: four channels of each row at a time.
+def multiply_add(name: str, accumulator: str, weights: str, pixels: str) -> str:
+    kind, element = FORMS[name]
+    return f"{name} {accumulator}.4s, {weights}.{kind}, {pixels}.{element}[1]"
+
+
+def tiles(text: str, name: str) -> dict:
+    """The loop of each tile, by rows and columns: four steps of each row at a time, by the instruction `name`.
 
     A tile has a second loop for panels wider than itself, with an addition more for each channel; there is no such panel,
     so the shorter loop is the one that runs.
     """
+    kind, element = FORMS[name]
+    instruction = re.compile(rf"\b{name}\s+v\d+\.4s, v\d+\.{kind}, (v\d+)\.{element}\[\d\]")
     found = {}
     for body in inner_loops(text):
-        pixels = [match[1] for line in body if (match := MULTIPLY_ADD.search(line))]
+        pixels = [match[1] for line in body if (match := instruction.search(line))]
         rows = len(set(pixels))
-        if not pixels or len(pixels) % (4 * rows) or len(pixels) != sum("fmla" in line for line in body):
+        if not pixels or len(pixels) % (4 * rows) or len(pixels) != sum(name in line for line in body):
             continue
         key = (rows, len(pixels) // rows)
         if rows <= ROWS and key[1] in (8, 16) and (key not in found or len(body) < len(found[key])):
@@ -80,30 +88,40 @@ def depthwise(text: str) -> list:
     return min(loops, key=len)
 
 
-def cycles(body: list, cpu: str) -> float:
-    """Cycles of one iteration."""
+def cycles(body: list, cpu: str) -> float | None:
+    """Cycles of one iteration; None where the CPU does not have an instruction."""
     command = [os.environ.get("LLVM_MCA", "llvm-mca-22"), "-mtriple=aarch64", f"-mcpu={cpu}", f"-iterations={ITERATIONS}"]
-    output = subprocess.run(command, input="\n".join(body), capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"Total Cycles:\s+(\d+)", output)[1]) / ITERATIONS
+    run = subprocess.run(command, input="\n".join(body), capture_output=True, text=True)
+    if "instruction requires" in run.stderr:
+        return None
+    run.check_returncode()
+    return int(re.search(r"Total Cycles:\s+(\d+)", run.stdout)[1]) / ITERATIONS
 
 
 def main() -> None:
     text = assembly()
-    found = tiles(text)
-    # Thirty independent multiply-adds, by an element or not.
-    independent = {form: [f"fmla v{register}.4s, v30.4s, v31.{form}" for register in range(30)] for form in ("s[1]", "4s")}
-    limits = {form: {cpu: round(30 / cycles(block, cpu)) for cpu in CPUS} for form, block in independent.items()}
-    print("| tile | multiply-adds | other instructions | " + " | ".join(f"{cpu}, cycles (share of the limit)" for cpu in CPUS) + " |")
-    print("|---" * (3 + len(CPUS)) + "|")
-    named = [(f"{rows} x {columns}", body) for (rows, columns), body in sorted(found.items(), reverse=True)]
-    for name, body in named + [("depthwise", depthwise(text))]:
-        count = sum("fmla" in line for line in body)
-        row = [name, str(count), str(len(body) - count)]
+    rows = []
+    for name in FORMS:
+        found = tiles(text, name)
+        assert (ROWS, 16) in found and (ROWS, 8) in found, f"the full tiles' loops of {name} were not found"
+        shapes = sorted(found, reverse=True) if name == "fmla" else [(ROWS, 16), (ROWS, 8)]
+        # Thirty independent multiply-adds.
+        limit = [multiply_add(name, f"v{register}", "v30", "v31") for register in range(30)]
+        rows += [(name, f"{shape[0]} x {shape[1]}", found[shape], limit) for shape in shapes]
+    rows.append(("fmla", "depthwise", depthwise(text), [f"fmla v{register}.4s, v30.4s, v31.4s" for register in range(30)]))
+    print("| tile | by | multiply-adds | other instructions | " + " | ".join(f"{cpu}, cycles (share of the limit)" for cpu in CPUS) + " |")
+    print("|---" * (4 + len(CPUS)) + "|")
+    for name, shape, body, independent in rows:
+        count = sum(name in line for line in body)
+        row = [shape, f"`{name}`", str(count), str(len(body) - count)]
         for cpu in CPUS:
-            taken, limit = cycles(body, cpu), limits["4s" if name == "depthwise" else "s[1]"][cpu]
+            taken, limit = cycles(body, cpu), cycles(independent, cpu)
+            if taken is None or limit is None:
+                row.append("-")
+                continue
+            limit = round(30 / limit)
             row.append(f"{taken:.1f} ({100 * count / limit / taken:.0f} % of {limit} a cycle)")
         print("| " + " | ".join(row) + " |")
-    assert (ROWS, 16) in found and (ROWS, 8) in found, "the full tiles' loops were not found"
 
 
 main()

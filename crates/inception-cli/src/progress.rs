@@ -45,6 +45,11 @@ impl Bar {
         Self { bar, start: Instant::now(), lines: Lines { last: Instant::now() }, named: 0 }
     }
 
+    /// Begins with other pictures, or with the same ones again: speed and time left are of these alone.
+    pub fn restart(&mut self) {
+        self.start = Instant::now();
+    }
+
     /// Shows how far a run is. `what` is said of it beside its speed.
     pub fn show(&mut self, done_now: u64, done: u64, total: u64, what: &str) {
         let elapsed = self.start.elapsed().as_secs_f64();

@@ -7,7 +7,9 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use inception::data::Dataset;
 use inception::engine::{LayerNoise, RangeMethod};
-use inception::{LayerInFloat, ModelSpec, QuantizeOptions, Quantized, cores, quantize};
+use inception::{
+    LayerInFloat, ModelSpec, QuantizeOptions, QuantizeProgress, QuantizeStage, Quantized, cores, quantize,
+};
 
 use crate::args::{PreprocessArgs, WeightArgs};
 use crate::progress::Bar;
@@ -86,9 +88,22 @@ impl Quantize {
         let threads = self.threads.map_or_else(cores, usize::from);
         (options.method, options.threads, options.workers) = (self.ranges, threads, threads);
         options.max_drop = self.max_drop;
-        let (mut bar, total) = (Bar::new(), 2 * dataset.len() as u64);
+        let (mut bar, mut at) = (Bar::new(), QuantizeStage::Calibrate);
         let change = |own: &_| self.preprocess.apply(own);
-        let seen = |done: usize| bar.show(done as u64, done as u64, total, "");
+        let seen = |QuantizeProgress { stage, done, total, .. }: QuantizeProgress| {
+            if stage != at {
+                at = stage;
+                bar.restart();
+            }
+            let what = match stage {
+                QuantizeStage::Calibrate => "calibrating  ".to_owned(),
+                QuantizeStage::Order => "ordering layers  ".to_owned(),
+                QuantizeStage::Try(set) => format!("choosing layers, set {set}  "),
+                QuantizeStage::Compare => "comparing with f32  ".to_owned(),
+                _ => String::new(),
+            };
+            bar.show(done as u64, done as u64, total as u64, &what);
+        };
         let quantized = quantize(self.model, &weights, &dataset, &self.to, &options, change, seen);
         if let Ok(quantized) = &quantized {
             bar.name_skipped(quantized.skipped.iter());

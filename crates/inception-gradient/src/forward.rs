@@ -73,8 +73,9 @@ impl<T: Real> Trainer<T> {
                     let (scale, shift) = (T::of_f64(scale), T::of_f64(shift));
                     rows::by_rows(pixels, |range| rows::scale(from, to, range, scale, shift, false));
                 }
-                Layer::Dropout { probability, mask } => {
-                    draw(mask, pixels * to.channels, *probability, seed ^ (id as u64) << 32);
+                Layer::Dropout { probability, factor, mask } => {
+                    let len = pixels * to.channels;
+                    draw(mask, len, (*probability, T::of_f64(*factor)), seed ^ (id as u64) << 32);
                     rows::by_rows(pixels, |range| rows::masked(from, mask, to, range, false));
                 }
                 Layer::Pool { pooling, chosen } => {
@@ -179,15 +180,15 @@ fn normalize<T: Real>(
     norm.batch = batch;
 }
 
-/// Ones, and zeros in a share of `probability`: SplitMix64 of the place.
-fn draw<T: Real>(mask: &mut Vec<T>, len: usize, probability: f64, seed: u64) {
-    let (one, zero) = (T::of(1.0), T::default());
+/// `factor`, and zeros in a share of `probability`: SplitMix64 of the place.
+fn draw<T: Real>(mask: &mut Vec<T>, len: usize, (probability, factor): (f64, T), seed: u64) {
+    let zero = T::default();
     mask.clear();
     mask.extend((0..len as u64).map(|at| {
         let mut bits = seed.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^= bits >> 31;
-        if ((bits >> 11) as f64 / (1_u64 << 53) as f64) < probability { zero } else { one }
+        if ((bits >> 11) as f64 / (1_u64 << 53) as f64) < probability { zero } else { factor }
     }));
 }

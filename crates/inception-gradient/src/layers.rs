@@ -71,6 +71,8 @@ pub(crate) enum Layer<T> {
     },
     Dropout {
         probability: f64,
+        /// What values are multiplied by that are not dropped.
+        factor: f64,
         mask: Vec<T>,
     },
     Pool {
@@ -146,7 +148,10 @@ impl Builder<'_> {
             (Op::BatchNorm(norm), Some(_)) => self.norm(id, norm),
             (Op::Bias(bias), Some(_)) => Ok(Layer::Bias(self.parameter(node, bias, true)?)),
             (&Op::Scale { scale, shift }, Some(_)) => Ok(match self.dropout.get(&id) {
-                Some(&probability) => Layer::Dropout { probability, mask: Vec::new() },
+                // Inference multiplies by the mean of what training multiplies by.
+                Some(&probability) => {
+                    Layer::Dropout { probability, factor: scale / (1.0 - probability), mask: Vec::new() }
+                }
                 None => Layer::Scale { scale, shift },
             }),
             (Op::Pool(p), Some(view)) => match p {

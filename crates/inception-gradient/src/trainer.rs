@@ -21,7 +21,9 @@ pub struct Options {
     /// squares is divided by one less than the number of values. Norms divide by the biased one.
     pub norm_unbiased: bool,
     /// Nodes that drop values out in training, [`Op::Scale`]s, and the share of values that each drops. The
-    /// others stay as they are, as in Paddle's mode `downscale_in_infer`.
+    /// others are multiplied so that the mean is that of inference: with the share that is kept as the node's
+    /// factor they stay as they are (Paddle's mode `downscale_in_infer`), with a factor of 1 they are divided by it
+    /// (PyTorch's).
     pub dropout: BTreeMap<NodeId, f64>,
     /// The kernels.
     pub isa: Isa,

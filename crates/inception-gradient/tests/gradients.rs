@@ -206,6 +206,23 @@ fn outputs_are_defined(graph: &Graph<Parameter>) {
     }
 }
 
+/// Values that are not dropped keep the mean of inference: Paddle's stay as they are where inference multiplies by
+/// the share that is kept, PyTorch's are divided by it where inference does nothing.
+#[test]
+fn dropout_keeps_the_mean_of_inference() {
+    for (scale, kept) in [(0.75, 1.0), (1.0, 4.0 / 3.0)] {
+        let mut net = Network::new(Shape { height: 1, width: 1, channels: 1000 });
+        let dropped = net.add(Op::Scale { scale, shift: 0.0 }, &[0]);
+        let graph = net.0;
+        let options = Options { dropout: BTreeMap::from([(dropped, 0.25)]), ..Options::default() };
+        let values = Trainer::<f64>::new(&graph, &options).unwrap().forward(&[1.0; 1000], 1, 7);
+        let count = values.iter().filter(|&&value| (value - kept).abs() < 1e-12).count();
+        assert_eq!(count + values.iter().filter(|&&value| value == 0.0).count(), values.len());
+        // Of 1000 draws at 0.75: five standard deviations are 68.
+        assert!((682..818).contains(&count), "{count} kept");
+    }
+}
+
 /// Differences of a step of 2^-14 in double precision; what is left is of the second order. A ReLU or a
 /// maximum that turns within a step would show; none does for these numbers.
 #[test]

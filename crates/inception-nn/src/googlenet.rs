@@ -23,7 +23,7 @@ use inception_graph::Window;
 
 use crate::Observer;
 use crate::error::Error;
-use crate::layers::{Classifier, ConvNorm, DownscaleDropout, DropoutSpec, PoolRow, conv};
+use crate::layers::{Classifier, ConvNorm, DropoutSpec, PoolRow, ScaledDropout, conv};
 use crate::stage::{Stage, StageRow, StageStyle, build_stages, chain, pooled, stage};
 
 const STYLE: StageStyle = StageStyle { norm: None, relu: false, relu_after_concat: true };
@@ -88,7 +88,7 @@ pub struct AuxiliaryHead {
     conv: ConvNorm,
     fc1: Linear,
     relu: bool,
-    dropout: DownscaleDropout,
+    dropout: ScaledDropout,
     fc2: Linear,
 }
 
@@ -99,7 +99,7 @@ impl AuxiliaryHead {
             conv: ConvNorm::new(row.channels, conv(128, 1), STYLE.norm, STYLE.relu, device),
             fc1: LinearConfig::new(128 * AUXILIARY_SIDE * AUXILIARY_SIDE, 1024).init(device),
             relu: row.relu,
-            dropout: DownscaleDropout::new(0.7),
+            dropout: ScaledDropout::downscale(0.7),
             fc2: LinearConfig::new(1024, num_classes).init(device),
         }
     }
@@ -206,7 +206,7 @@ impl GoogLeNet {
 
     pub(crate) fn remove_auxiliary_dropout(&mut self) {
         for head in [&mut self.auxiliary1, &mut self.auxiliary2] {
-            head.dropout = DownscaleDropout::new(0.0);
+            head.dropout = ScaledDropout::downscale(0.0);
         }
     }
 

@@ -353,23 +353,38 @@ fn same_size(pool: &MaxPool2d, [_, _, height, width]: [usize; 4]) -> MaxPool2d {
     MaxPool2d { kernel_size: [tall, wide], padding, ..pool.clone() }
 }
 
-/// Paddle's dropout in its `downscale_in_infer` mode: training zeroes values and leaves the others as
-/// they are; inference multiplies by the share that training keeps. (Burn's own, like PyTorch's,
-/// scales up while training and is the identity at inference.)
+/// Dropout in one of its two modes, which Paddle calls `downscale_in_infer` and `upscale_in_train`.
+///
+/// In the first training zeroes values and leaves the others as they are, and inference multiplies by the share
+/// that training keeps. In the second, which is PyTorch's and Burn's own, training divides the others by that
+/// share, and inference is the identity.
 #[derive(Module, Debug)]
-pub struct DownscaleDropout {
+pub struct ScaledDropout {
     dropout: Dropout,
+    /// What inference multiplies by.
+    scale: f64,
 }
 
-impl DownscaleDropout {
-    pub(crate) fn new(probability: f64) -> Self {
-        Self { dropout: DropoutConfig::new(probability).init() }
+impl ScaledDropout {
+    /// That which inference scales.
+    pub(crate) fn downscale(probability: f64) -> Self {
+        Self { dropout: DropoutConfig::new(probability).init(), scale: 1.0 - probability }
+    }
+
+    /// That which training scales.
+    pub(crate) fn upscale(probability: f64) -> Self {
+        Self { dropout: DropoutConfig::new(probability).init(), scale: 1.0 }
+    }
+
+    /// The share that is dropped.
+    pub(crate) fn probability(&self) -> f64 {
+        self.dropout.prob
     }
 
     /// Any shape, kept.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        // Training: the mask scaled by 1/(1-p), and back. Inference: the identity, scaled by 1-p.
-        self.dropout.forward(input).mul_scalar(1.0 - self.dropout.prob)
+        // Burn's own scales up while training.
+        self.dropout.forward(input).mul_scalar(self.scale)
     }
 }
 
@@ -401,7 +416,7 @@ pub struct Hidden {
 /// to logits.
 #[derive(Module, Debug)]
 pub struct Classifier {
-    dropout: Option<DownscaleDropout>,
+    dropout: Option<ScaledDropout>,
     dropout_before_pool: bool,
     pool: AdaptiveAvgPool2d,
     hidden: Vec<Hidden>,
@@ -416,7 +431,7 @@ impl Classifier {
             DropoutSpec::AfterPool(p) => (Some(p), false),
         };
         Self {
-            dropout: probability.map(DownscaleDropout::new),
+            dropout: probability.map(ScaledDropout::downscale),
             dropout_before_pool,
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
             hidden: Vec::new(),
@@ -448,13 +463,18 @@ impl Classifier {
         self.fc.weight.lazy_shape()[1]
     }
 
-    pub(crate) fn remove_dropout(&mut self) {
-        self.dropout = None;
+    pub(crate) fn dropout(&self) -> Option<&ScaledDropout> {
+        self.dropout.as_ref()
+    }
+
+    /// Drops values out as this does, at the same place; `None` drops none.
+    pub(crate) fn set_dropout(&mut self, dropout: Option<ScaledDropout>) {
+        self.dropout = dropout;
     }
 
     /// What inference multiplies features by, in the place of dropping some out.
     pub(crate) fn scale(&self) -> f32 {
-        self.dropout.as_ref().map_or(1.0, |dropout| (1.0 - dropout.dropout.prob) as f32)
+        self.dropout.as_ref().map_or(1.0, |dropout| dropout.scale as f32)
     }
 
     /// The fully connected layer's weights, `[channels, classes]` row-major.
@@ -484,26 +504,27 @@ impl Classifier {
 mod tests {
     use super::*;
 
-    fn dropped(device: &Device) -> Vec<f32> {
+    fn dropped(dropout: &ScaledDropout, device: &Device) -> Vec<f32> {
         let ones = Tensor::<2>::ones([100, 100], device);
-        DownscaleDropout::new(0.3).forward(ones).into_data().try_into_vec().unwrap()
+        dropout.forward(ones).into_data().try_into_vec().unwrap()
     }
 
+    /// Both modes, with the values that inference and training make of 1.
     #[test]
-    fn dropout_scales_down_at_inference() {
-        assert!(dropped(&Device::flex()).iter().all(|&v| (v - 0.7).abs() < 1e-6));
-    }
-
-    #[test]
-    fn dropout_only_zeroes_in_training() {
-        let device = Device::flex().autodiff();
-        device.seed(7);
-        let values = dropped(&device);
-        let kept = values.iter().filter(|&&v| (v - 1.0).abs() < 1e-6).count();
-        let zeroed = values.iter().filter(|&&v| v == 0.0).count();
-        assert_eq!(kept + zeroed, values.len());
-        // 10,000 draws at 0.7: five standard deviations are 230.
-        assert!((6770..7230).contains(&kept), "{kept} kept");
+    fn dropout_scales_in_inference_or_in_training() {
+        for (dropout, inferred, trained) in
+            [(ScaledDropout::downscale(0.3), 0.7, 1.0), (ScaledDropout::upscale(0.3), 1.0, 1.0 / 0.7)]
+        {
+            assert!(dropped(&dropout, &Device::flex()).iter().all(|&v| (v - inferred).abs() < 1e-6));
+            let device = Device::flex().autodiff();
+            device.seed(7);
+            let values = dropped(&dropout, &device);
+            let kept = values.iter().filter(|&&v| (v - trained).abs() < 1e-6).count();
+            let zeroed = values.iter().filter(|&&v| v == 0.0).count();
+            assert_eq!(kept + zeroed, values.len());
+            // 10,000 draws at 0.7: five standard deviations are 230.
+            assert!((6770..7230).contains(&kept), "{kept} kept");
+        }
     }
 
     /// Paddle's momentum of 0.9 is that of the old statistics.

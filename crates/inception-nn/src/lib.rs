@@ -41,7 +41,7 @@ pub use error::Error;
 pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
 pub use inception::{AuxiliaryV3, Inception};
 pub use inception_graph::with_storage_device;
-pub use layers::{Classifier, ConvNorm, DownscaleDropout, Hidden, HiddenLayer, Observer, Pool};
+pub use layers::{Classifier, ConvNorm, Hidden, HiddenLayer, Observer, Pool, ScaledDropout};
 pub use models::{
     LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
     StateDict, Training, VARIANTS, model, nearest,

@@ -189,6 +189,9 @@ pub struct ModelSpec {
     /// Whether training has auxiliary classifiers, as its origin's has. (torchvision's GoogLeNet drops its own
     /// for pretrained weights; they are not built here.)
     pub auxiliary: bool,
+    /// Share of the pooled features that training drops out where inference does not scale them: torchvision's.
+    /// PaddleClas's is part of the network, and the networks of timm and Keras drop none out by default.
+    pub dropout: Option<f64>,
     /// The published figures.
     pub reference: Reference,
     /// Why the exact counts differ from the published ones.
@@ -199,6 +202,15 @@ impl ModelSpec {
     /// What to build; the published number of classes unless changed.
     pub fn config(&self) -> NetworkConfig {
         NetworkConfig::new(self.name, self.architecture).with_num_classes(self.num_classes)
+    }
+
+    /// What training builds, as its origin does: with auxiliary classifiers and dropout.
+    pub fn training_config(&self) -> NetworkConfig {
+        let config = self.config().with_auxiliary(self.auxiliary);
+        match self.dropout {
+            Some(share) => config.with_dropout(share),
+            None => config,
+        }
     }
 
     /// A row of PaddleClas's: `preprocess` of its ImageNet configurations.
@@ -219,6 +231,7 @@ impl ModelSpec {
             num_classes: 1000,
             training: Some(PADDLECLAS_TRAINING),
             auxiliary: false,
+            dropout: None,
             reference,
             note: INCEPTION_NOTE,
         }
@@ -438,6 +451,7 @@ pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
         resize_short: 342,
         auxiliary: true,
+        dropout: Some(0.5),
         ..ModelSpec::torchvision(
             "torchvision-inception_v3",
             Architecture::TorchInceptionV3,
@@ -447,6 +461,7 @@ pub static MODELS: &[ModelSpec] = &[
     ModelSpec {
         input_size: 224,
         resize_short: 256,
+        dropout: Some(0.2),
         note: "torchvision counts multiply-adds",
         ..ModelSpec::torchvision(
             "torchvision-googlenet",

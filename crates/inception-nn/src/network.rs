@@ -8,7 +8,7 @@ use inception_graph::{Graph, Op, Parameter, PoolKind, Shape, capture_structure, 
 use crate::error::Error;
 use crate::googlenet::GoogLeNet;
 use crate::inception::{Inception, Version};
-use crate::layers::{Classifier, HiddenLayer, NormSpec, Observer, PADDLE_NORM};
+use crate::layers::{Classifier, HiddenLayer, NormSpec, Observer, PADDLE_NORM, ScaledDropout};
 use crate::tensors::{TensorInfo, seed_parameters, tensors};
 use crate::xception::{OutputStride, Variant, Xception};
 
@@ -46,13 +46,15 @@ pub struct NetworkConfig {
     hidden: Vec<HiddenLayer>,
     output_stride: OutputStride,
     auxiliary: bool,
+    dropout: Option<f64>,
     seed: u64,
 }
 
 impl NetworkConfig {
     pub(crate) fn new(name: &'static str, architecture: Architecture) -> Self {
         let (hidden, output_stride) = (Vec::new(), OutputStride::default());
-        Self { name, architecture, num_classes: 1000, hidden, output_stride, auxiliary: false, seed: 0 }
+        let (auxiliary, dropout) = (false, None);
+        Self { name, architecture, num_classes: 1000, hidden, output_stride, auxiliary, dropout, seed: 0 }
     }
 
     /// Number of logits; 1000 unless set.
@@ -77,6 +79,13 @@ impl NetworkConfig {
     /// set. GoogLeNet always has its two, and other networks have none.
     pub fn with_auxiliary(mut self, auxiliary: bool) -> Self {
         self.auxiliary = auxiliary;
+        self
+    }
+
+    /// Share of the pooled features that training drops out in PyTorch's way, which changes nothing at inference;
+    /// the network's own unless set. That of PaddleClas's networks scales at inference and is always there.
+    pub fn with_dropout(mut self, share: f64) -> Self {
+        self.dropout = Some(share);
         self
     }
 
@@ -127,6 +136,9 @@ impl NetworkConfig {
         };
         if !self.hidden.is_empty() {
             network.head_mut().set_hidden(&self.hidden, device);
+        }
+        if let Some(share) = self.dropout {
+            network.head_mut().set_dropout(Some(ScaledDropout::upscale(share)));
         }
         Ok(seed_parameters(network, self.seed))
     }
@@ -214,7 +226,7 @@ impl Network {
     /// The same network without dropout, for comparisons: it then trains on all values, and inference scales
     /// none.
     pub fn without_dropout(mut self) -> Self {
-        self.head_mut().remove_dropout();
+        self.head_mut().set_dropout(None);
         if let Self::GoogLeNet(network) = &mut self {
             network.remove_auxiliary_dropout();
         }
@@ -372,7 +384,7 @@ impl Network {
         self.head().hidden()
     }
 
-    /// The same network, untrained, on another device; without dropout if this one is.
+    /// The same network, untrained, on another device, with the same dropout.
     pub fn untrained(&self, device: &Device) -> Self {
         let classes = self.head().num_classes();
         let mut network = match self {
@@ -387,10 +399,11 @@ impl Network {
         if !hidden.is_empty() {
             network.head_mut().set_hidden(&hidden, device);
         }
-        match self.classifier_scale() == 1.0 {
-            true => network.without_dropout(),
-            false => network,
+        match self.head().dropout() {
+            None => return network.without_dropout(),
+            dropout => network.head_mut().set_dropout(dropout.cloned()),
         }
+        network
     }
 
     /// The operations that training computes for images of `[height, width]`, with the names of the tensors.
@@ -453,16 +466,19 @@ impl Network {
             graph
         };
         let (bare, graph) = (record(false), record(true));
-        // A factor that is another one without dropout, or not there, is that of dropout.
+        // A factor that is another one without dropout, or not there, is that of dropout: the share that is kept,
+        // or 1 where training scales and not inference.
+        let own = self.head().dropout().map_or(0.0, ScaledDropout::probability);
+        let share = |scale: f64| if scale == 1.0 { own } else { 1.0 - scale };
         let mut dropout = Vec::new();
         let mut others = bare.nodes.iter().map(|node| &node.op).peekable();
         for (id, node) in graph.nodes.iter().enumerate() {
             if let (&Op::Scale { scale, .. }, Some(other)) = (&node.op, others.peek()) {
                 match other {
                     &&Op::Scale { scale: other, .. } if other == scale => {}
-                    Op::Scale { .. } => dropout.push((id, 1.0 - scale)),
+                    Op::Scale { .. } => dropout.push((id, share(scale))),
                     _ => {
-                        dropout.push((id, 1.0 - scale));
+                        dropout.push((id, share(scale)));
                         continue;
                     }
                 }
@@ -565,7 +581,8 @@ pub struct TrainingGraph {
     pub graph: Graph<Parameter>,
     /// The factor of each classifier's loss.
     pub heads: Vec<f64>,
-    /// The nodes that drop values out in training, and the share that each drops.
+    /// The nodes that drop values out in training, and the share that each drops. A node's factor is what
+    /// inference multiplies by.
     pub dropout: Vec<(usize, f64)>,
     /// Share of a batch in the new running statistics of norms.
     pub norm_momentum: f64,
@@ -612,6 +629,40 @@ mod tests {
             found.sort();
             wanted.sort();
             assert_eq!(found, wanted, "{}", spec.name);
+        }
+        Ok(())
+    }
+
+    /// What training drops out before the classifier is what the origin does, and a factor tells Paddle's mode from
+    /// PyTorch's.
+    #[test]
+    fn training_drops_out_what_the_origin_does() -> Result<(), Error> {
+        for (name, expected) in [
+            ("GoogLeNet", vec![(0.3, 0.7), (0.3, 0.7), (0.6, 0.4)]),
+            ("InceptionV3", vec![(0.8, 0.2)]),
+            ("Xception41", vec![]),
+            ("Xception65_deeplab", vec![(0.5, 0.5)]),
+            ("torchvision-googlenet", vec![(1.0, 0.2)]),
+            ("torchvision-inception_v3", vec![(1.0, 0.5)]),
+            ("timm-inception_v3", vec![]),
+            ("keras-xception", vec![]),
+        ] {
+            let spec = model(name).expect("a row of `MODELS`");
+            with_storage_device(|device| {
+                let network = spec.training_config().init(device)?.untrained(device);
+                let TrainingGraph { graph, dropout, .. } = network.training_graph([spec.input_size; 2])?;
+                let factor = |id: usize| match graph.nodes[id].op {
+                    Op::Scale { scale, .. } => scale,
+                    _ => f64::NAN,
+                };
+                let found: Vec<_> = dropout.iter().map(|&(id, share)| (factor(id), share)).collect();
+                assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
+                for (found, expected) in found.iter().zip(&expected) {
+                    let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
+                    assert!(close(found.0, expected.0) && close(found.1, expected.1), "{name}: {found:?}");
+                }
+                Ok::<_, Error>(())
+            })?;
         }
         Ok(())
     }

@@ -17,7 +17,8 @@
 //! - timm's Xceptions are the deeplab pair with an undilated last block whose ReLUs follow each norm, and no
 //!   dropout; of 71, two entry blocks keep their stride.
 //!
-//! The head drops nothing out here: timm's networks do not by default; torchvision's do, while training only.
+//! The head drops nothing out here: timm's networks do not by default; torchvision's do, while training only, by
+//! the column `dropout` of `MODELS`.
 
 use crate::layers::{PoolRow, TENSORFLOW_NORM, conv, conv_hw};
 use crate::stage::{StageRow, StageStyle, chain, forked, pooled, stage};

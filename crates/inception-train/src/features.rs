@@ -127,9 +127,8 @@ pub fn extract_views(
     for view in 0..recipe.views {
         let mut values = Vec::with_capacity(items.len() * dimensions);
         for chunk in items.chunks(batch) {
-            let slot = |item: usize| view as usize * dataset.len() + item;
             let kept: Option<Vec<_>> =
-                chunk.iter().map(|&item| store.read(slot(item))).collect::<Result<_, _>>()?;
+                chunk.iter().map(|&item| store.read(view, item)).collect::<Result<_, _>>()?;
             match kept {
                 Some(kept) => values.extend(kept.concat()),
                 None => {
@@ -140,7 +139,7 @@ pub fn extract_views(
                     }
                     let found = extractor.runner().run(&input, chunk.len())?;
                     for (&item, row) in chunk.iter().zip(found.chunks_exact(dimensions)) {
-                        store.write(slot(item), row)?;
+                        store.write(view, item, row)?;
                     }
                     values.extend(found);
                     computed += chunk.len() as u64;

@@ -147,14 +147,16 @@ impl TrainingNetwork {
         observe: impl FnMut(&str, &[f32]),
     ) -> Result<Step, Error> {
         let Self { network, computation, optimizer, auxiliary, loss } = self;
-        let aim = Aim { loss: *loss, targets, weights };
+        let objective = Objective { loss: *loss, targets, weights };
         match computation {
             Computation::Burn(device) => {
-                let (step, gradients) = backward(network, device, auxiliary, images, aim)?;
+                let (step, gradients) = backward(network, device, auxiliary, images, objective)?;
                 update(network, optimizer, gradients, lr, observe);
                 Ok(step)
             }
-            Computation::Compiled(compiled) => compiled_step(compiled, optimizer, images, aim, lr, observe),
+            Computation::Compiled(compiled) => {
+                compiled_step(compiled, optimizer, images, objective, lr, observe)
+            }
         }
     }
 
@@ -194,9 +196,9 @@ pub(crate) fn with_values(network: Network, values: Vec<Value>) -> Network {
     network
 }
 
-/// What the logits should be.
+/// What a step makes smaller.
 #[derive(Clone, Copy)]
-struct Aim<'a> {
+struct Objective<'a> {
     loss: Loss,
     /// `[batch, classes]`, row-major.
     targets: &'a [f32],
@@ -204,10 +206,10 @@ struct Aim<'a> {
     weights: Option<&'a [f32]>,
 }
 
-impl Aim<'_> {
+impl Objective<'_> {
     /// What came of a step, from the logits of all classifiers, the network's own first, and the factors of
     /// their losses; `gradient` is shown the gradient of each.
-    fn judge(
+    fn evaluate(
         &self,
         heads: impl Iterator<Item = Result<(f64, Vec<f32>), Error>>,
         batch: usize,
@@ -232,7 +234,7 @@ fn compiled_step(
     compiled: &mut Compiled,
     optimizer: &mut Optimizer,
     images: TensorData,
-    aim: Aim<'_>,
+    objective: Objective<'_>,
     lr: f64,
     mut observe: impl FnMut(&str, &[f32]),
 ) -> Result<Step, Error> {
@@ -250,7 +252,7 @@ fn compiled_step(
         Ok((weight, rows.flatten().copied().collect()))
     };
     let (mut gradients, mut head) = (vec![0.0; all.len()], 0);
-    let step = aim.judge(compiled.heads.iter().enumerate().map(logits), batch, |gradient| {
+    let step = objective.evaluate(compiled.heads.iter().enumerate().map(logits), batch, |gradient| {
         let rows = gradients.chunks_exact_mut(outputs).skip(head).step_by(heads);
         rows.zip(gradient.chunks_exact(outputs)).for_each(|(row, own)| row.copy_from_slice(own));
         head += 1;
@@ -293,7 +295,7 @@ fn backward(
     device: &Device,
     auxiliary: &mut bool,
     images: TensorData,
-    aim: Aim<'_>,
+    objective: Objective<'_>,
 ) -> Result<(Step, Gradients), Error> {
     let batch = images.shape()[0];
     let images = Tensor::<4>::from_data(images, device);
@@ -316,7 +318,7 @@ fn backward(
         Ok((head.weight, logits))
     };
     let mut gradients = Vec::with_capacity(heads.len());
-    let step = aim.judge(heads.iter().map(logits), batch, |gradient| gradients.push(gradient))?;
+    let step = objective.evaluate(heads.iter().map(logits), batch, |gradient| gradients.push(gradient))?;
     // A sum whose gradient by the logits is the loss's.
     let part = |(head, gradient): (nn::TrainingHead, Vec<f32>)| {
         let shape = head.logits.dims();

@@ -59,7 +59,7 @@ pub fn with_new_classifier(
     seed: u64,
     device: &Device,
 ) -> Result<Network, Error> {
-    with_classifier(trained, spec.config().with_auxiliary(spec.auxiliary), classes, seed, device)
+    with_classifier(trained, spec.training_config(), classes, seed, device)
 }
 
 /// `trained` as a network of `config` with another classifier, from `seed`, for `classes`.

@@ -43,6 +43,8 @@ pub(crate) struct ViewStore {
     file: Mutex<File>,
     /// Values of a slot.
     len: usize,
+    /// Slots of a view: the pictures of the dataset.
+    pictures: usize,
     /// What the hashes begin with.
     seed: u64,
 }
@@ -51,12 +53,17 @@ impl ViewStore {
     /// The file in `folder` for slots of `len` values.
     pub fn of(folder: &Path, settings: &ViewSettings<'_>, len: usize) -> Result<Self, Error> {
         let json = serde_json::to_string(&(settings, len)).expect("texts and numbers");
-        Self::open(folder, settings.model, &json, len)
+        Self::open(folder, settings.model, &json, (len, settings.pictures))
     }
 
     /// The file in `folder` for values that depend on `settings`, under a name that begins with `name`, of slots of
-    /// `len` values.
-    fn open(folder: &Path, name: &str, settings: &str, len: usize) -> Result<Self, Error> {
+    /// `len` values, `pictures` of them for each view.
+    fn open(
+        folder: &Path,
+        name: &str,
+        settings: &str,
+        (len, pictures): (usize, usize),
+    ) -> Result<Self, Error> {
         let twice = [settings.as_bytes(), b" again"].concat();
         let (seed, other) = (fnv1a(settings.as_bytes()), fnv1a(&twice));
         let path = folder.join(format!("{name}-{seed:016x}{other:016x}.views"));
@@ -64,7 +71,7 @@ impl ViewStore {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
         });
         match file {
-            Ok(file) => Ok(Self { file: Mutex::new(file), path, len, seed }),
+            Ok(file) => Ok(Self { file: Mutex::new(file), path, len, pictures, seed }),
             Err(source) => Err(failed(&path, source)),
         }
     }
@@ -74,8 +81,13 @@ impl ViewStore {
         &self.path
     }
 
-    /// The values of a slot, if they are there.
-    pub fn read(&self, slot: usize) -> Result<Option<Vec<f32>>, Error> {
+    fn slot(&self, view: u32, item: usize) -> usize {
+        view as usize * self.pictures + item
+    }
+
+    /// The values of a picture in a view, if they are there.
+    pub fn read(&self, view: u32, item: usize) -> Result<Option<Vec<f32>>, Error> {
+        let slot = self.slot(view, item);
         let mut bytes = Vec::new();
         let size = self.slot_bytes();
         {
@@ -92,12 +104,13 @@ impl ViewStore {
         Ok((u64::from_le_bytes(*hash) == self.hash(&values)).then_some(values))
     }
 
-    /// Fills a slot.
+    /// Keeps the values of a picture in a view.
     ///
     /// # Panics
     ///
     /// For another number of values than a slot has.
-    pub fn write(&self, slot: usize, values: &[f32]) -> Result<(), Error> {
+    pub fn write(&self, view: u32, item: usize, values: &[f32]) -> Result<(), Error> {
+        let slot = self.slot(view, item);
         assert_eq!(values.len(), self.len, "the values of a slot");
         let mut bytes = self.hash(values).to_le_bytes().to_vec();
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -137,28 +150,31 @@ mod tests {
     #[test]
     fn slots_are_kept_and_damage_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |settings: &str| ViewStore::open(folder.path(), "net", settings, 3).unwrap();
+        let open = |settings: &str| ViewStore::open(folder.path(), "net", settings, (3, 4)).unwrap();
         let store = open("one");
-        assert_eq!(store.read(0).unwrap(), None);
-        store.write(4, &[1.0, -2.0, f32::MIN_POSITIVE]).unwrap();
-        store.write(1, &[0.0; 3]).unwrap();
+        assert_eq!(store.read(0, 0).unwrap(), None);
+        store.write(1, 0, &[1.0, -2.0, f32::MIN_POSITIVE]).unwrap();
+        store.write(0, 1, &[0.0; 3]).unwrap();
         // The space between them is zeros, which are nobody's values.
-        assert_eq!([0, 2, 3, 5].map(|slot| store.read(slot).unwrap()), [const { None }; 4]);
+        assert_eq!(
+            [0, 2, 3, 5].map(|slot| store.read(slot / 4, slot as usize % 4).unwrap()),
+            [const { None }; 4]
+        );
         let store = open("one");
-        assert_eq!(store.read(4).unwrap().unwrap(), [1.0, -2.0, f32::MIN_POSITIVE]);
-        assert_eq!(store.read(1).unwrap().unwrap(), [0.0; 3]);
-        assert_eq!(open("two").read(4).unwrap(), None);
+        assert_eq!(store.read(1, 0).unwrap().unwrap(), [1.0, -2.0, f32::MIN_POSITIVE]);
+        assert_eq!(store.read(0, 1).unwrap().unwrap(), [0.0; 3]);
+        assert_eq!(open("two").read(1, 0).unwrap(), None);
         assert_ne!(open("two").path(), store.path());
         // A value that was half written.
         let mut bytes = fs::read(store.path()).unwrap();
         assert_eq!(bytes.len() as u64, store.bytes(5));
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(store.path(), &bytes).unwrap();
-        assert_eq!(open("one").read(4).unwrap(), None);
+        assert_eq!(open("one").read(1, 0).unwrap(), None);
         fs::write(store.path(), &bytes[..bytes.len() - 1]).unwrap();
         let store = open("one");
-        assert_eq!((store.read(4).unwrap(), store.read(1).unwrap().is_some()), (None, true));
-        store.write(4, &[5.0; 3]).unwrap();
-        assert_eq!(store.read(4).unwrap().unwrap(), [5.0; 3]);
+        assert_eq!((store.read(1, 0).unwrap(), store.read(0, 1).unwrap().is_some()), (None, true));
+        store.write(1, 0, &[5.0; 3]).unwrap();
+        assert_eq!(store.read(1, 0).unwrap().unwrap(), [5.0; 3]);
     }
 }

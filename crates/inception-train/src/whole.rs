@@ -96,7 +96,7 @@ impl Frozen {
             0 => None,
             views => {
                 let store = ViewStore::of(cache, &settings, runner.output_len())?;
-                Some(Kept { store, views, pictures: dataset.len() })
+                Some(Kept { store, views })
             }
         };
         Ok(Self { runner, kept })
@@ -108,18 +108,12 @@ impl Frozen {
 struct Kept {
     store: ViewStore,
     views: u32,
-    /// Pictures of the dataset.
-    pictures: usize,
 }
 
 impl Kept {
     /// The view of an epoch.
     fn view(&self, epoch: u32) -> u32 {
         epoch.saturating_sub(1) % self.views
-    }
-
-    fn slot(&self, view: u32, item: usize) -> usize {
-        view as usize * self.pictures + item
     }
 }
 
@@ -147,7 +141,7 @@ fn load_batch(
     let view = kept.view(epoch);
     let (mut maps, mut missing) = (BTreeMap::new(), Vec::new());
     for &item in items {
-        match kept.store.read(kept.slot(view, item))? {
+        match kept.store.read(view, item)? {
             Some(map) => {
                 maps.insert(item, map);
             }
@@ -390,7 +384,7 @@ impl BatchContext<'_> {
                 let found = runner.run(&input, items.len())?;
                 let view = kept.view(batch.epoch);
                 for (&item, map) in items.iter().zip(found.chunks_exact(runner.output_len())) {
-                    kept.store.write(kept.slot(view, item), map)?;
+                    kept.store.write(view, item, map)?;
                     maps.insert(item, map.to_vec());
                 }
             }
@@ -444,7 +438,7 @@ fn save_values(file: &TrainedFile<'_>, values: Vec<Value>, outputs: usize, path:
     let metadata = metadata(file)?;
     with_storage_device(|device| {
         let spec: &ModelSpec = file.spec;
-        let config = spec.config().with_num_classes(outputs).with_auxiliary(spec.auxiliary);
+        let config = spec.training_config().with_num_classes(outputs);
         let network = config.with_seed(file.seed).init(device)?;
         Ok(save(&with_values(network, values), &metadata, path)?)
     })

@@ -76,6 +76,8 @@ pub use layers::LayerInFloat;
 pub use name::UnknownName;
 pub use options::{Pool, RunOptions};
 pub use precision::Precision;
-pub use quantize::{QuantizeOptions, Quantized, quantize, quantized_to_onnx};
+pub use quantize::{
+    QuantizeOptions, QuantizeProgress, QuantizeStage, Quantized, quantize, quantized_to_onnx,
+};
 pub use runner::{Pending, Runner};
 pub use table::{ModelRow, Published, counts_markdown, model_rows, models_markdown};

@@ -15,7 +15,7 @@ use inception_weights::{Checkpoint, Metadata, QuantizedNetwork, save_quantized, 
 use crate::calibration::Calibration;
 use crate::classifier::{Ends, Opened, Weights};
 use crate::error::Error;
-use crate::eval::tally::Skipped;
+use crate::eval::tally::{Differences, Skipped, likeliest};
 use crate::layers::{LayerInFloat, Mixed, fewest};
 use crate::options::RunOptions;
 
@@ -65,6 +65,32 @@ pub struct Quantized {
     pub warnings: Vec<String>,
 }
 
+/// How far a quantisation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QuantizeProgress {
+    /// What it is at.
+    pub stage: QuantizeStage,
+    /// Pictures that the network has seen in this stage.
+    pub done: usize,
+    /// Pictures that it will have seen.
+    pub total: usize,
+}
+
+/// What a quantisation is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QuantizeStage {
+    /// It counts the values of tensors.
+    Calibrate,
+    /// With a largest drop: it orders layers by what their rounding does.
+    Order,
+    /// Then: it tries the set of layers of this number, from 1, in `f32`; a few sets are enough.
+    Try(usize),
+    /// It compares the result with `f32`.
+    Compare,
+}
+
 /// The calibration pictures, and how they are read.
 struct Pictures<'a> {
     dataset: &'a Dataset,
@@ -95,8 +121,8 @@ impl Pictures<'_> {
 
 /// Calibrates the network of `spec` on the pictures of `dataset` and writes it to `to`. A `.safetensors` file has
 /// weights of convolutions in `i8`, the others in `f32`, scales and zero points in the metadata; an `.onnx` file is
-/// what [`save_quantized_onnx`] makes of it. `change` makes the preprocessing of what the weights ask for. `done` is told how many pictures were seen, each of them
-/// twice: to calibrate, and to compare with `f32`.
+/// what [`save_quantized_onnx`] makes of it. `change` makes the preprocessing of what the weights ask for.
+/// `progress` is told how far it is, after each picture.
 ///
 /// # Errors
 ///
@@ -109,7 +135,7 @@ pub fn quantize(
     to: &Path,
     options: &QuantizeOptions,
     change: impl FnOnce(&Preprocessing) -> Preprocessing,
-    mut done: impl FnMut(usize),
+    mut progress: impl FnMut(QuantizeProgress),
 ) -> Result<Quantized, Error> {
     let mut opened = Opened::new(spec, weights)?;
     opened.check_unquantized()?;
@@ -124,7 +150,8 @@ pub fn quantize(
     let mut first = Vec::new();
     let skipped = pictures.each(|image| {
         calibrator.add(&image)?;
-        done(calibrator.images());
+        let done = calibrator.images();
+        progress(QuantizeProgress { stage: QuantizeStage::Calibrate, done, total: dataset.len() });
         if first.len() < LISTENED {
             first.push(image);
         }
@@ -139,7 +166,7 @@ pub fn quantize(
     let mixed = Mixed { graph: &graph, engine: &engine, quantization: &quantization };
     let mut layers = listen(&mixed.options(&BTreeSet::new()))?;
     let floats = match options.max_drop {
-        Some(drop) => in_float(&mixed, &layers, &first, &pictures, 1.0 - drop)?,
+        Some(drop) => in_float(&mixed, &layers, &first, (&pictures, images), 1.0 - drop, &mut progress)?,
         None => Vec::new(),
     };
     quantization.floats = floats.iter().map(|layer| layer.layer.clone()).collect();
@@ -149,7 +176,9 @@ pub fn quantize(
     if !floats.is_empty() {
         layers = listen(&engine)?;
     }
-    let (agreement, error) = compare(graph, &engine, &pictures, |seen| done(images + seen))?;
+    let (agreement, error) = compare(graph, &engine, &pictures, |done| {
+        progress(QuantizeProgress { stage: QuantizeStage::Compare, done, total: images });
+    })?;
 
     let metadata = opened.metadata().cloned().unwrap_or_else(|| Metadata::of(spec));
     let recipe = serde_json::to_string(&preprocessing)
@@ -226,38 +255,42 @@ pub fn quantized_to_onnx(
     Ok((Checkpoint::open(to)?.entries.len(), opened.warnings))
 }
 
-/// The class with the largest logit.
-fn first_class(logits: &[f32]) -> Option<usize> {
-    logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(class, _)| class)
-}
-
 /// The layers that have to stay in `f32` for the share `wanted` of the pictures to have the same first class as in
 /// `f32`.
 fn in_float(
     mixed: &Mixed<'_>,
     layers: &[LayerNoise],
     first: &[Vec<f32>],
-    pictures: &Pictures<'_>,
+    (pictures, images): (&Pictures<'_>, usize),
     wanted: f64,
+    progress: &mut dyn FnMut(QuantizeProgress),
 ) -> Result<Vec<LayerInFloat>, Error> {
-    let classes = |model: &Compiled| {
+    let classes = |engine: &Options, set: usize, progress: &mut dyn FnMut(QuantizeProgress)| {
+        let model = Compiled::from_graph(mixed.graph.clone(), engine)?;
         let mut classes = Vec::new();
         pictures.each(|image| {
-            classes.push(first_class(&model.run(&image, 1)?));
+            classes.push(likeliest(&model.run(&image, 1)?));
+            let done = classes.len();
+            progress(QuantizeProgress { stage: QuantizeStage::Try(set), done, total: images });
             Ok(())
         })?;
         Ok::<_, Error>(classes)
     };
-    let exact = classes(&Compiled::from_graph(mixed.graph.clone(), mixed.engine)?)?;
-    let agreement = |layers: &BTreeSet<String>| {
-        let found = classes(&Compiled::from_graph(mixed.graph.clone(), &mixed.options(layers))?)?;
+    let exact = classes(mixed.engine, 1, progress)?;
+    let mut sets = 1;
+    let mut agreement = |layers: &BTreeSet<String>, progress: &mut dyn FnMut(QuantizeProgress)| {
+        sets += 1;
+        let found = classes(&mixed.options(layers), sets, progress)?;
         let same = exact.iter().zip(&found).filter(|(wanted, found)| wanted == found).count();
         Ok::<_, Error>(same as f64 / exact.len().max(1) as f64)
     };
-    if agreement(&BTreeSet::new())? >= wanted {
+    if agreement(&BTreeSet::new(), progress)? >= wanted {
         return Ok(Vec::new());
     }
-    fewest(&mixed.by_error(layers, first)?, wanted, agreement)
+    let ordered = mixed.by_error(layers, first, |done, total| {
+        progress(QuantizeProgress { stage: QuantizeStage::Order, done, total });
+    })?;
+    fewest(&ordered, wanted, |layers| agreement(layers, progress))
 }
 
 /// The share of pictures with the same first class in `int8` as in `f32`, and the largest difference of logits
@@ -271,17 +304,12 @@ fn compare(
     let exact = Compiled::from_graph(graph.clone(), engine)?;
     let rounded =
         Compiled::from_graph(graph, &Options { precision: EnginePrecision::Int8, ..engine.clone() })?;
-    let (mut images, mut agreeing, mut difference, mut largest) = (0, 0, 0.0f64, f64::MIN_POSITIVE);
+    let (mut differences, mut images) = (Differences::default(), 0);
     pictures.each(|image| {
-        let [wanted, found] = [exact.run(&image, 1)?, rounded.run(&image, 1)?];
+        differences.add(&rounded.run(&image, 1)?, &exact.run(&image, 1)?);
         images += 1;
-        agreeing += usize::from(first_class(&wanted) == first_class(&found));
-        for (wanted, found) in wanted.iter().zip(&found) {
-            difference = difference.max(f64::from((wanted - found).abs()));
-            largest = largest.max(f64::from(wanted.abs()));
-        }
         done(images);
         Ok(())
     })?;
-    Ok((f64::from(agreeing as u32) / f64::from(images.max(1) as u32), difference / largest))
+    Ok((differences.agreement(), differences.error()))
 }

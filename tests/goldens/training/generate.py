@@ -8,8 +8,7 @@ in the environments of `../generate.py` and `../weights/generate.py`, whose form
 The batch is the first images of the formula, of small size, with the labels `LABELS`. Dropout is off (p = 0), since no two
 libraries draw alike. Rates are such that the loss falls and the losses of ten steps are
 defined: the formula's Inceptions have gradients with norms of hundreds, and at usual rates their losses are chaotic from the third
-step on (`losses_spread`). Those of Xception65 and the deeplab pair are so at their rates here, and only their first steps are
-goldens in earnest. The loss is `CELoss(epsilon)` of the network's configuration, for GoogLeNet `GoogLeNetLoss`; the
+step on (`losses_spread`). The loss is `CELoss(epsilon)` of the network's configuration, for GoogLeNet `GoogLeNetLoss`; the
 optimiser is Momentum (0.9) with L2 of 1e-4. Running statistics have Paddle's momentum of 0.9.
 
 torchvision's GoogLeNet is without its auxiliary classifiers, as `googlenet(weights=...)` gives it for fine-tuning. The auxiliary
@@ -49,10 +48,10 @@ LABELS = [3, 250, 500, 999]
 # Image size, images, learning rate, label smoothing.
 SETUPS = {
     "GoogLeNet": (224, 2, 1e-5, 0.0),
-    "InceptionV3": (107, 4, 2e-7, 0.1), "InceptionV4": (107, 4, 2e-10, 0.1),
-    "Xception41": (96, 4, 0.003, 0.1), "Xception65": (64, 2, 0.001, 0.1), "Xception71": (64, 2, 0.001, 0.1),
-    "Xception41_deeplab": (64, 2, 0.001, 0.1), "Xception65_deeplab": (64, 2, 0.001, 0.1),
-    "timm-xception41": (64, 4, 5e-6, 0.1), "torchvision-googlenet": (64, 4, 3e-6, 0.1), "torchvision-inception_v3": (299, 3, 3e-5, 0.0),
+    "InceptionV3": (107, 4, 2e-7, 0.1), "InceptionV4": (107, 4, 5e-10, 0.1),
+    "Xception41": (96, 4, 0.003, 0.1), "Xception65": (64, 4, 5e-6, 0.1), "Xception71": (64, 2, 0.001, 0.1),
+    "Xception41_deeplab": (64, 4, 5e-6, 0.1), "Xception65_deeplab": (64, 4, 1.5e-6, 0.1),
+    "timm-xception41": (64, 4, 5e-6, 0.1), "torchvision-googlenet": (64, 4, 3e-6, 0.1), "torchvision-inception_v3": (299, 3, 1e-5, 0.0),
 }
 # Fewer than ten.
 STEPS = {"torchvision-inception_v3": 4}

@@ -15,7 +15,7 @@ use inception_train::{
 };
 use serde::Serialize;
 
-use super::memory::enough_memory;
+use super::capacity::{enough_memory, enough_space};
 use super::report::{Judged, Labelled, RunReport};
 use super::show::{Show, average_precision};
 use super::signal::STOP;
@@ -117,6 +117,7 @@ impl Job<'_> {
         }
         if let Some((file, bytes)) = learner.views() {
             eprintln!("views take {:.2} GB when all are there: {}", bytes as f64 / 1e9, file.display());
+            enough_space(bytes, file)?;
         }
         let outcome = self.run(&mut learner, folder)?;
         if !learner.has_auxiliary() {

@@ -1,8 +1,8 @@
 //! `train`
 
 mod arguments;
+mod capacity;
 mod job;
-mod memory;
 mod report;
 mod show;
 mod signal;
@@ -29,8 +29,8 @@ use inception_train::{
 use crate::args::{self, DeviceArgs, PreprocessArgs, WeightArgs};
 use crate::progress::Bar;
 use arguments::{DataArgs, RecipeArgs};
+use capacity::enough_memory;
 use job::Job;
-use memory::enough_memory;
 use signal::{STOP, catch_signals};
 
 /// Pictures of which the engine computes features together.

@@ -139,6 +139,35 @@ unsafe impl<S: Simd> Stored<S> for f32 {
     }
 }
 
+/// Another name of `u8`, the same in memory, for another way to sum the products of four bytes a lane.
+macro_rules! also_bytes {
+    ($simd:ty: $(#[$docs:meta])* $name:ident) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy)]
+        #[repr(transparent)]
+        struct $name(u8);
+
+        // SAFETY: those of `u8`.
+        unsafe impl $crate::kernels::simd::Stored<$simd> for $name {
+            const DTYPE: $crate::dtype::DType = $crate::dtype::DType::U8;
+            const QUANTIZED: bool = true;
+
+            #[inline(always)]
+            unsafe fn load_n(p: *const $name, n: usize) -> <$simd as $crate::kernels::simd::Simd>::V {
+                // SAFETY: the caller's promise.
+                unsafe { <u8 as $crate::kernels::simd::Stored<$simd>>::load_n(p.cast(), n) }
+            }
+            #[inline(always)]
+            unsafe fn store_n(p: *mut $name, v: <$simd as $crate::kernels::simd::Simd>::V, n: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { <u8 as $crate::kernels::simd::Stored<$simd>>::store_n(p.cast(), v, n) }
+            }
+        }
+    };
+}
+#[allow(unused_imports)] // By architectures without intrinsics.
+pub(super) use also_bytes;
+
 /// An element type that the micro-kernel can multiply: one step takes the [`DType::pack`] channels in four
 /// bytes of a pixel, and as many weights from each four bytes of a row of a panel.
 ///

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::depthwise::{DepthwiseWeights, Pixels};
 use super::panels::Panels;
-use super::step::{Context, Epilogue, RunConfig, Step, TASKS_PER_THREAD, chunk, chunks, lower_bound};
+use super::step::{
+    Context, Epilogue, EvenTiles, RunConfig, Step, TASKS_PER_THREAD, chunk, chunks, lower_bound,
+};
 use super::strassen::Strassen;
 use crate::Precision;
 use crate::dtype::DType;
@@ -103,18 +105,17 @@ struct Split {
     groups: usize,
 }
 
-/// The row tiles of one task: `tiles` of the `count` nearly equal ones into which all `rows` of a batch are
+/// The row tiles of one task: `tiles` of the nearly equal ones into which all rows of a batch are
 /// cut.
 struct RowTiles {
     tiles: Range<usize>,
-    count: usize,
-    rows: usize,
+    even: EvenTiles,
 }
 
 impl RowTiles {
     /// The rows of tile `tile`.
     fn rows_of(&self, tile: usize) -> Range<usize> {
-        chunk(self.rows, tile, self.count)
+        self.even.rows_of(tile)
     }
 
     /// The rows of all tiles of the task.
@@ -495,8 +496,7 @@ impl Step for ConvStep {
         let split = self.split(config);
         let tiles = RowTiles {
             tiles: chunk(split.tiles, task % split.chunks, split.chunks),
-            count: split.tiles,
-            rows: config.batch * self.output_size[0] * self.output_size[1],
+            even: EvenTiles::new(config.batch * self.output_size[0] * self.output_size[1], split.tiles),
         };
         let rows = tiles.all_rows();
         let group = task / split.chunks;

@@ -30,6 +30,31 @@ pub(crate) struct Panels {
     pairs_fit: Vec<bool>,
 }
 
+/// Panels that row tiles go over together, at most.
+const MOST_AT_ONCE: usize = 16;
+
+/// What the row tiles over a panel prefetch.
+struct Ahead {
+    start: *const f32,
+    /// Lines at a time.
+    lines: usize,
+    /// Floats from what a tile prefetches to what the next one does.
+    distance: usize,
+    /// Tiles that have something to prefetch.
+    tiles: usize,
+}
+
+impl Ahead {
+    const NOTHING: Self = Ahead { start: std::ptr::null(), lines: 0, distance: 0, tiles: 0 };
+
+    fn of_tile(&self, tile: usize) -> Prefetch {
+        match tile < self.tiles {
+            true => Prefetch { start: self.start.wrapping_add(tile * self.distance), lines: self.lines },
+            false => Prefetch { start: self.start, lines: 0 },
+        }
+    }
+}
+
 /// One panel.
 pub(crate) struct Panel {
     /// `[depth][width]`
@@ -149,36 +174,39 @@ impl Panels {
         then: (&Panels, usize),
         mut visit: impl FnMut(Visit),
     ) {
-        let at_once = (kernels.costs.first_level() / (self.depth * self.width).max(1)).max(1);
+        let at_once = (kernels.costs.first_level() / (self.depth * self.width).max(1)).clamp(1, MOST_AT_ONCE);
+        let mut ahead = [const { Ahead::NOTHING }; MOST_AT_ONCE];
         for start in wanted.clone().step_by(at_once) {
             let group = start..(start + at_once).min(wanted.end);
+            for (ahead, index) in ahead.iter_mut().zip(group.clone()) {
+                let next = index + group.len();
+                let (matrix, next) = match next < wanted.end {
+                    true => (self, next),
+                    false => (then.0, then.1 + (next - wanted.end)),
+                };
+                *ahead = matrix.ahead(kernels.prefetch_steps, next, tiles);
+            }
             for tile in 0..tiles {
-                for index in group.clone() {
-                    let next = index + group.len();
-                    let (matrix, next) = match next < wanted.end {
-                        true => (self, next),
-                        false => (then.0, then.1 + (next - wanted.end)),
-                    };
-                    let prefetch = matrix.prefetch(kernels.prefetch_steps, next, [tile, tiles]);
-                    visit(Visit { panel: self.get(index), index, tile, prefetch });
+                for (ahead, index) in ahead.iter().zip(group.clone()) {
+                    visit(Visit { panel: self.get(index), index, tile, prefetch: ahead.of_tile(tile) });
                 }
             }
         }
     }
 
-    /// What row tile `tile` of so many prefetches from panel `next`, which comes later: the first tiles share
-    /// it out, and the others have nothing to do. Otherwise the first tile over each panel would wait for
-    /// memory, and the others leave it idle.
-    fn prefetch(&self, steps: usize, next: usize, [tile, tiles]: [usize; 2]) -> Prefetch {
+    /// What the row tiles, so many, prefetch from panel `next`, which comes later: the first tiles share it out,
+    /// and the others have nothing to do. Otherwise the first tile over each panel would wait for memory, and
+    /// the others leave it idle.
+    fn ahead(&self, steps: usize, next: usize, tiles: usize) -> Ahead {
         let next = self.get(next.min(self.count() - 1));
+        if steps == 0 {
+            return Ahead { start: next.weights, ..Ahead::NOTHING };
+        }
         // Of the lines that so many channels have.
         let all = (next.width * steps / LINE).max(1);
         let lines = all.div_ceil(tiles).min(steps);
-        if steps == 0 || tile * lines >= all {
-            return Prefetch { start: next.weights, lines: 0 };
-        }
-        let start = next.weights.wrapping_add(tile * lines * LINE * (self.depth / steps));
-        Prefetch { start, lines }
+        let distance = lines * LINE * (self.depth / steps);
+        Ahead { start: next.weights, lines, distance, tiles: all.div_ceil(lines) }
     }
 
     /// Columns that hold weights.
@@ -195,7 +223,8 @@ impl Panels {
     pub fn get(&self, index: usize) -> Panel {
         let first = index * self.width;
         let valid = (self.columns - first).min(self.width);
-        let width = valid.next_multiple_of(self.narrow);
+        // (A division would take as long as a row of a tile.)
+        let width = if valid == self.width { valid } else { valid.next_multiple_of(self.narrow) };
         let pairs_fit = self.pairs_fit.get(index).is_some_and(|fit| *fit);
         let weights = self.data.as_ptr().wrapping_add(first * self.depth);
         Panel { weights, width, first, valid, pairs_fit }

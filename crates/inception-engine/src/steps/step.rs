@@ -134,6 +134,28 @@ pub(crate) fn chunk(total: usize, index: usize, count: usize) -> std::ops::Range
     total * index / count..total * (index + 1) / count
 }
 
+/// Rows in nearly equal tiles, for a loop over many of them: [`chunk`] divides for each, which takes as long as a
+/// micro-kernel's epilogue.
+#[derive(Clone, Copy)]
+pub(crate) struct EvenTiles {
+    rows: usize,
+    /// Tiles at the beginning that have a row more.
+    larger: usize,
+}
+
+impl EvenTiles {
+    /// `rows` rows in `count` tiles, at least one.
+    pub fn new(rows: usize, count: usize) -> Self {
+        EvenTiles { rows: rows / count, larger: rows % count }
+    }
+
+    /// The rows of tile `tile`.
+    pub fn rows_of(self, tile: usize) -> std::ops::Range<usize> {
+        let start = tile * self.rows + tile.min(self.larger);
+        start..start + self.rows + usize::from(tile < self.larger)
+    }
+}
+
 /// The number of chunks of `units` of work that keeps `threads` evenly busy. A lone thread gets no more than
 /// `least`, since more would only be overhead.
 pub(crate) fn chunks(units: usize, least: usize, threads: usize) -> usize {

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use super::panels::Panels;
-use super::step::{Epilogue, chunk};
+use super::panels::{Panels, Visit};
+use super::step::{Epilogue, EvenTiles};
 use crate::dtype::{DType, LINE};
 use crate::kernels::Kernels;
 use crate::kernels::conv::{MAX_TILE_ROWS, Tile};
@@ -248,8 +248,10 @@ impl Products<'_> {
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         let micro_kernel = self.kernels.conv(DType::F32, DType::F32).any;
         let then = (weights.get(index + 1).unwrap_or(&weights[index]), self.panels.start);
+        let row_tiles = EvenTiles::new(self.half, tiles);
         weights[index].for_each_tile(self.kernels, self.panels.clone(), tiles, then, |visit| {
-            let (panel, rows) = (visit.panel, chunk(self.half, visit.tile, tiles));
+            let Visit { panel, tile, prefetch, .. } = visit;
+            let rows = row_tiles.rows_of(tile);
             for (pointer, row) in indirection.iter_mut().zip(rows.clone()) {
                 *pointer = a.start.wrapping_add(row * a.ld).cast();
             }
@@ -262,7 +264,7 @@ impl Products<'_> {
                 taps: 1,
                 k: *depth,
                 weights: panel.weights,
-                prefetch: visit.prefetch,
+                prefetch,
                 width: panel.width,
                 valid: panel.valid,
                 scale: std::ptr::null(),

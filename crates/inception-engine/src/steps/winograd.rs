@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::panels::Panels;
-use super::step::{Context, Epilogue, RunConfig, Step, chunk};
+use super::step::{Context, Epilogue, EvenTiles, RunConfig, Step, chunk};
 use crate::KernelName;
 use crate::dtype::{DType, LINE};
 use crate::graph::Conv;
@@ -199,6 +199,7 @@ impl WinogradStep {
     unsafe fn multiply(&self, kernels: &Kernels, block: &Block, pass: &Range<usize>) {
         let count = block.tiles.len();
         let row_tiles = count.div_ceil(kernels.tile_rows);
+        let even = EvenTiles::new(count, row_tiles);
         let micro_kernel = kernels.conv(DType::F32, DType::F32).any;
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         for (p, weights) in self.weights.iter().enumerate() {
@@ -207,7 +208,7 @@ impl WinogradStep {
                 None => (&self.weights[0], pass.end),
             };
             weights.for_each_tile(kernels, pass.clone(), row_tiles, then, |visit| {
-                let (panel, rows) = (visit.panel, chunk(count, visit.tile, row_tiles));
+                let (panel, rows) = (visit.panel, even.rows_of(visit.tile));
                 for (pointer, i) in indirection.iter_mut().zip(rows.clone()) {
                     *pointer = block.v.wrapping_add(p * block.v_position + i * block.v_tile).cast();
                 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::eval::run::{EvalOptions, Evaluation, check_labels, check_tally, record};
 use crate::eval::settings::EvalSettings;
-use crate::eval::tally::{Outcome, Tally};
+use crate::eval::tally::{Differences, Tally};
 use crate::runner::Runner;
 
 /// The other of two runs over the same pictures, and how far the two are apart.
@@ -67,24 +67,16 @@ pub struct Other<'a> {
 #[derive(Default)]
 struct Both {
     tallies: [Tally; 2],
-    agreeing: u64,
-    largest: f64,
-    difference: f64,
+    differences: Differences,
     apart: Vec<Apart>,
 }
 
 impl Both {
     /// Adds a picture by its logits in both runs.
     fn add(&mut self, image: &std::path::Path, label: u32, logits: [&[f32]; 2]) {
-        let [guess, against] = logits.map(|logits| Outcome::of(logits, label).guess);
-        self.agreeing += u64::from(guess == against);
-        let largest = logits[1].iter().fold(f64::MIN_POSITIVE, |m, x| m.max(f64::from(x.abs())));
-        let differences = logits[0].iter().zip(logits[1]).map(|(a, b)| f64::from((a - b).abs()));
-        // `max` would pass over a NaN.
-        let difference = differences.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
-        self.largest = self.largest.max(largest);
-        self.difference = self.difference.max(difference);
-        let (image, error) = (image.to_string_lossy().into_owned(), difference / largest);
+        let (classes, error) = self.differences.add(logits[0], logits[1]);
+        let [guess, against] = classes.map(|class| class as u32);
+        let image = image.to_string_lossy().into_owned();
         self.apart.push(Apart { image, label, guess, against, error });
         let key = |apart: &Apart| (apart.guess == apart.against, -apart.error);
         self.apart.sort_by(|a, b| {
@@ -137,15 +129,15 @@ pub fn evaluate_against(
         progress(&both.tallies[0], done);
         check_tally(&both.tallies[0], total, max_skipped)
     })?;
-    let Both { tallies: [tally, theirs], agreeing, largest, difference, apart } = both;
+    let Both { tallies: [tally, theirs], differences, apart } = both;
     let against = Against {
         device: other.device.clone(),
         weights: other.weights.clone(),
         top1: theirs.top1_share(),
         top5: theirs.top5_share(),
         loss: theirs.mean_loss(),
-        agreement: if tally.images > 0 { agreeing as f64 / tally.images as f64 } else { 0.0 },
-        error: if difference > 0.0 { difference / largest } else { 0.0 },
+        agreement: differences.agreement(),
+        error: differences.error(),
         worst: apart,
     };
     let seconds = start.elapsed().as_secs_f64();
@@ -173,10 +165,10 @@ mod tests {
         }
         let order: Vec<_> = both.apart.iter().map(|apart| &*apart.image).collect();
         assert_eq!(order, ["1.png", "3.png", "0.png", "2.png"]);
-        assert_eq!((both.agreeing, both.largest, both.difference), (3, 1.0, 3.0));
+        assert_eq!((both.differences.agreement(), both.differences.error()), (0.75, 3.0));
         (0..20).for_each(|_| both.add("more.png".as_ref(), 0, [&[1.0, 0.0], &[1.0, 0.0]]));
         assert_eq!(both.apart.len(), WORST);
         both.add("nan.png".as_ref(), 0, [&[f32::NAN, 0.0], &[1.0, 0.0]]);
-        assert_eq!(both.difference, f64::INFINITY);
+        assert_eq!(both.differences.error(), f64::INFINITY);
     }
 }

@@ -35,6 +35,58 @@ impl From<Outcome> for Row {
     }
 }
 
+/// A score as it is compared with others: one that is not a number is likelier than all others.
+fn key(logit: f32) -> f32 {
+    if logit.is_nan() { f32::INFINITY } else { logit }
+}
+
+/// The class with the largest score, of equal ones the first.
+pub(crate) fn likeliest(logits: &[f32]) -> usize {
+    let mut guess = 0;
+    for (class, &logit) in logits.iter().enumerate() {
+        if key(logit) > key(logits[guess]) {
+            guess = class;
+        }
+    }
+    guess
+}
+
+/// How far the logits of two runs are apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Differences {
+    images: u64,
+    agreeing: u64,
+    largest: f64,
+    difference: f64,
+}
+
+impl Differences {
+    /// Adds a picture by its logits in a run and in the one that it is held against. Returns the likeliest class of
+    /// both, and the largest difference of a logit over the largest logit of the second.
+    pub fn add(&mut self, logits: &[f32], against: &[f32]) -> ([usize; 2], f64) {
+        let classes = [logits, against].map(likeliest);
+        let largest = against.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(f64::from(x.abs())));
+        let differences = logits.iter().zip(against).map(|(a, b)| f64::from((a - b).abs()));
+        // `max` would pass over a NaN.
+        let difference = differences.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
+        self.images += 1;
+        self.agreeing += u64::from(classes[0] == classes[1]);
+        self.largest = self.largest.max(largest);
+        self.difference = self.difference.max(difference);
+        (classes, difference / largest)
+    }
+
+    /// Share of the pictures with the same likeliest class in both runs; 0 without a picture.
+    pub fn agreement(&self) -> f64 {
+        self.agreeing as f64 / self.images.max(1) as f64
+    }
+
+    /// The largest difference of a logit, over the largest logit of the second run.
+    pub fn error(&self) -> f64 {
+        if self.difference > 0.0 { self.difference / self.largest } else { 0.0 }
+    }
+}
+
 impl Outcome {
     /// What [`loss`](Self::loss) counts one as: 2^40, so that a picture's loss is kept to a part in 10^12 and
     /// sums do not depend on the order.
@@ -52,19 +104,13 @@ impl Outcome {
     /// The loss is `-log(softmax(logits)[label])`, computed in double precision. A score that is not a number
     /// is likelier than all others, so that it cannot pass for a good answer.
     pub fn of(logits: &[f32], label: u32) -> Self {
-        let key = |logit: f32| if logit.is_nan() { f32::INFINITY } else { logit };
         let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
         let likelier = logits.iter().enumerate().filter(|&(class, &logit)| {
             class != label as usize
                 && (own.is_nan() || key(logit) > own || (key(logit) == own && class < label as usize))
         });
         let rank = likelier.count() as u32;
-        let mut guess = 0;
-        for (class, &logit) in logits.iter().enumerate() {
-            if key(logit) > key(logits[guess]) {
-                guess = class;
-            }
-        }
+        let guess = likeliest(logits);
         let largest = logits.iter().copied().map(f64::from).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
         let loss = sum.ln() + largest - f64::from(own);

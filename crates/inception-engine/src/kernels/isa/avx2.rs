@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::Isa;
 use crate::dtype::DType;
 use crate::kernels::depthwise;
-use crate::kernels::simd::{Operand, Simd, Stored, implement_simd, some_bytes};
+use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, implement_simd, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// A vector of AVX2.
@@ -132,30 +132,10 @@ unsafe fn words(bytes: i32) -> [__m256i; 2] {
     }
 }
 
-/// Another name of `u8`, the same in memory, for another way to sum the products of four bytes a lane.
-macro_rules! also_bytes {
+/// Another name of `u8` with a dot product of its own.
+macro_rules! multiplied_bytes {
     ($(#[$docs:meta])* $name:ident: dot($a:ident, $b:ident, $acc:ident) = $dot:expr) => {
-        $(#[$docs])*
-        #[derive(Clone, Copy)]
-        #[repr(transparent)]
-        struct $name(u8);
-
-        // SAFETY: those of `u8`.
-        unsafe impl Stored<Avx2> for $name {
-            const DTYPE: DType = DType::U8;
-            const QUANTIZED: bool = true;
-
-            #[inline(always)]
-            unsafe fn load_n(p: *const $name, n: usize) -> __m256 {
-                // SAFETY: the caller's promise.
-                unsafe { <u8 as Stored<Avx2>>::load_n(p.cast(), n) }
-            }
-            #[inline(always)]
-            unsafe fn store_n(p: *mut $name, v: __m256, n: usize) {
-                // SAFETY: the caller's promise.
-                unsafe { <u8 as Stored<Avx2>>::store_n(p.cast(), v, n) }
-            }
-        }
+        also_bytes! { Avx2: $(#[$docs])* $name }
 
         // SAFETY: as above.
         unsafe impl Operand<Avx2> for $name {
@@ -197,11 +177,11 @@ macro_rules! also_bytes {
     };
 }
 
-also_bytes! {
+multiplied_bytes! {
     /// A `u8` that AVX-VNNI multiplies: the same bits in the end.
     Vnni: dot(a, b, acc) = _mm256_dpbusd_avx_epi32(acc, a, b)
 }
-also_bytes! {
+multiplied_bytes! {
     /// A `u8` that `vpmaddubsw` multiplies by weights of which no two saturate it
     /// ([`pairs_fit`](inception_graph::integers::pairs_fit)): the same bits in the end.
     Paired: dot(a, b, acc) = {
