@@ -2,6 +2,7 @@
 each seed, pictures, SGD with momentum, cosine and batches, dropout of 0.2, no augmentation. Prints a JSON object a run.
 
 usage: ENV/bin/python bench/train/scratch.py INCEPTION DATA [--seeds 0 1 2] [--epochs N] [--batch N] [--lr LR] [--threads N]
+           [--sides inception pytorch]
 ENV has torch, torchvision and safetensors. DATA has the folders train and test (fashion.py). Batches are drawn by each side.
 """
 import argparse
@@ -24,6 +25,7 @@ parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--batch", type=int, default=32)
 parser.add_argument("--lr", type=float, default=0.02)
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--sides", nargs="+", default=["inception", "pytorch"])
 arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
 
@@ -52,7 +54,7 @@ def ours(seed):
 
 def prepared(part):
     transform = transforms.Compose([transforms.Resize(SIDE), transforms.CenterCrop(SIDE), transforms.ToTensor(),
-                                    transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+                                    transforms.Normalize([0.5] * 3, [0.5] * 3)])
     pairs = [(transform(image), label) for image, label in datasets.ImageFolder(f"{arguments.data}/{part}")]
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
 
@@ -86,6 +88,8 @@ def theirs(seed, train, test):
 train, test = prepared("train"), prepared("test")
 for seed in arguments.seeds:
     for side, run in (("inception", lambda: ours(seed)), ("pytorch", lambda: theirs(seed, train, test))):
+        if side not in arguments.sides:
+            continue
         start = time.perf_counter()
         losses, accuracy = run()
         print(json.dumps({"side": side, "seed": seed, "epochs": arguments.epochs, "batch": arguments.batch, "lr": arguments.lr,

@@ -234,6 +234,34 @@ mod tests {
         }
     }
 
+    /// No kernel calls an intrinsic as a function: in code without the instruction set, a closure for example, it
+    /// cannot be inlined, and passes its vectors through memory. Such functions have a name in this very program.
+    #[test]
+    fn intrinsics_are_inlined() -> std::io::Result<()> {
+        if cfg!(debug_assertions) || cfg!(sanitized) {
+            eprintln!("SKIPPED: nothing is inlined without optimisation");
+            return Ok(());
+        }
+        let program = std::fs::read(std::env::current_exe()?)?;
+        // As names of modules are mangled. In two parts, so that this is not what is found.
+        let module = ["9core", "_arch"].concat().into_bytes();
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let named = program.windows(module.len()).enumerate().filter(|(_, bytes)| *bytes == module);
+        let called: std::collections::BTreeSet<String> = named
+            .map(|(at, _)| {
+                program[at..].iter().take_while(|byte| is_name(byte)).map(|b| char::from(*b)).collect()
+            })
+            .collect();
+        // What asks the system for features, and this test.
+        let others = ["xgetbv", "cpuid"];
+        let called: Vec<_> = called
+            .iter()
+            .filter(|name| name.len() > module.len() && !others.iter().any(|other| name.contains(other)))
+            .collect();
+        assert!(called.is_empty(), "{called:#?}");
+        Ok(())
+    }
+
     /// The keys that plans ask for; see `plan::dtypes` for the ends of a network, which are `f32`.
     #[test]
     fn tables_have_a_kernel_for_all_that_plans_ask_for() {

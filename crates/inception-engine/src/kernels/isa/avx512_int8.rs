@@ -206,6 +206,36 @@ unsafe fn bytes(
     }
 }
 
+/// The three rows of the input column number `j` of a block whose first one is at `origin`, of the channels of
+/// `mask`. (A closure would be a function of its own, without the instruction set: each load a call.)
+///
+/// # Safety
+/// The channels exist where `footprint` says that rows and columns do; the CPU has the features of [`segment`].
+#[inline(always)]
+unsafe fn input_column(
+    d: &Depthwise,
+    footprint: &Footprint,
+    origin: *const u8,
+    j: usize,
+    mask: u64,
+) -> [__m512i; 3] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let zero_point = _mm512_set1_epi8(d.zero.cast_signed());
+        let mut rows = [zero_point; 3];
+        for (ky, row) in rows.iter_mut().enumerate() {
+            if footprint.rows.contains(&ky) && footprint.columns.contains(&j) {
+                let p = origin.wrapping_add(ky * footprint.step).wrapping_add(j * d.ld_in);
+                *row = _mm512_maskz_loadu_epi8(mask, p.cast());
+                if d.input_relu {
+                    *row = _mm512_max_epu8(*row, zero_point);
+                }
+            }
+        }
+        rows
+    }
+}
+
 /// Computes [`PIXELS`] pixels from column `x` and stores the first `n`.
 ///
 /// # Safety
@@ -223,7 +253,6 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize>(
     // accessed; the second copy of the weights has a block for each 64 channels, and tasks begin with whole ones;
     // the caller vouches for the pixels.
     unsafe {
-        let zero_point = _mm512_set1_epi8(d.zero.cast_signed());
         let least = _mm512_set1_epi8((*s.min as u8).cast_signed());
         let relu_floor = _mm512_set1_epi8((s.relu_floor as u8).cast_signed());
         let copy = s.weights.add(9 * s.ld_weights);
@@ -235,20 +264,7 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize>(
             let image = s.image.wrapping_add(c);
             footprint.prefetch::<Avx512, u8>(d, image, PIXELS * STRIDE);
             let origin = image.wrapping_add(footprint.start);
-            let load = |j: usize| {
-                let mut rows = [zero_point; 3];
-                for (ky, row) in rows.iter_mut().enumerate() {
-                    if footprint.rows.contains(&ky) && footprint.columns.contains(&j) {
-                        let p = origin.wrapping_add(ky * footprint.step).wrapping_add(j * d.ld_in);
-                        *row = _mm512_maskz_loadu_epi8(mask, p.cast());
-                        if d.input_relu {
-                            *row = _mm512_max_epu8(*row, zero_point);
-                        }
-                    }
-                }
-                rows
-            };
-            let mut first = [zero_point; REGISTERS];
+            let mut first = [least; REGISTERS];
             for (register, first) in first.iter_mut().enumerate() {
                 *first = _mm512_loadu_si512(weights.add((3 * REGISTERS + register) * LANES).cast());
             }
@@ -257,7 +273,8 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize>(
             macro_rules! columns {
                 ($($j:literal)*) => {
                     $(if ($j..).contains(&((PIXELS - 1) * STRIDE + 2 * DILATION)) {
-                        column::<$j, STRIDE, DILATION>(load($j), weights, &mut sums);
+                        let rows = input_column(d, footprint, origin, $j, mask);
+                        column::<$j, STRIDE, DILATION>(rows, weights, &mut sums);
                     })*
                 };
             }
@@ -268,10 +285,13 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize>(
                 if i >= n {
                     break;
                 }
-                let residual = (!s.residual.is_null()).then(|| {
-                    let residual = s.residual.add((pixel + i) * s.ld_residual + c);
-                    _mm512_maskz_loadu_epi8(mask, residual.cast())
-                });
+                let residual = match s.residual.is_null() {
+                    true => None,
+                    false => {
+                        let residual = s.residual.add((pixel + i) * s.ld_residual + c);
+                        Some(_mm512_maskz_loadu_epi8(mask, residual.cast()))
+                    }
+                };
                 let bytes = _mm512_max_epu8(bytes(*sums, scales, residual, s.residual_scale), least);
                 if !s.out.is_null() {
                     _mm512_mask_storeu_epi8(s.out.add((pixel + i) * s.ld_out + c).cast(), mask, bytes);
