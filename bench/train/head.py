@@ -75,6 +75,8 @@ if arguments.every_epoch:
             learn(features(images).clone(), labels)
 else:
     rows, labels = all_features(arguments.train)
+    # As `inception train` has it; BatchNorm's own 1e-5 is two hundredths of the mean variance of some networks' features.
+    standardise.eps = 1e-3 * rows.var(0).mean().item()
     standardise(rows)
     standardise.eval()
     for _ in range(arguments.epochs):

@@ -25,7 +25,7 @@ pub struct Quantize {
     /// tar.gz, zip), a list with a path a line, or Parquet (needs the feature `parquet`)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// Only the first N pictures
+    /// Only N pictures, evenly spread over all of them
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// The file to write: .safetensors, which commands with --precision int8 read, or .onnx in the form QDQ, for
@@ -80,7 +80,7 @@ impl Quantize {
         );
         let weights = self.weights.weights(self.model, self.seed)?;
         let mut dataset = Dataset::open_unlabelled(&self.data)?;
-        dataset.truncate(self.limit as usize);
+        dataset.sample_evenly(self.limit as usize);
         if dataset.is_empty() {
             bail!("there is no picture in {}", self.data.display());
         }

@@ -35,6 +35,24 @@ fn owned(names: &[(&str, u32)]) -> Vec<(String, u32)> {
     names.iter().map(|(name, label)| ((*name).to_owned(), *label)).collect()
 }
 
+/// A sample of a folder with a folder for each class has pictures of all of them.
+#[test]
+fn samples_are_spread_over_all_pictures() {
+    let all: Vec<String> = (0..10).map(|i| format!("{}/{i}.png", if i < 5 { "a" } else { "b" })).collect();
+    let folder = folder(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let sample = |len: usize| {
+        let mut dataset = Dataset::open_unlabelled(folder.path()).unwrap();
+        dataset.sample_evenly(len);
+        names(&dataset).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(sample(0), [""; 0]);
+    assert_eq!(sample(1), ["a/0.png"]);
+    assert_eq!(sample(4), ["a/0.png", "a/2.png", "b/5.png", "b/7.png"]);
+    assert_eq!(sample(9).len(), 9);
+    assert_eq!(sample(10), all);
+    assert_eq!(sample(1000), all);
+}
+
 fn refused(path: &Path, options: &DatasetOptions) -> (DatasetProblem, String) {
     match Dataset::open(path, options) {
         Err(error @ Error::Dataset { .. }) => {

@@ -214,6 +214,20 @@ impl Dataset {
         self.listing.items.truncate(len);
     }
 
+    /// Keeps `len` images, evenly spread over all of them, in their order: a sample, where a dataset is ordered by
+    /// class.
+    pub fn sample_evenly(&mut self, len: usize) {
+        let items = &mut self.listing.items;
+        let (all, mut kept, mut at) = (items.len(), 0, 0);
+        items.retain(|_| {
+            // The first of each of `len` equal parts.
+            let keep = kept < len && at == kept * all / len.min(all);
+            kept += usize::from(keep);
+            at += 1;
+            keep
+        });
+    }
+
     /// Whether JPEG files that end early are read.
     pub fn accepts_truncated(&self) -> bool {
         self.accept_truncated
