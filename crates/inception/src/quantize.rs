@@ -83,9 +83,10 @@ pub struct QuantizeProgress {
 pub enum QuantizeStage {
     /// It counts the values of tensors.
     Calibrate,
-    /// With a largest drop: it orders layers by what their rounding does.
+    /// With a largest drop: it orders layers by what their rounding does, once `int8` alone is not enough.
     Order,
-    /// Then: it tries the set of layers of this number, from 1, in `f32`; a few sets are enough.
+    /// With a largest drop: it compares first classes with a set of layers in `f32`, the set of this number. The first
+    /// is all of them, the second none.
     Try(usize),
     /// It compares the result with `f32`.
     Compare,

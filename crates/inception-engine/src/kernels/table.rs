@@ -324,6 +324,31 @@ pub(super) use row;
 
 /// Compiles the kernels of a [`KernelSet`] in functions that carry the attribute `target`.
 macro_rules! kernel_set {
+    // All that there is for `u8`, under one of its names.
+    (
+        simd: $simd:ty,
+        target: $target:tt,
+        tile_rows: $tile_rows:tt,
+        bytes: $bytes:ty,
+        features: $features:tt,
+        $(paired_conv: $paired_conv:tt,)?
+        depthwise: $segment:expr, $second_copy:expr $(,)?
+    ) => {
+        kernel_set! {
+            simd: $simd,
+            target: $target,
+            tile_rows: $tile_rows,
+            activations: U8,
+            features: $features,
+            conv: [f32 => $bytes, $bytes => f32, $bytes => $bytes],
+            $(paired_conv: $paired_conv,)?
+            pool: [$bytes => f32, $bytes => $bytes],
+            depthwise: [$bytes: $segment, $second_copy],
+            winograd: [],
+            elementwise: [$bytes],
+            sum: [],
+        }
+    };
     (
         simd: $simd:ty,
         target: $target:tt,

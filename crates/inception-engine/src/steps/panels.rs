@@ -34,7 +34,7 @@ pub(crate) struct Panels {
 const MOST_AT_ONCE: usize = 16;
 
 /// What the row tiles over a panel prefetch.
-struct Ahead {
+struct PanelPrefetch {
     start: *const f32,
     /// Lines at a time.
     lines: usize,
@@ -44,8 +44,8 @@ struct Ahead {
     tiles: usize,
 }
 
-impl Ahead {
-    const NOTHING: Self = Ahead { start: std::ptr::null(), lines: 0, distance: 0, tiles: 0 };
+impl PanelPrefetch {
+    const NOTHING: Self = PanelPrefetch { start: std::ptr::null(), lines: 0, distance: 0, tiles: 0 };
 
     fn of_tile(&self, tile: usize) -> Prefetch {
         match tile < self.tiles {
@@ -175,20 +175,20 @@ impl Panels {
         mut visit: impl FnMut(Visit),
     ) {
         let at_once = (kernels.costs.first_level() / (self.depth * self.width).max(1)).clamp(1, MOST_AT_ONCE);
-        let mut ahead = [const { Ahead::NOTHING }; MOST_AT_ONCE];
+        let mut prefetches = [const { PanelPrefetch::NOTHING }; MOST_AT_ONCE];
         for start in wanted.clone().step_by(at_once) {
             let group = start..(start + at_once).min(wanted.end);
-            for (ahead, index) in ahead.iter_mut().zip(group.clone()) {
+            for (prefetch, index) in prefetches.iter_mut().zip(group.clone()) {
                 let next = index + group.len();
                 let (matrix, next) = match next < wanted.end {
                     true => (self, next),
                     false => (then.0, then.1 + (next - wanted.end)),
                 };
-                *ahead = matrix.ahead(kernels.prefetch_steps, next, tiles);
+                *prefetch = matrix.prefetch(kernels.prefetch_steps, next, tiles);
             }
             for tile in 0..tiles {
-                for (ahead, index) in ahead.iter().zip(group.clone()) {
-                    visit(Visit { panel: self.get(index), index, tile, prefetch: ahead.of_tile(tile) });
+                for (prefetch, index) in prefetches.iter().zip(group.clone()) {
+                    visit(Visit { panel: self.get(index), index, tile, prefetch: prefetch.of_tile(tile) });
                 }
             }
         }
@@ -197,16 +197,16 @@ impl Panels {
     /// What the row tiles, so many, prefetch from panel `next`, which comes later: the first tiles share it out,
     /// and the others have nothing to do. Otherwise the first tile over each panel would wait for memory, and
     /// the others leave it idle.
-    fn ahead(&self, steps: usize, next: usize, tiles: usize) -> Ahead {
+    fn prefetch(&self, steps: usize, next: usize, tiles: usize) -> PanelPrefetch {
         let next = self.get(next.min(self.count() - 1));
         if steps == 0 {
-            return Ahead { start: next.weights, ..Ahead::NOTHING };
+            return PanelPrefetch { start: next.weights, ..PanelPrefetch::NOTHING };
         }
         // Of the lines that so many channels have.
         let all = (next.width * steps / LINE).max(1);
         let lines = all.div_ceil(tiles).min(steps);
         let distance = lines * LINE * (self.depth / steps);
-        Ahead { start: next.weights, lines, distance, tiles: all.div_ceil(lines) }
+        PanelPrefetch { start: next.weights, lines, distance, tiles: all.div_ceil(lines) }
     }
 
     /// Columns that hold weights.
