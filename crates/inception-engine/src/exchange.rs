@@ -68,14 +68,16 @@ pub fn quantization_of_nodes(
     tensors: &BTreeMap<NodeId, (Vec<f32>, u8)>,
 ) -> Result<Quantization, Error> {
     let consumers = graph.consumers();
-    let is_relu: Vec<bool> = graph.nodes.iter().map(|node| matches!(node.op, Op::Relu)).collect();
+    // What the passes leave of these two are the numbers of what they read.
+    let follows: Vec<bool> =
+        graph.nodes.iter().map(|node| matches!(node.op, Op::Relu | Op::Flatten)).collect();
     let places = fuse(&mut graph, true)?;
     let of = |&place: &NodeId| {
-        let relu = match consumers[place][..] {
-            [reader] if is_relu[reader] => tensors.get(&reader),
+        let follower = match consumers[place][..] {
+            [reader] if follows[reader] => tensors.get(&reader),
             _ => None,
         };
-        relu.or_else(|| tensors.get(&place))
+        follower.or_else(|| tensors.get(&place))
     };
     let written: Vec<_> = places.iter().map(of).collect();
     // Equalised channels are stored in units of the largest scale.
@@ -101,7 +103,15 @@ pub fn quantization_of_nodes(
     }
     let dtypes = dtypes(&graph, DType::U8);
     let mut quantization = Quantization { as_written: true, ..Quantization::default() };
-    for (((key, found), written), dtype) in keys(&graph).into_iter().zip(found).zip(written).zip(dtypes) {
+    let (keys, consumers) = (keys(&graph), graph.consumers());
+    for (id, node) in graph.nodes.iter().enumerate() {
+        // The range of a map is much larger than that of its mean, so that layers behind it are as good as not quantised.
+        if node.shape.pixels() == 1 && id != graph.output && written[id].is_none() {
+            found[id].get_or_insert(QuantParams::NONE);
+            quantization.floats.extend(consumers[id].iter().map(|&reader| keys[reader].clone()));
+        }
+    }
+    for (((key, found), written), dtype) in keys.into_iter().zip(found).zip(written).zip(dtypes) {
         if let (Some(params), Some((scales, _))) = (found, written)
             && scales.len() > 1
         {

@@ -19,9 +19,10 @@ pub(crate) struct Stored {
 /// Makes the convolutions `floats` of `graph`, which has been through the passes, read `f32`, and puts a conversion
 /// wherever one type is stored and another is read. `quants` are those of the nodes as they were.
 ///
-/// A convolution in `f32` stores bytes if nothing in `f32` reads it, and a depthwise one always `f32`; the image is
-/// `f32` if all that read it are. A residual is of the type of what it is added to. Conversions are scales by one, of
-/// which the passes leave none.
+/// A convolution in `f32` stores bytes if nothing in `f32` reads it, and a depthwise one always `f32`. The image, pools
+/// and convolutions of bytes are `f32` if all that read them are, but for depthwise convolutions and those with a
+/// residual, which have no such kernels. A residual is of the type of what it is added to. Conversions are scales by
+/// one, of which the passes leave none.
 pub(crate) fn mix(graph: &mut Graph, floats: &BTreeSet<String>, quants: &[QuantParams]) -> Stored {
     let ends = dtypes(graph, DType::U8);
     let is_float: Vec<bool> = graph
@@ -43,8 +44,11 @@ pub(crate) fn mix(graph: &mut Graph, floats: &BTreeSet<String>, quants: &[QuantP
             let mut readers = consumers[id].iter().map(|&reader| multiplied_as_float(id, reader));
             let float = match &graph.nodes[id].op {
                 _ if ends[id] == DType::F32 => true,
-                Op::Input { .. } => !consumers[id].is_empty() && readers.all(|float| float),
                 Op::Conv(conv) if is_float[id] => conv.is_depthwise() || readers.any(|float| float),
+                Op::Conv(conv) if conv.is_depthwise() || graph.nodes[id].inputs.len() > 1 => false,
+                Op::Input { .. } | Op::Pool(_) | Op::Conv(_) => {
+                    !consumers[id].is_empty() && readers.all(|float| float)
+                }
                 _ => false,
             };
             if float { DType::F32 } else { DType::U8 }

@@ -59,10 +59,13 @@ impl Calibration {
         Self(Arc::new(quantization))
     }
 
-    /// Of what a file keeps in its metadata.
-    pub(crate) fn from_json(json: &str) -> Result<Self, Error> {
-        let Kept { tensors, biases, equalization, floats } = serde_json::from_str(json)
+    /// Of what a file keeps in its metadata, with these layers in `f32` besides. (Files of earlier versions have the
+    /// weights of the classifier in `f32`.)
+    pub(crate) fn from_json(json: &str, floats: impl IntoIterator<Item = String>) -> Result<Self, Error> {
+        let mut kept: Kept = serde_json::from_str(json)
             .map_err(|source| Error::Metadata { key: Metadata::QUANTIZATION, source })?;
+        kept.floats.extend(floats);
+        let Kept { tensors, biases, equalization, floats } = kept;
         let params = |(node, (scale, zero_point))| (node, QuantParams { scale, zero_point });
         let tensors = tensors.into_iter().map(params).collect();
         Ok(Self(Arc::new(Quantization { tensors, biases, equalization, floats, as_written: false })))
@@ -97,8 +100,8 @@ mod tests {
         quantization.equalization.insert("a.b".to_owned(), vec![0.25, 3.0]);
         quantization.floats.insert("a.b".to_owned());
         let kept = Calibration(Arc::new(quantization.clone())).to_json()?;
-        assert_eq!(*Calibration::from_json(&kept)?.0, quantization);
-        assert!(matches!(Calibration::from_json("[1]"), Err(Error::Metadata { .. })));
+        assert_eq!(*Calibration::from_json(&kept, [])?.0, quantization);
+        assert!(matches!(Calibration::from_json("[1]", []), Err(Error::Metadata { .. })));
         Ok(())
     }
 }

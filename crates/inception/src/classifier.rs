@@ -8,7 +8,7 @@ use inception_data::{Preprocessing, Resampler, RgbImage};
 use inception_engine::graph::Graph;
 use inception_engine::quantization_of_nodes;
 use inception_nn::{ModelSpec, Network, NetworkConfig, Normalisation, Origin, Rounding};
-use inception_weights::{Checkpoint, LoadOptions, Metadata, Output, activation_scales};
+use inception_weights::{Checkpoint, Dtype, LoadOptions, Metadata, Output, activation_scales};
 use serde::Serialize;
 
 use crate::calibration::Calibration;
@@ -306,7 +306,8 @@ impl Opened {
         let (graph, _) = self.graph(spec, spec.input_size)?;
         self.warnings.truncate(said);
         let mut quantization = quantization_of_nodes(graph, &scales.tensors)?;
-        (quantization.floats, quantization.biases) = (scales.floats, scales.biases);
+        quantization.floats.extend(scales.floats);
+        quantization.biases = scales.biases;
         Ok(Some(Calibration::new(quantization)))
     }
 
@@ -319,7 +320,9 @@ impl Opened {
     ) -> Result<RunOptions, Error> {
         let mut options = options.clone();
         match (options.precision, &options.calibration, self.quantization()) {
-            (Precision::Int8, None, Some(json)) => options.calibration = Some(Calibration::from_json(json)?),
+            (Precision::Int8, None, Some(json)) => {
+                options.calibration = Some(Calibration::from_json(json, self.float_layers())?);
+            }
             (Precision::Int8, None, None) => options.calibration = self.calibration_of_operations(spec)?,
             (Precision::Int8, ..) | (.., None) => {}
             (other, ..) => self.warnings.push(format!(
@@ -332,6 +335,13 @@ impl Opened {
     /// The calibration that the file holds, in JSON.
     fn quantization(&self) -> Option<&str> {
         self.metadata()?.get(Metadata::QUANTIZATION)
+    }
+
+    /// The layers whose weights the file has in single precision.
+    fn float_layers(&self) -> impl Iterator<Item = String> {
+        let entries = self.checkpoint.iter().flat_map(|checkpoint| &checkpoint.entries);
+        let floats = entries.filter(|entry| entry.dtype == Dtype::F32 && entry.shape.len() > 1);
+        floats.filter_map(|entry| entry.key.strip_suffix(".weight")).map(str::to_owned)
     }
 
     /// Refuses a file that is quantised: what its weights were is lost.

@@ -121,7 +121,7 @@ impl Pictures<'_> {
 }
 
 /// Calibrates the network of `spec` on the pictures of `dataset` and writes it to `to`. A `.safetensors` file has
-/// weights of convolutions in `i8`, the others in `f32`, scales and zero points in the metadata; an `.onnx` file is
+/// weights of layers in `i8`, all else in `f32`, scales and zero points in the metadata; an `.onnx` file is
 /// what [`save_quantized_onnx`] makes of it. `change` makes the preprocessing of what the weights ask for.
 /// `progress` is told how far it is, after each picture.
 ///
@@ -193,7 +193,7 @@ pub fn quantize(
         with_storage_device(|device| {
             let (network, ..) = opened.network(spec, device)?;
             let metadata = metadata.clone().with_head(&network);
-            Ok::<_, Error>(save_quantized(&network, spec, &metadata, &kept, to)?)
+            Ok::<_, Error>(save_quantized(&network, &metadata, &kept, to)?)
         })?;
     }
     let bytes = std::fs::metadata(to).map(|file| file.len()).unwrap_or_default();

@@ -3,10 +3,9 @@
 use crate::dtype::DType;
 use crate::graph::{Graph, NodeId, Op};
 
-/// The type of each node's tensor: activations are stored as `activations`, and the end of the network as
-/// `f32`. The end is what a pool or a convolution reduces to one pixel, and the result, as long as only
-/// convolutions read them. (There are kernels from `f32` and to `f32` for convolutions, and to `f32` for
-/// pools.)
+/// The type of each node's tensor: activations are stored as `activations`, and the result as `f32`. Between `bf16`
+/// what a pool or a convolution reduces to one pixel is `f32`, too, as long as only convolutions read it, and so is
+/// the classifier. (There are kernels from `f32` and to `f32` for convolutions, and to `f32` for pools.)
 pub(crate) fn dtypes(graph: &Graph, activations: DType) -> Vec<DType> {
     let consumers = graph.consumers();
     let at_the_end = |id: NodeId| {
@@ -22,7 +21,7 @@ pub(crate) fn dtypes(graph: &Graph, activations: DType) -> Vec<DType> {
             }
             _ => false,
         });
-        written && read && (id == graph.output || node.shape.pixels() == 1)
+        written && read && (id == graph.output || activations != DType::U8 && node.shape.pixels() == 1)
     };
     (0..graph.nodes.len()).map(|id| if at_the_end(id) { DType::F32 } else { activations }).collect()
 }

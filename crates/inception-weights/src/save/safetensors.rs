@@ -1,12 +1,12 @@
 //! The safetensors format.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
 use burn::module::Module;
 use half::{bf16, f16};
-use inception_nn::{ModelSpec, Network, TensorInfo, read_tensors, tensors};
+use inception_nn::{Network, TensorInfo, read_tensors, tensors};
 
 use crate::entry::Dtype;
 use crate::error::Error;
@@ -29,9 +29,9 @@ pub fn save<M: Module>(network: &M, metadata: &Metadata, path: &Path) -> Result<
 }
 
 /// As [`save`], in [`F32`](Dtype::F32), [`F16`](Dtype::F16) or [`Bf16`](Dtype::Bf16), each value rounded to
-/// the nearest; or in [`I8`](Dtype::I8): weights of convolutions as integers from -127 to 127 with a scale for
-/// each output channel, as [`integer_weights`](inception_graph::integers::integer_weights) makes them, and all else
-/// in single precision.
+/// the nearest; or in [`I8`](Dtype::I8): weights of convolutions and fully connected layers as integers from -127 to
+/// 127 with a scale for each output channel, as [`integer_weights`](inception_graph::integers::integer_weights) makes
+/// them, and all else in single precision.
 ///
 /// # Errors
 ///
@@ -40,25 +40,19 @@ pub fn save_as<M: Module>(network: &M, metadata: &Metadata, dtype: &Dtype, path:
     save_by(network, metadata, dtype, |info| stored(dtype, &info.shape), path)
 }
 
-/// As [`save_as`] in [`I8`](Dtype::I8), with the weights of the layers `floats` in single precision. What takes no part
-/// in inference at `spec`'s size, the auxiliary heads, is in integers, too.
+/// As [`save_as`] in [`I8`](Dtype::I8), with the weights of the layers `floats` in single precision.
 ///
 /// # Errors
 ///
-/// [`Error::Io`]; [`Error::Network`] for an input size that the network does not take.
+/// [`Error::Io`].
 pub fn save_quantized(
     network: &Network,
-    spec: &ModelSpec,
     metadata: &Metadata,
     floats: &BTreeSet<String>,
     path: &Path,
 ) -> Result<(), Error> {
-    let structure = network.graph([spec.input_size; 2])?;
-    let weights = structure.nodes.iter().flat_map(|node| node.op.weights());
-    let infers: HashSet<&str> = weights.map(|weight| weight.name.as_str()).collect();
     let stored = |info: &TensorInfo| match info.name.rsplit_once('.') {
         Some((layer, "weight")) if floats.contains(layer) => &Dtype::F32,
-        _ if info.shape.len() == 2 && !infers.contains(info.name.as_str()) => &Dtype::I8,
         _ => stored(&Dtype::I8, &info.shape),
     };
     save_by(network, metadata, &Dtype::I8, stored, path)
@@ -168,5 +162,5 @@ fn header<'a>(
 
 /// The type in which a tensor of `shape` is written: `i8` is for the weights of convolutions.
 fn stored<'a>(dtype: &'a Dtype, shape: &[usize]) -> &'a Dtype {
-    if *dtype == Dtype::I8 && shape.len() != 4 { &Dtype::F32 } else { dtype }
+    if *dtype == Dtype::I8 && shape.len() < 2 { &Dtype::F32 } else { dtype }
 }

@@ -152,6 +152,25 @@ impl Emitter<'_> {
         self.emit("DequantizeLinear", &[quantized, scale, zero], &dequantized(value), &[]);
     }
 
+    /// An operation on `inputs`, whose result `value` is quantised if `quant` says how; the name by which others read it.
+    fn computed(
+        &mut self,
+        op: &str,
+        inputs: &[String],
+        value: &str,
+        attributes: &[Vec<u8>],
+        quant: Option<Quant>,
+    ) -> String {
+        self.emit(op, inputs, value, attributes);
+        match quant {
+            Some(quant) => {
+                self.round(value, quant);
+                dequantized(value)
+            }
+            None => value.to_owned(),
+        }
+    }
+
     /// What is computed as `value` of node `id`: quantised where its tensor is.
     fn store(&mut self, id: NodeId) {
         if let Some(quant) = self.network.tensors[id] {
@@ -170,14 +189,7 @@ impl Emitter<'_> {
             return name.clone();
         }
         let (input, output) = (self.read(id), format!("{}/relu", self.value(id)));
-        self.emit("Relu", &[input], &output, &[]);
-        let name = match self.network.tensors[id] {
-            Some(quant) => {
-                self.round(&output, quant);
-                dequantized(&output)
-            }
-            None => output,
-        };
+        let name = self.computed("Relu", &[input], &output, &[], self.network.tensors[id]);
         self.relus.insert(id, name.clone());
         name
     }
@@ -269,15 +281,8 @@ impl Emitter<'_> {
         if let Some(Node { op: Op::Conv(conv), inputs, .. }) = moved {
             let (before, between) = (inputs[0], format!("value{source}"));
             let input = if conv.input_relu { self.clamped(before) } else { self.read(before) };
-            self.emit(op, &[input], &between, &attributes);
             let quant = self.network.tensors[before];
-            let input = match quant {
-                Some(quant) => {
-                    self.round(&between, quant);
-                    dequantized(&between)
-                }
-                None => between,
-            };
+            let input = self.computed(op, &[input], &between, &attributes, quant);
             let value = self.part(id, "product", !pool.relu);
             // What rounded weights take from the mean is added before the pool, which keeps it.
             let mut bias = pool.bias.clone();
@@ -311,39 +316,36 @@ impl Emitter<'_> {
         id: NodeId,
         conv: &Conv,
         bias: &Option<Vec<f32>>,
-        (source, mut input, quant): (NodeId, String, Option<Quant>),
+        (source, mut input, mut quant): (NodeId, String, Option<Quant>),
         value: &str,
     ) {
         let graph = self.network.graph;
         let name = &graph.nodes[id].name;
         let outs = conv.out_channels;
-        let mut weight = conv.weight.clone();
-        let classifies = quant.is_none() && graph.nodes[source].shape.pixels() == 1;
-        if classifies && let Some(factor) = self.factor.take() {
-            weight.iter_mut().for_each(|w| *w /= factor);
-            let scaled = format!("{value}/scaled");
-            let factor = self.floats(&format!("{value}/factor"), &[], &[factor]);
-            self.emit("Mul", &[input, factor], &scaled, &[]);
-            input = scaled;
-        }
-        if classifies && conv.window.is_pointwise() {
-            let flat = format!("{value}/flat");
-            self.emit("Flatten", &[input], &flat, &[int("axis", 1)]);
-            let weight = self.floats(&format!("{name}.weight"), &[outs, weight.len() / outs], &weight);
-            let bias = bias.as_ref().map(|bias| self.floats(&format!("{name}.bias"), &[outs], bias));
-            let inputs: Vec<String> = [flat, weight].into_iter().chain(bias).collect();
-            return self.emit("Gemm", &inputs, value, &[int("transB", 1)]);
+        let (mut weight, mut scales) = (conv.weight.clone(), self.network.weights[id].clone());
+        let classifies = graph.nodes[source].shape.pixels() == 1
+            && conv.window.is_pointwise()
+            && graph.nodes[id..].iter().all(|node| matches!(node.op, Op::Conv(_)));
+        if classifies {
+            if let Some(factor) = self.factor.take() {
+                weight.iter_mut().chain(scales.iter_mut().flatten()).for_each(|w| *w /= factor);
+                quant = quant.map(|(scale, zero)| (scale * factor, zero));
+                let constant = self.floats(&format!("{value}/factor"), &[], &[factor]);
+                input = self.computed("Mul", &[input, constant], &format!("{value}/scaled"), &[], quant);
+            }
+            input = self.computed("Flatten", &[input], &format!("{value}/flat"), &[int("axis", 1)], quant);
         }
         let [height, width] = conv.window.kernel;
         let dims = [outs, weight.len() / (outs * height * width), height, width];
-        let (weight, bias) = match (quant, &self.network.weights[id]) {
+        let dims = if classifies { &dims[..2] } else { &dims };
+        let (weight, bias) = match (quant, scales) {
             (Some((unit, _)), Some(scales)) => {
-                let weight = self.integers(&format!("{name}.weight"), &dims, &weight, scales);
+                let weight = self.integers(&format!("{name}.weight"), dims, &weight, &scales);
                 let sums: Vec<f32> = scales.iter().map(|scale| scale * unit).collect();
                 (weight, bias.as_ref().map(|bias| self.bias(&format!("{name}.bias"), bias, &sums)))
             }
             _ => {
-                let weight = self.floats(&format!("{name}.weight"), &dims, &weight);
+                let weight = self.floats(&format!("{name}.weight"), dims, &weight);
                 (weight, bias.as_ref().map(|bias| self.floats(&format!("{name}.bias"), &[outs], bias)))
             }
         };
@@ -356,7 +358,10 @@ impl Emitter<'_> {
         }
         let shape = Conv { weight: conv.weight.clone(), bias: None, window, ..*conv };
         let inputs: Vec<String> = [input, weight].into_iter().chain(bias).collect();
-        self.emit("Conv", &inputs, value, &message::conv(&shape));
+        match classifies {
+            true => self.emit("Gemm", &inputs, value, &[int("transB", 1)]),
+            false => self.emit("Conv", &inputs, value, &message::conv(&shape)),
+        }
     }
 
     /// Weights as bytes with the scales of their output channels, made into numbers again.
