@@ -87,8 +87,7 @@
 //! Sums of products are `i32`, and exact. A layer then stores `sum * scale + bias + residual * scale`, clamped and
 //! rounded to the nearest byte, to even where two are as near: each of these operations rounds on its own, on every
 //! instruction set in the same way. Activations are therefore equal to the bit on every instruction set, thread
-//! count and batch (`tests/int8.rs` holds them against scalar code). The mean over the last map and the classifier
-//! are `f32`.
+//! count and batch (`tests/int8.rs` holds them against scalar code), and so is the result, which is `f32`.
 //!
 //! | instruction set | products of bytes |
 //! |---|---|
