@@ -74,10 +74,16 @@ impl fmt::Display for Environment {
 }
 
 fn commit() -> Option<String> {
+    // Of this workspace: the program may be installed, and run in another repository.
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
+        let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
+    let root = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
+    if root != fs::canonicalize(workspace).ok()? {
+        return None;
+    }
     let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
     // The files of results do not change what is measured.
     let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ":(top,exclude)bench/runs"]);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use inception::data::{Arithmetic, Preprocessing, Resampler};
 use inception::nn::Output;
@@ -86,6 +86,11 @@ impl WeightArgs {
             _ => Weights::Random { seed },
         })
     }
+
+    /// Whether the weights are a file of the user's.
+    pub fn is_file(&self) -> bool {
+        self.source.weights.is_some()
+    }
 }
 
 /// Which weights, where there may be nothing to compute with them.
@@ -108,43 +113,42 @@ pub struct OptionalWeightArgs {
 impl OptionalWeightArgs {
     /// The weights asked for of `spec`, which are needed.
     pub fn weights(&self, spec: &ModelSpec, seed: u64) -> anyhow::Result<Weights> {
-        let Self { weights, pretrained, random_weights } = self;
-        ensure!(
-            weights.is_some() || *pretrained || *random_weights,
-            "{} needs weights: --weights FILE, --pretrained or --random-weights",
-            spec.name
-        );
-        let (weights, pretrained, random_weights) = (weights.clone(), *pretrained, *random_weights);
-        let source = WeightSource { weights, pretrained, random_weights };
-        WeightArgs { source, state_dict: None }.weights(spec, seed)
+        match self {
+            Self { weights: Some(file), .. } => Ok(Weights::File(file.clone())),
+            Self { pretrained: true, .. } => Ok(Weights::File(crate::pretrained::fetch(spec)?)),
+            Self { random_weights: true, .. } => Ok(Weights::Random { seed }),
+            _ => bail!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name),
+        }
     }
 }
 
+/// The heading of the flags of [`PreprocessArgs`] in `--help`.
+const PIXELS: &str = "Preprocessing, instead of what the weights ask for";
+
 /// What is done to pictures where the weights ask for something else, or nobody says.
 #[derive(Args, Clone)]
-#[command(next_help_heading = "Preprocessing, instead of what the weights ask for")]
 pub struct PreprocessArgs {
     /// A recipe: paddleclas, torchvision (its presets, for networks without transform_input), timm, keras, or
     /// imagenet (ImageNet's mean and standard deviation, and the rest as it is)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = PIXELS, value_name = "NAME")]
     preprocess: Option<RecipeName>,
     /// How to resize: cv2-bilinear, pil-bilinear or pil-bicubic
-    #[arg(long, value_name = "NAME", value_parser = named::<Resampler>)]
+    #[arg(long, help_heading = PIXELS, value_name = "NAME", value_parser = named::<Resampler>)]
     resampler: Option<Resampler>,
     /// Whose rounding of sizes, of the crop's place and of pixels: paddleclas or torchvision
-    #[arg(long, value_name = "NAME", value_parser = named::<Arithmetic>)]
+    #[arg(long, help_heading = PIXELS, value_name = "NAME", value_parser = named::<Arithmetic>)]
     arithmetic: Option<Arithmetic>,
     /// Short side after resizing
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, help_heading = PIXELS, value_name = "PIXELS")]
     resize_short: Option<u32>,
     /// Side of the centre crop
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, help_heading = PIXELS, value_name = "PIXELS")]
     crop: Option<u32>,
     /// Mean of red, green and blue, on the scale of 0 to 1
-    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    #[arg(long, help_heading = PIXELS, value_name = "R,G,B", value_parser = mean, allow_negative_numbers = true)]
     mean: Option<[f32; 3]>,
     /// Standard deviation of red, green and blue
-    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    #[arg(long, help_heading = PIXELS, value_name = "R,G,B", value_parser = deviation, allow_negative_numbers = true)]
     std: Option<[f32; 3]>,
 }
 
@@ -163,10 +167,21 @@ fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
-fn three(text: &str) -> Result<[f32; 3], String> {
+fn mean(text: &str) -> Result<[f32; 3], String> {
+    three(text, |value| (0.0..=1.0).contains(&value))
+}
+
+fn deviation(text: &str) -> Result<[f32; 3], String> {
+    three(text, |value| value > 0.0 && value <= 1.0)
+}
+
+fn three(text: &str, fits: impl Fn(f32) -> bool) -> Result<[f32; 3], String> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
-    let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
-    numbers.ok_or_else(|| "expected three numbers with commas between".to_owned())
+    match numbers.ok().and_then(|numbers| <[f32; 3]>::try_from(numbers).ok()) {
+        Some(numbers) if numbers.iter().all(|&value| fits(value)) => Ok(numbers),
+        Some(_) => Err("pixels are on a scale of 0 to 1; divide numbers of 0 to 255 by 255".to_owned()),
+        None => Err("expected three numbers with commas between".to_owned()),
+    }
 }
 
 impl PreprocessArgs {
@@ -194,16 +209,17 @@ impl PreprocessArgs {
         changed
     }
 
-    /// What is assumed of weights that say nothing, for standard error, unless the user says what pixels are
-    /// to be.
-    pub fn assumed(&self, spec: &ModelSpec, used: &Preprocessing) -> Option<String> {
-        if self.preprocess.is_some() || (self.mean.is_some() && self.std.is_some()) {
+    /// What is assumed of a file of weights that says nothing, for standard error, unless the user says what pixels
+    /// are to be. `own` is what is known of the weights.
+    pub fn assumed(&self, spec: &ModelSpec, own: &Recipe) -> Option<String> {
+        let is_said = self.preprocess.is_some() || (self.mean.is_some() && self.std.is_some());
+        if is_said || own.source != RecipeSource::Origin {
             return None;
         }
-        let Preprocessing { mean, std, .. } = used;
+        let Preprocessing { mean, std, .. } = self.apply(&own.preprocessing);
         Some(format!(
             "{}: the file does not say what it was trained on; the pixels of its origin's published weights are \
-             assumed, mean {mean:?}, deviation {std:?}. --preprocess, or --mean and --std, say otherwise, and \
+             assumed, mean {mean:?}, standard deviation {std:?}. --preprocess, or --mean and --std, say otherwise, and \
              convert keeps it",
             spec.name
         ))
@@ -234,9 +250,9 @@ impl NetworkArgs {
         options: &RunOptions,
         labels: Option<&Path>,
     ) -> anyhow::Result<(Weights, Classifier, Vec<String>)> {
-        let weights = self.weights.weights(spec, self.device.seed)?;
+        let weights = self.weights.weights(spec, self.device.seed())?;
         let (classifier, warnings, assumed) =
-            classifier(spec, &weights, self.is_file(), &self.preprocess, options, labels)?;
+            classifier(spec, &weights, self.weights.is_file(), &self.preprocess, options, labels)?;
         say(spec, &warnings, assumed);
         Ok((weights, classifier, warnings))
     }
@@ -248,20 +264,15 @@ impl NetworkArgs {
         output: Output,
         options: &RunOptions,
     ) -> anyhow::Result<(Weights, FeatureExtractor, Vec<String>)> {
-        let weights = self.weights.weights(spec, self.device.seed)?;
+        let weights = self.weights.weights(spec, self.device.seed())?;
         let recipe = |asked| Preparation::Classifier(self.preprocess.apply(&asked));
         let extractor = FeatureExtractor::new(spec, &weights, output, options, recipe)?;
         let own = extractor.own_recipe();
         let used = self.preprocess.apply(&own.preprocessing);
         let warnings = with_override(extractor.warnings(), own, &used)?;
-        let is_origins = self.is_file() && own.source == RecipeSource::Origin;
-        say(spec, &warnings, is_origins.then(|| self.preprocess.assumed(spec, &used)).flatten());
+        let assumed = self.weights.is_file().then(|| self.preprocess.assumed(spec, own));
+        say(spec, &warnings, assumed.flatten());
         Ok((weights, extractor, warnings))
-    }
-
-    /// Whether the weights are a file of the user's.
-    fn is_file(&self) -> bool {
-        self.weights.source.weights.is_some()
     }
 }
 
@@ -276,12 +287,12 @@ fn with_override(known: &[String], own: &Recipe, used: &Preprocessing) -> anyhow
 }
 
 /// Says on standard error what is to be known of the network, and what is assumed of its pictures.
-fn say(spec: &ModelSpec, warnings: &[String], assumed: Option<String>) {
+pub fn say(spec: &ModelSpec, warnings: &[String], assumed: Option<String>) {
     for warning in warnings {
-        eprintln!("warning: {}: {warning}", spec.name);
+        stderrln!("warning: {}: {warning}", spec.name);
     }
     if let Some(assumed) = assumed {
-        eprintln!("assumed: {assumed}");
+        stderrln!("assumed: {assumed}");
     }
 }
 
@@ -303,8 +314,7 @@ pub fn classifier(
     }
     let (own, used) = (classifier.own_recipe(), classifier.preprocessing());
     let warnings = with_override(classifier.warnings(), own, used)?;
-    let is_origins = is_file && own.source == RecipeSource::Origin;
-    let assumed = is_origins.then(|| preprocess.assumed(spec, used)).flatten();
+    let assumed = is_file.then(|| preprocess.assumed(spec, own)).flatten();
     Ok((classifier, warnings, assumed))
 }
 
@@ -314,7 +324,7 @@ const KEPT: &str = "the fastest are kept in target/environment, for every later 
 /// Where measured choices of kernels are kept, if they are asked for; says so.
 pub fn tuning_folder(tune: bool) -> Option<PathBuf> {
     let folder = tune.then(|| cache_folder().join("tuning"))?;
-    eprintln!("tuning: what is not in {} yet is measured, for some seconds a network", folder.display());
+    stderrln!("tuning: what is not in {} yet is measured, for some seconds a network", folder.display());
     Some(folder)
 }
 
@@ -343,12 +353,17 @@ pub struct DeviceArgs {
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     threads: Vec<u16>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of everything random [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 impl DeviceArgs {
+    /// The seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
     /// Makes the process compute as asked for, and says how; to be called once, before anything computes.
     pub fn apply(&self) -> anyhow::Result<RunOptions> {
         let [options] = <[_; 1]>::try_from(self.run_options()?)
@@ -379,7 +394,7 @@ impl DeviceArgs {
             options.check()?;
         }
         if let Some(gpu) = device.adapter(adapter)? {
-            eprintln!("{gpu}: the first run of each network and batch tries kernels out; {KEPT}");
+            stderrln!("{gpu}: the first run of each network and batch tries kernels out; {KEPT}");
         }
         Ok(all)
     }

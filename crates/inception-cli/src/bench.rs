@@ -109,7 +109,7 @@ impl Bench {
         let of_signals = sender.clone();
         // The receiver may have all that it wanted.
         on_signal(move || _ = of_signals.send(Event::Interrupted)).context("catching Ctrl-C")?;
-        let job = Job { models: models.clone(), batches: self.batch.clone(), seed: self.device.seed, plan };
+        let job = Job { models: models.clone(), batches: self.batch.clone(), seed: self.device.seed(), plan };
         let total = job.models.len() * job.batches.len() * job.plan.len();
         let builder = thread::Builder::new().name("measuring".into());
         // Not joined: an interruption does not wait for a run that takes minutes.
@@ -154,9 +154,13 @@ impl Bench {
                 stop,
                 environment: Environment { gpu, ..here.clone() },
             };
-            eprintln!(
+            stderrln!(
                 "{}, {}, {} threads, peak {:.0} GFLOP/s measured, random weights; {}",
-                options.device, options.precision, options.threads, on.peak_gflops, on.environment
+                options.device,
+                options.precision,
+                options.threads,
+                on.peak_gflops,
+                on.environment
             );
             Ok((options, on))
         });
@@ -276,11 +280,11 @@ impl Table<'_> {
             let done = rows.len() + 1;
             match &row {
                 BenchRow::Failed { cell: Cell { model, batch, .. }, error } => {
-                    bar.suspend(|| eprintln!("error: {model} at batch {batch}: {error}"));
+                    bar.suspend(|| stderrln!("error: {model} at batch {batch}: {error}"));
                 }
                 // A log shows where the command is, too.
                 BenchRow::Timed(row) if bar.is_hidden() => {
-                    eprintln!("{done} of {total}: {} at batch {}", row.cell.model, row.cell.batch);
+                    stderrln!("{done} of {total}: {} at batch {}", row.cell.model, row.cell.batch);
                 }
                 _ => {}
             }
@@ -373,11 +377,16 @@ impl Table<'_> {
 
 fn read_rows(path: &Path) -> anyhow::Result<Vec<BenchRow>> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    let rows = match text.trim_start().starts_with('[') {
+        true => serde_json::from_str(&text),
+        // What --rows writes: a row a line.
+        false => text.lines().map(serde_json::from_str).collect(),
+    };
+    rows.with_context(|| format!("reading {}", path.display()))
 }
 
 fn read_baseline(path: &Path) -> anyhow::Result<Vec<BenchRow>> {
-    let rows = read_rows(path).with_context(|| format!("reading the baseline {}", path.display()))?;
+    let rows = read_rows(path)?;
     if rows.is_empty() {
         bail!("the baseline {} has no rows", path.display());
     }

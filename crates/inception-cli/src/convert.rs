@@ -1,14 +1,14 @@
 //! `convert`
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use inception::weights::{self, Checkpoint, Dtype, LoadOptions, Metadata};
-use inception::{ModelSpec, Precision, RecipeSource, Weights, data, quantized_to_onnx, read_labels, recipe};
+use inception::{ModelSpec, Precision, Weights, data, quantized_to_onnx, read_labels, recipe};
 
-use crate::args::PreprocessArgs;
+use crate::args::{PreprocessArgs, say};
 
 #[derive(Args)]
 pub struct Convert {
@@ -16,7 +16,7 @@ pub struct Convert {
     #[arg(long, value_name = "NAME", value_parser = crate::args::model)]
     model: &'static ModelSpec,
     /// The checkpoint to read, in any known format
-    #[arg(long, value_name = "FILE", required_unless_present = "pretrained")]
+    #[arg(long, visible_alias = "weights", value_name = "FILE", required_unless_present = "pretrained")]
     from: Option<PathBuf>,
     /// Read the published weights, as `predict --help` has it
     #[arg(long, conflicts_with = "from")]
@@ -50,15 +50,11 @@ impl Convert {
         let checkpoint = Checkpoint::open(&from)?;
         // What the weights expect of a picture goes along, and the names of their classes.
         let own = recipe(self.model, &checkpoint)?;
-        for note in &own.notes {
-            writeln!(stderr(), "warning: {note}")?;
-        }
+        say(self.model, &own.notes, None);
         let preprocessing = self.preprocess.apply(&own.preprocessing);
-        if self.from.is_some()
-            && own.source == RecipeSource::Origin
-            && let Some(assumed) = self.preprocess.assumed(self.model, &preprocessing)
-        {
-            writeln!(stderr(), "assumed: {assumed}")?;
+        preprocessing.check()?;
+        if self.from.is_some() {
+            say(self.model, &[], self.preprocess.assumed(self.model, &own));
         }
         let mut metadata =
             Metadata::of(self.model).with(Metadata::PREPROCESSING, serde_json::to_string(&preprocessing)?);
@@ -107,15 +103,13 @@ impl Convert {
             Some(name) => Weights::StateDict { path: from.clone(), name: name.clone() },
             None => Weights::File(from.clone()),
         };
-        let (tensors, warnings) = quantized_to_onnx(self.model, &weights, &self.to, metadata)
-            .context("nothing was converted; scales come from pictures: `quantize` writes files in int8")?;
+        let (tensors, warnings) =
+            quantized_to_onnx(self.model, &weights, &self.to, metadata).context("nothing was converted")?;
         self.report(&from, tensors, std::fs::metadata(&self.to)?.len(), &warnings)
     }
 
     fn report(&self, from: &Path, tensors: usize, bytes: u64, warnings: &[String]) -> anyhow::Result<()> {
-        for warning in warnings {
-            writeln!(stderr(), "warning: {warning}")?;
-        }
+        say(self.model, warnings, None);
         match self.json {
             true => writeln!(stdout(), "{}", serde_json::json!({"tensors": tensors, "bytes": bytes}))?,
             false => {

@@ -104,7 +104,7 @@ pub struct Run {
     #[arg(long)]
     accept_truncated: bool,
     /// Pictures in a batch
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
     /// Threads that read and decode pictures [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -146,12 +146,12 @@ impl Merge {
         let file = self.output.misclassified()?;
         let report = merge(&self.files, self.output.details())?;
         if self.output.per_class && report.classes.is_none() {
-            eprintln!(
+            stderrln!(
                 "warning: not every file has counts for each class; its run needs --per-class or --resume"
             );
         }
         if self.output.confusion && report.confusion.is_none() {
-            eprintln!(
+            stderrln!(
                 "warning: not every file has the confusion matrix; its run needs --confusion or --resume"
             );
         }
@@ -203,7 +203,7 @@ impl Run {
             let (weights, classifier, warnings) =
                 self.network.classifier(spec, &run_options, self.labels.as_deref())?;
             let preprocessing = *classifier.preprocessing();
-            eprintln!("{}: {}", spec.name, serde_json::to_string(&preprocessing)?);
+            stderrln!("{}: {}", spec.name, serde_json::to_string(&preprocessing)?);
 
             let mut options = DatasetOptions::new(classifier.num_classes());
             options.image_root.clone_from(&self.image_root);
@@ -236,7 +236,7 @@ impl Run {
             }
             let stats = dataset.scan_stats();
             if stats != ScanStats::default() {
-                eprintln!("{}: {stats}", self.data.display());
+                stderrln!("{}: {stats}", self.data.display());
             }
             let settings = EvalSettings {
                 model: spec.name.to_owned(),
@@ -272,7 +272,7 @@ impl Run {
             None => None,
         };
         if let (Some(path), true) = (&self.resume, state.as_ref().is_some_and(StateFile::torn)) {
-            eprintln!("warning: the last batch in {} was not whole; it is computed again", path.display());
+            stderrln!("warning: the last batch in {} was not whole; it is computed again", path.display());
         }
         let options = self.options();
         let mut bar = Bar::new();
@@ -330,7 +330,7 @@ impl Run {
         let (found, wanted) = (other.num_classes(), settings.classes);
         ensure!(found == wanted, "the weights of --against have {found} classes, and the others {wanted}");
         for warning in other.warnings() {
-            eprintln!("warning: {}, --against: {warning}", spec.name);
+            stderrln!("warning: {}, --against: {warning}", spec.name);
         }
         let identity = weights.identity().context("reading the weights of --against")?;
         Ok(Some((other, options.description(), identity)))

@@ -1,7 +1,6 @@
 //! `features`
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,9 +11,10 @@ use inception::metrics::npy::{self, Element};
 #[cfg(feature = "parquet")]
 use inception::metrics::parquet;
 use inception::nn::Output;
+use inception::weights::PartFile;
 use inception::{
     ExtractOptions, FeatureBatch, FeatureExtractor, FeatureSettings, FeatureState, RunOptions, Shard,
-    Skipped, Weights, cores, dataset_hash, extract,
+    Skipped, Weights, cores, dataset_hash, extract, probabilities,
 };
 use serde::Serialize;
 
@@ -60,7 +60,7 @@ impl ReadArgs {
         }
         let stats = dataset.scan_stats();
         if stats != ScanStats::default() {
-            eprintln!("{}: {stats}", path.display());
+            stderrln!("{}: {stats}", path.display());
         }
         Ok(Arc::new(dataset))
     }
@@ -154,14 +154,14 @@ impl Features {
         let [spec] = self.network.models.models[..] else { bail!("features are those of one --model") };
         let format = Format::of(&self.to)?;
         let run_options = self.network.device.apply()?;
-        let (output, probabilities) = match self.layer.to_lowercase().as_str() {
-            "pooled" => (Output::Pooled, false),
-            "logits" => (Output::Logits, false),
-            "probabilities" => (Output::Logits, true),
-            stage => (Output::Stage(stage.to_owned()), false),
+        let layer = self.layer.to_lowercase();
+        let output = match layer.as_str() {
+            "pooled" => Output::Pooled,
+            "logits" | "probabilities" => Output::Logits,
+            stage => Output::Stage(stage.to_owned()),
         };
         let (weights, extractor, warnings) = self.network.extractor(spec, output, &run_options)?;
-        eprintln!("{}: {}", spec.name, serde_json::to_string(extractor.recipe())?);
+        stderrln!("{}: {}", spec.name, serde_json::to_string(extractor.recipe())?);
         let dataset = self.read.open(&self.data)?;
         let settings =
             || settings(&extractor, &weights, &run_options, &self.layer, &dataset, self.read.batch.into());
@@ -176,17 +176,19 @@ impl Features {
             state.as_mut(),
             |batch: &FeatureBatch| -> anyhow::Result<()> {
                 let paths = batch.pictures.iter().map(|&index| &*dataset.items()[index].path);
-                match probabilities {
-                    true => target.add(&softmax(&batch.features, extractor.dimensions()), paths),
-                    false => target.add(&batch.features, paths),
+                if layer != "probabilities" {
+                    return target.add(&batch.features, paths);
                 }
+                let rows = batch.features.chunks_exact(extractor.dimensions());
+                let rows = rows.flat_map(|logits| probabilities(logits, extractor.scores()));
+                target.add(&rows.map(|share| share as f32).collect::<Vec<_>>(), paths)
             },
             |progress| bar.show_extraction(&progress),
         );
         bar.finish();
         let extraction = extraction?;
         if let (Some(path), true) = (&self.resume, state.as_ref().is_some_and(FeatureState::torn)) {
-            eprintln!("warning: the last batch in {} was not whole; it was computed again", path.display());
+            stderrln!("warning: the last batch in {} was not whole; it was computed again", path.display());
         }
         ensure!(extraction.images > 0, "no picture of this part could be used");
         target.finish()?;
@@ -219,17 +221,6 @@ impl Features {
     }
 }
 
-/// Rows of logits to rows of probabilities.
-fn softmax(logits: &[f32], classes: usize) -> Vec<f32> {
-    let row = |row: &[f32]| {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f64> = row.iter().map(|&logit| f64::from(logit - largest).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        weights.into_iter().map(move |weight| (weight / sum) as f32).collect::<Vec<f32>>()
-    };
-    logits.chunks_exact(classes).flat_map(row).collect()
-}
-
 /// The formats of feature files.
 #[derive(Clone, Copy)]
 enum Format {
@@ -259,19 +250,18 @@ impl Format {
     }
 }
 
-/// A file of rows under way: written beside its place, and put there when it is whole.
+/// A file of rows under way.
 struct Target {
     path: PathBuf,
-    part: PathBuf,
     rows: Rows,
-    paths: Option<BufWriter<File>>,
+    paths: Option<PartFile>,
 }
 
 enum Rows {
-    Npy(npy::Writer<BufWriter<File>>),
+    Npy(npy::Writer<PartFile>),
     Safetensors(Safetensors),
     #[cfg(feature = "parquet")]
-    Parquet(Box<parquet::Writer<BufWriter<File>>>),
+    Parquet(Box<parquet::Writer<PartFile>>),
 }
 
 impl Target {
@@ -282,27 +272,20 @@ impl Target {
         dimensions: usize,
         paths: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let part = path.with_extension("part");
         let element = match dtype {
             Dtype::F32 => Element::F32,
             Dtype::F16 => Element::F16,
         };
-        let file = || File::create(&part).map(BufWriter::new);
-        let rows = || -> io::Result<Rows> {
-            Ok(match format {
-                Format::Npy => Rows::Npy(npy::Writer::new(file()?, element, dimensions)?),
-                Format::Safetensors => Rows::Safetensors(Safetensors::new(file()?, element, dimensions)?),
-                #[cfg(feature = "parquet")]
-                Format::Parquet => {
-                    Rows::Parquet(Box::new(parquet::Writer::new(file()?, element, dimensions)?))
-                }
-            })
+        let file =
+            |path: &Path| PartFile::create(path).with_context(|| format!("writing {}", path.display()));
+        let rows = file(path)?;
+        let rows = match format {
+            Format::Npy => Rows::Npy(npy::Writer::new(rows, element, dimensions)?),
+            Format::Safetensors => Rows::Safetensors(Safetensors::new(rows, element, dimensions)?),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => Rows::Parquet(Box::new(parquet::Writer::new(rows, element, dimensions)?)),
         };
-        let rows = rows().with_context(|| format!("writing {}", part.display()))?;
-        let paths = paths.map(|path| {
-            File::create(path).map(BufWriter::new).with_context(|| format!("writing {}", path.display()))
-        });
-        Ok(Self { path: path.to_owned(), rows, part, paths: paths.transpose()? })
+        Ok(Self { path: path.to_owned(), rows, paths: paths.map(file).transpose()? })
     }
 
     fn add<'a>(&mut self, rows: &[f32], paths: impl Iterator<Item = &'a Path> + Clone) -> anyhow::Result<()> {
@@ -312,7 +295,7 @@ impl Target {
             #[cfg(feature = "parquet")]
             Rows::Parquet(writer) => writer.add(rows, paths.clone()),
         };
-        added.with_context(|| format!("writing {}", self.part.display()))?;
+        added.with_context(|| format!("writing {}", self.path.display()))?;
         if let Some(file) = &mut self.paths {
             for path in paths {
                 writeln!(file, "{}", path.display())?;
@@ -323,22 +306,19 @@ impl Target {
 
     fn finish(self) -> anyhow::Result<()> {
         let finished = match self.rows {
-            Rows::Npy(writer) => writer.finish().map(drop),
+            Rows::Npy(writer) => writer.finish(),
             Rows::Safetensors(writer) => writer.finish(),
             #[cfg(feature = "parquet")]
-            Rows::Parquet(writer) => writer.finish().map(drop),
+            Rows::Parquet(writer) => writer.finish(),
         };
-        finished
-            .and_then(|()| fs::rename(&self.part, &self.path))
-            .with_context(|| format!("writing {}", self.path.display()))?;
-        self.paths.map_or(Ok(()), |mut file| file.flush())?;
-        Ok(())
+        finished.and_then(PartFile::finish).with_context(|| format!("writing {}", self.path.display()))?;
+        Ok(self.paths.map_or(Ok(()), PartFile::finish)?)
     }
 }
 
 /// A `.safetensors` file with one tensor `features`, whose rows are counted at the end.
 struct Safetensors {
-    file: BufWriter<File>,
+    file: PartFile,
     element: Element,
     dimensions: usize,
     rows: usize,
@@ -348,7 +328,7 @@ struct Safetensors {
 const HEADER: usize = 248;
 
 impl Safetensors {
-    fn new(mut file: BufWriter<File>, element: Element, dimensions: usize) -> io::Result<Self> {
+    fn new(mut file: PartFile, element: Element, dimensions: usize) -> io::Result<Self> {
         file.write_all(&[b' '; 8 + HEADER])?;
         Ok(Self { file, element, dimensions, rows: 0 })
     }
@@ -358,7 +338,7 @@ impl Safetensors {
         self.file.write_all(&npy::bytes_of(self.element, rows))
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(mut self) -> io::Result<PartFile> {
         let dtype = if self.element == Element::F16 { "F16" } else { "F32" };
         let (shape, bytes) =
             ([self.rows, self.dimensions], self.rows * self.dimensions * self.element.size());
@@ -367,6 +347,6 @@ impl Safetensors {
         io::Seek::rewind(&mut self.file)?;
         self.file.write_all(&(HEADER as u64).to_le_bytes())?;
         self.file.write_all(format!("{header:HEADER$}").as_bytes())?;
-        self.file.flush()
+        Ok(self.file)
     }
 }

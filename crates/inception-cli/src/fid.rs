@@ -1,5 +1,6 @@
 //! `fid`
 
+use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use inception::metrics::{
     kernel_distance, npy, npz, precision_recall,
 };
 use inception::nn::Output;
+use inception::weights::PartFile;
 use inception::{
     FeatureBatch, FeatureExtractor, FeatureState, FidProtocol, PROTOCOLS, Preparation, RunOptions, Skipped,
     Weights, extract, model,
@@ -21,6 +23,9 @@ use serde::Serialize;
 use crate::args::{DeviceArgs, OptionalWeightArgs};
 use crate::features::{ReadArgs, settings, state};
 use crate::progress::Bar;
+
+/// The most subsets, splits and samples, whose numbers are kept in memory.
+const MOST: i64 = 1_000_000;
 
 /// What can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,19 +73,19 @@ pub struct Fid {
     #[arg(long, value_name = "FOLDER")]
     resume: Option<PathBuf>,
     /// Subsets of the kernel distance
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     kid_subsets: u32,
     /// Pictures in each of them; fewer where there are fewer
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
     kid_size: u32,
     /// Splits of the Inception Score
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     splits: u32,
     /// How many nearest pictures make a neighbourhood, for precision and recall
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     neighbours: u32,
     /// An interval for FID from N samples of the pictures, drawn with replacement; each takes as long as FID
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=MOST))]
     bootstrap: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
@@ -166,19 +171,15 @@ impl Fid {
         }
         // The distances are computed on the threads asked for, too, whether there are pictures or not.
         let options = self.device.apply()?;
-        let (mut sides, network) = self.sides(options)?;
+        let statistics = self.statistics()?;
+        let (mut sides, network, missing) = self.sides(options)?;
         let mut warnings: Vec<String> =
             network.iter().flat_map(|network| network.extractor.warnings().to_vec()).collect();
         for (path, side) in self.inputs.iter().zip(&sides) {
             warnings.extend(doubts(path, &side.gaussian));
         }
-        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        if let Some(path) = &self.save_stats {
-            let Some(sums) = &mut sides[0].sums else {
-                bail!("{} is statistics of another tool already", self.inputs[0].display())
-            };
-            npz::write(path, sums)?;
-        }
+        warnings.extend(missing);
+        warnings.iter().for_each(|warning| stderrln!("warning: {warning}"));
         let mut report = self.compare(&sides, network.as_ref(), &mut warnings)?;
         let (computed, seconds) =
             sides.iter().fold((0, 0.0), |(n, time), side| (n + side.speed.0, time + side.speed.1));
@@ -186,9 +187,18 @@ impl Fid {
         report.images = sides.iter().map(|side| side.gaussian.images()).collect();
         report.dimensions = sides[0].gaussian.dimensions();
         report.protocol = self.protocol.name;
-        report.skipped = sides.into_iter().flat_map(|side| side.skipped).collect();
+        report.skipped = sides.iter().flat_map(|side| side.skipped.clone()).collect();
         report.warnings = warnings;
-        self.print(&report)
+        self.print(&report)?;
+        match (statistics, &mut sides[0].sums) {
+            (Some(file), Some(sums)) => file.finish(sums),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file of `--save-stats`, so that one that cannot be written is found before anything is computed.
+    fn statistics(&self) -> anyhow::Result<Option<Statistics<'_>>> {
+        self.save_stats.as_deref().map(Statistics::create).transpose()
     }
 
     fn wants(&self, metric: Metric) -> bool {
@@ -202,10 +212,15 @@ impl Fid {
             && (self.bootstrap.is_some() || others.into_iter().any(|metric| self.wants(metric)))
     }
 
-    /// What is known of the inputs, and the network, if there are pictures. What is wrong with a file or with
-    /// a path is found before anything is computed.
-    fn sides(&self, options: RunOptions) -> anyhow::Result<(Vec<Side>, Option<Network>)> {
+    /// What is known of the inputs, the network, if there are pictures, and what cannot be computed of them. What is
+    /// wrong with a file or with a path is found before anything is computed.
+    fn sides(&self, options: RunOptions) -> anyhow::Result<(Vec<Side>, Option<Network>, Vec<String>)> {
         let inputs: Vec<Input> = self.inputs.iter().map(|path| self.input(path)).collect::<Result<_, _>>()?;
+        let missing = self.missing(&inputs)?;
+        if let (Some(_), [Input::Known(side), ..]) = (&self.save_stats, &inputs[..]) {
+            let path = self.inputs[0].display();
+            ensure!(side.sums.is_some(), "{path} is statistics of another tool already");
+        }
         let has_pictures = inputs.iter().any(|input| matches!(input, Input::Pictures(_)));
         let network = has_pictures.then(|| self.network(options)).transpose()?;
         let mut sides = Vec::new();
@@ -223,7 +238,39 @@ impl Fid {
                 (Input::Pictures(_), None) => bail!("{}: no network", path.display()),
             });
         }
-        Ok((sides, network))
+        Ok((sides, network, missing))
+    }
+
+    /// What needs more than the inputs have: an error for what was asked for by name, and a text for the rest.
+    fn missing(&self, inputs: &[Input]) -> anyhow::Result<Vec<String>> {
+        let mut missing = Vec::new();
+        let [a, _] = inputs else { return Ok(missing) };
+        let names = |(path, input): (&PathBuf, &Input)| match input {
+            Input::Known(side) if side.features.is_none() => Some(path.display().to_string()),
+            _ => None,
+        };
+        let alone: Vec<String> = self.inputs.iter().zip(inputs).filter_map(names).collect();
+        let mut need = |asked: bool, metrics: &[Metric], reason: String| {
+            let named = |metric: &&Metric| self.metrics.contains(metric);
+            ensure!(!asked && !metrics.iter().any(|metric| named(&metric)), "{reason}");
+            if metrics.iter().any(|metric| self.wants(*metric)) {
+                missing.push(format!("not computed: {reason}"));
+            }
+            Ok(())
+        };
+        if !alone.is_empty() {
+            let reason = format!(
+                "KID, precision, recall and --bootstrap need features of both sides; {} has statistics alone",
+                alone.join(" and ")
+            );
+            need(self.bootstrap.is_some(), &[Metric::Kid, Metric::PrecisionRecall], reason)?;
+        }
+        if let Input::Known(_) = a {
+            let reason =
+                format!("the Inception Score needs pictures, and {} is none", self.inputs[0].display());
+            need(false, &[Metric::InceptionScore], reason)?;
+        }
+        Ok(missing)
     }
 
     /// Opens an input.
@@ -249,7 +296,7 @@ impl Fid {
 
     fn network(&self, options: RunOptions) -> anyhow::Result<Network> {
         let spec = model(self.protocol.model)?;
-        let weights = self.weights.weights(spec, self.device.seed)?;
+        let weights = self.weights.weights(spec, self.device.seed())?;
         let recipe = |_| Preparation::Stretch(self.protocol.stretch);
         let extractor = FeatureExtractor::new(spec, &weights, Output::Pooled, &options, recipe)?;
         Ok(Network { extractor, weights, options })
@@ -292,7 +339,7 @@ impl Fid {
         bar.finish();
         let extraction = extraction.with_context(|| path.display().to_string())?;
         if state.as_ref().is_some_and(FeatureState::torn) {
-            eprintln!("warning: the last batch of {} was not whole; it was computed again", path.display());
+            stderrln!("warning: the last batch of {} was not whole; it was computed again", path.display());
         }
         let gaussian = sums.gaussian().with_context(|| path.display().to_string())?;
         let speed = (extraction.computed, extraction.seconds);
@@ -311,10 +358,10 @@ impl Fid {
         // Sizes are compared whatever is asked for.
         let distance = frechet_distance(&a.gaussian, &b.gaussian)?;
         report.fid = self.wants(Metric::Fid).then_some(distance.distance);
-        let draw = || (self.protocol.generator)(self.device.seed);
+        let draw = || (self.protocol.generator)(self.device.seed());
         let mut note = |error: inception::metrics::Error| {
             let warning = format!("not computed: {error}");
-            eprintln!("warning: {warning}");
+            stderrln!("warning: {warning}");
             warnings.push(warning);
         };
         if let (Some(generated), Some(real)) = (&a.features, &b.features) {
@@ -350,8 +397,10 @@ impl Fid {
 
     /// Adds the statistics of parts.
     fn merge(&self) -> anyhow::Result<()> {
-        let mut whole: Option<Sums> = None;
+        let (mut whole, mut seen): (Option<Sums>, _) = (None, BTreeSet::new());
+        let statistics = self.statistics()?;
         for path in &self.inputs {
+            ensure!(seen.insert(std::fs::canonicalize(path)?), "{} is given twice", path.display());
             let Some(sums) = npz::read(path)?.sums else {
                 bail!("{} has no exact sums: --save-stats did not write it", path.display())
             };
@@ -360,8 +409,8 @@ impl Fid {
                 None => whole = Some(sums),
             }
         }
-        let (Some(mut whole), Some(path)) = (whole, &self.save_stats) else { return Ok(()) };
-        npz::write(path, &mut whole)?;
+        let (Some(mut whole), Some(file)) = (whole, statistics) else { return Ok(()) };
+        file.finish(&mut whole)?;
         let images = vec![Some(whole.images())];
         let (protocol, dimensions) = (self.protocol.name, whole.dimensions());
         self.print(&Report { images, protocol, dimensions, ..Report::default() })
@@ -397,6 +446,24 @@ impl Fid {
         line("statistics", self.save_stats.as_ref().map(|path| path.display().to_string()))?;
         line("skipped", (!report.skipped.is_empty()).then(|| report.skipped.len().to_string()))?;
         Ok(())
+    }
+}
+
+/// A file of statistics under way.
+struct Statistics<'a> {
+    path: &'a Path,
+    file: PartFile,
+}
+
+impl<'a> Statistics<'a> {
+    fn create(path: &'a Path) -> anyhow::Result<Self> {
+        let file = PartFile::create(path).with_context(|| format!("writing {}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn finish(mut self, sums: &mut Sums) -> anyhow::Result<()> {
+        npz::write(&mut self.file, self.path, sums)?;
+        self.file.finish().with_context(|| format!("writing {}", self.path.display()))
     }
 }
 

@@ -18,7 +18,7 @@ pub struct ImageArgs {
     /// Pictures, or folders of them; `-` is standard input
     #[arg(long = "image", value_name = "FILE", required_unless_present = "image_list", num_args = 1..)]
     images: Vec<PathBuf>,
-    /// A file with the path of a picture on each line
+    /// A file with the path of a picture on each line; `-` is standard input
     #[arg(long, value_name = "FILE")]
     image_list: Option<PathBuf>,
     /// Folders inside folders, too
@@ -46,7 +46,12 @@ impl ImageArgs {
             self.expand(path, &mut paths)?;
         }
         if let Some(list) = &self.image_list {
-            let text = fs::read(list).with_context(|| format!("reading {}", list.display()))?;
+            let text = match is_standard_input(list) {
+                true => read_standard_input()?,
+                false => fs::read(list).with_context(|| format!("reading {}", list.display()))?,
+            };
+            ensure!(!text.contains(&0), "{} is no list of paths: it is not text", list.display());
+            let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
             let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
             for line in lines.filter(|line| !line.is_empty()) {
                 self.expand(&path_of(line), &mut paths)?;
@@ -54,12 +59,7 @@ impl ImageArgs {
         }
         ensure!(!paths.is_empty(), "there is no picture to classify");
         let standard_input = match paths.iter().any(|path| is_standard_input(path)) {
-            true => {
-                let mut bytes = Vec::new();
-                stdin().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).context("reading standard input")?;
-                ensure!(bytes.len() as u64 <= MAX_FILE_BYTES, "standard input has more than 2^29 bytes");
-                Some(bytes)
-            }
+            true => Some(read_standard_input()?),
             false => None,
         };
         Ok(Images { paths, standard_input, accept_truncated: self.accept_truncated })
@@ -138,6 +138,13 @@ impl Images {
 /// A path as JSON can say it, and whether that loses something.
 pub fn lossy(path: &Path) -> (Cow<'_, str>, bool) {
     (path.to_string_lossy(), path.to_str().is_none())
+}
+
+fn read_standard_input() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stdin().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).context("reading standard input")?;
+    ensure!(bytes.len() as u64 <= MAX_FILE_BYTES, "standard input has more than 2^29 bytes");
+    Ok(bytes)
 }
 
 fn is_standard_input(path: &Path) -> bool {

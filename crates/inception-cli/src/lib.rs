@@ -1,6 +1,17 @@
 //! The commands for users: each parses its arguments, calls a crate, and prints. The program `inception` and
 //! the workspace's `cargo xtask` have the same ones.
 
+#![deny(clippy::print_stderr)]
+
+/// A line on standard error. Unlike `eprintln!` it does not panic where that is closed or full: what was computed is
+/// worth more than what is said beside it.
+macro_rules! stderrln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 #[cfg(not(all(feature = "fid", feature = "serve", feature = "train")))]
 mod absent;
 mod allocator;
@@ -52,7 +63,7 @@ pub enum Command {
     Bench(bench::Bench),
     /// Measure accuracy on labelled pictures, whole or in parts
     Eval(eval::Eval),
-    /// Train the classifier of a network on pictures of your own
+    /// Train a network, or its classifier alone, on pictures of your own
     Train(Box<train::Train>),
     /// Write the features of pictures: what a network makes of each before its classifier
     Features(features::Features),

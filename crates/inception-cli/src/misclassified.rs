@@ -1,28 +1,23 @@
 //! The file of misclassified pictures of `eval`.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use inception::Wrong;
+use inception::weights::PartFile;
 
-/// A file under way: written beside its place, and put there when it is whole.
+/// A file under way.
 pub struct Misclassified {
     path: PathBuf,
-    part: PathBuf,
-    file: BufWriter<File>,
+    file: PartFile,
 }
 
 impl Misclassified {
     /// Starts the file.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        ensure!(!path.is_dir(), "{} is a folder", path.display());
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = path.with_file_name(name);
-        let file = File::create(&part).with_context(|| format!("writing {}", part.display()))?;
-        Ok(Self { path: path.to_owned(), part, file: BufWriter::new(file) })
+        let file = PartFile::create(path).with_context(|| format!("writing {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), file })
     }
 
     /// Writes a line for each picture, in the order of the dataset.
@@ -36,17 +31,9 @@ impl Misclassified {
                 let (class, taken) = (picture.label, picture.guess);
                 writeln!(self.file, "{image},{class},{label},{taken},{guess},{probability}")?;
             }
-            self.file.flush()?;
-            fs::rename(&self.part, &self.path)
+            self.file.finish()
         })();
         written.with_context(|| format!("writing {}", self.path.display()))
-    }
-}
-
-impl Drop for Misclassified {
-    /// Nothing half-written stays; a finished file has its name by then.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.part);
     }
 }
 

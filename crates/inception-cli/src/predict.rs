@@ -52,7 +52,7 @@ impl Predict {
                     Ok(prediction) => self.print(&classifier, &warnings, image, &prediction)?,
                     Err(error) => {
                         failures += 1;
-                        eprintln!("error: {}{}", message(&error), picture_hint(&error));
+                        stderrln!("error: {}{}", message(&error), picture_hint(&error));
                     }
                 }
             }

@@ -38,7 +38,7 @@ pub fn fetch(spec: &ModelSpec) -> anyhow::Result<PathBuf> {
             last_line = Some(Instant::now());
             let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
             let total = progress.total.map_or_else(|| "an unknown number".to_owned(), megabytes);
-            eprintln!("{}: downloading, {} of {total}", spec.name, megabytes(progress.done));
+            stderrln!("{}: downloading, {} of {total}", spec.name, megabytes(progress.done));
         }
     });
     bar.finish_and_clear();

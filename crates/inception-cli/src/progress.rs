@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Bar {
     bar: ProgressBar,
     start: Instant,
+    /// When it was shown last.
+    last: Instant,
     lines: Lines,
     /// Skipped pictures that were named.
     named: usize,
@@ -42,12 +44,14 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, start: Instant::now(), lines: Lines { last: Instant::now() }, named: 0 }
+        let start = Instant::now();
+        Self { bar, start, last: start, lines: Lines { last: start }, named: 0 }
     }
 
-    /// Begins with other pictures, or with the same ones again: speed and time left are of these alone.
+    /// Begins with other pictures, or with the same ones again, after those that were shown last: speed and time left
+    /// are of these alone.
     pub fn restart(&mut self) {
-        self.start = Instant::now();
+        self.start = self.last;
     }
 
     /// Shows how far a run is. `what` is said of it beside its speed.
@@ -64,17 +68,18 @@ impl Bar {
             self.bar.set_position(done);
             self.bar.set_message(message);
         } else if self.lines.is_due(Instant::now()) {
-            eprintln!("{done}/{total}  {message}");
+            stderrln!("{done}/{total}  {message}");
         }
+        self.last = Instant::now();
     }
 
     /// Names the first pictures that were skipped, of all so far.
     pub fn name_skipped<'a>(&mut self, skipped: impl Iterator<Item = &'a Skipped>) {
         for skipped in skipped.take(NAMED).skip(self.named) {
             self.named += 1;
-            self.bar.suspend(|| eprintln!("skipped: {}: {}", skipped.image, skipped.reason));
+            self.bar.suspend(|| stderrln!("skipped: {}: {}", skipped.image, skipped.reason));
             if self.named == NAMED {
-                self.bar.suspend(|| eprintln!("skipped: further ones are in the result only"));
+                self.bar.suspend(|| stderrln!("skipped: further ones are in the result only"));
             }
         }
     }
@@ -88,7 +93,7 @@ impl Bar {
     /// Writes a line that stays.
     #[cfg(feature = "train")]
     pub fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| stderrln!("{text}"));
     }
 
     pub fn finish(&self) {

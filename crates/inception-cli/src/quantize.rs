@@ -57,7 +57,10 @@ fn method(text: &str) -> Result<RangeMethod, String> {
     match text.split_once(':') {
         None if text == "least-squares" => Ok(RangeMethod::LeastSquares),
         None if text == "min-max" => Ok(RangeMethod::MinMax),
-        Some(("percentile", share)) => crate::args::share(share).map(RangeMethod::Percentile),
+        Some(("percentile", text)) => match crate::args::share(text)? {
+            share if share > 0.5 => Ok(RangeMethod::Percentile(share)),
+            _ => Err("expected a share above 0.5, as 0.9999".to_owned()),
+        },
         _ => Err("expected least-squares, min-max or percentile:SHARE".to_owned()),
     }
 }
@@ -111,7 +114,7 @@ impl Quantize {
         bar.finish();
         let quantized = quantized?;
         for warning in &quantized.warnings {
-            eprintln!("warning: {}: {warning}", self.model.name);
+            stderrln!("warning: {}: {warning}", self.model.name);
         }
         self.print(&quantized)
     }
@@ -128,7 +131,7 @@ impl Quantize {
             });
             let object = serde_json::json!({
                 "model": self.model.name, "file": self.to, "bytes": bytes, "images": images,
-                "skipped": skipped, "agreement": agreement, "error": error,
+                "skipped": skipped, "warnings": quantized.warnings, "agreement": agreement, "error": error,
                 "layers": layers.collect::<Vec<_>>(),
                 "in_f32": floats.iter().map(|l| serde_json::json!({"layer": l.layer, "error": l.error})).collect::<Vec<_>>(),
             });
@@ -146,7 +149,7 @@ impl Quantize {
             )?;
         }
         if let Some(drop) = self.max_drop.filter(|drop| 1.0 - agreement > *drop) {
-            eprintln!(
+            stderrln!(
                 "warning: {:.1} % of the pictures have another first class, more than {:.1} %: no layer is left to \
                  put into f32",
                 (1.0 - agreement) * 100.0,

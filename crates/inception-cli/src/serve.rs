@@ -1,7 +1,7 @@
 //! `serve`
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,10 +78,10 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where HTTP is served [default: 127.0.0.1:8080, unless --grpc is given alone]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     http: Option<SocketAddr>,
     /// Where gRPC is served
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     grpc: Option<SocketAddr>,
     /// The most pictures that the engine gets at once [default: twice the cores]
     #[arg(long, value_name = "N", value_parser = args::batch)]
@@ -141,6 +141,11 @@ pub struct Serve {
     preprocess: PreprocessArgs,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().into_iter().flatten();
+    found.next().ok_or_else(|| "expected an address and a port, as 127.0.0.1:8080 or 0.0.0.0:8080".to_owned())
+}
+
 fn milliseconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(time) if (0.0..=60_000.0).contains(&time) => Ok(time),
@@ -148,8 +153,8 @@ fn milliseconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The flags that a file stands for.
-fn flags_of(path: &Path) -> anyhow::Result<Vec<OsString>> {
+/// The flags that a file stands for, but for those that are given otherwise.
+fn flags_of(path: &Path, is_overridden: impl Fn(&str) -> bool) -> anyhow::Result<Vec<OsString>> {
     let shown = || path.display().to_string();
     let length = std::fs::metadata(path).with_context(shown)?;
     ensure!(length.is_file() && length.len() <= MAX_CONFIG, "{} is no file of flags", path.display());
@@ -158,6 +163,9 @@ fn flags_of(path: &Path) -> anyhow::Result<Vec<OsString>> {
     let mut flags = Vec::new();
     for (name, value) in table {
         ensure!(name != "config", "{}: a file of flags names no other", path.display());
+        if is_overridden(&name) {
+            continue;
+        }
         let values = match value {
             toml::Value::Array(values) => values,
             value => vec![value],
@@ -183,17 +191,24 @@ fn flags_of(path: &Path) -> anyhow::Result<Vec<OsString>> {
 impl Serve {
     pub fn run(&self) -> anyhow::Result<()> {
         match &self.config {
-            Some(config) => Self::with_file(config)?.serve(),
+            Some(config) => self.with_file(config)?.serve(),
             None => self.serve(),
         }
     }
 
     /// The flags of a file and, coming before them, those of the command line, which clap has forgotten the
     /// text of.
-    fn with_file(config: &Path) -> anyhow::Result<Self> {
+    fn with_file(&self, config: &Path) -> anyhow::Result<Self> {
         let name = OsString::from("serve");
         let given = std::env::args_os().skip_while(|argument| *argument != name).skip(1);
-        let all = [name.clone()].into_iter().chain(flags_of(config)?).chain(given);
+        // Flags that may not be given twice, and those that exclude each other.
+        let has_weights = self.weights.pretrained || self.weights.random_weights;
+        let is_overridden = |flag: &str| match flag {
+            "model" => !self.models.is_empty(),
+            "pretrained" | "random-weights" => has_weights,
+            _ => false,
+        };
+        let all = [name.clone()].into_iter().chain(flags_of(config, is_overridden)?).chain(given);
         let command = Self::augment_args(clap::Command::new("serve").args_override_self(true));
         let matches = command.try_get_matches_from(all).map_err(|error| {
             let text = error.to_string();
@@ -265,7 +280,7 @@ impl Serve {
             let weights = match file {
                 Some(file) => Weights::File(file),
                 None if self.weights.pretrained => Weights::File(crate::pretrained::fetch(spec)?),
-                None if self.weights.random_weights => Weights::Random { seed: self.device.seed },
+                None if self.weights.random_weights => Weights::Random { seed: self.device.seed() },
                 None => bail!("{name} needs weights: --model {name}=FILE, --pretrained or --random-weights"),
             };
             let shared = shared.clone();

@@ -289,6 +289,21 @@ fn closed_pipe() {
     assert!(output.status.success());
 }
 
+/// A result is worth more than what is said beside it.
+#[test]
+#[cfg(target_os = "linux")]
+fn standard_error_that_takes_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let image = photograph(RABBIT);
+    let output = Command::new(env!("CARGO_BIN_EXE_inception"))
+        .args(["predict", "--model", "GoogLeNet", "--random-weights", "--json", "--image", &image])
+        .stderr(full)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
+}
+
 #[test]
 fn bench_and_baseline() {
     let folder = tempfile::tempdir().unwrap();
@@ -315,10 +330,16 @@ fn bench_and_baseline() {
     assert_eq!(csv.lines().count(), 3, "{csv}");
     assert!(csv.lines().all(|line| line.split(',').count() == 13), "{csv}");
 
+    // What --rows kept of a run is a baseline, too: a row a line.
+    let kept = folder.path().join("kept.jsonl");
+    stdout(&[&bench[..], &["--rows", kept.to_str().unwrap()]].concat());
+    let table = stdout(&[&bench[..], &["--baseline", kept.to_str().unwrap()]].concat());
+    assert!(table.contains("against the baseline"), "{table}");
+
     std::fs::write(&file, "[]").unwrap();
     assert!(failure(&[&bench[..], &baseline].concat()).contains("no rows"));
     std::fs::write(&file, "{").unwrap();
-    assert!(failure(&[&bench[..], &baseline].concat()).contains("reading the baseline"));
+    assert!(failure(&[&bench[..], &baseline].concat()).contains("reading "));
     assert!(failure(&["bench", "--batch", "0"]).contains("1 to 256"));
 }
 

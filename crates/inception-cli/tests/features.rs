@@ -240,7 +240,10 @@ fn bad_input_is_refused() {
         .concat(),
     );
     assert!(few.contains("04a.png") && few.contains("--max-skipped"), "{few}");
-    assert!(!folder.path().join("f.npy").exists());
+    // Nothing half-written stays.
+    assert!(fs::read_dir(folder.path()).unwrap().all(|entry| entry.unwrap().path().is_dir()));
+    let nowhere = folder.path().join("none/x.npy");
+    assert!(run(text(&nowhere), text(&data)).contains("there is no folder"));
     let two = failure(&[
         "--model",
         "GoogLeNet,InceptionV3",

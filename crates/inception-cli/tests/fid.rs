@@ -179,6 +179,9 @@ fn statistics_merge_and_continue() {
     let [zero, one, two, merged] = ["0.npz", "1.npz", "2.npz", "merged.npz"].map(path);
     json(&["--merge", text(&two), text(&zero), text(&one), "--save-stats", text(&merged)]);
     assert_eq!(fs::read(&merged).unwrap(), whole);
+    let twice = failure(&["--merge", text(&two), text(&two), "--save-stats", text(&merged)]);
+    assert!(twice.contains("2.npz is given twice"), "{twice}");
+    assert_eq!(fs::read(&merged).unwrap(), whole);
 
     let state = path("state");
     let file = path("resumed.npz");
@@ -216,6 +219,19 @@ fn statistics_merge_and_continue() {
     let alone = json(&[text(&merged), text(&path("whole.npz"))]);
     assert!(alone["fid"].as_f64().unwrap().abs() < 1e-6, "{alone}");
     assert!(alone["kid"].is_null() && alone["precision"].is_null(), "no pictures, no neighbourhoods");
+    let warnings = alone["warnings"].to_string();
+    assert!(
+        warnings.contains("need features of both sides") && warnings.contains("needs pictures"),
+        "{warnings}"
+    );
+    for asked in [&["--metrics", "kid"][..], &["--metrics", "fid", "--bootstrap", "10"]] {
+        let refused = failure(&[&[text(&merged), text(&b), "--random-weights"][..], asked].concat());
+        assert!(refused.contains("need features of both sides"), "{refused}");
+    }
+    // A place that cannot be written is found before anything is computed.
+    let nowhere = path("none/x.npz");
+    let refused = failure(&[text(&a), "--random-weights", "--save-stats", text(&nowhere)]);
+    assert!(refused.contains("there is no folder") && !refused.contains("images/s"), "{refused}");
 }
 
 /// Pictures that are all the same have a covariance of zeros: a distance, and a warning. A network that gives
@@ -239,7 +255,7 @@ fn constant_pictures_and_networks_without_numbers() {
     // Statistics of them, as a file, are warned of, too; and the distance of a side to itself is 0.
     let file = folder.path().join("same.npz");
     json(&[text(&same), "--random-weights", "--save-stats", text(&file)]);
-    let zero = json(&[text(&file), text(&file)]);
+    let zero = json(&[text(&file), text(&file), "--metrics", "fid"]);
     assert_eq!(zero["fid"], 0.0);
     assert_eq!(zero["warnings"].as_array().unwrap().len(), 2, "{zero}");
 

@@ -64,6 +64,11 @@ fn folders_lists_and_standard_input() {
     let listed = predict(folder, &["--image-list", "list.txt"], b"");
     assert_eq!(names(&listed), ["b.jpeg", "inner/c.jpeg"]);
 
+    let piped = predict(folder, &["--image-list", "-"], "\u{feff}b.jpeg\na.jpeg".as_bytes());
+    assert_eq!(names(&piped), ["b.jpeg", "a.jpeg"]);
+    let binary = predict(folder, &["--image-list", "a.jpeg"], b"");
+    assert!(errors(&binary).contains("no list of paths"), "{}", errors(&binary));
+
     let whole = fs::read(photograph()).unwrap();
     let piped = predict(folder, &["--image", "-", "a.jpeg"], &whole);
     let piped = answers(&piped);

@@ -187,6 +187,10 @@ fn flags_in_a_file() {
     assert_eq!((status, &answer["model"]), (200, &"again".into()), "{answer}");
     let warnings = answer["warnings"].to_string();
     assert!(warnings.contains("random weights (seed 3)") && warnings.contains("overridden"), "{warnings}");
+    // A model of the command line is instead of those of the file.
+    let server = Server::start(&["--config", text(&config), "--crop", "64", "--model", "other:GoogLeNet"]);
+    assert_eq!(server.post("/v1/models/again/classify", &picture).0, 404);
+    assert_eq!(server.post("/v1/models/other/classify", &picture).0, 200);
 }
 
 #[test]

@@ -268,7 +268,8 @@ fn interrupted_runs_are_kept() {
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    // Whoever starts what comes next has to know that this is a part of a run.
+    assert_eq!(output.status.code(), Some(1));
     assert!(place.path("interrupted/best.safetensors").exists());
     assert!(place.failure(&data, "interrupted", &LONG).contains("--resume goes on with it"));
     let (lines, _) = place.train(&data, "interrupted", &[&LONG[..], &["--resume"]].concat());
@@ -287,6 +288,15 @@ fn recipes_come_from_files_and_flags() {
     let (lines, _) =
         place.train(&data, "run", &["--recipe", text(&recipe), "--lr", "0.01", "--schedule", "constant"]);
     assert_eq!((lines.len(), &lines[0]["lr"]), (4, &Value::from(0.01)));
+    // A seed of the file, and one of the command line before it, whichever it is.
+    fs::write(&recipe, "epochs = 1\nseed = 7\n").unwrap();
+    let trained = |to: &str, more: &[&str]| {
+        place.train(&data, to, &[&["--recipe", text(&recipe)], more].concat());
+        fs::read(place.path(to).join("last.safetensors")).unwrap()
+    };
+    let (seven, zero) = (trained("seven", &[]), trained("zero", &["--seed", "0"]));
+    assert!(seven == trained("again", &["--seed", "7"]) && seven != zero);
+    fs::write(&recipe, "epochs = 3\nlr = 0.5\nclass-weights = \"balanced\"\n").unwrap();
     let settings = place.failure(&data, "run", &["--resume", "--epochs", "4"]);
     assert!(settings.contains("its class-weights is \"balanced\", not \"none\""), "{settings}");
     // PaddleClas's GoogLeNet warms up in five epochs, from zero.
@@ -451,6 +461,11 @@ fn pictures_of_several_classes_are_trained() {
     let guess = Program("predict").json(&[&weights[..], &["--image", text(&both)]].concat());
     let probability = |at: usize| guess["top"][at]["probability"].as_f64().unwrap();
     assert!(probability(0) > 0.5 && probability(1) > 0.5, "each by itself: {guess}");
+    let rows = place.path("rows.npy");
+    let features = ["--data", text(&place.path("val")), "--layer", "probabilities", "--to", text(&rows)];
+    Program("features").json(&[&weights[..], &features].concat());
+    let rows = inception::metrics::npy::read_features(&rows).unwrap();
+    assert!(rows.values().chunks(2).any(|row| row[0] > 0.5 && row[1] > 0.5), "{:?}", rows.values());
     let found = Program("eval").json(&[&weights[..], &["--data", text(&val), "--per-class"]].concat());
     assert_eq!(
         (&found["images"], &found["mean_average_precision"]),

@@ -139,9 +139,8 @@ impl Preprocessing {
     ///
     /// # Errors
     /// [`Error::BufferLength`] if `out` is not [`output_len`](Self::output_len) long;
-    /// [`Error::InvalidPreprocessing`] if `crop` is 0, a mean is not finite, or a standard deviation is not
-    /// finite and positive; [`Error::CropTooLarge`] if `crop` exceeds `resize_short` (PaddleClas raises
-    /// there, too, and torchvision would add black borders); those of [`resized_size`](Self::resized_size).
+    /// Those of [`check`](Self::check) (PaddleClas raises for a crop that is too large, too, and torchvision would add
+    /// black borders); those of [`resized_size`](Self::resized_size).
     /// `out` is left untouched by each.
     pub fn apply(&self, image: &RgbImage, out: &mut [f32]) -> Result<(), Error> {
         let (width, height) = self.prepare(image, out, 1)?;
@@ -181,9 +180,6 @@ impl Preprocessing {
             return Err(Error::BufferLength { expected, found: out.len() });
         }
         let (width, height) = self.resized_size(image.width(), image.height())?;
-        if width < self.crop || height < self.crop {
-            return Err(Error::CropTooLarge { crop: self.crop, width, height });
-        }
         Ok((width, height))
     }
 
@@ -229,9 +225,21 @@ impl Preprocessing {
         })
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.crop == 0 {
-            return Err(Error::InvalidPreprocessing { field: "crop", value: 0.0 });
+    /// Whether it can be done to a picture, of whatever size.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPreprocessing`] if `crop` or `resize_short` is 0, a mean is not finite, or a standard deviation
+    /// is not finite and positive; [`Error::CropTooLarge`] if `crop` exceeds `resize_short`.
+    pub fn check(&self) -> Result<(), Error> {
+        let &Self { resize_short, crop, .. } = self;
+        for (field, value) in [("crop", crop), ("resize_short", resize_short)] {
+            if value == 0 {
+                return Err(Error::InvalidPreprocessing { field, value: 0.0 });
+            }
+        }
+        if crop > resize_short {
+            return Err(Error::CropTooLarge { crop, resize_short });
         }
         if let Some(value) = self.mean.into_iter().find(|mean| !mean.is_finite()) {
             return Err(Error::InvalidPreprocessing { field: "mean", value: value.into() });

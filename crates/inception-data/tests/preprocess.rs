@@ -128,7 +128,7 @@ fn refuses_what_makes_no_sense() {
     ));
     assert!(matches!(
         apply(Preprocessing { resize_short: 15, ..fine }, 768),
-        Err(Error::CropTooLarge { crop: 16, width: 20, height: 15 })
+        Err(Error::CropTooLarge { crop: 16, resize_short: 15 })
     ));
     assert!(matches!(
         apply(Preprocessing { resize_short: u32::MAX, ..fine }, 768),
@@ -137,6 +137,10 @@ fn refuses_what_makes_no_sense() {
     assert!(matches!(
         apply(Preprocessing { crop: 0, ..fine }, 0),
         Err(Error::InvalidPreprocessing { field: "crop", .. })
+    ));
+    assert!(matches!(
+        apply(Preprocessing { resize_short: 0, ..fine }, 768),
+        Err(Error::InvalidPreprocessing { field: "resize_short", .. })
     ));
     for std in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let preprocessing = Preprocessing { std: [0.2, std, 0.2], ..fine };

@@ -12,14 +12,8 @@ use crate::gaussian::Gaussian;
 /// The Fréchet distance and what it is the sum of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frechet {
-    /// The distance, `means + traces - 2 * root`; a rounding below 0 for equal sides.
+    /// The distance; a rounding below 0 for equal sides.
     pub distance: f64,
-    /// Squared distance of the means.
-    pub means: f64,
-    /// Sum of both traces.
-    pub traces: f64,
-    /// The trace of the root of the product of the covariances.
-    pub root: f64,
     /// Eigenvalues that are not 0 of the covariance that has fewer: less than features where there are fewer
     /// pictures.
     pub rank: usize,
@@ -47,7 +41,7 @@ pub fn frechet_distance(first: &Gaussian, second: &Gaussian) -> Result<Frechet, 
     let Factor { lower, order } = Factor::new(factored)?;
     let (rank, other) = (lower.ncols(), matrix(other));
     if rank == 0 {
-        return Ok(Frechet { distance: means + traces, means, traces, root: 0.0, rank });
+        return Ok(Frechet { distance: means + traces, rank });
     }
     let other = Mat::from_fn(dimensions, dimensions, |row, column| other[(order[row], order[column])]);
     let mut between = Mat::zeros(rank, rank);
@@ -64,7 +58,7 @@ pub fn frechet_distance(first: &Gaussian, second: &Gaussian) -> Result<Frechet, 
     );
     let eigenvalues = between.self_adjoint_eigenvalues(Side::Lower).map_err(|_| Error::Eigenvalues)?;
     let root: f64 = eigenvalues.iter().map(|value| value.max(0.0).sqrt()).sum();
-    Ok(Frechet { distance: means + traces - 2.0 * root, means, traces, root, rank })
+    Ok(Frechet { distance: means + traces - 2.0 * root, rank })
 }
 
 fn matrix(side: &Gaussian) -> MatRef<'_, f64> {

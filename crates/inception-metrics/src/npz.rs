@@ -2,7 +2,7 @@
 //! beside them the exact sums, by which parts merge.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::Path;
 
 use zip::write::SimpleFileOptions;
@@ -104,19 +104,17 @@ fn array<T>(
     read(&mut member).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
 }
 
-/// Writes the statistics of `sums` to `path`: `mu` and `sigma` for other tools, and the sums themselves.
+/// Writes the statistics of `sums` to `output`: `mu` and `sigma` for other tools, and the sums themselves. `path` is
+/// what errors call it.
 ///
 /// # Errors
 ///
 /// [`Error::Io`]; [`Error::TooFew`] with fewer than two pictures.
-pub fn write(path: &Path, sums: &mut Sums) -> Result<(), Error> {
+pub fn write(output: impl Write + Seek, path: &Path, sums: &mut Sums) -> Result<(), Error> {
     let gaussian = sums.gaussian()?;
     let (images, sums, products) = sums.parts();
     let written = || -> io::Result<()> {
-        // Beside the file, so that what is there is whole or what was there before.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let part = folder.join(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
-        let mut archive = ZipWriter::new(BufWriter::new(File::create(&part)?));
+        let mut archive = ZipWriter::new(output);
         let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let dimensions = gaussian.dimensions();
         let whole = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
@@ -135,8 +133,7 @@ pub fn write(path: &Path, sums: &mut Sums) -> Result<(), Error> {
             archive.start_file(format!("{name}.npy"), options).map_err(io::Error::from)?;
             npy::write(&mut archive, element, shape, &values)?;
         }
-        archive.finish().map_err(io::Error::from)?.flush()?;
-        std::fs::rename(&part, path)
+        archive.finish().map_err(io::Error::from)?.flush()
     };
     written().map_err(|source| Error::Io { path: path.to_owned(), source })
 }

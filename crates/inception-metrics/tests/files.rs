@@ -7,10 +7,15 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 
 use common::{features, sums};
 use inception_metrics::npy::{self, Element, Writer};
-use inception_metrics::npz;
+use inception_metrics::{Sums, npz};
+
+fn write(path: &Path, sums: &mut Sums) {
+    npz::write(File::create(path).unwrap(), path, sums).unwrap();
+}
 
 #[test]
 fn features_come_back() {
@@ -38,20 +43,20 @@ fn statistics_come_back_and_merge() {
     let features = features(1, 50, 9, 0);
     let (first, second) = features.values().split_at(9 * 20);
     let part = |rows: &[f32]| {
-        let mut sums = inception_metrics::Sums::new(9).unwrap();
+        let mut sums = Sums::new(9).unwrap();
         sums.add(rows).unwrap();
         sums
     };
-    npz::write(&path("whole.npz"), &mut sums(&features)).unwrap();
-    npz::write(&path("first.npz"), &mut part(first)).unwrap();
-    npz::write(&path("second.npz"), &mut part(second)).unwrap();
+    write(&path("whole.npz"), &mut sums(&features));
+    write(&path("first.npz"), &mut part(first));
+    write(&path("second.npz"), &mut part(second));
     let [whole, first, second] =
         ["whole", "first", "second"].map(|name| npz::read(&path(&format!("{name}.npz"))).unwrap());
     let mut merged = second.sums.unwrap();
     merged.merge(first.sums.unwrap()).unwrap();
     assert_eq!(merged.gaussian().unwrap(), whole.gaussian);
     assert_eq!(whole.gaussian.images(), Some(50));
-    npz::write(&path("merged.npz"), &mut merged).unwrap();
+    write(&path("merged.npz"), &mut merged);
     assert_eq!(fs::read(path("merged.npz")).unwrap(), fs::read(path("whole.npz")).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing else is left");
 }
@@ -81,7 +86,7 @@ fn numpys_own_files() {
 fn damaged_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (good, path) = (folder.path().join("good.npz"), folder.path().join("bad.npz"));
-    npz::write(&good, &mut sums(&features(1, 8, 3, 0))).unwrap();
+    write(&good, &mut sums(&features(1, 8, 3, 0)));
     let bytes = fs::read(&good).unwrap();
     // Cut anywhere, and each byte of the start and of some others changed: an error or the same numbers, no
     // panic.

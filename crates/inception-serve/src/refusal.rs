@@ -13,8 +13,9 @@ pub(crate) enum Refusal {
     NoModel,
     #[error("there is nothing at this address")]
     NoPath,
+    /// For other methods, which HTTP's `Allow` names.
     #[error("this address is for another method")]
-    Method,
+    Method(&'static str),
     /// Without a key where keys are on.
     #[error("a key is needed: `Authorization: Bearer KEY`")]
     NoKey,
@@ -48,7 +49,7 @@ impl Refusal {
         match self {
             Self::Invalid(_) | Self::Cut => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
             Self::NoModel | Self::NoPath => (StatusCode::NOT_FOUND, Code::NotFound),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
             Self::NoKey => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
             Self::Forbidden => (StatusCode::FORBIDDEN, Code::PermissionDenied),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),

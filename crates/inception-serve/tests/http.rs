@@ -242,6 +242,8 @@ fn what_cannot_be_answered_is_said_by_the_protocol() {
         ("GET", "/v2/models/none", "", 404, "no model"),
         ("GET", "/v2/models/net/versions/2", "", 404, "no model"),
         ("POST", "/v1/models/none/classify", "", 404, "no model"),
+        ("GET", "/v1/models/net/classify/more", "", 404, "nothing at this address"),
+        ("POST", "/v2/repository/models/net/unload", "", 404, "nothing at this address"),
         ("GET", CLASSIFY, "", 405, "another method"),
         ("GET", INFER, "", 405, "another method"),
         ("DELETE", "/v2/models/net", "", 405, "another method"),
@@ -259,6 +261,10 @@ fn what_cannot_be_answered_is_said_by_the_protocol() {
         let reply = client.send(method, path, &[], body.as_bytes());
         let error = reply.json()["error"].as_str().unwrap().to_owned();
         assert!(reply.status == status && error.contains(text), "{method} {path}: {} {error}", reply.status);
+    }
+    for (method, path, allowed) in [("GET", CLASSIFY, "POST"), ("POST", "/metrics", "GET, HEAD")] {
+        let reply = client.send(method, path, &[], b"");
+        assert_eq!((reply.status, &*reply.headers["allow"]), (405, allowed));
     }
     // 500 x 375 pixels are allowed, 100,000 bytes are not.
     let large = vec![0; 100_001];

@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Gradient(#[from] inception_gradient::Error),
     /// A value of a recipe that makes no sense.
-    #[error("a recipe's {field} cannot be {value}: {wanted}")]
+    #[error("`{field}` cannot be {value}: {wanted}")]
     Recipe {
         /// The field.
         field: &'static str,

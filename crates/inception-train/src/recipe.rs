@@ -237,7 +237,12 @@ impl Recipe {
             ("epochs", f64::from(self.epochs), self.epochs > 0, POSITIVE),
             ("batch", self.batch as f64, (1..=65536).contains(&self.batch), "it is 1 to 65536"),
             ("lr", self.lr, finite(self.lr) && self.lr > 0.0, POSITIVE),
-            ("warmup", self.warmup, finite(self.warmup), "it is a number of epochs"),
+            (
+                "warmup",
+                self.warmup,
+                finite(self.warmup) && self.warmup <= f64::from(self.epochs),
+                "it is a number of epochs, and at most `epochs`",
+            ),
             ("momentum", self.momentum, share(self.momentum), SHARE),
             ("weight-decay", self.weight_decay, finite(self.weight_decay), "it is at least 0"),
             ("label-smoothing", self.label_smoothing, share(self.label_smoothing), SHARE),

@@ -67,6 +67,7 @@ pub use {
         ActivationScales, LoadOptions, Loaded, activation_scales, fitting_models, likely_models, load,
         load_with, num_classes,
     },
+    save::PartFile,
     save::burnpack::save as save_burnpack,
     save::onnx::quantized::{QuantizedNetwork, save as save_quantized_onnx},
     save::onnx::save as save_onnx,

@@ -439,6 +439,7 @@ impl Classifier {
         let calibrated = opened.calibrated(spec, options)?;
         let own = opened.recipe(spec)?;
         let preprocessing = change(&own.preprocessing);
+        preprocessing.check()?;
         let side = preprocessing.crop as usize;
         let (mut num_classes, mut output) = (spec.num_classes, Output::default());
         let init = |device: &Device| {
@@ -526,19 +527,25 @@ impl Classifier {
     /// The `k` most likely classes, the likeliest first; of equal ones the lower index first.
     pub fn top(&self, prediction: &Prediction, k: usize) -> Vec<Guess> {
         let logits = &prediction.logits;
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |logit: f32| f64::from(logit - largest).exp();
-        let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+        let probabilities = probabilities(logits, self.output);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
         let guess = |index: usize| Guess {
             index,
             label: self.labels.as_ref().and_then(|labels| labels.get(index).cloned()),
-            probability: match self.output {
-                Output::Sigmoid => 1.0 / (1.0 + f64::from(-logits[index]).exp()),
-                _ => weight(logits[index]) / sum,
-            },
+            probability: probabilities[index],
         };
         order.into_iter().take(k).map(guess).collect()
     }
+}
+
+/// The probabilities of the classes: those of a softmax sum to 1, with [`Output::Sigmoid`] each is by itself.
+pub fn probabilities(logits: &[f32], output: Output) -> Vec<f64> {
+    if output == Output::Sigmoid {
+        return logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect();
+    }
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - largest).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
 }

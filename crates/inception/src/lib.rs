@@ -50,7 +50,9 @@ mod tuning;
 pub use answer::Answer;
 pub use burn;
 pub use calibration::Calibration;
-pub use classifier::{Classifier, Guess, Prediction, Recipe, RecipeSource, Weights, preprocessing, recipe};
+pub use classifier::{
+    Classifier, Guess, Prediction, Recipe, RecipeSource, Weights, preprocessing, probabilities, recipe,
+};
 pub use cpu::{Cores, cores, cpu_name};
 pub use device::DeviceKind;
 pub use error::{Error, MergeProblem, StateProblem};

@@ -10,7 +10,9 @@ use inception_engine::{
     layer_noise, quantized_graph,
 };
 use inception_nn::{ModelSpec, with_storage_device};
-use inception_weights::{Checkpoint, Metadata, QuantizedNetwork, save_quantized, save_quantized_onnx};
+use inception_weights::{
+    Checkpoint, Metadata, PartFile, QuantizedNetwork, save_quantized, save_quantized_onnx,
+};
 
 use crate::calibration::Calibration;
 use crate::classifier::{Ends, Opened, Weights};
@@ -138,10 +140,14 @@ pub fn quantize(
     change: impl FnOnce(&Preprocessing) -> Preprocessing,
     mut progress: impl FnMut(QuantizeProgress),
 ) -> Result<Quantized, Error> {
+    // A place that cannot be written is found before anything is computed.
+    let unwritable = |source| inception_weights::Error::Io { path: to.to_owned(), source };
+    drop(PartFile::create(to).map_err(unwritable)?);
     let mut opened = Opened::new(spec, weights)?;
     opened.check_unquantized()?;
     let own = opened.recipe(spec)?;
     let preprocessing = change(&own.preprocessing);
+    preprocessing.check()?;
     let side = preprocessing.crop as usize;
     let (graph, _) = opened.graph(spec, side)?;
     let engine = RunOptions { threads: options.threads, ..RunOptions::default() }.engine()?;

@@ -112,30 +112,7 @@ impl Runner {
     /// [`Error::Network`] for an input too small, [`Error::Engine`] where the engine cannot run here,
     /// [`Error::Tuning`] where its tuning cannot be kept.
     pub fn new(network: Network, input: [usize; 2], options: &RunOptions) -> Result<Self, Error> {
-        Self::with_output(network, input, Output::Logits, options)
-    }
-
-    /// As [`new`](Self::new), for another output than the logits: what is said of logits below then is of
-    /// that one.
-    fn with_output(
-        network: Network,
-        input: [usize; 2],
-        output: Output,
-        options: &RunOptions,
-    ) -> Result<Self, Error> {
-        network.check_output(&output)?;
-        let structure = network.graph(input)?;
-        match options.device {
-            DeviceKind::Engine => {
-                let graph = inception_engine::capture(
-                    network,
-                    |net, x| net.forward_output(x, &output),
-                    image(input),
-                )?;
-                Self::compile(graph, &structure, input, options)
-            }
-            _ => Self::eager(network, &structure, input, output, options),
-        }
+        Self::build(|device| Ok(network.valid().to_device(device)), input, options)
     }
 
     /// As [`new`](Self::new), of a network that `init` builds on the device that it is given: for the engine
@@ -165,7 +142,10 @@ impl Runner {
         options: &RunOptions,
     ) -> Result<Self, Error> {
         if options.device != DeviceKind::Engine {
-            return Self::with_output(init(&options.open()?)?, input, output, options);
+            let network = init(&options.open()?)?;
+            network.check_output(&output)?;
+            let structure = network.graph(input)?;
+            return Self::eager(network, &structure, input, output, options);
         }
         options.check()?;
         let mut structure = None;

@@ -7,8 +7,8 @@ use std::{fs, io};
 use inception_engine::graph::Graph;
 use inception_engine::{Isa, Options, Picks, choices, picks, picks_pay};
 use inception_nn::fnv1a;
+use inception_weights::PartFile;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use crate::cpu::cpu_name;
 use crate::error::Error;
@@ -91,10 +91,11 @@ pub(crate) fn tuned(graph: &Graph, options: &Options, folder: &Path) -> Result<P
     }
     let failed = |source: io::Error| Error::Tuning { path: path.clone(), source };
     fs::create_dir_all(folder).map_err(failed)?;
-    let file = NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = PartFile::create(&path).map_err(failed)?;
     let picks = measured(graph, options)?;
-    serde_json::to_writer_pretty(&file, &Tuning::new(key, &picks)).map_err(|error| failed(error.into()))?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
+    serde_json::to_writer_pretty(&mut file, &Tuning::new(key, &picks))
+        .map_err(|error| failed(error.into()))?;
+    file.finish().map_err(failed)?;
     Ok(picks)
 }
 

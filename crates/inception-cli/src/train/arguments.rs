@@ -118,7 +118,7 @@ fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 
 impl RecipeArgs {
     /// The recipe that is asked for, which makes sense.
-    pub fn recipe(&self, spec: &'static ModelSpec, seed: u64) -> anyhow::Result<Recipe> {
+    pub fn recipe(&self, spec: &'static ModelSpec, seed: Option<u64>) -> anyhow::Result<Recipe> {
         let file = match self.recipe.as_deref() {
             None | Some("paddleclas") => RecipeChanges::default(),
             Some(file) => RecipeChanges::read(Path::new(file))?,
@@ -132,8 +132,6 @@ impl RecipeArgs {
         if freeze == Freeze::Head && views > 0 && file.augment.is_none() {
             base.augment = Augment::Paddleclas;
         }
-        // The flag has a default; a file's seed is taken where the flag has that.
-        let seed = if seed == 0 { base.seed } else { seed };
         let changes = RecipeChanges {
             freeze: self.freeze.clone(),
             augment: self.augment,
@@ -151,7 +149,7 @@ impl RecipeArgs {
             class_weights: self.class_weights,
             one_logit: self.one_logit.then_some(true),
             patience: self.patience,
-            seed: Some(seed),
+            seed,
         };
         let recipe = base.with(&changes);
         recipe.check()?;

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use inception::burn::tensor::Device;
 use inception::data::{Classes, Dataset, Preprocessing};
 use inception::nn::with_storage_device;
@@ -116,7 +116,7 @@ impl Job<'_> {
             enough_memory(bytes, batch, &format!("a batch of {batch} pictures takes"), "--batch")?;
         }
         if let Some((file, bytes)) = learner.views() {
-            eprintln!("views take {:.2} GB when all are there: {}", bytes as f64 / 1e9, file.display());
+            stderrln!("views take {:.2} GB when all are there: {}", bytes as f64 / 1e9, file.display());
             enough_space(bytes, file)?;
         }
         let outcome = self.run(&mut learner, folder)?;
@@ -127,7 +127,7 @@ impl Job<'_> {
                 }
                 _ => "the auxiliary classifiers take no part: they do not fit pictures of this size",
             };
-            eprintln!("warning: {text}");
+            stderrln!("warning: {text}");
             warnings.push(text.to_owned());
         }
         let skipped: Vec<Skipped> = learner.skipped().cloned().collect();
@@ -139,10 +139,10 @@ impl Job<'_> {
         let parts = labels.split(self.classes.count, self.share, self.recipe.seed);
         let warnings = self.warnings(&parts, val.is_some());
         for warning in &warnings {
-            eprintln!("warning: {warning}");
+            stderrln!("warning: {warning}");
         }
         let validation = val.unwrap_or(parts.validation.len());
-        eprintln!("{} pictures to train on, {validation} for validation", parts.training.len());
+        stderrln!("{} pictures to train on, {validation} for validation", parts.training.len());
         (parts, warnings)
     }
 
@@ -151,8 +151,7 @@ impl Job<'_> {
         let options = RunOptions { stop: &STOP, save_every: self.save_every };
         let outcome = train(learner, self.recipe, folder, options, &mut |event| show.event(event));
         show.bar.finish();
-        let outcome = outcome?;
-        show.broken.map_or(Ok(outcome), Err)
+        Ok(outcome?)
     }
 
     /// What is wrong with the classes.
@@ -193,17 +192,30 @@ impl Job<'_> {
         if let Err(error) = self.report(outcome.best, learner, folder, skipped.len(), &warnings, &page) {
             // What was trained is written.
             let text = format!("there is no report: {error:#}");
-            eprintln!("warning: {text}");
+            stderrln!("warning: {text}");
             warnings.push(text);
         }
-        if outcome.interrupted {
-            eprintln!("interrupted after {} whole epochs; --resume goes on", outcome.epochs);
-        } else if outcome.stopped_early {
-            eprintln!("ended after {} epochs: nothing improved any more", outcome.epochs);
+        if outcome.stopped_early {
+            stderrln!("ended after {} epochs: nothing improved any more", outcome.epochs);
         }
+        let Outcome { best, epochs, interrupted, .. } = outcome;
+        self.print((best, epochs), learner.loss(), (best_file, last_file), skipped, warnings)?;
+        ensure!(!interrupted, "interrupted after {epochs} whole epochs; --resume goes on");
+        Ok(())
+    }
+
+    /// Prints what came out.
+    fn print(
+        &self,
+        (best, epochs): (Option<Best>, u32),
+        loss: Loss,
+        (best_file, last_file): (PathBuf, PathBuf),
+        skipped: &[Skipped],
+        warnings: Vec<String>,
+    ) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         if self.json {
-            let best = outcome.best.map(|Best { epoch, validation, .. }| BestReport {
+            let best = best.map(|Best { epoch, validation, .. }| BestReport {
                 epoch,
                 val_accuracy: validation.map(|validation| validation.accuracy()),
                 val_mean_average_precision: validation
@@ -214,13 +226,11 @@ impl Job<'_> {
             writeln!(out, "{}", serde_json::to_string(&report)?)?;
             return Ok(());
         }
-        match outcome.best {
-            Some(Best { epoch, validation: Some(validation), .. })
-                if learner.loss() == Loss::BinaryCrossEntropy =>
-            {
+        match best {
+            Some(Best { epoch, validation: Some(validation), .. }) if loss == Loss::BinaryCrossEntropy => {
                 writeln!(
                     out,
-                    "{}: epoch {epoch}, {}{:.2} % of the labels of {} pictures right",
+                    "{}: epoch {epoch}, {}{:.2} % of the labels of {} pictures for validation right",
                     best_file.display(),
                     average_precision(validation.mean_average_precision),
                     validation.accuracy() * 100.0,
@@ -229,12 +239,12 @@ impl Job<'_> {
             }
             Some(Best { epoch, validation: Some(validation), .. }) => writeln!(
                 out,
-                "{}: epoch {epoch}, {:.2} % of {} pictures right",
+                "{}: epoch {epoch}, top-1 {:.2} % of {} pictures for validation",
                 best_file.display(),
                 validation.accuracy() * 100.0,
                 validation.pictures
             )?,
-            _ => writeln!(out, "{}: after {} epochs", best_file.display(), outcome.epochs)?,
+            _ => writeln!(out, "{}: after {} epochs", best_file.display(), epochs)?,
         }
         if !skipped.is_empty() {
             writeln!(out, "{} pictures could not be used", skipped.len())?;

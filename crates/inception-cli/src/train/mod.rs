@@ -26,7 +26,7 @@ use inception_train::{
     extract_features, extract_views, feature_bytes,
 };
 
-use crate::args::{self, DeviceArgs, PreprocessArgs, WeightArgs};
+use crate::args::{self, DeviceArgs, PreprocessArgs, WeightArgs, say};
 use crate::progress::Bar;
 use arguments::{DataArgs, RecipeArgs};
 use capacity::enough_memory;
@@ -80,7 +80,7 @@ impl Train {
                 .context("--freeze takes `head`, `none`, or a stage")?;
         }
         let run_options = self.device.apply()?;
-        let weights = self.weights.weights(self.model, self.device.seed)?;
+        let weights = self.weights.weights(self.model, self.device.seed())?;
         catch_signals()?;
         let (dataset, classes) = self.open(&self.data.data, None)?;
         ensure!(classes.count >= 2, "{}: a single class leaves nothing to learn", self.data.data.display());
@@ -89,11 +89,15 @@ impl Train {
         // Before pictures are read.
         Labels::of(&dataset, std::iter::empty()).loss(recipe.one_logit, classes.count)?;
         if dataset.is_multilabel() {
-            eprintln!("{} classes, of which a picture has any number: binary cross entropy", classes.count);
+            stderrln!("{} classes, of which a picture has any number: binary cross entropy", classes.count);
         }
         let own = weights.recipe(self.model)?;
         let preprocessing = self.preprocess.apply(&own.preprocessing);
-        eprintln!("{}: {}", self.model.name, serde_json::to_string(&preprocessing)?);
+        preprocessing.check()?;
+        if self.weights.is_file() {
+            say(self.model, &[], self.preprocess.assumed(self.model, &own));
+        }
+        stderrln!("{}: {}", self.model.name, serde_json::to_string(&preprocessing)?);
         let identity = weights.identity();
         let identity = identity.with_context(|| format!("reading the weights of {}", self.model.name))?;
         let save_every = self.save_every.unwrap_or(match recipe.freeze {
@@ -131,7 +135,7 @@ impl Train {
         let settings = self.settings(job, identity, device, pictures)?;
         let folder = RunFolder::open(&self.to, settings, self.resume)?;
         if self.resume && !folder.resumes() {
-            eprintln!("{}: no state of a run is there yet; it begins", self.to.display());
+            stderrln!("{}: no state of a run is there yet; it begins", self.to.display());
         }
         Ok(folder)
     }
@@ -147,7 +151,7 @@ impl Train {
         let choose = |_| Preparation::Classifier(preprocessing);
         let extractor = FeatureExtractor::new(self.model, job.weights, Output::Pooled, device, choose)?;
         for warning in extractor.warnings() {
-            eprintln!("warning: {}: {warning}", self.model.name);
+            stderrln!("warning: {}: {warning}", self.model.name);
         }
         let total = pictures.iter().flatten().map(|dataset| dataset.len()).sum();
         let views = job.recipe.views as usize;
@@ -230,7 +234,7 @@ impl Train {
         bar.finish();
         let (views, file) = found?;
         let (count, each) = (views.len(), items.len());
-        eprintln!("{count} views of {each} pictures, {computed} of them computed now: {}", file.display());
+        stderrln!("{count} views of {each} pictures, {computed} of them computed now: {}", file.display());
         Ok(views)
     }
 
@@ -266,7 +270,7 @@ impl Train {
         }
         let stats = dataset.scan_stats();
         if stats != ScanStats::default() {
-            eprintln!("{}: {stats}", path.display());
+            stderrln!("{}: {stats}", path.display());
         }
         Ok((Arc::new(dataset), classes))
     }
@@ -319,7 +323,7 @@ impl Train {
         bar.finish();
         let (features, file) = found?;
         let (pictures, computed) = (features.labels.len(), features.computed);
-        eprintln!("features of {pictures} pictures, {computed} of them computed now: {}", file.display());
+        stderrln!("features of {pictures} pictures, {computed} of them computed now: {}", file.display());
         ensure!(pictures > 0, "no picture could be used");
         Ok(features)
     }

@@ -15,14 +15,12 @@ pub struct Show {
     json: bool,
     /// Pictures of all epochs that were done after the first batch of this run.
     first: Option<u64>,
-    /// Why standard output takes no more.
-    pub broken: Option<anyhow::Error>,
 }
 
 impl Show {
     /// For a run of so many epochs.
     pub fn new(epochs: u32, json: bool) -> Self {
-        Self { bar: Bar::new(), epochs, json, first: None, broken: None }
+        Self { bar: Bar::new(), epochs, json, first: None }
     }
 
     pub fn event(&mut self, event: &Event<'_>) {
@@ -33,13 +31,9 @@ impl Show {
                 let what = format!("epoch {epoch}  loss {loss:.4}  accuracy {:.2} %  ", accuracy * 100.0);
                 self.bar.show(done - first, done, all, &what);
             }
-            Event::Epoch(metrics) => {
-                if let (Err(error), None) = (self.print(metrics), &self.broken) {
-                    // Nobody reads it any more: the epoch under way is the last.
-                    STOP.store(true, Ordering::Relaxed);
-                    self.broken = Some(error);
-                }
-            }
+            // If nobody reads it any more, the batch under way is the last. What is printed at the end of the run fails,
+            // too.
+            Event::Epoch(metrics) if self.print(metrics).is_err() => STOP.store(true, Ordering::Relaxed),
             _ => {}
         }
     }

@@ -106,15 +106,15 @@ pub enum Error {
         height: u64,
     },
 
-    /// The resized image is smaller than the crop: `resize_short` is less than `crop`.
-    #[error("a crop of {crop} x {crop} does not fit into a resized picture of {width} x {height}")]
+    /// The resized image is smaller than the crop.
+    #[error(
+        "a crop of {crop} x {crop} does not fit into a picture that is resized to a short side of {resize_short}"
+    )]
     CropTooLarge {
         /// Side of the crop in pixels.
         crop: u32,
-        /// Width after resizing, in pixels.
-        width: u32,
-        /// Height after resizing, in pixels.
-        height: u32,
+        /// Short side after resizing, in pixels.
+        resize_short: u32,
     },
 
     /// A field of [`Preprocessing`](crate::Preprocessing) that makes no sense.
@@ -127,7 +127,7 @@ pub enum Error {
     },
 
     /// A folder, list or archive that cannot be used as a whole.
-    #[error("cannot evaluate on {}: {problem}", path.display())]
+    #[error("{}: {problem}", path.display())]
     Dataset {
         /// The folder, list, archive or labels file.
         path: PathBuf,

@@ -97,7 +97,7 @@ async fn route(
     lease: &Arc<Lease>,
     path: &str,
 ) -> Result<Reply, Refusal> {
-    let method = path.strip_prefix(SERVICE).ok_or(Refusal::Method)?;
+    let method = path.strip_prefix(SERVICE).ok_or(Refusal::Method("POST"))?;
     let probe = matches!(method, "ServerLive" | "ServerReady");
     if !probe && state.options.keys.as_ref().is_some_and(|keys| !keys.open(request.headers())) {
         return Err(Refusal::NoKey);
@@ -143,7 +143,7 @@ async fn route(
             unary(state, request, lease, move |message| infer(shared.clone(), of_method.clone(), message))
                 .await
         }
-        _ => Err(Refusal::Method),
+        _ => Err(Refusal::Method("POST")),
     }
 }
 

@@ -71,6 +71,10 @@ async fn drain(body: &mut Incoming) {
     let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
 }
 
+/// The methods of an address that is read, and of one that is told something.
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
 async fn route(call: Call<'_>) -> Result<Reply, Refusal> {
     let (state, parts) = (call.state, call.parts);
     let path = parts.uri.path();
@@ -113,10 +117,12 @@ async fn route(call: Call<'_>) -> Result<Reply, Refusal> {
             model(call, name, Some(version), rest).await
         }
         ["v2", "models", name, rest @ ..] => model(call, name, None, rest).await,
-        [] | ["metrics"] | ["v1", "models", ..] | ["v2"] | ["v2", "health", "live" | "ready"] => {
-            Err(Refusal::Method)
+        [] | ["metrics"] | ["v1", "models"] | ["v1", "models", _] | ["v2"] => Err(Refusal::Method(GET)),
+        ["v2", "health", "live" | "ready"] => Err(Refusal::Method(GET)),
+        ["v1", "models", _, "classify"] => Err(Refusal::Method(POST)),
+        ["v2", "repository", "index"] | ["v2", "repository", "models", _, "load"] => {
+            Err(Refusal::Method(POST))
         }
-        ["v2", "repository", ..] => Err(Refusal::Method),
         _ => Err(Refusal::NoPath),
     }
 }
@@ -155,7 +161,8 @@ async fn model(call: Call<'_>, name: &str, version: Option<&str>, rest: &[&str])
             })))
         }
         ["infer"] if call.parts.method == Method::POST => infer::infer(call, name, version).await,
-        [] | ["ready" | "config" | "infer"] => Err(Refusal::Method),
+        [] | ["ready" | "config"] => Err(Refusal::Method(GET)),
+        ["infer"] => Err(Refusal::Method(POST)),
         _ => Err(Refusal::NoPath),
     }
 }

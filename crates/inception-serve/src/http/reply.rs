@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -40,6 +40,9 @@ pub fn error(refusal: &Refusal) -> Reply {
     *reply.status_mut() = refusal.status();
     if let Some(seconds) = refusal.retry_after() {
         reply.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    if let Refusal::Method(allowed) = refusal {
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if *refusal == Refusal::NoKey {
         // Browsers then ask for a name and a password, which is the key.

@@ -1,5 +1,6 @@
 //! Burn's own `.bpk`, through `burn-pack`.
 
+use std::io;
 use std::path::Path;
 
 use burn_pack::{Bytes, DType};
@@ -31,7 +32,7 @@ pub fn save(network: &Network, metadata: &Metadata, path: &Path) -> Result<(), E
     let Ok(()) = read;
     let writer = burn_pack::Writer::new(tensors).auto_extension(false).overwrite(true);
     let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
-    writer
-        .write_to_file(path)
-        .map_err(|e| Error::Io { path: path.to_owned(), source: std::io::Error::other(e.to_string()) })
+    let written = super::folder_for(path)
+        .and_then(|_| writer.write_to_file(path).map_err(|error| io::Error::other(error.to_string())));
+    written.map_err(|source| Error::Io { path: path.to_owned(), source })
 }

@@ -179,6 +179,10 @@ impl EvalReport {
         let loss = self.loss.map_or("not finite".to_owned(), |loss| format!("{loss:.5}"));
         let (top1, top5) = (self.top1 * 100.0, self.top5 * 100.0);
         let mut line = |row: String| writeln!(text, "{row}").expect("a string takes everything");
+        if self.images == 0 {
+            line("this part has no picture".to_owned());
+            return text;
+        }
         line(format!(
             "{:<22} {:>8} {:>9} {:>9} {:>11} {:>10}",
             "", "images", "top-1", "top-5", "loss", "images/s"
@@ -199,7 +203,7 @@ impl EvalReport {
         }
         if let Some(Against { device, agreement, error, worst, .. }) = &self.against {
             line(format!(
-                "\n{:.3} % have the likeliest class of {device}; logits differ by at most {:.2} % of the largest",
+                "\n{:.3} % have the top-1 class of {device}; logits differ by at most {:.2} % of the largest",
                 agreement * 100.0,
                 error * 100.0
             ));

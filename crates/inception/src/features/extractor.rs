@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use inception_data::{Prepare, Preprocessing, RgbImage, Stretch};
 use inception_nn::{ModelSpec, Output};
+use inception_weights::Output as Scores;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Opened, Recipe, Weights};
@@ -45,6 +46,7 @@ pub struct FeatureExtractor {
     runner: Runner,
     recipe: Preparation,
     own: Recipe,
+    scores: Scores,
     classifier: Vec<f32>,
     scale: f32,
     warnings: Vec<String>,
@@ -69,10 +71,14 @@ impl FeatureExtractor {
         let options = &opened.calibrated(spec, options)?;
         let own = opened.recipe(spec)?;
         let recipe = choose(own.preprocessing);
+        if let Preparation::Classifier(preprocessing) = &recipe {
+            preprocessing.check()?;
+        }
         let side = recipe.side();
-        let (mut classifier, mut scale) = (Vec::new(), 1.0);
+        let (mut classifier, mut scale, mut scores) = (Vec::new(), 1.0, Scores::default());
         let init = |device: &Device| {
-            let (network, ..) = opened.network(spec, device)?;
+            let network;
+            (network, _, scores) = opened.network(spec, device)?;
             classifier = network.classifier_weight();
             scale = network.classifier_scale();
             Ok(network)
@@ -80,7 +86,7 @@ impl FeatureExtractor {
         let runner = Runner::build_output(init, [side, side], output, options)?;
         let mut warnings = opened.warnings;
         warnings.extend(own.notes.iter().cloned());
-        Ok(Self { spec, runner, recipe, own, classifier, scale, warnings })
+        Ok(Self { spec, runner, recipe, own, scores, classifier, scale, warnings })
     }
 
     /// The model.
@@ -101,6 +107,11 @@ impl FeatureExtractor {
     /// What the weights ask of a picture, and who says so. [`recipe`](Self::recipe) is what is done.
     pub fn own_recipe(&self) -> &Recipe {
         &self.own
+    }
+
+    /// Of what the network's classifier gives the logits, as [`probabilities`](crate::probabilities) takes it.
+    pub fn scores(&self) -> Scores {
+        self.scores
     }
 
     /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.

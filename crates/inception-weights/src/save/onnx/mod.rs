@@ -3,8 +3,7 @@
 mod message;
 pub(crate) mod quantized;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 use inception_graph::{Op, Parameter};
@@ -12,6 +11,7 @@ use inception_nn::{ModelSpec, Network, TensorInfo, read_tensors, tensors};
 
 use crate::error::Error;
 use crate::metadata::Metadata;
+use crate::save::PartFile;
 use message::{Writer, int, prefix, value_info};
 
 /// Writes `network` as an ONNX model of `spec`'s input size with an open batch: first beside `path`, then
@@ -107,7 +107,7 @@ fn write(
     };
     let weights: usize = infos.iter().map(head).map(|(message, bytes)| message.len() + bytes).sum();
     let model = message::model(metadata);
-    super::replace_file(path, |file: &mut BufWriter<File>| {
+    super::replace_file(path, |file: &mut PartFile| {
         file.write_all(&model.0)?;
         file.write_all(&prefix(7, graph.len() + weights))?;
         file.write_all(graph)?;
