@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use inception_cli::Program;
 
-/// Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3 and V4.
+/// Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3, V4 and
+/// Inception-ResNet-v2.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110)]
 #[command(after_help = Program::Xtask.help())]

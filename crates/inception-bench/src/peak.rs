@@ -12,83 +12,57 @@ use inception::engine::Isa;
 /// Iterations of the loop of multiply-adds: some tens of milliseconds.
 const TURNS: usize = 4_000_000;
 
-/// Defines a loop of multiply-adds in registers, which returns their number. There are enough sums to cover
-/// an FMA's latency of four or five cycles on two ports.
-#[cfg(target_arch = "x86_64")]
-macro_rules! fma_loop {
-    ($name:ident, $features:literal, $splat:ident, $fma:ident, $lanes:literal) => {
+/// Defines a loop of multiply-adds in registers, which returns their number: of so many sums, enough to cover the
+/// instruction's latency on all ports, with so many multiply-adds in each step of a sum.
+macro_rules! multiply_add_loop {
+    ($name:ident, $features:literal, $sums:literal x $adds:literal, $factor:expr, |$sum:ident, $x:ident| $step:expr) => {
         #[target_feature(enable = $features)]
-        fn $name() -> f64 {
-            use std::arch::x86_64::{$fma, $splat};
-            const SUMS: usize = 12;
-            let factor = $splat(black_box(0.5));
-            let mut sums = [$splat(black_box(1.0)); SUMS];
+        pub(super) fn $name() -> f64 {
+            let $x = black_box($factor);
+            let mut sums = [black_box($x); $sums];
             for _ in 0..TURNS {
-                for sum in &mut sums {
-                    *sum = $fma(*sum, factor, factor);
+                for $sum in &mut sums {
+                    *$sum = $step;
                 }
             }
             black_box(sums);
-            (TURNS * SUMS * $lanes) as f64
+            (TURNS * $sums * $adds) as f64
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-fma_loop!(multiply_adds_avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, 16);
-#[cfg(target_arch = "x86_64")]
-fma_loop!(multiply_adds_avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, 8);
+mod loops {
+    use std::arch::x86_64::{
+        _mm256_fmadd_ps, _mm256_set1_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
+        _mm512_fmadd_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    };
+    use std::hint::black_box;
 
-/// As `fma_loop!`, of pairs of `bf16`.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn multiply_adds_bf16() -> f64 {
-    use std::arch::x86_64::{_mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps};
-    const SUMS: usize = 12;
-    let half = _mm512_set1_ps(black_box(0.5));
-    let factor = _mm512_cvtne2ps_pbh(half, half);
-    let mut sums = [half; SUMS];
-    for _ in 0..TURNS {
-        for sum in &mut sums {
-            *sum = _mm512_dpbf16_ps(*sum, factor, factor);
-        }
-    }
-    black_box(sums);
-    (TURNS * SUMS * 32) as f64
+    use super::TURNS;
+
+    multiply_add_loop!(avx512, "avx512f", 12 x 16, _mm512_set1_ps(0.5), |sum, x| _mm512_fmadd_ps(*sum, x, x));
+    multiply_add_loop!(avx2, "avx2,fma", 12 x 8, _mm256_set1_ps(0.5), |sum, x| _mm256_fmadd_ps(*sum, x, x));
+    // Of pairs of `bf16`.
+    multiply_add_loop!(bf16, "avx512f,avx512bf16", 12 x 32, _mm512_set1_ps(0.5), |sum, x| {
+        let pairs = _mm512_cvtne2ps_pbh(x, x);
+        _mm512_dpbf16_ps(*sum, pairs, pairs)
+    });
+    // Of bytes, four a lane.
+    multiply_add_loop!(vnni, "avx512f,avx512vnni", 12 x 64, _mm512_set1_epi32(0x0101_0101), |sum, x| {
+        _mm512_dpbusd_epi32(*sum, x, x)
+    });
 }
 
-/// As `fma_loop!`, of products of bytes, four a lane.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn multiply_adds_vnni() -> f64 {
-    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi32};
-    const SUMS: usize = 12;
-    let factor = _mm512_set1_epi32(black_box(0x0101_0101));
-    let mut sums = [factor; SUMS];
-    for _ in 0..TURNS {
-        for sum in &mut sums {
-            *sum = _mm512_dpbusd_epi32(*sum, factor, factor);
-        }
-    }
-    black_box(sums);
-    (TURNS * SUMS * 64) as f64
-}
-
-/// As `fma_loop!`, with NEON, and sums for four ports.
 #[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon")]
-fn multiply_adds_neon() -> f64 {
+mod loops {
     use std::arch::aarch64::{vdupq_n_f32, vfmaq_f32};
-    const SUMS: usize = 20;
-    let factor = vdupq_n_f32(black_box(0.5));
-    let mut sums = [vdupq_n_f32(black_box(1.0)); SUMS];
-    for _ in 0..TURNS {
-        for sum in &mut sums {
-            *sum = vfmaq_f32(*sum, factor, factor);
-        }
-    }
-    black_box(sums);
-    (TURNS * SUMS * 4) as f64
+    use std::hint::black_box;
+
+    use super::TURNS;
+
+    // For four ports.
+    multiply_add_loop!(neon, "neon", 20 x 4, vdupq_n_f32(0.5), |sum, x| vfmaq_f32(*sum, x, x));
 }
 
 /// One thread's loop, with the instructions of `isa`, which this CPU has.
@@ -97,26 +71,26 @@ fn multiply_adds(isa: Isa, precision: Precision) -> f64 {
     #[allow(unsafe_code)]
     if precision == Precision::Bf16 && precision.missing(DeviceKind::Engine).is_none() {
         // SAFETY: the CPU has the features, as just asked.
-        return unsafe { multiply_adds_bf16() };
+        return unsafe { loops::bf16() };
     } else if precision == Precision::Int8
         && isa == Isa::Avx512
         && isa.available()
         && is_x86_feature_detected!("avx512vnni")
     {
         // SAFETY: the CPU has AVX-512F and VNNI, as just asked.
-        return unsafe { multiply_adds_vnni() };
+        return unsafe { loops::vnni() };
     } else if isa == Isa::Avx512 && isa.available() {
         // SAFETY: the CPU has AVX-512F, as just asked.
-        return unsafe { multiply_adds_avx512() };
+        return unsafe { loops::avx512() };
     } else if isa == Isa::Avx2 && isa.available() {
         // SAFETY: the CPU has AVX2 and FMA, as just asked.
-        return unsafe { multiply_adds_avx2() };
+        return unsafe { loops::avx2() };
     }
     #[cfg(target_arch = "aarch64")]
     #[allow(unsafe_code)]
     if isa == Isa::Neon && isa.available() && precision == Precision::F32 {
         // SAFETY: the CPU has NEON, as just asked.
-        return unsafe { multiply_adds_neon() };
+        return unsafe { loops::neon() };
     }
     // Without an FMA instruction `mul_add` is a library call; a product and a sum are what the kernels do
     // there.

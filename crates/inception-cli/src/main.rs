@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use inception_cli::{Command, Program};
 
-/// Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3 and V4.
+/// Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3, V4 and Inception-ResNet-v2.
 #[derive(Parser)]
 #[command(name = "inception", version, max_term_width = 110, after_help = Program::Inception.help())]
 struct Cli {

@@ -92,8 +92,9 @@ impl Program {
                     Some("--image-root says where they are: a folder or an archive".to_owned())
                 }
                 DatasetProblem::NoClasses { stats } if stats.loose_pictures > 0 => Some(
-                    "their classes come from a list: put ImageNet's ILSVRC2012_validation_ground_truth.txt or \
-                     LOC_val_solution.csv beside them, or give the list by --data and the pictures by --image-root"
+                    "each class has a folder with its pictures; or their classes come from a list: give it by --data and \
+                     the pictures by --image-root, or put ImageNet's ILSVRC2012_validation_ground_truth.txt or \
+                     LOC_val_solution.csv beside them"
                         .to_owned(),
                 ),
                 _ => None,

@@ -461,8 +461,8 @@ fn pictures_of_several_classes_are_trained() {
     let guess = Program("predict").json(&[&weights[..], &["--image", text(&both)]].concat());
     let probability = |at: usize| guess["top"][at]["probability"].as_f64().unwrap();
     assert!(probability(0) > 0.5 && probability(1) > 0.5, "each by itself: {guess}");
-    let rows = place.path("rows.npy");
-    let features = ["--data", text(&place.path("val")), "--layer", "probabilities", "--to", text(&rows)];
+    let (rows, pictures) = (place.path("rows.npy"), place.path("val"));
+    let features = ["--data", text(&pictures), "--layer", "probabilities", "--to", text(&rows)];
     Program("features").json(&[&weights[..], &features].concat());
     let rows = inception::metrics::npy::read_features(&rows).unwrap();
     assert!(rows.values().chunks(2).any(|row| row[0] > 0.5 && row[1] > 0.5), "{:?}", rows.values());

@@ -193,7 +193,7 @@ pub enum StateProblem {
     #[error("this is the state of another run: its {what} is {theirs}, not {ours}; choose another file")]
     Other {
         /// What differs.
-        what: &'static str,
+        what: String,
         /// What the file has.
         theirs: String,
         /// What was asked for.
@@ -229,7 +229,7 @@ pub enum MergeProblem {
         /// The other one.
         second: PathBuf,
         /// What differs.
-        what: &'static str,
+        what: String,
         /// What one has.
         first_value: String,
         /// What the other one has.

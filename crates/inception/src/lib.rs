@@ -1,4 +1,5 @@
-//! Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3 and V4.
+//! Image classifiers of the Inception family: GoogLeNet, the Xceptions, Inception V3, V4 and
+//! Inception-ResNet-v2.
 //!
 //! ```
 //! use inception::{Classifier, RunOptions, Weights};

@@ -6,8 +6,11 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use inception_nn::fnv1a;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::StateProblem;
+use crate::eval::settings::Shard;
 
 /// Opens the file at `path`, or makes it, and locks it against a second process.
 pub(crate) fn open_locked(path: &Path) -> Result<File, StateProblem> {
@@ -17,6 +20,34 @@ pub(crate) fn open_locked(path: &Path) -> Result<File, StateProblem> {
         Err(TryLockError::WouldBlock) => Err(StateProblem::InUse),
         // A file system without locks is used without.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// The first setting in which `other` differs from `settings`, by name, with both values.
+pub(crate) fn difference<T: Serialize>(settings: &T, other: &T) -> Option<(String, String, String)> {
+    let fields = |settings: &T| match serde_json::to_value(settings) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let other = fields(other);
+    let differs = |(name, value): (String, Value)| {
+        let theirs = other.get(&name).unwrap_or(&Value::Null);
+        (value != *theirs).then(|| (name, shown(&value), shown(theirs)))
+    };
+    // The hash of the pictures' names says least, and is another whenever something else of them is.
+    fields(settings).into_iter().filter_map(differs).min_by_key(|(name, ..)| name == "dataset")
+}
+
+/// Refuses the state of something else: with other settings, or of another part.
+pub(crate) fn check_same(
+    difference: Option<(String, String, String)>,
+    [found, wanted]: [Shard; 2],
+) -> Result<(), StateProblem> {
+    let shard = || (found != wanted).then(|| ("shard".to_owned(), found.to_string(), wanted.to_string()));
+    match difference.or_else(shard) {
+        Some((what, theirs, ours)) => Err(StateProblem::Other { what, theirs, ours }),
+        None => Ok(()),
     }
 }
 

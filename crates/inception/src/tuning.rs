@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_written_is_said_before_measuring() {
-        let file = NamedTempFile::new().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
         let options = RunOptions { tune: Some(file.path().to_owned()), ..RunOptions::default() };
         let config = inception_nn::model("GoogLeNet").unwrap().config().with_num_classes(2);
         let error = Runner::build(|device| Ok(config.init(device)?), [96, 96], &options).unwrap_err();

@@ -25,7 +25,7 @@ pub struct Explain {
     /// The plan with the kernels that are fastest here, measured first if need be, as bench --tune has it
     #[arg(long, conflicts_with_all = ["exact", "measure", "errors"])]
     tune: bool,
-    /// Element type to compute in: f32, or bf16 where the CPU has AVX512-BF16
+    /// Element type to compute in: f32, int8, or bf16 where the CPU has AVX512-BF16
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     precision: Precision,
     /// Time every layer by each algorithm that can compute it, beside what the cost model expects; fails
@@ -49,10 +49,10 @@ pub struct Explain {
     /// Images a run with --scaling or --profile
     #[arg(long, value_name = "N", default_value = "1", value_parser = batch)]
     batch: usize,
-    /// Times that --measure, --scaling and --profile run each layer
+    /// Times that --measure, --scaling, --errors and --profile run each layer
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: u16,
-    /// CPU threads of --measure and --profile [default: all cores]
+    /// CPU threads, but of --scaling [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Print JSON

@@ -87,7 +87,9 @@ pub enum DatasetProblem {
         feature: &'static str,
     },
     /// Nothing that names a class.
-    #[error("it has no folder for a class (a WordNet id such as n01440764, or a number from 0); {stats}")]
+    #[error(
+        "it has no folder for a class (its name, a WordNet id such as n01440764, or a number from 0); {stats}"
+    )]
     NoClasses {
         /// What was there instead.
         stats: ScanStats,

@@ -288,7 +288,7 @@ pub fn merge(files: &[PathBuf], details: Details) -> Result<EvalReport, Error> {
         }
         let sum_count = sum.shards.first().map_or(1, |shard| shard.count);
         if sum_count != count {
-            return Err(different(("number of shards", sum_count.to_string(), count.to_string())));
+            return Err(different(("number of shards".to_owned(), sum_count.to_string(), count.to_string())));
         }
         sum.shards.extend(&part.evaluation.shards);
         sum.seconds += part.evaluation.seconds;

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use inception_data::Preprocessing;
 use serde::{Deserialize, Serialize};
 
+use crate::state::difference;
+
 /// Everything that an evaluation's figures depend on. Parts with different settings are never merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,20 +35,9 @@ pub struct EvalSettings {
 
 impl EvalSettings {
     /// The first setting in which `other` differs, by name, with both values.
-    pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
-        let json = |value: &Preprocessing| serde_json::to_string(value).unwrap_or_default();
-        [
-            ("model", self.model.clone(), other.model.clone()),
-            ("weights", self.weights.clone(), other.weights.clone()),
-            ("device", self.device.clone(), other.device.clone()),
-            ("preprocessing", json(&self.preprocessing), json(&other.preprocessing)),
-            ("pictures", self.pictures.to_string(), other.pictures.to_string()),
-            ("dataset", self.dataset.clone(), other.dataset.clone()),
-            ("classes", self.classes.to_string(), other.classes.to_string()),
-            ("batch", self.batch.to_string(), other.batch.to_string()),
-        ]
-        .into_iter()
-        .find(|(_, ours, theirs)| ours != theirs)
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let unnamed = |settings: &Self| Self { labels: None, ..settings.clone() };
+        difference(&unnamed(self), &unnamed(other))
     }
 
     /// Batches of the whole dataset.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, StateProblem};
 use crate::eval::settings::{EvalSettings, Shard};
 use crate::eval::tally::Record;
-use crate::state::{append, cut, json, line, open_locked};
+use crate::state::{append, check_same, cut, json, line, open_locked};
 
 /// Changes with the format.
 const VERSION: u32 = 3;
@@ -100,13 +100,7 @@ impl StateFile {
         let mut state = Self { path: path.to_owned(), file, records: Vec::new(), len: 0, torn: false };
         match parse(&bytes) {
             Some((found, records, len)) => {
-                if let Some((what, theirs, ours)) = found.settings.difference(settings) {
-                    return Err(fail(StateProblem::Other { what, theirs, ours }));
-                }
-                if found.shard != shard {
-                    let (theirs, ours) = (found.shard.to_string(), shard.to_string());
-                    return Err(fail(StateProblem::Other { what: "shard", theirs, ours }));
-                }
+                check_same(found.settings.difference(settings), [found.shard, shard]).map_err(fail)?;
                 state.torn = len < bytes.len() as u64;
                 (state.records, state.len) = (records, len);
                 cut(&state.file, len).map_err(io)?;

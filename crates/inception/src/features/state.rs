@@ -17,7 +17,7 @@ use super::extractor::Preparation;
 use crate::error::{Error, StateProblem};
 use crate::eval::settings::Shard;
 use crate::eval::tally::Skipped;
-use crate::state::{append, cut, json, line, open_locked};
+use crate::state::{append, check_same, cut, difference, json, line, open_locked};
 
 /// Changes with the format.
 const VERSION: u32 = 1;
@@ -39,6 +39,7 @@ pub struct FeatureSettings {
     /// What is taken of the network.
     pub layer: String,
     /// What is done to a picture.
+    #[serde(rename = "preprocessing", alias = "recipe")]
     pub recipe: Preparation,
     /// Hash of the pictures' names, in order.
     pub dataset: String,
@@ -48,26 +49,6 @@ pub struct FeatureSettings {
     pub dimensions: usize,
     /// Pictures in a batch.
     pub batch: usize,
-}
-
-impl FeatureSettings {
-    /// The first setting in which `other` differs, by name, with both values.
-    fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
-        let json = |value: &Preparation| serde_json::to_string(value).unwrap_or_default();
-        [
-            ("model", self.model.clone(), other.model.clone()),
-            ("weights", self.weights.clone(), other.weights.clone()),
-            ("device", self.device.clone(), other.device.clone()),
-            ("layer", self.layer.clone(), other.layer.clone()),
-            ("preprocessing", json(&self.recipe), json(&other.recipe)),
-            ("pictures", self.pictures.to_string(), other.pictures.to_string()),
-            ("dataset", self.dataset.clone(), other.dataset.clone()),
-            ("dimensions", self.dimensions.to_string(), other.dimensions.to_string()),
-            ("batch", self.batch.to_string(), other.batch.to_string()),
-        ]
-        .into_iter()
-        .find(|(_, ours, theirs)| ours != theirs)
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,13 +106,7 @@ impl FeatureState {
         };
         match parse(&first) {
             Some(found) => {
-                if let Some((what, theirs, ours)) = found.settings.difference(settings) {
-                    return Err(fail(StateProblem::Other { what, theirs, ours }));
-                }
-                if found.shard != shard {
-                    let (theirs, ours) = (found.shard.to_string(), shard.to_string());
-                    return Err(fail(StateProblem::Other { what: "shard", theirs, ours }));
-                }
+                check_same(difference(&found.settings, settings), [found.shard, shard]).map_err(fail)?;
             }
             // Killed while it wrote the header; anything else is somebody's file and is not touched.
             None if wanted.starts_with(&first) => {
