@@ -543,9 +543,9 @@ fn names_and_pixels_are_kept() {
     assert_eq!(message.matches("No such file").count(), 1, "{message}");
 }
 
-/// Quantised on two photographs, a network has their first classes and nearly their logits. Its file is less than
-/// half as large (the classifiers of GoogLeNet's auxiliary heads are most of what stays in `f32`). It says what it is where it runs in `f32`, and weights
-/// without a calibration are refused with what to do.
+/// Quantised on two photographs, a network has their first classes and nearly their logits. Its file is little more than
+/// a quarter as large. It says what it is where it runs in `f32`, and weights without a calibration are refused with
+/// what to do.
 #[test]
 fn quantize_and_int8() {
     let dir = tempfile::tempdir().unwrap();
@@ -572,7 +572,7 @@ fn quantize_and_int8() {
     assert!(failure(&[&quantize[..], &["--max-drop", "1.5"]].concat()).contains("from 0 to below 1"));
 
     let [large, little] = [plain, small].map(|path| std::fs::metadata(path).unwrap().len());
-    assert!(little * 2 < large, "{little} of {large} bytes");
+    assert!(little * 10 < large * 3, "{little} of {large} bytes");
     let listed: Value = serde_json::from_str(&stdout(&["inspect", "--json", small])).unwrap();
     let types: Vec<&str> =
         listed["tensors"].as_array().unwrap().iter().map(|t| t["dtype"].as_str().unwrap()).collect();
@@ -630,15 +630,16 @@ fn quantize_and_int8() {
     let floats = floats.to_str().unwrap();
     stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--to", floats]);
     assert!(with(floats).contains("needs scales"));
-    // As ONNX the same integers, so that f32 agrees, but for biases, which are whole numbers there: in int8 a byte here
-    // and there is the next one, which later layers round again (1.7 % of the largest logit here).
+    // As ONNX the same integers, but biases are whole numbers there: in int8 a byte here and there is the next one, which
+    // later layers round again (1.7 % of the largest logit here). In f32 the classifier's bias has what makes up for its
+    // rounded weights there (0.9 %).
     let qdq = dir.path().join("small.onnx");
     let qdq = qdq.to_str().unwrap();
     stdout(&["convert", "--model", "GoogLeNet", "--from", small, "--precision", "int8", "--to", qdq]);
     let bytes = std::fs::metadata(qdq).unwrap().len();
     assert!(bytes * 3 < large, "{bytes} of {large} bytes");
     let (wanted, floats_wanted) = (predict(small, "int8"), predict(small, "f32"));
-    for (precision, wanted, tolerance) in [("int8", wanted, 0.04), ("f32", floats_wanted, 1e-3)] {
+    for (precision, wanted, tolerance) in [("int8", wanted, 0.04), ("f32", floats_wanted, 0.02)] {
         for (wanted, found) in wanted.iter().zip(predict(qdq, precision)) {
             let largest = logits(wanted).iter().fold(0.0f64, |m, x| m.max(x.abs()));
             let off =

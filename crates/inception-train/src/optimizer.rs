@@ -54,6 +54,11 @@ impl Optimizer {
         self.steps
     }
 
+    /// Tensors that it changes.
+    pub fn tensors(&self) -> usize {
+        self.names.len()
+    }
+
     /// Begins a step, in which each tensor is [`update`](Self::update)d once.
     pub fn begin_step(&mut self) {
         self.steps += 1;

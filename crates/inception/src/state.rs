@@ -35,8 +35,9 @@ pub(crate) fn difference<T: Serialize>(settings: &T, other: &T) -> Option<(Strin
         let theirs = other.get(&name).unwrap_or(&Value::Null);
         (value != *theirs).then(|| (name, shown(&value), shown(theirs)))
     };
-    // The hash of the pictures' names says least, and is another whenever something else of them is.
-    fields(settings).into_iter().filter_map(differs).min_by_key(|(name, ..)| name == "dataset")
+    // What follows from others says least.
+    let follows = |name: &str| ["dataset", "dimensions"].contains(&name);
+    fields(settings).into_iter().filter_map(differs).min_by_key(|(name, ..)| follows(name))
 }
 
 /// Refuses the state of something else: with other settings, or of another part.
