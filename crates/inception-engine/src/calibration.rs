@@ -65,7 +65,7 @@ impl Histogram {
             numbers.iter().fold((0.0f64, 0.0f64), |(least, greatest), &x| (least.min(x), greatest.max(x)));
         (self.least, self.greatest) = (self.least.min(least), self.greatest.max(greatest));
         let size = greatest.max(-least);
-        // What is no number has no place, and an infinity would double for ever.
+        // An infinity would double for ever.
         if size == 0.0 || !size.is_finite() {
             self.zeros += numbers.len() as u64;
             return;
@@ -73,7 +73,8 @@ impl Histogram {
         self.grow(size);
         let scale = BINS as f64 / self.end;
         for &x in numbers {
-            match x == 0.0 {
+            // What is no number has no place.
+            match x == 0.0 || x.is_nan() {
                 true => self.zeros += 1,
                 false => self.counts[((x * scale + BINS as f64) as usize).min(2 * BINS - 1)] += 1,
             }
@@ -191,8 +192,9 @@ impl Calibrator {
     /// As [`Compiled::from_graph`].
     pub fn new(graph: &Graph, options: &Options) -> Result<Self, Error> {
         // As the network is written: no space to depth, so that nodes are those that integers will have.
-        let options = Options { precision: Precision::F32, exact: true, ..options.clone() };
-        let model = Compiled::storing_all(graph.clone(), &options)?;
+        let options =
+            Options { precision: Precision::F32, exact: true, quantization: None, ..options.clone() };
+        let model = Compiled::compile(graph.clone(), &options, &options.rule(), true)?;
         let mut fused = graph.clone();
         fuse(&mut fused, false)?;
         let seen = |channels: usize| {
@@ -332,12 +334,10 @@ impl Calibrator {
 
 /// Runs an image and shows the tensor of each node that a step computes.
 fn watch(model: &Compiled, image: &[f32], mut show: impl FnMut(NodeId, &[f64])) -> Result<(), Error> {
-    model.watch(image, |level, stored| {
-        for step in model.plan().steps.iter().filter(|step| step.level == level) {
-            for &node in &step.nodes {
-                if let Some(numbers) = stored(node) {
-                    show(node, &numbers);
-                }
+    model.watch(image, |steps, stored| {
+        for &node in steps.iter().flat_map(|&step| &model.plan().steps[step].nodes) {
+            if let Some(numbers) = stored(node) {
+                show(node, &numbers);
             }
         }
     })
@@ -368,10 +368,12 @@ pub fn layer_noise<'a>(
     options: &Options,
     images: impl IntoIterator<Item = &'a [f32]>,
 ) -> Result<Vec<LayerNoise>, Error> {
-    let with = |precision| Options { precision, exact: true, ..options.clone() };
+    let compile = |precision| {
+        let options = Options { precision, exact: true, ..options.clone() };
+        Compiled::compile(graph.clone(), &options, &options.rule(), true)
+    };
     let as_written = options.quantization.as_ref().is_some_and(|quantization| quantization.as_written);
-    let exact = Compiled::storing_all(graph.clone(), &with(Precision::F32))?;
-    let rounded = Compiled::storing_all(graph.clone(), &with(Precision::Int8))?;
+    let (exact, rounded) = (compile(Precision::F32)?, compile(Precision::Int8)?);
     let mut fused = graph.clone();
     fuse(&mut fused, as_written)?;
     // A plan of integers has conversions between the nodes.
@@ -420,7 +422,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::graph::{Shape, Window};
+    use crate::graph::{Pool, PoolKind, Shape, Window};
     use crate::noise;
 
     #[test]
@@ -437,6 +439,14 @@ mod tests {
             assert!(histogram.end > histogram.greatest.max(-histogram.least));
         }
         assert_eq!(other.range(RangeMethod::MinMax), [-1000.0, 100.0]);
+        // What is no number is not the most negative one.
+        let [all, half] = [RangeMethod::MinMax, RangeMethod::Percentile(0.5)].map(|method| {
+            let mut histogram = Histogram::new();
+            histogram.add(&[-1.0, f64::NAN, f64::NAN, f64::NAN, 0.25, 0.5, 1.0]);
+            assert_eq!((histogram.counts[0], histogram.zeros), (0, 3));
+            histogram.range(method)
+        });
+        assert!(all == [-1.0, 1.0] && half[0] == 0.0, "{all:?} {half:?}");
     }
 
     /// One number in ten million lies far out: least squares and percentiles leave it there, as it would take most of
@@ -509,6 +519,32 @@ mod tests {
             let layers = layer_noise(&graph, &options, images.iter().map(|image| &image[..])).unwrap();
             assert!(layers.len() >= 6 && layers.iter().all(|layer| layer.decibels > 25.0), "{layers:?}");
         }
+    }
+
+    /// An average pool before a convolution that is smaller than what it reads: where nodes stay as they are written, the
+    /// noise is that of the pool and the convolution in this order.
+    #[test]
+    fn layers_are_compared_in_the_order_of_the_integers() {
+        let mut graph = Graph::new(Shape::new(8, 8, 16));
+        let window = Window::square(3, 1, 1);
+        let pool = Pool { kind: PoolKind::AverageWithPadding, window, bias: None, relu: false };
+        graph.add("pool", Op::Pool(Box::new(pool)), &[0]).unwrap();
+        let weight = noise(64).into_iter().map(|w| w / 8.0).collect();
+        let conv = Conv { out_channels: 4, ..Conv::new(weight, Window::square(1, 1, 0)) };
+        graph.add("conv", Op::Conv(Box::new(conv)), &[1]).unwrap();
+        graph.add("relu", Op::Relu, &[2]).unwrap();
+        let image = noise(16 * 64);
+        let of_range = |low: f32, high: f32| {
+            let QuantParams { scale, zero_point } = QuantParams::of_range(low, high);
+            (vec![scale], zero_point)
+        };
+        let tensors = [(0, of_range(-2.0, 2.0)), (1, of_range(-2.0, 2.0)), (3, of_range(0.0, 1.5))];
+        let tensors = BTreeMap::from(tensors);
+        let quantization = Some(Arc::new(crate::quantization_of_nodes(graph.clone(), &tensors).unwrap()));
+        let options = Options { threads: 1, quantization, ..Options::default() };
+        let layers = layer_noise(&graph, &options, [&image[..]]).unwrap();
+        assert_eq!(layers.iter().map(|layer| &layer.node).collect::<Vec<_>>(), ["input", "pool", "conv"]);
+        assert!(layers.iter().all(|layer| layer.decibels > 25.0), "{layers:?}");
     }
 
     /// All weights are a third of a step above an integer: the sum of what rounding takes from them is given back.

@@ -8,7 +8,7 @@ use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
 use crate::mixed::mix;
-use crate::plan::{Picks, Plan, PlanOptions, Row, Rule, dtypes};
+use crate::plan::{Picks, Plan, PlanOptions, Row, Rule};
 use crate::threads::Threads;
 use crate::{Error, Isa, KernelName, Precision, Quantization, graph};
 
@@ -67,6 +67,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The pool to run on, a new one if none is given.
+    pub(crate) fn pool(&self) -> Arc<Threads> {
+        self.pool.clone().unwrap_or_else(|| Threads::new(self.threads))
+    }
+
     /// By what convolutions get their algorithms.
     pub(crate) fn rule(&self) -> Rule {
         match self {
@@ -227,21 +232,13 @@ impl Compiled {
     /// [`Error::Precision`] if the instruction set or the precision that was asked for cannot be used;
     /// [`Error::Uncalibrated`] or [`Error::Quantization`] if `int8` lacks something.
     pub fn from_graph(graph: Graph, options: &Options) -> Result<Compiled, Error> {
-        Compiled::by_rule(graph, options, &options.rule())
+        Compiled::compile(graph, options, &options.rule(), false)
     }
 
-    /// As [`Compiled::from_graph`], with each node's tensor in memory of its own while it runs, so that
-    /// [`Compiled::watch`] sees all of them.
-    pub(crate) fn storing_all(graph: Graph, options: &Options) -> Result<Compiled, Error> {
-        Compiled::compile(graph, options, &options.rule(), true)
-    }
-
-    /// As [`Compiled::from_graph`], with algorithms chosen by `rule`.
-    pub(crate) fn by_rule(graph: Graph, options: &Options, rule: &Rule) -> Result<Compiled, Error> {
-        Compiled::compile(graph, options, rule, false)
-    }
-
-    fn compile(
+    /// As [`Compiled::from_graph`], with algorithms chosen by `rule`. With `stores_all` each node's tensor has memory
+    /// of its own while it runs, so that [`Compiled::watch`] sees all of them, and nodes keep their order where the
+    /// quantisation says so, whatever the precision.
+    pub(crate) fn compile(
         mut graph: Graph,
         options: &Options,
         rule: &Rule,
@@ -249,26 +246,18 @@ impl Compiled {
     ) -> Result<Compiled, Error> {
         let kernels = choose_kernels(options)?;
         let image = graph.nodes.first().map_or(Shape::new(0, 0, 0), |node| node.shape);
-        let quantization = options.quantization.as_ref().filter(|_| options.precision == Precision::Int8);
+        let is_int8 = options.precision == Precision::Int8;
+        let quantization = options.quantization.as_ref().filter(|_| is_int8 || stores_all);
         fuse(&mut graph, quantization.is_some_and(|quantization| quantization.as_written))?;
         let output = graph.nodes[graph.output].shape;
-        let stored = match (options.precision, &options.quantization) {
-            (Precision::Int8, Some(quantization)) => {
-                let dtypes = dtypes(&graph, options.precision.dtype());
-                let quants = quantization.apply(&mut graph, &dtypes)?;
-                Some(mix(&mut graph, &quantization.floats, &quants))
-            }
-            (Precision::Int8, None) => return Err(Error::Uncalibrated),
-            _ => None,
-        };
-        let (dtypes, quants) = match &stored {
-            Some(stored) => (Some(&stored.dtypes[..]), &stored.quants[..]),
-            None => (None, &[][..]),
+        let stored = match quantization.filter(|_| is_int8) {
+            Some(quantization) => Some(mix(&mut graph, quantization)?),
+            None if is_int8 => return Err(Error::Uncalibrated),
+            None => None,
         };
         let activations = options.precision.dtype();
-        let plan_options = PlanOptions { rule, kernels, activations, quants, dtypes, stores_all };
-        let plan = Plan::new(&mut graph, image, &plan_options)?;
-        let threads = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
+        let plan_options = PlanOptions { rule, kernels, activations, stored, stores_all };
+        let plan = Plan::new(&mut graph, image, plan_options)?;
         Ok(Compiled {
             precision: options.precision,
             input: image,
@@ -282,7 +271,7 @@ impl Compiled {
             executor: Executor::new(
                 plan,
                 kernels,
-                threads,
+                options.pool(),
                 [image.len(), output.len()],
                 options.batch_invariant,
             ),
@@ -443,7 +432,7 @@ impl Compiled {
     pub(crate) fn watch(
         &self,
         image: &[f32],
-        look: impl FnMut(usize, &dyn Fn(NodeId) -> Option<Tensor>),
+        look: impl FnMut(&[usize], &dyn Fn(NodeId) -> Option<Tensor>),
     ) -> Result<(), Error> {
         let mut output = vec![0.0; self.output.len()];
         self.check_lengths(image, 1, &output)?;

@@ -67,6 +67,7 @@ pub fn quantization_of_nodes(
     mut graph: Graph,
     tensors: &BTreeMap<NodeId, (Vec<f32>, u8)>,
 ) -> Result<Quantization, Error> {
+    graph.verify()?;
     let consumers = graph.consumers();
     // What the passes leave of these two are the numbers of what they read.
     let follows: Vec<bool> =
@@ -182,6 +183,9 @@ mod tests {
         let wanted: BTreeMap<String, QuantParams> =
             wanted.into_iter().map(|(node, quant)| (node.to_owned(), quant)).collect();
         assert_eq!(found.tensors, wanted);
+        let mut broken = graph.clone();
+        broken.nodes[a].inputs = vec![99];
+        assert!(matches!(quantization_of_nodes(broken, &tensors), Err(Error::Graph(_))));
         let without: BTreeMap<_, _> = tensors.into_iter().filter(|(node, _)| *node != b).collect();
         let error = quantization_of_nodes(graph, &without).unwrap_err();
         assert!(matches!(error, Error::Quantization { node, .. } if node == "b" || node == "both"));

@@ -79,7 +79,8 @@ impl Executor {
     /// Memory for `n` images: what an earlier run left, if it is large enough.
     fn take_memory(&self, n: usize) -> Memory {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        let arena = self.plan.arena.floats * n;
+        // Too many for a `usize` are too many for the allocator, which says so.
+        let arena = self.plan.arena.floats.saturating_mul(n);
         let kept = memories.pop().filter(|memory| memory.arena.len() >= arena);
         drop(memories);
         kept.unwrap_or_else(|| Memory {
@@ -225,13 +226,13 @@ impl Executor {
         times
     }
 
-    /// Runs one image level by level. After each, `look` gets its number, and can ask for the tensors that
-    /// its nodes wrote and read, if they are stored.
+    /// Runs one image level by level. After each, `look` gets the numbers of its steps, and can ask for the tensors that
+    /// their nodes wrote and read, if they are stored.
     pub fn watch(
         &self,
         image: &[f32],
         output: &mut [f32],
-        mut look: impl FnMut(usize, &dyn Fn(NodeId) -> Option<Tensor>),
+        mut look: impl FnMut(&[usize], &dyn Fn(NodeId) -> Option<Tensor>),
     ) {
         let mut memory = self.take_memory(1);
         for steps in &self.plan.levels {
@@ -250,9 +251,7 @@ impl Executor {
                 };
                 Some((0..view.pixels * channels).map(|i| f64::from(value(i))).collect())
             };
-            if let Some(&step) = steps.first() {
-                look(self.plan.steps[step].level, &stored);
-            }
+            look(steps, &stored);
         }
         self.give_memory(memory);
     }

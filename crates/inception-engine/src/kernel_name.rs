@@ -76,17 +76,17 @@ pub enum Algorithm {
 
 impl KernelName {
     /// The kernels without parameters.
-    const PLAIN: [KernelName; 10] = [
-        KernelName::PlanesToPixels,
-        KernelName::PixelsToPlanes,
-        KernelName::Depthwise,
-        KernelName::Pool,
-        KernelName::DepthwisePool,
-        KernelName::Add,
-        KernelName::Relu,
-        KernelName::Affine,
-        KernelName::Copy,
-        KernelName::Convert,
+    const PLAIN: [(KernelName, &str); 10] = [
+        (KernelName::PlanesToPixels, "planes to pixels"),
+        (KernelName::PixelsToPlanes, "pixels to planes"),
+        (KernelName::Depthwise, "depthwise"),
+        (KernelName::Pool, "pool"),
+        (KernelName::DepthwisePool, "pool of depthwise"),
+        (KernelName::Add, "add"),
+        (KernelName::Relu, "relu"),
+        (KernelName::Affine, "affine"),
+        (KernelName::Copy, "copy"),
+        (KernelName::Convert, "convert"),
     ];
 
     /// The kernels that fuse.
@@ -103,26 +103,19 @@ impl KernelName {
     }
 
     fn text(self) -> String {
-        let name = match self {
-            KernelName::PlanesToPixels => "planes to pixels",
-            KernelName::PixelsToPlanes => "pixels to planes",
-            KernelName::Direct(fused) => return fused.text("direct", ""),
-            KernelName::Pointwise(fused) => return fused.text("pointwise", ""),
-            KernelName::Strassen(fused) => return fused.text("pointwise", ", strassen"),
-            KernelName::Winograd(transform) => TRANSFORMS
-                .iter()
-                .find(|spec| spec.transform == transform)
-                .map_or("winograd", |spec| spec.name),
-            KernelName::Depthwise => "depthwise",
-            KernelName::Pool => "pool",
-            KernelName::DepthwisePool => "pool of depthwise",
-            KernelName::Add => "add",
-            KernelName::Relu => "relu",
-            KernelName::Affine => "affine",
-            KernelName::Copy => "copy",
-            KernelName::Convert => "convert",
-        };
-        name.to_owned()
+        match self {
+            KernelName::Direct(fused) => fused.text("direct", ""),
+            KernelName::Pointwise(fused) => fused.text("pointwise", ""),
+            KernelName::Strassen(fused) => fused.text("pointwise", ", strassen"),
+            KernelName::Winograd(transform) => {
+                let spec = TRANSFORMS.iter().find(|spec| spec.transform == transform);
+                spec.map_or("winograd", |spec| spec.name).to_owned()
+            }
+            plain => {
+                let row = KernelName::PLAIN.iter().find(|(kernel, _)| *kernel == plain);
+                row.map_or("", |(_, name)| name).to_owned()
+            }
+        }
     }
 }
 
@@ -167,7 +160,7 @@ impl FromStr for KernelName {
                 Precision::ALL.into_iter().map(move |dtype| name(Fused { prologue, outputs, dtype }))
             })
         });
-        let mut known = KernelName::PLAIN.into_iter().chain(winograd).chain(fusing);
+        let mut known = KernelName::PLAIN.into_iter().map(|(kernel, _)| kernel).chain(winograd).chain(fusing);
         known.find(|kernel| kernel.text() == text).ok_or_else(|| UnknownKernel(text.to_owned()))
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::QuantParams;
 use crate::dtype::DType;
 use crate::graph::{Graph, Node, NodeId, Op};
 use crate::plan::dtypes;
 use crate::quantization::keys;
+use crate::{Error, QuantParams, Quantization};
 
 /// What the tensors of a graph are stored as, by node.
 pub(crate) struct Stored {
@@ -16,25 +16,31 @@ pub(crate) struct Stored {
     pub quants: Vec<QuantParams>,
 }
 
-/// Makes the convolutions `floats` of `graph`, which has been through the passes, read `f32`, and puts a conversion
-/// wherever one type is stored and another is read. `quants` are those of the nodes as they were.
+/// Applies `quantization` to `graph`, which has been through the passes: makes its convolutions in `f32` read that, and
+/// puts a conversion wherever one type is stored and another is read.
 ///
 /// A convolution in `f32` stores bytes if nothing in `f32` reads it, and a depthwise one always `f32`. The image, pools
 /// and convolutions of bytes are `f32` if all that read them are, but for depthwise convolutions and those with a
 /// residual, which have no such kernels. A residual is of the type of what it is added to. Conversions are scales by
 /// one, of which the passes leave none.
-pub(crate) fn mix(graph: &mut Graph, floats: &BTreeSet<String>, quants: &[QuantParams]) -> Stored {
+///
+/// # Errors
+/// As [`Quantization::apply`].
+pub(crate) fn mix(graph: &mut Graph, quantization: &Quantization) -> Result<Stored, Error> {
     let ends = dtypes(graph, DType::U8);
+    let quants = quantization.apply(graph, &ends)?;
     let is_float: Vec<bool> = graph
         .nodes
         .iter()
         .zip(keys(graph))
         .map(|(node, key)| {
-            matches!(node.op, Op::Conv(_)) && ends[node.inputs[0]] == DType::U8 && floats.contains(&key)
+            matches!(node.op, Op::Conv(_))
+                && ends[node.inputs[0]] == DType::U8
+                && quantization.floats.contains(&key)
         })
         .collect();
     if !is_float.contains(&true) {
-        return Stored { dtypes: ends, quants: quants.to_vec() };
+        return Ok(Stored { dtypes: ends, quants });
     }
     let consumers = graph.consumers();
     let multiplied_as_float =
@@ -96,5 +102,5 @@ pub(crate) fn mix(graph: &mut Graph, floats: &BTreeSet<String>, quants: &[QuantP
     }
     graph.nodes = nodes;
     graph.output = places[graph.output][0];
-    result
+    Ok(result)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Error;
 use crate::dtype::DType;
-use crate::graph::integers::integer_weights;
+use crate::graph::integers::{integer_weights, round_to_even};
 use crate::graph::{Conv, Graph, NodeId, Op};
 
 /// How a tensor's bytes stand for numbers: `(byte - zero_point) * scale`.
@@ -33,11 +33,8 @@ impl QuantParams {
 
     /// The nearest byte.
     pub fn quantize(self, x: f32) -> u8 {
-        // Numbers from 2^23 on have no fraction: the sum rounds to the nearest, to even where two are as near, and its
-        // last bits are the whole number. (Without SSE4.1 rounding by name is a function call.)
-        const WHOLE: f32 = 8_388_608.0;
         let x = x * (1.0 / self.scale) + f32::from(self.zero_point);
-        (x.clamp(0.0, 255.0) + WHOLE).to_bits() as u8
+        round_to_even(x.clamp(0.0, 255.0)) as u8
     }
 
     /// What a byte stands for.

@@ -6,10 +6,10 @@ use crate::steps::RunConfig;
 use crate::timing::{noise, quantiles};
 use crate::{Compiled, Error};
 
-/// The estimate for a number of threads.
+/// The estimate for a number of threads, from [`Compiled::scaling`].
 #[derive(Clone, Debug)]
 pub struct Scaling {
-    /// Threads.
+    /// Threads; none are counted as one.
     pub threads: usize,
     /// Expected time of a run: over all levels, that of the busiest thread.
     pub time: Duration,
@@ -51,13 +51,14 @@ impl Compiled {
 
     /// The estimate for `threads`, from the times of the steps on one thread, in seconds.
     fn scaled(&self, batch: usize, times: &[f64], threads: usize) -> Scaling {
+        let threads = threads.max(1);
         let config = RunConfig { kernels: self.kernels(), threads, cut: threads, batch };
         let tasks = |step: usize| self.plan().steps[step].step.tasks(&config).max(1);
         let mut waits = Vec::new();
         let mut time = 0.0;
         for level in &self.plan().levels {
             let work: f64 = level.iter().map(|&step| times[step]).sum();
-            let mut busy = vec![0.0f64; threads.max(1)];
+            let mut busy = vec![0.0f64; threads];
             for &step in level {
                 for _ in 0..tasks(step) {
                     let first = busy.iter_mut().min_by(|a, b| a.total_cmp(b));
@@ -91,7 +92,8 @@ mod tests {
     #[test]
     fn scaling_is_ideal_for_one_thread_and_never_more() {
         let model = Compiled::from_graph(graph(), &Options { threads: 1, ..Options::default() }).unwrap();
-        let scaling = model.scaling(2, 3, &[1, 2, 16]).unwrap();
+        let scaling = model.scaling(2, 3, &[0, 2, 16]).unwrap();
+        assert_eq!(scaling[0].threads, 1, "none are counted as one");
         assert!((scaling[0].share_of_ideal - 1.0).abs() < 1e-6, "{:?}", scaling[0]);
         assert!(scaling.windows(2).all(|pair| pair[1].time <= pair[0].time), "{scaling:?}");
         for Scaling { share_of_ideal, waits, .. } in &scaling {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::graph::Graph;
 use crate::plan::{Picks, Rule};
 use crate::timing::{noise, quantiles};
-use crate::{Compiled, Error, KernelName, Options, Threads};
+use crate::{Compiled, Error, KernelName, Options};
 
 /// One way to compute a layer.
 #[derive(Clone, Debug)]
@@ -59,8 +59,7 @@ pub fn picks(choices: &[Choice]) -> Picks {
 /// # Errors
 /// As [`Compiled::from_graph`].
 pub fn picks_pay(graph: &Graph, options: &Options, picks: &Picks, repeats: usize) -> Result<bool, Error> {
-    let pool = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
-    let now = Options { pool: Some(pool), ..options.clone() };
+    let now = Options { pool: Some(options.pool()), ..options.clone() };
     let then = Options { picks: picks.clone(), ..now.clone() };
     let models = [Compiled::from_graph(graph.clone(), &now)?, Compiled::from_graph(graph.clone(), &then)?];
     let input = noise(models[0].input_shape().len());
@@ -85,10 +84,9 @@ pub fn picks_pay(graph: &Graph, options: &Options, picks: &Picks, repeats: usize
 /// # Errors
 /// As [`Compiled::from_graph`].
 pub fn choices(graph: &Graph, options: &Options, repeats: usize) -> Result<Vec<Choice>, Error> {
-    let pool = options.pool.clone().unwrap_or_else(|| Threads::new(options.threads));
-    let options = Options { pool: Some(pool), ..options.clone() };
+    let options = Options { pool: Some(options.pool()), ..options.clone() };
     let models = [Rule::Cheapest, Rule::Direct, Rule::Winograd(0), Rule::Winograd(1), Rule::Strassen]
-        .map(|rule| Compiled::by_rule(graph.clone(), &options, &rule));
+        .map(|rule| Compiled::compile(graph.clone(), &options, &rule, false));
     let models = models.into_iter().collect::<Result<Vec<_>, Error>>()?;
     let input = noise(models[0].input_shape().len());
     let mut times: Vec<Vec<Vec<Duration>>> =

@@ -4,7 +4,7 @@
 mod numbers;
 
 use inception_engine::graph::reference::evaluate;
-use inception_engine::graph::{Graph, Op, Pool, PoolKind, Shape, Window};
+use inception_engine::graph::{Conv, Graph, Op, Pool, PoolKind, Shape, Window};
 use inception_engine::{Compiled, Isa, KernelName, Options, Precision};
 use numbers::{Numbers, conv, grow, tiers};
 
@@ -245,6 +245,33 @@ fn maximum_pools_of_depthwise_convolutions() {
     }
 }
 
+/// A depthwise convolution that several read is computed on the way into one of them only where that one waits for
+/// nothing else: here it waits for three pools, and the ReLU would read what has not been written yet.
+#[test]
+fn depthwise_convolutions_with_several_readers() {
+    let mut numbers = Numbers::new(14);
+    let mut graph = Graph::new(Shape::new(9, 9, 16));
+    let depthwise = conv(&mut numbers, 16, 16, 16, Window::square(3, 1, 1));
+    let depthwise = graph.add("depthwise", Op::Conv(Box::new(depthwise)), &[0]).unwrap();
+    let relu = graph.add("relu", Op::Relu, &[depthwise]).unwrap();
+    let mut pooled = 0;
+    for name in ["a", "b", "c"] {
+        let pool = Pool { kind: PoolKind::Max, window: Window::square(3, 1, 1), bias: None, relu: false };
+        pooled = graph.add(name, Op::Pool(Box::new(pool)), &[pooled]).unwrap();
+    }
+    let pointwise = conv(&mut numbers, 16, 16, 1, Window::square(1, 1, 0));
+    let pointwise = graph.add("pointwise", Op::Conv(Box::new(pointwise)), &[depthwise]).unwrap();
+    let sum = graph.add("sum", Op::Add { relu: false }, &[pointwise, pooled]).unwrap();
+    graph.add("concat", Op::Concat, &[relu, sum]).unwrap();
+    check("with a residual", &graph, 2, &mut numbers);
+    // Without it the depthwise convolution is stored on the way.
+    graph.nodes.truncate(sum);
+    graph.add("concat", Op::Concat, &[relu, pointwise]).unwrap();
+    let model = Compiled::from_graph(graph.clone(), &Options::default()).unwrap();
+    assert!(model.explain().iter().any(|row| row.lowering == "on the way into pointwise"));
+    check("without", &graph, 2, &mut numbers);
+}
+
 #[test]
 fn pools_of_all_kinds() {
     let mut numbers = Numbers::new(4);
@@ -369,6 +396,29 @@ fn bad_input_is_an_error_that_says_what_is_wrong() {
         bad.unwrap_err().to_string(),
         "node pool (max_pool): window [5, 5] does not fit an input of 4x4x2"
     );
+}
+
+/// Kernels rely on these without a check.
+#[test]
+fn graphs_that_no_kernel_computes_are_errors() {
+    let refused = |graph: Graph| Compiled::from_graph(graph, &Options::default()).unwrap_err().to_string();
+    let mut graph = Graph::new(Shape::new(5, 5, 4));
+    let mut clamping = conv(&mut Numbers::new(15), 4, 4, 1, Window::square(3, 1, 1));
+    clamping.input_relu = true;
+    graph.add("clamping", Op::Conv(Box::new(clamping.clone())), &[0]).unwrap();
+    assert_eq!(refused(graph), "node clamping (conv): clamps the input of a window");
+    // A row of so many pixels that their number, 2^64 + 1 in three, would wrap.
+    let window = Window { pad_end: [0, 0xAAAA_AAAA_AAAA_AAAA], ..Window::square(1, 1, 0) };
+    let mut graph: Graph = Graph::new(Shape::new(3, 1, 16));
+    clamping.input_relu = false;
+    let wide = Conv { window, weight: vec![0.0; 64], ..clamping };
+    let error = graph.add("wide", Op::Conv(Box::new(wide)), &[0]).unwrap_err().to_string();
+    assert_eq!(error, "node wide (conv): has an output of 3x12297829382473034411x4, which no memory holds");
+    // A step whose square would wrap to zero.
+    let mut graph = Graph::new(Shape::new(3, 3, 16));
+    let steps = conv(&mut Numbers::new(16), 16, 8, 1, Window::new([1; 2], [1 << 32; 2], [0; 2]));
+    graph.add("steps", Op::Conv(Box::new(steps)), &[0]).unwrap();
+    check("wide steps", &graph, 1, &mut Numbers::new(17));
 }
 
 #[test]

@@ -120,25 +120,41 @@ impl<W: Weight> Graph<W> {
         let shapes: Vec<Shape> = node.inputs.iter().map(|&i| self.nodes[i].shape).collect();
         check_inputs(node, &shapes)?;
         check_channels(node, &shapes)?;
+        let shape = self.output_shape(node, &shapes)?;
+        let Shape { height, width, channels } = shape;
+        let len = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(channels));
+        match len.is_some_and(|len| len <= LARGEST) {
+            true => Ok(shape),
+            false => Err(node.error(format!("has an output of {shape}, which no memory holds"))),
+        }
+    }
+
+    /// The shape of a node whose inputs are of `shapes`.
+    fn output_shape(&self, node: &Node<W>, shapes: &[Shape]) -> Result<Shape, Error> {
         match &node.op {
             Op::Input { .. } => Ok(node.shape),
-            Op::Conv(c) => conv_shape(node, c, &shapes),
+            Op::Conv(c) => conv_shape(node, c, shapes),
             Op::Linear(l) => {
                 let inputs = shapes[0];
-                if inputs.pixels() != 1 || l.weight.len() != inputs.channels * l.out_features {
+                let weights = inputs.channels.checked_mul(l.out_features);
+                if inputs.pixels() != 1 || weights != Some(l.weight.len()) {
                     let (len, out) = (l.weight.len(), l.out_features);
                     return Err(node.error(format!("{len} weights do not fit {inputs} in, {out} out")));
                 }
                 Ok(Shape::new(1, 1, l.out_features))
             }
             Op::Pool(p) if p.window.dilation != [1; 2] => Err(node.error("dilated pools are not supported")),
+            Op::Pool(p) if p.window.lies_in_padding() => Err(node.error("a window lies in the padding")),
             Op::Pool(p) => slide(node, &p.window, shapes[0], shapes[0].channels),
             Op::GlobalAveragePool => Ok(Shape::new(1, 1, shapes[0].channels)),
             Op::Concat => {
                 let first = shapes[0];
                 match shapes.iter().find(|s| s.size() != first.size()) {
                     Some(other) => Err(node.error(format!("concatenates {first} and {other}"))),
-                    None => Ok(Shape { channels: shapes.iter().map(|s| s.channels).sum(), ..first }),
+                    None => {
+                        let channels = shapes.iter().fold(0, |sum: usize, s| sum.saturating_add(s.channels));
+                        Ok(Shape { channels, ..first })
+                    }
                 }
             }
             Op::Add { .. } if shapes[0] != shapes[1] => {
@@ -160,7 +176,8 @@ impl<W: Weight> Graph<W> {
     ///
     /// [`Error::Graph`] naming the first node that the size does not fit.
     pub fn infer_shapes(&mut self, [height, width]: [usize; 2]) -> Result<(), Error> {
-        (self.nodes[0].shape.height, self.nodes[0].shape.width) = (height, width);
+        let input = self.nodes.first_mut().ok_or_else(no_nodes)?;
+        (input.shape.height, input.shape.width) = (height, width);
         for id in 0..self.nodes.len() {
             let before = self.nodes[id].inputs.first().and_then(|&input| self.nodes.get(input));
             let size = before.map(|node| node.shape.size());
@@ -184,6 +201,7 @@ impl<W: Weight> Graph<W> {
     ///
     /// [`Error::Graph`] naming the first node that breaks a rule.
     pub fn verify(&self) -> Result<(), Error> {
+        let first = self.nodes.first().ok_or_else(no_nodes)?;
         for (id, node) in self.nodes.iter().enumerate() {
             if matches!(node.op, Op::Input { .. }) != (id == 0) {
                 return Err(node.error("the first node, and no other, is the input"));
@@ -198,7 +216,7 @@ impl<W: Weight> Graph<W> {
         }
         match self.nodes.get(self.output) {
             Some(_) => Ok(()),
-            None => Err(self.nodes[0].error(format!("the output, node {}, does not exist", self.output))),
+            None => Err(first.error(format!("the output, node {}, does not exist", self.output))),
         }
     }
 
@@ -268,6 +286,15 @@ impl<W: Weight> Graph<W> {
     }
 }
 
+/// The error of a graph without nodes.
+fn no_nodes() -> Error {
+    Error::Graph { node: "input".into(), op: "input", reason: "does not exist: there are no nodes".into() }
+}
+
+/// The most floats of a tensor, and the most taps of a window: more than any memory holds, and so few that their
+/// products with what a runtime multiplies them by fit a `usize`.
+const LARGEST: usize = usize::MAX >> if usize::BITS > 32 { 24 } else { 4 };
+
 /// That a node reads as many tensors as its operation does.
 fn check_inputs<W: Weight>(node: &Node<W>, inputs: &[Shape]) -> Result<(), Error> {
     let wanted: RangeInclusive<usize> = match &node.op {
@@ -313,7 +340,8 @@ fn check_channels<W: Weight>(node: &Node<W>, inputs: &[Shape]) -> Result<(), Err
 
 /// Where a window slides over `input`.
 fn slide<W: Weight>(node: &Node<W>, window: &Window, input: Shape, channels: usize) -> Result<Shape, Error> {
-    match window.output(input.size()) {
+    let taps = window.kernel[0].checked_mul(window.kernel[1]).filter(|&taps| taps <= LARGEST);
+    match taps.and_then(|_| window.output(input.size())) {
         Some([height, width]) => Ok(Shape::new(height, width, channels)),
         None => Err(node.error(format!("window {:?} does not fit an input of {input}", window.kernel))),
     }
@@ -322,7 +350,9 @@ fn slide<W: Weight>(node: &Node<W>, window: &Window, input: Shape, channels: usi
 fn conv_shape<W: Weight>(node: &Node<W>, c: &Conv<W>, inputs: &[Shape]) -> Result<Shape, Error> {
     let (channels, weights, out) = (inputs[0].channels, c.weight.len(), c.out_channels);
     let divides = |n: usize| c.groups > 0 && n > 0 && n.is_multiple_of(c.groups);
-    if !divides(channels) || !divides(out) || weights != out * (channels / c.groups) * c.taps() {
+    let [height, width] = c.window.kernel;
+    let wanted = |group: usize| out.checked_mul(group)?.checked_mul(height)?.checked_mul(width);
+    if !divides(channels) || !divides(out) || wanted(channels / c.groups) != Some(weights) {
         return Err(node.error(format!(
             "{weights} weights do not fit {channels} channels in, {out} out, {} groups, kernel {:?}",
             c.groups, c.window.kernel
@@ -334,5 +364,54 @@ fn conv_shape<W: Weight>(node: &Node<W>, c: &Conv<W>, inputs: &[Shape]) -> Resul
             Err(node.error(format!("adds a residual of {residual} to an output of {shape}")))
         }
         _ => Ok(shape),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+    use crate::{Linear, Pool, PoolKind};
+
+    fn pool(window: Window) -> Op {
+        Op::Pool(Box::new(Pool { kind: PoolKind::AverageWithPadding, window, bias: None, relu: false }))
+    }
+
+    #[test]
+    fn what_wraps_is_an_error() {
+        let mut graph: Graph = Graph::new(Shape::new(3, 1, 16));
+        let refused = |graph: &mut Graph, op: Op| graph.add("node", op, &[0]).unwrap_err().to_string();
+        let half = 1 << (usize::BITS / 2);
+        let conv = Conv { out_channels: half, ..Conv::new(vec![], Window::new([1, half], [1; 2], [0; 2])) };
+        assert!(
+            refused(&mut graph, Op::Conv(Box::new(conv))).contains("0 weights do not fit 16 channels in")
+        );
+        let window = Window { pad: [half - 2, half - 1], ..Window::new([half; 2], [1; 2], [0; 2]) };
+        assert!(refused(&mut graph, pool(window)).contains("does not fit an input of 3x1x16"));
+        let mut graph: Graph = Graph::new(Shape::new(1, 1, 16));
+        let linear =
+            Linear { weight: vec![], bias: None, out_features: usize::MAX / 16 + 1, transposed: false };
+        assert!(refused(&mut graph, Op::Linear(Box::new(linear))).contains("0 weights do not fit"));
+        graph.nodes[0].shape = Shape::new(half, half, 1);
+        assert!(graph.verify().unwrap_err().to_string().contains("which no memory holds"));
+    }
+
+    #[test]
+    fn windows_within_the_padding_are_errors() {
+        let mut graph: Graph = Graph::new(Shape::new(4, 4, 1));
+        for (pad, pad_end, fits) in [([0, 2], [0; 2], false), ([1; 2], [1, 2], false), ([1; 2], [1; 2], true)]
+        {
+            let window = Window { pad, pad_end, ..Window::square(2, 1, 0) };
+            assert_eq!(graph.add("pool", pool(window), &[0]).is_ok(), fits, "{window:?}");
+        }
+        graph.add("pool", pool(Window::square(1, 1, 0)), &[0]).unwrap();
+    }
+
+    #[test]
+    fn a_graph_without_nodes_is_an_error() {
+        let mut graph: Graph = Graph { nodes: vec![], output: 0 };
+        let error = graph.verify().unwrap_err().to_string();
+        assert_eq!(error, "node input (input): does not exist: there are no nodes");
+        assert_eq!(graph.infer_shapes([8, 8]).unwrap_err().to_string(), error);
     }
 }

@@ -94,12 +94,19 @@ fn are_integers(channel: &[f32], unit: f32) -> bool {
     })
 }
 
+/// From here on a float has no bits for fractions.
+const WHOLE: f32 = 12_582_912.0;
+
+/// The integer nearest to a number below 2^22, the even one of two as near, in the low bits. What is no number is 0 in
+/// them. (Without SSE4.1 rounding by name is a function call.)
+#[inline(always)]
+pub fn round_to_even(x: f32) -> u32 {
+    (x + WHOLE).to_bits()
+}
+
 /// As [`integer_weight`].
 fn nearest(weight: f32, scale: f32) -> f32 {
-    // From here on a float has no bits for fractions, so that the sum is rounded. (Without SSE4.1 rounding by name
-    // is a function call.)
-    const WHOLE: f32 = 12_582_912.0;
-    (weight / scale).clamp(-LARGEST, LARGEST) + WHOLE - WHOLE
+    f32::from_bits(round_to_even((weight / scale).clamp(-LARGEST, LARGEST))) - WHOLE
 }
 
 /// The magnitude of the sum of two numbers of the same sign; of others, zero: they fit.

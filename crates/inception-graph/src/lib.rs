@@ -12,7 +12,7 @@
 //!
 //! What can be asked of a graph: [shapes](Graph::infer_shapes), [multiply-adds](Graph::macs),
 //! [the smallest input](Graph::minimum_input), [peak memory](Graph::peak_activations), and
-//! [which weight of another graph is which of this one](match_weights). What can be done to it: [`passes`]. What it
+//! [which weight of another graph is which of this one](match_graphs). What can be done to it: [`passes`]. What it
 //! computes, by definition and in `f64`: [`reference`](mod@reference).
 //!
 //! ```
@@ -47,6 +47,6 @@ mod window;
 pub use capture::{capture, capture_init, capture_structure, with_storage_device};
 pub use error::Error;
 pub use graph::{Graph, Node, NodeId, Shape};
-pub use matching::{Binding, ExtraBias, Matching, match_graphs, match_weights};
+pub use matching::{Binding, ExtraBias, Matching, match_graphs};
 pub use op::{BatchNorm, Conv, Linear, Op, Parameter, Pool, PoolKind, Weight};
 pub use window::Window;

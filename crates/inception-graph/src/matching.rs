@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::{Discriminant, discriminant};
 
 use crate::{Graph, Node, NodeId, Op, Parameter, Pool, PoolKind};
 
@@ -46,22 +47,6 @@ pub struct ExtraBias<'a> {
     pub parameter: &'a Parameter,
     /// What the difference is, as a sentence.
     pub difference: String,
-}
-
-/// The weights of [`match_graphs`], where there is no bias that only the file has.
-///
-/// # Errors
-///
-/// The difference.
-pub fn match_weights<'a>(
-    ours: &Graph<Parameter>,
-    theirs: &'a Graph<Parameter>,
-) -> Result<HashMap<String, Binding<'a>>, String> {
-    let matching = match_graphs(ours, theirs)?;
-    match matching.biases.into_iter().next() {
-        Some(ExtraBias { difference, .. }) => Err(difference),
-        None => Ok(matching.weights),
-    }
 }
 
 /// For each of the weights and nodes of `ours`, where it is in `theirs`; or the first difference, from the
@@ -260,14 +245,9 @@ fn difference(ours: &Op<Parameter>, theirs: &Op<Parameter>, folded: bool) -> Opt
         (Op::Scale { scale: a, shift: s }, Op::Scale { scale: b, shift: t }) => {
             unless((a - b).abs() < 1e-6 && (s - t).abs() < 1e-6)
         }
-        (Op::BatchNorm(_), Op::BatchNorm(_))
-        | (Op::Bias(_), Op::Bias(_))
-        | (Op::Input { .. }, Op::Input { .. })
-        | (Op::Relu, Op::Relu)
-        | (Op::Concat, Op::Concat)
-        | (Op::Add { .. }, Op::Add { .. })
-        | (Op::GlobalAveragePool, Op::GlobalAveragePool) => None,
-        _ => Some(String::new()),
+        // By the passes, which leave no names of weights in it.
+        (Op::Affine { .. }, _) => Some(String::new()),
+        (a, b) => unless(discriminant(a) == discriminant(b)),
     }
 }
 
@@ -295,22 +275,13 @@ fn skip_identities(nodes: &[Node<Parameter>], mut id: NodeId) -> NodeId {
 }
 
 /// What an operation is, without its weights: enough to tell the two sides of a sum apart.
-fn kind(op: &Op<Parameter>) -> (u8, bool, usize) {
-    match op {
-        Op::Input { .. } => (0, false, 0),
-        Op::Conv(c) => (1, c.groups > 1, c.window.stride[0].min(16)),
-        Op::BatchNorm(_) => (2, false, 0),
-        Op::Relu => (3, false, 0),
-        Op::Pool(p) => (4, p.kind == PoolKind::Max, 0),
-        Op::Concat => (5, false, 0),
-        Op::Add { .. } => (6, false, 0),
-        Op::GlobalAveragePool => (7, false, 0),
-        Op::Scale { .. } => (8, false, 0),
-        Op::Linear(_) => (9, false, 0),
-        Op::Bias(_) => (10, false, 0),
-        Op::Affine { .. } => (11, false, 0),
-        Op::Flatten => (12, false, 0),
-    }
+fn kind(op: &Op<Parameter>) -> (Discriminant<Op<Parameter>>, usize) {
+    let detail = match op {
+        Op::Conv(c) => 2 * c.window.stride[0].min(16) + usize::from(c.groups > 1),
+        Op::Pool(p) => usize::from(p.kind == PoolKind::Max),
+        _ => 0,
+    };
+    (discriminant(op), detail)
 }
 
 /// A hash of everything below each node. Norms, a ReLU of a ReLU and what changes no value do not count, as
@@ -429,7 +400,7 @@ mod tests {
     fn a_convolutions_own_bias_is_found_beyond_a_factor() {
         let ours = residual("ours", Some(0.5), true);
         let theirs = residual("theirs", Some(0.5), false);
-        let bindings = match_weights(&ours, &theirs).unwrap();
+        let bindings = match_graphs(&ours, &theirs).unwrap().weights;
         for field in ["weight", "bias"] {
             match &bindings[&format!("ours.{field}")] {
                 Binding::Weight { parameter, transposed: false } => {
@@ -438,7 +409,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        let error = match_weights(&ours, &residual("theirs", Some(0.25), false)).unwrap_err();
+        let error = match_graphs(&ours, &residual("theirs", Some(0.25), false)).unwrap_err();
         assert!(error.contains("a factor 0.5") && error.contains("a factor 0.25"), "{error}");
     }
 
@@ -447,10 +418,10 @@ mod tests {
         let factors = [Some(1.0), None];
         for (ours, theirs) in factors.into_iter().flat_map(|a| factors.map(|b| (a, b))) {
             let (ours, theirs) = (residual("ours", ours, true), residual("theirs", theirs, false));
-            assert_eq!(match_weights(&ours, &theirs).unwrap().len(), 2);
+            assert_eq!(match_graphs(&ours, &theirs).unwrap().weights.len(), 2);
         }
         let (ours, theirs) = (residual("ours", Some(0.5), true), residual("theirs", None, true));
-        assert!(match_weights(&ours, &theirs).is_err());
+        assert!(match_graphs(&ours, &theirs).is_err());
     }
 
     /// `relu(concat(conv, conv))` is `concat(relu(conv), relu(conv))`.

@@ -110,11 +110,6 @@ pub fn apply(node: &Node, inputs: &[(Shape, &[f64])]) -> Tensor {
     }
 }
 
-/// The input coordinate of a window's tap, if it lies inside.
-fn inside(out: usize, tap: usize, [stride, dilation, pad]: [usize; 3], size: usize) -> Option<usize> {
-    (out * stride + tap * dilation).checked_sub(pad).filter(|&at| at < size)
-}
-
 /// Pixels, and output channels, that are computed together: their sums stay in the first-level cache.
 const TILE: [usize; 2] = [8, 64];
 
@@ -142,7 +137,6 @@ fn convolve(conv: &Conv, inputs: &[(Shape, &[f64])], out_shape: Shape) -> Tensor
     }
     let clamp = |on: bool| if on { 0.0 } else { f64::NEG_INFINITY };
     let (floor_in, floor) = (clamp(conv.input_relu), clamp(conv.relu));
-    let axis = |a: usize| [w.stride[a], w.dilation[a], w.pad[a]];
     let mut out = vec![0.0; out_shape.len()];
     let tile = |start: usize, out: &mut [f64]| {
         let pixels = out.len() / outs;
@@ -153,8 +147,8 @@ fn convolve(conv: &Conv, inputs: &[(Shape, &[f64])], out_shape: Shape) -> Tensor
                 // Where the tap reads, for each pixel.
                 let read = |p: usize| {
                     let (y, x) = ((start + p) / out_shape.width, (start + p) % out_shape.width);
-                    let y = inside(y, tap / w.kernel[1], axis(0), shape.height)?;
-                    let x = inside(x, tap % w.kernel[1], axis(1), shape.width)?;
+                    let y = w.source(0, y, tap / w.kernel[1], shape.height)?;
+                    let x = w.source(1, x, tap % w.kernel[1], shape.width)?;
                     Some((y * shape.width + x) * shape.channels)
                 };
                 let reads: [Option<usize>; TILE[0]] =
@@ -194,10 +188,8 @@ fn pool(p: &Pool, shape: Shape, image: &[f64], out_shape: Shape) -> Tensor {
     let floor = if p.relu { 0.0 } else { f64::NEG_INFINITY };
     // Taps of a window along an axis: those inside the input, and how many are inside it or its padding.
     let taps = |axis: usize, out: usize, size: usize| {
-        let reads = (0..w.kernel[axis])
-            .filter_map(move |tap| inside(out, tap, [w.stride[axis], 1, w.pad[axis]], size));
-        let end = size + w.pad[axis] + w.pad_end[axis];
-        (reads, w.kernel[axis].min(end - out * w.stride[axis]))
+        let reads = (0..w.kernel[axis]).filter_map(move |tap| w.source(axis, out, tap, size));
+        (reads, w.counted(axis, out, size))
     };
     let mut out = Vec::with_capacity(out_shape.len());
     for y in 0..out_shape.height {

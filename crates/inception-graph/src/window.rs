@@ -36,6 +36,11 @@ impl Window {
         self.kernel == [1; 2] && self.stride == [1; 2] && self.pad == [0; 2] && self.pad_end == [0; 2]
     }
 
+    /// Whether there may be a window without a pixel of the input.
+    pub(crate) fn lies_in_padding(&self) -> bool {
+        (0..2).any(|axis| self.pad[axis].max(self.pad_end[axis]) >= self.kernel[axis])
+    }
+
     /// Sets the padding of a `same` window for an input of `[height, width]`: what the windows lack is
     /// padded, an odd pixel after the input.
     pub(crate) fn set_same(&mut self, size: [usize; 2]) {
@@ -45,6 +50,21 @@ impl Window {
             let padding = reach.saturating_sub(size);
             (self.pad[axis], self.pad_end[axis]) = (padding / 2, padding - padding / 2);
         }
+    }
+
+    /// The row or column, along `axis`, that `tap` reads for output `out` of an input of so many; `None` in the padding.
+    #[inline]
+    pub fn source(&self, axis: usize, out: usize, tap: usize, size: usize) -> Option<usize> {
+        let at = out * self.stride[axis] + tap * self.dilation[axis];
+        at.checked_sub(self.pad[axis]).filter(|&at| at < size)
+    }
+
+    /// How many rows or columns, along `axis`, of output `out`'s window without dilation lie in an input of so many or
+    /// its padding: the last window of a pool that rounds up may reach beyond.
+    #[inline]
+    pub fn counted(&self, axis: usize, out: usize, size: usize) -> usize {
+        let start = out * self.stride[axis];
+        self.kernel[axis].min(size + self.pad[axis] + self.pad_end[axis] - start)
     }
 
     /// The `[height, width]` that an input of `[height, width]` becomes; `None` if the window does not fit.

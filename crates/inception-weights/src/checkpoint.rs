@@ -126,7 +126,7 @@ impl Checkpoint {
         }
     }
 
-    /// The operations that use the tensors, of formats that have them; [`inception_graph::match_weights`]
+    /// The operations that use the tensors, of formats that have them; [`inception_graph::match_graphs`]
     /// compares them with a network's.
     pub fn graph(&self) -> Option<&Graph<Parameter>> {
         self.graph.as_ref()

@@ -1,20 +1,15 @@
 //! Depthwise convolution, one row segment of output pixels at a time, vectorised over channels.
 
 use super::simd::{Simd, Stored};
+use crate::graph::Window;
 
 /// Parameters of a depthwise convolution, the same for all its rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Depthwise {
     /// Input height and width in pixels.
     pub input: [usize; 2],
-    /// Kernel height and width.
-    pub kernel: [usize; 2],
-    /// Vertical and horizontal stride.
-    pub stride: [usize; 2],
-    /// Top and left padding.
-    pub pad: [usize; 2],
-    /// Vertical and horizontal dilation.
-    pub dilation: [usize; 2],
+    /// Kernel, stride, padding, dilation.
+    pub window: Window,
     /// Elements from one input pixel to the next.
     pub ld_in: usize,
     /// Clamp the input at zero before use.
@@ -148,13 +143,13 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
     // are padded.
     unsafe {
         let mut acc = begin::<S, E>(s, c);
-        for ky in 0..d.kernel[0] {
-            let iy = (s.y * d.stride[0] + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
+        for ky in 0..d.window.kernel[0] {
+            let iy = (s.y * d.window.stride[0] + ky * d.window.dilation[0]).wrapping_sub(d.window.pad[0]);
             if iy >= d.input[0] {
                 continue;
             }
-            for kx in 0..d.kernel[1] {
-                let ix = (x * d.stride[1] + kx * d.dilation[1]).wrapping_sub(d.pad[1]);
+            for kx in 0..d.window.kernel[1] {
+                let ix = (x * d.window.stride[1] + kx * d.window.dilation[1]).wrapping_sub(d.window.pad[1]);
                 if ix >= d.input[1] {
                     continue;
                 }
@@ -162,7 +157,7 @@ unsafe fn pixel<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment, x: usize, c: 
                 if d.input_relu {
                     v = S::max(v, S::splat(0.0));
                 }
-                let w = S::load(s.weights.add((ky * d.kernel[1] + kx) * s.ld_weights + c));
+                let w = S::load(s.weights.add((ky * d.window.kernel[1] + kx) * s.ld_weights + c));
                 acc = S::fma(v, w, acc);
             }
         }
@@ -190,21 +185,25 @@ pub(super) struct Footprint {
 impl Footprint {
     /// The footprint of the block from column `x` of output row `y`.
     pub fn new(d: &Depthwise, y: usize, x: usize) -> Self {
-        let [top, left] = [0, 1].map(|axis| [y, x][axis] * d.stride[axis]);
-        let row = |ky: usize| (top + ky * d.dilation[0]).wrapping_sub(d.pad[0]);
+        let [top, left] = [0, 1].map(|axis| [y, x][axis] * d.window.stride[axis]);
+        let row = |ky: usize| (top + ky * d.window.dilation[0]).wrapping_sub(d.window.pad[0]);
         let at = |row: usize| {
-            row.wrapping_mul(d.input[1]).wrapping_add(left).wrapping_sub(d.pad[1]).wrapping_mul(d.ld_in)
+            row.wrapping_mul(d.input[1])
+                .wrapping_add(left)
+                .wrapping_sub(d.window.pad[1])
+                .wrapping_mul(d.ld_in)
         };
         let first = (0..3).find(|&ky| row(ky) < d.input[0]).unwrap_or(3);
         let last = (first..3).find(|&ky| row(ky) >= d.input[0]).unwrap_or(3);
         let below = row(2).wrapping_add(1);
         Footprint {
             rows: first..last,
-            columns: d.pad[1].saturating_sub(left)..(d.input[1] + d.pad[1]).saturating_sub(left),
+            columns: d.window.pad[1].saturating_sub(left)
+                ..(d.input[1] + d.window.pad[1]).saturating_sub(left),
             start: at(row(0)),
-            step: d.dilation[0] * d.input[1] * d.ld_in,
+            step: d.window.dilation[0] * d.input[1] * d.ld_in,
             next: at(below),
-            next_rows: d.input[0].saturating_sub(below).min(d.stride[0]),
+            next_rows: d.input[0].saturating_sub(below).min(d.window.stride[0]),
         }
     }
 
@@ -451,7 +450,7 @@ unsafe fn blocks<S: Simd, E: Stored<S>, const STRIDE: usize, const DILATION: usi
 pub(super) unsafe fn segment<S: Simd, E: Stored<S>>(d: &Depthwise, s: &Segment) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (d.kernel, d.stride[1], d.dilation[1], d.input_relu) {
+        match (d.window.kernel, d.window.stride[1], d.window.dilation[1], d.input_relu) {
             ([3, 3], 1, 1, false) => blocks::<S, E, 1, 1, false>(d, s),
             ([3, 3], 1, 1, true) => blocks::<S, E, 1, 1, true>(d, s),
             ([3, 3], 2, 1, false) => blocks::<S, E, 2, 1, false>(d, s),

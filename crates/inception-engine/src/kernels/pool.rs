@@ -4,33 +4,17 @@ use std::ops::Range;
 
 use super::depthwise::PIXELS;
 use super::simd::{Simd, Stored};
-
-/// The reduction of the pixels under a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reduce {
-    /// The greatest; padding does not take part.
-    Max,
-    /// The mean over the pixels inside the input.
-    Mean,
-    /// The sum over the pixels inside the input divided by the window's area within the padded input.
-    MeanWithPadding,
-}
+use crate::graph::{PoolKind, Window};
 
 /// Parameters of a pool, the same for all its pixels.
 #[derive(Clone, Copy)]
 pub(crate) struct PoolParams {
     /// How pixels are combined.
-    pub reduce: Reduce,
+    pub kind: PoolKind,
+    /// Kernel, stride, padding; a window may reach beyond that, over pixels that do not count.
+    pub window: Window,
     /// Input height and width.
     pub input: [usize; 2],
-    /// Window height and width.
-    pub kernel: [usize; 2],
-    /// Vertical and horizontal stride.
-    pub stride: [usize; 2],
-    /// Top and left padding.
-    pub pad: [usize; 2],
-    /// Bottom and right padding; a window may reach beyond them, over pixels that do not count.
-    pub pad_end: [usize; 2],
     /// Channels.
     pub channels: usize,
     /// Elements from one input pixel to the next, and from one output pixel to the next.
@@ -47,20 +31,21 @@ impl PoolParams {
     /// The range of output `o`'s window along `axis` inside the input, and its extent within the padded input.
     #[inline(always)]
     fn span(&self, o: usize, axis: usize) -> (usize, usize, usize) {
-        let start = o * self.stride[axis];
-        let end = start + self.kernel[axis];
-        let padded = end.min(self.pad[axis] + self.input[axis] + self.pad_end[axis]) - start;
-        let from = start.max(self.pad[axis]) - self.pad[axis];
-        let to = (end.max(self.pad[axis]) - self.pad[axis]).min(self.input[axis]);
-        (from.min(to), to, padded)
+        let &Window { kernel, stride, pad, .. } = &self.window;
+        let start = o * stride[axis];
+        let end = start + kernel[axis];
+        let from = start.max(pad[axis]) - pad[axis];
+        let to = (end.max(pad[axis]) - pad[axis]).min(self.input[axis]);
+        (from.min(to), to, self.window.counted(axis, o, self.input[axis]))
     }
 
     /// Those of the output columns `x[0]..x[1]` whose windows lie inside the input.
     #[inline(always)]
     fn interior(&self, x: [usize; 2]) -> [usize; 2] {
-        let from = self.pad[1].div_ceil(self.stride[1]).clamp(x[0], x[1]);
-        let last = (self.input[1] + self.pad[1]).checked_sub(self.kernel[1]);
-        let to = last.map_or(0, |last| last / self.stride[1] + 1).clamp(from, x[1]);
+        let &Window { kernel, stride, pad, .. } = &self.window;
+        let from = pad[1].div_ceil(stride[1]).clamp(x[0], x[1]);
+        let last = (self.input[1] + pad[1]).checked_sub(kernel[1]);
+        let to = last.map_or(0, |last| last / stride[1] + 1).clamp(from, x[1]);
         [from, to]
     }
 }
@@ -84,10 +69,10 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     let (y0, y1, height) = params.span(y, 0);
     // The factor of a window with so many columns inside the input, and inside the padded input.
     let scale = |columns: usize, padded: usize| {
-        let area = match params.reduce {
-            Reduce::Max => 1,
-            Reduce::Mean => ((y1 - y0) * columns).max(1),
-            Reduce::MeanWithPadding => height * padded,
+        let area = match params.kind {
+            PoolKind::Max => 1,
+            PoolKind::Average => ((y1 - y0) * columns).max(1),
+            PoolKind::AverageWithPadding => height * padded,
         };
         params.factor / area as f32
     };
@@ -97,12 +82,12 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
     }
     let [from, to] = params.interior(x);
     let mut done = [from, from];
-    if params.kernel == [3, 3] && to - from >= PIXELS && y0 < y1 {
+    if params.window.kernel == [3, 3] && to - from >= PIXELS && y0 < y1 {
         let block = Block { params, rows: [y0, y1], scale: scale(3, 3), image, bias, min };
         let out_at = |x_out: usize| out.cast::<O>().wrapping_add((x_out - x[0]) * params.ld[1]);
         // SAFETY: the caller's promise, and the columns are interior.
         done = unsafe {
-            match (params.reduce == Reduce::Max, params.stride[1]) {
+            match (params.kind == PoolKind::Max, params.window.stride[1]) {
                 (true, 1) => blocks(from, to, |x| pool_block::<S, I, O, true, 1>(&block, x, out_at(x))),
                 (true, 2) => blocks(from, to, |x| pool_block::<S, I, O, true, 2>(&block, x, out_at(x))),
                 (false, 1) => blocks(from, to, |x| pool_block::<S, I, O, false, 1>(&block, x, out_at(x))),
@@ -119,7 +104,7 @@ pub(super) unsafe fn pool<S: Simd, I: Stored<S>, O: Stored<S>>(
             let n = (params.channels - c).min(S::LANES);
             // SAFETY: the window is clipped to the input; channels c..c + n exist.
             unsafe {
-                let max = params.reduce == Reduce::Max;
+                let max = params.kind == PoolKind::Max;
                 let mut acc = S::splat(if max { f32::NEG_INFINITY } else { 0.0 });
                 for iy in y0..y1 {
                     let row = image.cast::<I>().add(iy * params.input[1] * params.ld[0] + c);
@@ -295,7 +280,7 @@ unsafe fn pool_channels<
     out: *mut O,
 ) {
     let params = b.params;
-    let corner = (b.rows[0] * params.input[1] + x * STRIDE - params.pad[1]) * params.ld[0];
+    let corner = (b.rows[0] * params.input[1] + x * STRIDE - params.window.pad[1]) * params.ld[0];
     let (ld, row_step) = (params.ld[0], params.input[1] * params.ld[0]);
     let mut c = channels.start;
     while c < channels.end {

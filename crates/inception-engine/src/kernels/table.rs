@@ -172,6 +172,18 @@ impl CostModel {
         self.assumed_caches()[1] / 2 / size_of::<f32>()
     }
 
+    /// Winograd's algorithm on so many tiles, for each position of a tile: products, transforms, and the reading of
+    /// weights.
+    pub fn winograd(&self, tiles: f64, channels: f64, out_channels: f64) -> f64 {
+        (tiles + self.weight_load_cost) * channels * out_channels
+            + tiles * self.transform_cost * (channels + out_channels)
+    }
+
+    /// What Strassen's algorithm adds for each pixel: four sums of inputs and two of products, of a quarter each.
+    pub fn strassen_sums(&self, channels: f64, out_channels: f64) -> f64 {
+        self.strassen_add_cost / 4.0 * (14.0 * channels + 6.0 * out_channels)
+    }
+
     /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask
     /// explain --measure`.
     pub const L2_OF_1_MIB: CostModel = CostModel {
@@ -297,6 +309,17 @@ impl Kernels {
     }
 }
 
+/// Names features, by the macro that detects them, with the messages for their absence.
+#[allow(unused_macros)] // By architectures without intrinsics.
+macro_rules! features {
+    ($detected:ident: $($name:ident = $feature:tt, $missing:literal;)*) => {
+        $(const $name: $crate::kernels::table::Feature =
+            $crate::kernels::table::Feature { detected: || $detected!($feature), missing: $missing };)*
+    };
+}
+#[allow(unused_imports)] // As above.
+pub(super) use features;
+
 /// A function that carries target features around a call of a generic kernel.
 macro_rules! entry {
     ([$(#[$features:meta])*], ($($argument:ident: $type:ty),*) $call:expr) => {{
@@ -354,7 +377,7 @@ macro_rules! kernel_set {
         target: $target:tt,
         tile_rows: $tile_rows:tt,
         activations: $activations:ident,
-        features: [$($detected:expr => $missing:literal),* $(,)?],
+        features: [$($feature:expr),* $(,)?],
         conv: [$($conv_in:ty => $conv_out:ty),*],
         $(paired_conv: [$($paired_in:ty => $paired_out:ty),*],)?
         pool: [$($pool_in:ty => $pool_out:ty),*],
@@ -368,7 +391,7 @@ macro_rules! kernel_set {
         use $crate::kernels::{conv, elementwise, pool, winograd};
         KernelSet {
             activations: $crate::dtype::DType::$activations,
-            features: &[$($crate::kernels::table::Feature { detected: || $detected, missing: $missing }),*],
+            features: &[$($feature),*],
             conv: &[$(row!($simd, $conv_in => $conv_out, entry!($target, (t: &conv::Tile)
                 conv::by_rows!($simd, $conv_in, $conv_out, t, $tile_rows)))),*],
             paired_conv: &[$($(row!($simd, $paired_in => $paired_out, entry!($target, (t: &conv::Tile)

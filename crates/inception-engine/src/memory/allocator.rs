@@ -25,7 +25,7 @@ unsafe impl Sync for Aligned {}
 impl Aligned {
     /// At least `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        let len = len.max(1).next_multiple_of(LINE);
+        let len = whole_lines(len);
         let start = Aligned::allocate(len);
         // SAFETY: so many floats were allocated; they are initialised before anyone else sees them.
         unsafe { start.as_ptr().write_bytes(0, len) };
@@ -49,8 +49,8 @@ impl Aligned {
     /// other, so that small ones are on huge pages, too. (That made GoogLeNet 1 to 5 %, Xception65 1 to 2 %
     /// faster: the hardware prefetches within a page.)
     pub fn weights(len: usize) -> Self {
-        let len = len.max(1).next_multiple_of(LINE);
-        let size = len * size_of::<f32>();
+        let len = whole_lines(len);
+        let size = len.saturating_mul(size_of::<f32>());
         // The sanitizer must see where each array ends.
         if size >= BLOCK / 4 || cfg!(sanitized) {
             return Aligned::zeros(len);
@@ -72,14 +72,15 @@ impl Aligned {
     }
 
     fn layout(len: usize) -> Layout {
-        let size = len * size_of::<f32>();
-        // Whole pages, the last one too.
-        let (size, align) = match size {
-            HALF_HUGE.. => (size.next_multiple_of(HUGE), HUGE),
-            _ => (size, LINE * size_of::<f32>()),
-        };
-        // A size beyond the address space cannot be met; the allocator says so more clearly than an overflow.
-        Layout::from_size_align(size, align).unwrap_or(Layout::new::<[f32; LINE]>())
+        let layout = len.checked_mul(size_of::<f32>()).and_then(|size| {
+            // Whole pages, the last one too.
+            let (size, align) = match size {
+                HALF_HUGE.. => (size.checked_next_multiple_of(HUGE)?, HUGE),
+                _ => (size, LINE * size_of::<f32>()),
+            };
+            Layout::from_size_align(size, align).ok()
+        });
+        layout.unwrap_or_else(|| panic!("{len} floats are beyond the address space"))
     }
 
     /// A copy of `values`, then `fill` up to at least `len` floats.
@@ -110,6 +111,11 @@ impl Aligned {
         // SAFETY: `len` initialised floats, borrowed as `self` is.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
+}
+
+/// `len` floats, at least one, as whole cache lines.
+fn whole_lines(len: usize) -> usize {
+    len.max(1).checked_next_multiple_of(LINE).unwrap_or(usize::MAX)
 }
 
 impl Drop for Aligned {
@@ -181,4 +187,19 @@ mod huge {
     /// # Safety
     /// None needed.
     pub(super) unsafe fn advise(_start: *mut u8, _length: usize) {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_address_space_is_refused() {
+        for len in [usize::MAX, usize::MAX / 4 + 2, isize::MAX as usize / 4 + LINE] {
+            let allocated = std::panic::catch_unwind(|| Aligned::zeros(len).len());
+            let message = *allocated.unwrap_err().downcast::<String>().unwrap();
+            assert!(message.ends_with("floats are beyond the address space"), "{len}: {message}");
+        }
+    }
 }

@@ -10,11 +10,7 @@ pub(super) fn winograd(costs: &CostModel, conv: &Conv, output: [usize; 2], spec:
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
     let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
     let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
-    let &CostModel { transform_cost, weight_load_cost, .. } = costs;
-    spec.time_scale
-        * positions
-        * ((tiles + weight_load_cost) * channels * out_channels
-            + tiles * transform_cost * (channels + out_channels))
+    spec.time_scale * positions * costs.winograd(tiles, channels, out_channels)
 }
 
 /// A convolution by the direct algorithm, from an input stored as `dtype`.
@@ -23,14 +19,12 @@ pub(super) fn direct(costs: &CostModel, conv: &Conv, output: [usize; 2], dtype: 
     ((output[0] * output[1]) as f64 + costs.weight_load_cost) * weights / dtype.pack() as f64
 }
 
-/// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and four sums of inputs
-/// and two of products, of a quarter each.
+/// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and sums.
 pub(super) fn strassen(costs: &CostModel, conv: &Conv, pixels: usize) -> f64 {
     let (channels, out_channels, pixels) =
         (conv.in_channels() as f64, conv.out_channels as f64, pixels as f64);
-    let summed = pixels / 4.0 * (14.0 * channels + 6.0 * out_channels);
-    let &CostModel { weight_load_cost, strassen_add_cost, .. } = costs;
-    0.875 * (pixels + 2.0 * weight_load_cost) * channels * out_channels + strassen_add_cost * summed
+    0.875 * (pixels + 2.0 * costs.weight_load_cost) * channels * out_channels
+        + pixels * costs.strassen_sums(channels, out_channels)
 }
 
 /// A depthwise convolution.

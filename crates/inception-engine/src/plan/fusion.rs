@@ -35,7 +35,7 @@ pub(super) fn lowerings(graph: &Graph, stores_all: bool) -> Vec<Lowering> {
 }
 
 /// The reader that computes the depthwise convolution `id` as its prologue: a maximum pool that is the only
-/// reader, or else the first pointwise convolution, unless it would have to wait for itself.
+/// reader, or else the first pointwise convolution that need not wait for anything else.
 fn fusing_reader(graph: &Graph, id: NodeId, consumers: &[Vec<NodeId>]) -> Option<NodeId> {
     let readers = &consumers[id];
     if let [reader] = readers[..]
@@ -45,10 +45,8 @@ fn fusing_reader(graph: &Graph, id: NodeId, consumers: &[Vec<NodeId>]) -> Option
     }
     readers.iter().copied().find(|&reader| {
         let inputs = &graph.nodes[reader].inputs;
-        pointwise(graph, reader).is_some()
-            && inputs[0] == id
-            && inputs.get(1) != Some(&id)
-            && readers.iter().all(|&other| other == reader || !reaches(graph, other, reader))
+        // Others that read it wait for the step of this one, which must not wait for a residual then.
+        pointwise(graph, reader).is_some() && inputs[0] == id && (inputs.len() == 1 || readers.len() == 1)
     })
 }
 
@@ -88,17 +86,4 @@ fn pointwise(graph: &Graph, node: NodeId) -> Option<&Conv> {
 /// Whether `node` is a maximum pool over more than one pixel.
 fn max_pool(graph: &Graph, node: NodeId) -> bool {
     matches!(&graph.nodes[node].op, Op::Pool(pool) if pool.kind == PoolKind::Max && pool.window.kernel != [1, 1])
-}
-
-/// Whether a path leads from `from` to `to`.
-fn reaches(graph: &Graph, from: NodeId, to: NodeId) -> bool {
-    let mut reached = vec![false; to + 1];
-    if from > to {
-        return false;
-    }
-    reached[from] = true;
-    for id in from + 1..=to {
-        reached[id] = graph.nodes[id].inputs.iter().any(|&input| input >= from && reached[input]);
-    }
-    reached[to]
 }

@@ -7,27 +7,22 @@ use crate::graph::Graph;
 /// to.
 pub(super) fn levels(graph: &Graph, lowerings: &[Lowering]) -> Vec<usize> {
     let mut levels = vec![0; graph.nodes.len()];
-    // A prologue's level is that of its reader, which comes later in the order: repeat until nothing moves.
-    loop {
-        let before = levels.clone();
-        for (id, node) in graph.nodes.iter().enumerate().skip(1) {
-            let inputs = node.inputs.iter().map(|&input| match lowerings[input] {
-                // A step does not wait for its own prologue, but for the prologue's inputs.
-                Lowering::Prologue(reader) if reader == id => {
-                    graph.nodes[input].inputs.iter().map(|&i| levels[i]).max().unwrap_or(0)
-                }
-                _ => levels[input],
-            });
-            // What a concatenation has to copy is copied one level after it is made.
-            levels[id] = inputs.max().unwrap_or(0) + 1;
-        }
-        for (id, lowering) in lowerings.iter().enumerate() {
-            if let Lowering::Prologue(reader) = lowering {
-                levels[id] = levels[*reader];
+    for (id, node) in graph.nodes.iter().enumerate().skip(1) {
+        let inputs = node.inputs.iter().map(|&input| match lowerings[input] {
+            // A step does not wait for its own prologue, but for the prologue's inputs.
+            Lowering::Prologue(reader) if reader == id => {
+                graph.nodes[input].inputs.iter().map(|&i| levels[i]).max().unwrap_or(0)
             }
-        }
-        if before == levels {
-            return levels;
+            _ => levels[input],
+        });
+        // What a concatenation has to copy is copied one level after it is made.
+        levels[id] = inputs.max().unwrap_or(0) + 1;
+    }
+    // Later than its own level would be only a prologue that nobody else reads.
+    for (id, lowering) in lowerings.iter().enumerate() {
+        if let Lowering::Prologue(reader) = lowering {
+            levels[id] = levels[*reader];
         }
     }
+    levels
 }

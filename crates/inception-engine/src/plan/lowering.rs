@@ -10,6 +10,7 @@ use crate::graph::{self, Conv, Graph, Node, NodeId, Op, Pool, Shape};
 use crate::kernel_name::KernelName;
 use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{Aligned, View, end_block};
+use crate::mixed::Stored;
 use crate::quantization::{IntegerWeights, Requantization};
 use crate::steps::{
     ConvStep, ConvertStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput,
@@ -43,10 +44,8 @@ pub(super) struct Decisions<'a> {
     pub lowerings: &'a [Lowering],
     /// When its tensor is complete.
     pub levels: &'a [usize],
-    /// What its tensor is stored as.
-    pub dtypes: &'a [DType],
-    /// Where activations are bytes, what those of its tensor stand for, had it a buffer of its own.
-    pub quants: &'a [QuantParams],
+    /// What its tensor is stored as, and what bytes stand for, had it a buffer of its own.
+    pub stored: &'a Stored,
     /// Where its tensor lies, if it is stored.
     pub views: &'a [Option<View>],
 }
@@ -97,13 +96,12 @@ impl Lower<'_> {
     fn quant(&self, id: NodeId) -> QuantParams {
         match self.decisions.views[id] {
             Some(view) => view.quant,
-            None => self.decisions.quants.get(id).copied().unwrap_or(QuantParams::NONE),
+            None => self.decisions.stored.quants[id],
         }
     }
 
     fn size(&self, id: NodeId) -> [usize; 2] {
-        let shape = self.graph.nodes[id].shape;
-        [shape.height, shape.width]
+        self.graph.nodes[id].shape.size()
     }
 
     fn residual(&self, id: NodeId) -> Result<Option<View>, Error> {
@@ -164,7 +162,9 @@ impl Lower<'_> {
             }
             Op::Add { .. } | Op::Relu | Op::Affine { .. } => Box::new(self.elementwise(id, node)?),
             Op::Concat => return self.concat(id),
-            Op::Scale { .. } if self.decisions.dtypes[id] != self.decisions.dtypes[node.inputs[0]] => {
+            Op::Scale { .. }
+                if self.decisions.stored.dtypes[id] != self.decisions.stored.dtypes[node.inputs[0]] =>
+            {
                 let (input, out) = (self.view(node.inputs[0])?, self.view(id)?);
                 Box::new(ConvertStep { channels: node.shape.channels, input, out })
             }
@@ -183,9 +183,9 @@ impl Lower<'_> {
 
     /// The Winograd transform of a convolution, if it is computed by one. It reads and writes activations.
     fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
-        let (node, Decisions { kernels, rule, activations, dtypes, .. }) =
+        let (node, Decisions { kernels, rule, activations, stored, .. }) =
             (&self.graph.nodes[id], self.decisions);
-        let stored = [id, node.inputs[0]].map(|node| dtypes[node]);
+        let stored = [id, node.inputs[0]].map(|node| stored.dtypes[node]);
         // Between integers there is none, but for layers that are left in floats.
         let dtype = if *activations == DType::U8 { DType::F32 } else { *activations };
         if node.inputs.len() > 1 || stored != [dtype; 2] {
@@ -249,6 +249,10 @@ impl Lower<'_> {
                 let input = self.view(self.graph.nodes[depthwise].inputs[0])?;
                 (input, Prologue::Depthwise { weights, stored, relu: conv.input_relu })
             }
+            // The copy that it is clamped in has one tap.
+            None if conv.input_relu && !conv.window.is_pointwise() => {
+                return Err(self.error(id, "clamps the input of a window"));
+            }
             None if conv.input_relu => (self.view(source)?, Prologue::Relu),
             None => (self.view(source)?, Prologue::None),
         };
@@ -256,7 +260,7 @@ impl Lower<'_> {
         let fused: Vec<NodeId> = (0..lowerings.len()).filter(fused).collect();
         let (pixels, dtype) = (node.shape.pixels(), input.dtype);
         let strassen = fused.is_empty()
-            && self.decisions.dtypes[id] == dtype
+            && self.decisions.stored.dtypes[id] == dtype
             && rule.strassen(costs, &node.name, conv, pixels, dtype);
         let mut step = ConvStep {
             input,
@@ -304,7 +308,7 @@ impl Lower<'_> {
     ) -> Result<FusedOutput, Error> {
         let (channels, taps) = (conv.in_channels(), conv.taps());
         let residual = self.residual(id)?;
-        if dtype == DType::U8 || self.decisions.dtypes[id] == DType::U8 {
+        if dtype == DType::U8 || self.decisions.stored.dtypes[id] == DType::U8 {
             return self.quantized_output(id, conv, (dtype, quant), runs);
         }
         let weight = dense(conv, &conv.weight);

@@ -21,6 +21,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Shape};
 use crate::kernels::Kernels;
 use crate::memory::{Arena, View};
+use crate::mixed::Stored;
 use crate::{Error, QuantParams};
 
 /// A compiled network, without the machine to run it on.
@@ -45,10 +46,8 @@ pub(crate) struct PlanOptions<'a> {
     pub kernels: &'a Kernels,
     /// The type in which activations are stored.
     pub activations: DType,
-    /// Where that is a byte, what the bytes of each node's tensor stand for.
-    pub quants: &'a [QuantParams],
     /// What each node's tensor is stored as, where that is not by the rule of [`dtypes`] alone.
-    pub dtypes: Option<&'a [DType]>,
+    pub stored: Option<Stored>,
     /// Whether each node's tensor is stored, so that it can be looked at.
     pub stores_all: bool,
 }
@@ -59,14 +58,17 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.
-    pub fn new(graph: &mut Graph, image: Shape, options: &PlanOptions<'_>) -> Result<Plan, Error> {
-        let &PlanOptions { rule, kernels, activations, quants, dtypes: stored, stores_all } = options;
+    pub fn new(graph: &mut Graph, image: Shape, options: PlanOptions<'_>) -> Result<Plan, Error> {
+        let PlanOptions { rule, kernels, activations, stored, stores_all } = options;
         let mut rows = explain::describe(graph);
         space_to_depth(graph, rule, kernels, activations);
+        let stored = &stored.unwrap_or_else(|| Stored {
+            dtypes: dtypes(graph, activations),
+            quants: vec![QuantParams::NONE; graph.nodes.len()],
+        });
         let lowerings = &fusion::lowerings(graph, stores_all);
         let levels = &levels::levels(graph, lowerings);
-        let dtypes = &stored.map_or_else(|| dtypes(graph, activations), <[DType]>::to_vec);
-        let (views, arena) = storage::lay_out(graph, lowerings, levels, dtypes, quants);
+        let (views, arena) = storage::lay_out(graph, lowerings, levels, stored);
         let decisions = lowering::Decisions {
             image,
             rule,
@@ -74,8 +76,7 @@ impl Plan {
             activations,
             lowerings,
             levels,
-            dtypes,
-            quants,
+            stored,
             views: &views,
         };
         let steps = lowering::steps(graph, &decisions)?;

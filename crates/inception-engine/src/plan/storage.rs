@@ -6,16 +6,16 @@ use crate::dtype::{DType, LINE};
 use crate::graph::{Graph, NodeId, Op};
 use crate::memory::sanitizer::FENCE;
 use crate::memory::{Arena, Lifetime, View, pixel_stride};
+use crate::mixed::Stored;
 
 /// For each node, the view of its tensor, if it is stored, and the arena that holds them all. `levels` are
-/// those at which tensors are complete, `dtypes` what they are stored as, and `quants` what their bytes stand for.
+/// those at which tensors are complete, and `stored` is what they are stored as.
 /// What lies in the buffer of a concatenation has the scale and zero point of the whole.
 pub(super) fn lay_out(
     graph: &Graph,
     lowerings: &[Lowering],
     levels: &[usize],
-    dtypes: &[DType],
-    quants: &[QuantParams],
+    Stored { dtypes, quants }: &Stored,
 ) -> (Vec<Option<View>>, Arena) {
     let places = places(graph, lowerings);
     let mut owners: Vec<NodeId> = places.iter().flatten().map(|&(owner, _)| owner).collect();
@@ -91,7 +91,7 @@ fn places(graph: &Graph, lowerings: &[Lowering]) -> Vec<Option<(NodeId, usize)>>
     places
 }
 
-/// DTypes from one pixel of the buffer that `owner` owns to the next. The image stays dense, so that the
+/// Elements from one pixel of the buffer that `owner` owns to the next. The image stays dense, so that the
 /// first convolution can read a kernel row as one run; everything else is a [`pixel_stride`] apart.
 fn stride(graph: &Graph, owner: NodeId, dtype: DType) -> usize {
     let channels = graph.nodes[owner].shape.channels;

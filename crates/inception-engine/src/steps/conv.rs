@@ -105,25 +105,6 @@ struct Split {
     groups: usize,
 }
 
-/// The row tiles of one task: `tiles` of the nearly equal ones into which all rows of a batch are
-/// cut.
-struct RowTiles {
-    tiles: Range<usize>,
-    even: EvenTiles,
-}
-
-impl RowTiles {
-    /// The rows of tile `tile`.
-    fn rows_of(&self, tile: usize) -> Range<usize> {
-        self.even.rows_of(tile)
-    }
-
-    /// The rows of all tiles of the task.
-    fn all_rows(&self) -> Range<usize> {
-        self.rows_of(self.tiles.start).start..self.rows_of(self.tiles.end - 1).end
-    }
-}
-
 impl ConvStep {
     /// Whether a row of the kernel is one contiguous run of elements in the input.
     fn rows_are_contiguous(&self) -> bool {
@@ -187,7 +168,8 @@ impl ConvStep {
             None => 1,
         };
         let cache = costs.cache() * larger;
-        (cache * self.input.dtype.pack() / (self.channels * sy * sx * kernels.tile_rows)).clamp(1, 64)
+        let read = [sy, sx, kernels.tile_rows].into_iter().fold(self.channels, usize::saturating_mul);
+        (cache * self.input.dtype.pack() / read).clamp(1, 64)
     }
 
     /// The way to share out a run that takes a thread the least time by [`ConvStep::time`].
@@ -248,10 +230,7 @@ impl ConvStep {
         let columns = columns as f64 * share;
         let products = taps * k * columns / pack;
         let (multiplied, weights, added) = match self.strassen() {
-            Some(_) => {
-                let added = costs.strassen_add_cost / 4.0 * (14.0 * channels + 6.0 * columns);
-                (0.875 * products, 1.75 * products, added)
-            }
+            Some(_) => (0.875 * products, 1.75 * products, costs.strassen_sums(channels, columns)),
             None => (products, products, 0.0),
         };
         let prologue = match &self.prologue {
@@ -414,7 +393,7 @@ impl ConvStep {
         }
     }
 
-    /// Multiplies the rows of `tiles` by the panels `wanted`, numbered through all outputs. The indirection
+    /// Multiplies the rows of `tiles`, some of the even ones, by the panels `wanted`, numbered through all outputs. The indirection
     /// buffers of the tiles lie at `buffers`, `buffer_len` pointers apart.
     ///
     /// # Safety
@@ -423,7 +402,7 @@ impl ConvStep {
     unsafe fn multiply_panels(
         &self,
         context: &Context,
-        tiles: &RowTiles,
+        (tiles, even): (Range<usize>, EvenTiles),
         wanted: Range<usize>,
         (buffers, buffer_len): (*const *const u8, usize),
     ) {
@@ -437,9 +416,9 @@ impl ConvStep {
             let [start, end] =
                 [wanted.start, wanted.end].map(|n| n.saturating_sub(before).min(panels.count()));
             before += panels.count();
-            panels.for_each_tile(kernels, start..end, tiles.tiles.len(), (panels, end), |visit| {
+            panels.for_each_tile(kernels, start..end, tiles.len(), (panels, end), |visit| {
                 let panel = visit.panel;
-                let rows = tiles.rows_of(tiles.tiles.start + visit.tile);
+                let rows = even.rows_of(tiles.start + visit.tile);
                 let out = output.out.skip_channels(panel.first);
                 let residual = output.residual.map(|view| view.skip_channels(panel.first));
                 let tile = Tile {
@@ -494,11 +473,9 @@ impl Step for ConvStep {
     unsafe fn execute_task(&self, task: usize, context: &Context) {
         let config = &context.config;
         let split = self.split(config);
-        let tiles = RowTiles {
-            tiles: chunk(split.tiles, task % split.chunks, split.chunks),
-            even: EvenTiles::new(config.batch * self.output_size[0] * self.output_size[1], split.tiles),
-        };
-        let rows = tiles.all_rows();
+        let tiles = chunk(split.tiles, task % split.chunks, split.chunks);
+        let even = EvenTiles::new(config.batch * self.output_size[0] * self.output_size[1], split.tiles);
+        let rows = even.rows_of(tiles.start).start..even.rows_of(tiles.end - 1).end;
         let group = task / split.chunks;
         let panels = chunk(self.panels(), group, split.groups);
         // SAFETY: `scratch` asks for the rows of the largest chunk, and then for an indirection buffer for
@@ -512,15 +489,15 @@ impl Step for ConvStep {
             }
             let (buffers, buffer_len) =
                 (scratch.cast::<*const u8>(), self.runs()[0] * config.kernels.tile_rows);
-            for (i, t) in tiles.tiles.clone().enumerate() {
+            for (i, t) in tiles.clone().enumerate() {
                 let buffer = buffers.wrapping_add(i * buffer_len);
                 if self.copies_input() {
-                    self.fill_indirection_to_copy(context, tiles.rows_of(t), rows.start, buffer);
+                    self.fill_indirection_to_copy(context, even.rows_of(t), rows.start, buffer);
                 } else {
-                    self.fill_indirection(context, tiles.rows_of(t), buffer);
+                    self.fill_indirection(context, even.rows_of(t), buffer);
                 }
             }
-            self.multiply_panels(context, &tiles, panels, (buffers.cast_const(), buffer_len));
+            self.multiply_panels(context, (tiles, even), panels, (buffers.cast_const(), buffer_len));
         }
     }
 

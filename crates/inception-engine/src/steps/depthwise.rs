@@ -93,10 +93,7 @@ impl DepthwiseWeights {
         weights.as_mut()[first.len()..first.len() + second.len()].copy_from_slice(&second);
         let geometry = Depthwise {
             input: input_size,
-            kernel: conv.window.kernel,
-            stride: conv.window.stride,
-            pad: conv.window.pad,
-            dilation: conv.window.dilation,
+            window: conv.window,
             ld_in: input.ld,
             input_relu: conv.input_relu,
             zero,
@@ -117,7 +114,7 @@ impl DepthwiseWeights {
 
     /// Taps of the kernel.
     pub fn taps(&self) -> usize {
-        self.geometry.kernel.iter().product()
+        self.geometry.window.kernel.iter().product()
     }
 
     /// Computes output pixels `rows` (numbered through the batch) into `stored`, and into `copy`.

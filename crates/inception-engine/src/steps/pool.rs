@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::depthwise::{DepthwiseWeights, Pixels};
 use super::step::{Context, Epilogue, RunConfig, Step, chunk, chunks};
 use crate::dtype::{DType, LINE};
-use crate::graph::{Pool, PoolKind};
+use crate::graph::{Pool, PoolKind, Window};
 use crate::kernels::Kernels;
-use crate::kernels::pool::{PoolParams, Reduce};
+use crate::kernels::pool::PoolParams;
 use crate::memory::View;
 use crate::{KernelName, QuantParams};
 
@@ -42,16 +42,9 @@ impl PoolStep {
         let quantized = input.dtype == DType::U8;
         let factor = pooled.scale / out.quant.scale;
         let params = PoolParams {
-            reduce: match pool.kind {
-                PoolKind::Max => Reduce::Max,
-                PoolKind::Average => Reduce::Mean,
-                PoolKind::AverageWithPadding => Reduce::MeanWithPadding,
-            },
+            kind: pool.kind,
+            window: pool.window,
             input: input_size,
-            kernel: pool.window.kernel,
-            stride: pool.window.stride,
-            pad: pool.window.pad,
-            pad_end: pool.window.pad_end,
             channels,
             ld: [
                 match prologue {
@@ -103,16 +96,17 @@ impl PoolStep {
     unsafe fn pool_depthwise(&self, depthwise: &DepthwiseWeights, rows: Range<usize>, context: &Context) {
         let [oh, ow] = self.output_size;
         let [ih, iw] = self.params.input;
+        let window = self.params.window;
         let row_bytes = iw * self.params.ld[0] * self.input.dtype.size();
         let scratch = context.scratch.cast::<u8>();
         // Rows of the depthwise result in scratch memory, numbered through the batch.
         let mut held = 0..0;
         for row in rows {
             let (image, y) = (row / oh, row % oh);
-            let top = y * self.params.stride[0];
-            let above = self.params.pad[0].saturating_sub(top);
-            let first = image * ih + (top + above - self.params.pad[0]).min(ih);
-            let last = image * ih + (top + self.params.kernel[0]).saturating_sub(self.params.pad[0]).min(ih);
+            let top = y * window.stride[0];
+            let above = window.pad[0].saturating_sub(top);
+            let first = image * ih + (top + above - window.pad[0]).min(ih);
+            let last = image * ih + (top + window.kernel[0]).saturating_sub(window.pad[0]).min(ih);
             let kept = if held.contains(&first) { held.end - first } else { 0 };
             let from = (first + kept) * iw..last * iw;
             let target = scratch.wrapping_add(kept * row_bytes);
@@ -128,8 +122,8 @@ impl PoolStep {
             }
             held = first..last;
             // The window lies in an image that is cut to the rows it covers.
-            let params =
-                PoolParams { input: [last - first, iw], pad: [above, self.params.pad[1]], ..self.params };
+            let window = Window { pad: [above, window.pad[1]], ..window };
+            let params = PoolParams { input: [last - first, iw], window, ..self.params };
             let out = context.pixel(&self.out, row * ow);
             let Epilogue { bias, min, .. } = &self.epilogue;
             let pool = context.config.kernels.pool(self.input.dtype, self.out.dtype);
@@ -187,6 +181,10 @@ impl Step for PoolStep {
 
     fn scratch(&self, _kernels: &Kernels) -> usize {
         let row = self.params.input[1] * self.params.ld[0] * self.input.dtype.size();
-        if self.prologue.is_some() { (self.params.kernel[0] * row).div_ceil(size_of::<f32>()) } else { 0 }
+        if self.prologue.is_some() {
+            (self.params.window.kernel[0] * row).div_ceil(size_of::<f32>())
+        } else {
+            0
+        }
     }
 }

@@ -128,16 +128,13 @@ impl WinogradStep {
     fn split(&self, config: &RunConfig) -> [usize; 2] {
         let total = self.total(config.batch);
         let panels = self.weights[0].count();
-        let &CostModel { transform_cost, weight_load_cost, .. } = &config.kernels.costs;
         let candidate = |groups: usize| {
             let least = total.div_ceil(self.block_tiles(config.kernels, total));
             let blocks = if groups == 1 { least.next_multiple_of(config.threads).min(total) } else { least };
             let positions = self.weights.len() as f64;
             let (depth, width) = (self.channels as f64, self.out_channels as f64 / groups as f64);
             let tiles = (total as f64 / blocks as f64).ceil();
-            let task = positions
-                * (tiles * (depth * width + transform_cost * (depth + width))
-                    + weight_load_cost * depth * width);
+            let task = positions * config.kernels.costs.winograd(tiles, depth, width);
             ((blocks * groups).div_ceil(config.threads) as f64 * task, [blocks, groups])
         };
         let (whole, grouped) = (candidate(1), candidate(config.threads.min(panels)));

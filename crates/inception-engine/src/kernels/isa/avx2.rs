@@ -6,7 +6,7 @@ use super::Isa;
 use crate::dtype::DType;
 use crate::kernels::depthwise;
 use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, implement_simd, some_bytes};
-use crate::kernels::table::{CostModel, Kernels, kernel_set};
+use crate::kernels::table::{CostModel, Kernels, features, kernel_set};
 
 /// A vector of AVX2.
 pub(crate) struct Avx2;
@@ -190,6 +190,12 @@ multiplied_bytes! {
     }
 }
 
+features! { is_x86_feature_detected:
+    AVX2 = "avx2", "needs a CPU with AVX2 (avx2)";
+    FMA = "fma", "needs a CPU with fused multiply-adds (fma)";
+    AVXVNNI = "avxvnni", "needs AVX2's integer dot products (avxvnni)";
+}
+
 /// The kernels; of those for `u8`, the first ones that the CPU can run.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Avx2,
@@ -206,10 +212,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "avx2,fma")]],
             tile_rows: [1 2 3 4 5 6],
             activations: F32,
-            features: [
-                is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
-                is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
-            ],
+            features: [AVX2, FMA],
             conv: [f32 => f32],
             pool: [f32 => f32],
             depthwise: [f32: depthwise::segment::<Avx2, f32>, None],
@@ -222,11 +225,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "avx2,fma,avxvnni")]],
             tile_rows: [1 2 3 4 5 6],
             bytes: Vnni,
-            features: [
-                is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
-                is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
-                is_x86_feature_detected!("avxvnni") => "needs AVX2's integer dot products (avxvnni)",
-            ],
+            features: [AVX2, FMA, AVXVNNI],
             depthwise: depthwise::segment::<Avx2, Vnni>, None,
         },
         kernel_set! {
@@ -234,10 +233,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "avx2,fma")]],
             tile_rows: [1 2 3 4 5 6],
             bytes: u8,
-            features: [
-                is_x86_feature_detected!("avx2") => "needs a CPU with AVX2 (avx2)",
-                is_x86_feature_detected!("fma") => "needs a CPU with fused multiply-adds (fma)",
-            ],
+            features: [AVX2, FMA],
             paired_conv: [Paired => f32, Paired => Paired],
             depthwise: depthwise::segment::<Avx2, u8>, None,
         },

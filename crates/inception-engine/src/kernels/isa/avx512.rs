@@ -10,7 +10,7 @@ use super::avx512_vector::Avx512;
 use crate::dtype::DType;
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
 use crate::kernels::simd::{Operand, Simd, Stored};
-use crate::kernels::table::{CostModel, DepthwiseLayer, Kernels, kernel_set};
+use crate::kernels::table::{CostModel, DepthwiseLayer, Kernels, features, kernel_set};
 
 // SAFETY: each method touches exactly the elements that the traits allow; masked-off lanes are not accessed.
 unsafe impl Stored<Avx512> for bf16 {
@@ -288,13 +288,21 @@ unsafe fn blocks<const STRIDE: usize, const DILATION: usize>(d: &Depthwise, s: &
 unsafe fn segment(d: &Depthwise, s: &Segment) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (d.kernel, d.stride[1], d.dilation[1]) {
+        match (d.window.kernel, d.window.stride[1], d.window.dilation[1]) {
             ([3, 3], 1, 1) => blocks::<1, 1>(d, s),
             ([3, 3], 2, 1) => blocks::<2, 1>(d, s),
             ([3, 3], 1, 2) => blocks::<1, 2>(d, s),
             _ => depthwise::segment::<Avx512, bf16>(d, s),
         }
     }
+}
+
+features! { is_x86_feature_detected:
+    AVX512F = "avx512f", "needs a CPU with AVX-512 (avx512f)";
+    AVX512BW = "avx512bw", "needs AVX-512's byte and word instructions (avx512bw)";
+    AVX512VL = "avx512vl", "needs AVX-512 for short vectors (avx512vl)";
+    AVX512BF16 = "avx512bf16", "needs AVX-512's bf16 dot products (avx512bf16)";
+    AVX512VNNI = "avx512vnni", "needs AVX-512's integer dot products (avx512vnni)";
 }
 
 /// The kernels; those for `bf16` need more of AVX-512 than those for `f32`.
@@ -314,7 +322,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "avx512f")]],
             tile_rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
             activations: F32,
-            features: [is_x86_feature_detected!("avx512f") => "needs a CPU with AVX-512 (avx512f)"],
+            features: [AVX512F],
             conv: [f32 => f32],
             pool: [f32 => f32],
             depthwise: [f32: depthwise::segment::<Avx512, f32>, None],
@@ -329,12 +337,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             tile_rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
             activations: Bf16,
             // All but the last are older; only a hypervisor could take them away.
-            features: [
-                is_x86_feature_detected!("avx512f") => "needs a CPU with AVX-512 (avx512f)",
-                is_x86_feature_detected!("avx512bw") => "needs AVX-512's byte and word instructions (avx512bw)",
-                is_x86_feature_detected!("avx512vl") => "needs AVX-512 for short vectors (avx512vl)",
-                is_x86_feature_detected!("avx512bf16") => "needs AVX-512's bf16 dot products (avx512bf16)",
-            ],
+            features: [AVX512F, AVX512BW, AVX512VL, AVX512BF16],
             conv: [f32 => bf16, bf16 => f32, bf16 => bf16],
             pool: [bf16 => f32, bf16 => bf16],
             depthwise: [bf16: segment, Some(second_copy)],
@@ -347,12 +350,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]],
             tile_rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
             bytes: u8,
-            features: [
-                is_x86_feature_detected!("avx512f") => "needs a CPU with AVX-512 (avx512f)",
-                is_x86_feature_detected!("avx512bw") => "needs AVX-512's byte and word instructions (avx512bw)",
-                is_x86_feature_detected!("avx512vl") => "needs AVX-512 for short vectors (avx512vl)",
-                is_x86_feature_detected!("avx512vnni") => "needs AVX-512's integer dot products (avx512vnni)",
-            ],
+            features: [AVX512F, AVX512BW, AVX512VL, AVX512VNNI],
             depthwise: avx512_int8::segment, Some(avx512_int8::second_copy),
         },
     ],

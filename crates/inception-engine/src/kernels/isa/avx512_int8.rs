@@ -327,7 +327,7 @@ unsafe fn blocks<const STRIDE: usize, const DILATION: usize>(d: &Depthwise, s: &
 pub(super) unsafe fn segment(d: &Depthwise, s: &Segment) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (d.kernel, d.stride[1], d.dilation[1]) {
+        match (d.window.kernel, d.window.stride[1], d.window.dilation[1]) {
             ([3, 3], 1, 1) => blocks::<1, 1>(d, s),
             ([3, 3], 2, 1) => blocks::<2, 1>(d, s),
             ([3, 3], 1, 2) => blocks::<1, 2>(d, s),

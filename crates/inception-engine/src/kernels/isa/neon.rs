@@ -9,7 +9,7 @@ use super::portable::Portable;
 use crate::dtype::DType;
 use crate::kernels::depthwise;
 use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, implement_simd, some_bytes};
-use crate::kernels::table::{CostModel, Kernels, kernel_set};
+use crate::kernels::table::{CostModel, Kernels, features, kernel_set};
 
 /// A vector of NEON.
 pub(crate) struct Neon;
@@ -379,6 +379,12 @@ impl<I: DotProduct> ByLane for I {
     }
 }
 
+features! { is_aarch64_feature_detected:
+    NEON = "neon", "needs a CPU with Advanced SIMD (neon)";
+    I8MM = "i8mm", "needs dot products of unsigned and signed bytes (i8mm)";
+    DOTPROD = "dotprod", "needs dot products of bytes (dotprod)";
+}
+
 /// The kernels; of those for `u8`, the first ones that the CPU can run.
 pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     isa: Isa::Neon,
@@ -401,7 +407,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "neon")]],
             tile_rows: [1 2 3 4 5 6],
             activations: F32,
-            features: [is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)"],
+            features: [NEON],
             conv: [f32 => f32],
             pool: [f32 => f32],
             depthwise: [f32: depthwise::segment::<Neon, f32>, None],
@@ -414,10 +420,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "neon,i8mm")]],
             tile_rows: [1 2 3 4 5 6],
             bytes: Mixed,
-            features: [
-                is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)",
-                is_aarch64_feature_detected!("i8mm") => "needs dot products of unsigned and signed bytes (i8mm)",
-            ],
+            features: [NEON, I8MM],
             depthwise: depthwise::segment::<Neon, Mixed>, None,
         },
         kernel_set! {
@@ -425,10 +428,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "neon,dotprod")]],
             tile_rows: [1 2 3 4 5 6],
             bytes: Signed,
-            features: [
-                is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)",
-                is_aarch64_feature_detected!("dotprod") => "needs dot products of bytes (dotprod)",
-            ],
+            features: [NEON, DOTPROD],
             depthwise: depthwise::segment::<Neon, Signed>, None,
         },
         // The arrays that the compiler vectorises, where there are no dot products.
@@ -437,7 +437,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             target: [#[target_feature(enable = "neon")]],
             tile_rows: [1 2 3 4 5 6],
             bytes: u8,
-            features: [is_aarch64_feature_detected!("neon") => "needs a CPU with Advanced SIMD (neon)"],
+            features: [NEON],
             depthwise: depthwise::segment::<Portable, u8>, None,
         },
     ],

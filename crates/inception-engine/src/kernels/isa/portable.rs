@@ -2,6 +2,7 @@
 
 use super::Isa;
 use crate::dtype::DType;
+use crate::graph::integers::round_to_even;
 use crate::kernels::depthwise;
 use crate::kernels::simd::{Operand, Simd, Stored, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
@@ -82,11 +83,7 @@ unsafe impl Stored<Portable> for u8 {
     }
     #[inline(always)]
     unsafe fn store_n(p: *mut u8, v: [f32; 8], n: usize) {
-        // From here on a float has no bits for fractions: the sum is rounded to the nearest, to even where two
-        // are as near, and its low byte is the integer. (`round_ties_even` is a call where the baseline has no
-        // instruction for it.)
-        const INTEGERS: f32 = 12_582_912.0;
-        let rounded = v.map(|x| (x.clamp(0.0, 255.0) + INTEGERS).to_bits() as u8);
+        let rounded = v.map(|x| round_to_even(x.clamp(0.0, 255.0)) as u8);
         for (i, x) in rounded.iter().enumerate().take(n) {
             // SAFETY: i < n, and the caller vouches for n elements.
             unsafe { *p.add(i) = *x };
