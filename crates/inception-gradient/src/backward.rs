@@ -17,11 +17,13 @@ impl<T: Real> Trainer<T> {
     ///
     /// # Panics
     ///
-    /// For a gradient of another length than the output's.
+    /// For a gradient of another length than the output's, and before the first [`forward`](Self::forward).
     pub fn backward(&mut self, gradient: &[T]) {
+        assert!(self.batch > 0, "`forward` comes before `backward`");
         let view = self.gradients[self.output];
         let [_, gradients] = self.addresses();
-        let output = raw(&gradients, &view);
+        // SAFETY: the view is of these buffers.
+        let output = unsafe { raw(&gradients, &view) };
         assert_eq!(gradient.len(), self.batch * output.pixels * output.channels, "as the output");
         for (pixel, values) in gradient.chunks_exact(output.channels.max(1)).enumerate() {
             // SAFETY: nobody else has access now.
@@ -32,78 +34,80 @@ impl<T: Real> Trainer<T> {
     }
 
     fn differentiate(&mut self) {
-        let (kernels, batch) = (self.kernels(), self.batch);
+        let (kernels, batch) = (T::kernels(), self.batch);
         let [outputs, gradients] = self.addresses();
         let Self { layers, inputs, outputs: places, gradients: own, tensors, zeros, sums, .. } = self;
         // Whether something is at a node's gradient already.
         let mut written = vec![false; layers.len()];
         for (id, layer) in layers.iter_mut().enumerate().rev() {
             let Some(&first) = inputs[id].first() else { continue };
-            let (x, dy) = (raw(&outputs, &places[first]), raw(&gradients, &own[id]));
-            // The images have no gradient.
-            let dx = (first != 0).then(|| raw(&gradients, &own[first]));
             let accumulate = written[first];
-            let pixels = batch * dy.pixels;
-            let node = NodeGradient { batch, x, dy, dx, accumulate };
-            match layer {
-                Layer::Input | Layer::Fused => {}
-                // SAFETY: the kernels are of this CPU; nodes have places that no other needs now, and buffers
-                // have slack.
-                Layer::Conv(conv) => unsafe { node.of_conv(conv, kernels, tensors, zeros, sums) },
-                // SAFETY: as above.
-                Layer::Depthwise(depthwise) => unsafe { node.of_depthwise(depthwise, tensors, sums) },
-                Layer::Norm(norm) => node.of_norm(norm, tensors),
-                Layer::Bias(bias) => {
-                    bias_gradient(dy, pixels, &mut tensors[*bias].gradient);
-                    pass(dy, dx, pixels, accumulate);
-                }
-                Layer::Scale { scale, .. } => {
-                    if let Some(dx) = dx {
-                        let (scale, zero) = (T::of_f64(*scale), T::default());
-                        rows::by_rows(pixels, |range| rows::scale(dy, dx, range, scale, zero, accumulate));
+            // SAFETY: the views are of these buffers, which hold `batch` images; nodes have places that no other needs
+            // now, and buffers have slack.
+            unsafe {
+                let (x, dy) = (raw(&outputs, &places[first]), raw(&gradients, &own[id]));
+                // The images have no gradient.
+                let dx = (first != 0).then(|| raw(&gradients, &own[first]));
+                let pixels = batch * dy.pixels;
+                let node = NodeGradient { batch, x, dy, dx, accumulate };
+                match layer {
+                    Layer::Input | Layer::Fused => {}
+                    Layer::Conv(conv) => node.of_conv(conv, kernels, tensors, zeros, sums),
+                    Layer::Depthwise(depthwise) => node.of_depthwise(depthwise, tensors, sums),
+                    Layer::Norm(norm) => node.of_norm(norm, tensors),
+                    Layer::Bias(bias) => {
+                        bias_gradient(dy, pixels, &mut tensors[*bias].gradient);
+                        pass(dy, dx, pixels, accumulate);
                     }
-                }
-                Layer::Dropout { mask, .. } => {
-                    if let Some(dx) = dx {
-                        rows::by_rows(pixels, |range| rows::masked(dy, mask, dx, range, accumulate));
-                    }
-                }
-                Layer::Pool { pooling, chosen } => {
-                    if let Some(dx) = dx {
-                        if !accumulate {
-                            clear(dx, batch * dx.pixels);
+                    Layer::Scale { scale, .. } => {
+                        if let Some(dx) = dx {
+                            let (scale, zero) = (T::of_f64(*scale), T::default());
+                            let scaled = |range| rows::scale(dy, dx, range, scale, zero, accumulate);
+                            rows::by_rows(pixels, scaled);
                         }
-                        // SAFETY: as above.
-                        unsafe { pooling.gradient(batch, dy, dx, chosen) }
                     }
-                }
-                Layer::Concat => {
-                    let mut channel = 0;
-                    for &input in &inputs[id] {
-                        let dx = (input != 0).then(|| raw(&gradients, &own[input]));
-                        let channels = places[input].shape.channels;
-                        pass(dy.part(channel, channels), dx, pixels, written[input]);
-                        written[input] = true;
-                        channel += channels;
+                    Layer::Dropout { mask, .. } => {
+                        if let Some(dx) = dx {
+                            rows::by_rows(pixels, |range| rows::masked(dy, mask, dx, range, accumulate));
+                        }
                     }
-                }
-                Layer::Add => {
-                    // The one whose place it has comes last, though neither changes what is there.
-                    for &input in &inputs[id] {
-                        let dx = (input != 0).then(|| raw(&gradients, &own[input]));
-                        pass(dy, dx, pixels, written[input]);
-                        written[input] = true;
+                    Layer::Pool { pooling, chosen } => {
+                        if let Some(dx) = dx {
+                            if !accumulate {
+                                clear(dx, batch * dx.pixels);
+                            }
+                            pooling.gradient(batch, dy, dx, chosen);
+                        }
                     }
-                }
-                Layer::Relu => {
-                    if let Some(dx) = dx {
-                        let y = raw(&outputs, &places[id]);
-                        rows::by_rows(pixels, |range| rows::relu_gradient(y, dy, dx, range, accumulate));
+                    Layer::Concat => {
+                        let mut channel = 0;
+                        for &input in &inputs[id] {
+                            let dx = (input != 0).then(|| raw(&gradients, &own[input]));
+                            let channels = places[input].shape.channels;
+                            pass(dy.part(channel, channels), dx, pixels, written[input]);
+                            written[input] = true;
+                            channel += channels;
+                        }
                     }
-                }
-                Layer::Flatten => {
-                    if let Some(dx) = dx {
-                        unflatten(dy, dx, batch, accumulate);
+                    Layer::Add => {
+                        // The one whose place it has comes last, though neither changes what is there.
+                        for &input in &inputs[id] {
+                            let dx = (input != 0).then(|| raw(&gradients, &own[input]));
+                            pass(dy, dx, pixels, written[input]);
+                            written[input] = true;
+                        }
+                    }
+                    Layer::Relu => {
+                        if let Some(dx) = dx {
+                            let y = raw(&outputs, &places[id]);
+                            let clamped = |range| rows::relu_gradient(y, dy, dx, range, accumulate);
+                            rows::by_rows(pixels, clamped);
+                        }
+                    }
+                    Layer::Flatten => {
+                        if let Some(dx) = dx {
+                            unflatten(dy, dx, batch, accumulate);
+                        }
                     }
                 }
             }
@@ -140,11 +144,11 @@ impl<T: Real> NodeGradient<T> {
     ) {
         let Self { batch, x, dy, dx, accumulate } = self;
         let convolution = &conv.convolution;
-        if let Some(bias) = conv.bias {
-            bias_gradient(dy, batch * dy.pixels, &mut tensors[bias].gradient);
-        }
         // SAFETY: the caller's promise.
         unsafe {
+            if let Some(bias) = conv.bias {
+                bias_gradient(dy, batch * dy.pixels, &mut tensors[bias].gradient);
+            }
             convolution.weight_gradient(kernels, batch, x, dy, sums);
             convolution.in_order(sums, &mut tensors[conv.weight].gradient);
             if let Some(dx) = dx {
@@ -160,33 +164,41 @@ impl<T: Real> NodeGradient<T> {
     /// As that function.
     unsafe fn of_depthwise(self, layer: &DepthwiseLayer<T>, tensors: &mut [Tensor], sums: &mut [T]) {
         let Self { batch, x, dy, dx, accumulate } = self;
-        if let Some(bias) = layer.bias {
-            bias_gradient(dy, batch * dy.pixels, &mut tensors[bias].gradient);
-        }
         let (taps, channels) = (layer.forward.taps.len(), dy.channels);
         // SAFETY: the caller's promise.
-        unsafe { depthwise_weights(&layer.forward, batch, x, dy, sums) }
+        unsafe {
+            if let Some(bias) = layer.bias {
+                bias_gradient(dy, batch * dy.pixels, &mut tensors[bias].gradient);
+            }
+            depthwise_weights(&layer.forward, batch, x, dy, sums);
+        }
         for (at, value) in tensors[layer.weight].gradient.iter_mut().enumerate() {
             *value = sums[at % taps * channels + at / taps].to_f32();
         }
         if let Some(dx) = dx {
             parallel(batch, |image| {
-                for class in &layer.backward {
-                    depthwise(class, image, dy, dx, &layer.packed, accumulate);
+                for phase in &layer.backward {
+                    // SAFETY: the caller's promise.
+                    unsafe { depthwise(phase, image, dy, dx, &layer.packed, accumulate) }
                 }
             });
         }
     }
 
     /// The gradients of a norm's scale, shift and input.
-    fn of_norm(self, norm: &NormLayer<T>, tensors: &mut [Tensor]) {
+    ///
+    /// # Safety
+    ///
+    /// As [`of_conv`](Self::of_conv).
+    unsafe fn of_norm(self, norm: &NormLayer<T>, tensors: &mut [Tensor]) {
         let Self { x, dy, dx, accumulate, .. } = self;
         let pixels = self.batch * dy.pixels;
         let channels = dy.channels;
         let batch = &norm.batch;
         let mean: Vec<T> = batch.mean.iter().map(|&mean| T::of_f64(mean)).collect();
         let sums = rows::sums(pixels, 2 * channels, |range, sums| {
-            rows::norm_sums(x, dy, range, &mean, &batch.scale, &batch.shift, norm.relu, sums);
+            // SAFETY: the caller's promise.
+            unsafe { rows::norm_sums(x, dy, range, &mean, &batch.scale, &batch.shift, norm.relu, sums) }
         });
         let gamma: Vec<T> = values(&tensors[norm.gamma]);
         let (mut factor, mut summand) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
@@ -203,20 +215,26 @@ impl<T: Real> NodeGradient<T> {
         let (scale, shift) = (&batch.scale, &batch.shift);
         let gradient =
             NormGradient { scale, shift, factor: &factor, summand: &summand, relu: norm.relu, accumulate };
-        rows::by_rows(pixels, |range| rows::norm_gradient(x, dy, dx, range, &gradient));
+        // SAFETY: the caller's promise.
+        rows::by_rows(pixels, |range| unsafe { rows::norm_gradient(x, dy, dx, range, &gradient) });
     }
 }
+
+// What follows is unsafe as the functions of `rows` are.
 
 /// The gradient passes as it is; where the two have one place, it is there.
-fn pass<T: Real>(dy: Raw<T>, dx: Option<Raw<T>>, pixels: usize, accumulate: bool) {
-    let Some(dx) = dx.filter(|dx| !dx.is(&dy)) else { return };
-    match accumulate {
-        true => rows::by_rows(pixels, |range| rows::add(dy, dx, range)),
-        false => copy(dy, dx, pixels),
+unsafe fn pass<T: Real>(dy: Raw<T>, dx: Option<Raw<T>>, pixels: usize, accumulate: bool) {
+    let Some(dx) = dx.filter(|dx| !dx.same_memory(&dy)) else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        match accumulate {
+            true => rows::by_rows(pixels, |range| rows::add(dy, dx, range)),
+            false => copy(dy, dx, pixels),
+        }
     }
 }
 
-fn clear<T: Real>(tensor: Raw<T>, pixels: usize) {
+unsafe fn clear<T: Real>(tensor: Raw<T>, pixels: usize) {
     rows::by_rows(pixels, |range| {
         for pixel in range {
             // SAFETY: each task has its own pixels.
@@ -225,12 +243,14 @@ fn clear<T: Real>(tensor: Raw<T>, pixels: usize) {
     });
 }
 
-fn bias_gradient<T: Real>(dy: Raw<T>, pixels: usize, gradient: &mut [f32]) {
-    let sums = rows::sums(pixels, dy.channels, |range, sums| rows::column_sums(dy, range, sums));
+unsafe fn bias_gradient<T: Real>(dy: Raw<T>, pixels: usize, gradient: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    let add = |range, sums: &mut [T]| unsafe { rows::column_sums(dy, range, sums) };
+    let sums = rows::sums(pixels, dy.channels, add);
     gradient.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
 }
 
-fn unflatten<T: Real>(dy: Raw<T>, dx: Raw<T>, batch: usize, accumulate: bool) {
+unsafe fn unflatten<T: Real>(dy: Raw<T>, dx: Raw<T>, batch: usize, accumulate: bool) {
     parallel(batch, |image| {
         // SAFETY: pixels of the image; each task has its own.
         let gradient = unsafe { dy.row(image) };

@@ -4,10 +4,10 @@
 
 use inception_graph::{Shape, Window};
 
-use crate::kernels::{Kernels, OuterArgs, RowsArgs};
+use crate::kernels::{Kernels, RowsArgs, WeightGradientArgs};
 use crate::memory::{Raw, Shared, parallel};
 use crate::real::Real;
-use crate::window::{Class, NONE, backward, forward};
+use crate::window::{NONE, Phase, backward, forward};
 
 /// Tiles of a task: weights that were read are used for as many.
 const TILES: usize = 8;
@@ -50,8 +50,8 @@ pub(crate) struct Convolution {
     runs: usize,
     /// Floats of a run.
     len: usize,
-    forward: Vec<Class>,
-    backward: Vec<Class>,
+    forward: Vec<Phase>,
+    backward: Vec<Phase>,
     /// For each run the pixels of input and output that it joins, in floats.
     pairs: Vec<Vec<(u32, u32)>>,
 }
@@ -93,6 +93,11 @@ impl Convolution {
         }
     }
 
+    /// Floats of a run of the input.
+    pub fn run_len(&self) -> usize {
+        self.len
+    }
+
     /// Panels of packed weights, and floats of each, for the output or, `back`, the gradient of the input.
     pub fn panels(&self, columns: usize, back: bool) -> (usize, usize) {
         let (from, to) = self.matrix.ends(back);
@@ -130,7 +135,7 @@ impl Convolution {
     /// # Safety
     ///
     /// The CPU has the kernels' instruction set. Both have `batch` images; nobody else has access to `to`, and
-    /// nobody writes `from`. `zeros` has as many floats as a pixel of the input.
+    /// nobody writes `from`. `zeros` has as many floats as a pixel of the input, and as [`run_len`](Self::run_len).
     pub unsafe fn output<T: Real>(
         &self,
         kernels: &Kernels<T>,
@@ -201,7 +206,7 @@ impl Convolution {
                 // SAFETY: the pixels are those of the tensors, whose floats the caller has promised; each task
                 // has its own part of the sums.
                 unsafe {
-                    let args = OuterArgs {
+                    let args = WeightGradientArgs {
                         x: x.at(image * x.pixels).add(row),
                         y: y.at(image * y.pixels).add(first),
                         pairs: pairs.as_ptr(),
@@ -214,7 +219,7 @@ impl Convolution {
                         accumulate,
                         columns: columns.min(outputs - first),
                     };
-                    kernels.outer(count.min(rows), &args);
+                    kernels.weight_gradient(count.min(rows), &args);
                 }
             };
             let group = group * GROUP..tiles.min((group + 1) * GROUP);
@@ -286,25 +291,25 @@ impl<T: Real> Product<'_, T> {
     /// # Safety
     ///
     /// That of [`Convolution::output`]; `runs` are those of all weights.
-    unsafe fn run(&self, classes: &[Class], runs: usize) {
+    unsafe fn run(&self, phases: &[Phase], runs: usize) {
         let columns = self.kernels.columns();
         let panel = runs * self.len * columns;
         let panels = self.to.channels.div_ceil(columns);
         assert!(self.weights.len() >= panels * panel && self.zeros.len() >= self.len);
-        let tasks: Vec<usize> = classes
+        let tasks: Vec<usize> = phases
             .iter()
-            .map(|class| (self.batch * class.targets.len()).div_ceil(self.kernels.tile * TILES))
+            .map(|phase| (self.batch * phase.targets.len()).div_ceil(self.kernels.tile * TILES))
             .collect();
         // What is larger is gone through once: the weights, or the pixels.
         let pixels_first = self.weights.len() <= self.batch * self.from.image();
-        for (class, &blocks) in classes.iter().zip(&tasks) {
+        for (phase, &blocks) in phases.iter().zip(&tasks) {
             parallel(blocks * panels, |task| {
                 let (block, panel_at) = match pixels_first {
                     true => (task / panels, task % panels),
                     false => (task % blocks, task / blocks),
                 };
                 // SAFETY: the caller's promise; each task has its own part of the output.
-                unsafe { self.block(class, block, panel_at, &self.weights[panel_at * panel..][..panel]) }
+                unsafe { self.block(phase, block, panel_at, &self.weights[panel_at * panel..][..panel]) }
             });
         }
     }
@@ -314,16 +319,16 @@ impl<T: Real> Product<'_, T> {
     /// # Safety
     ///
     /// That of [`run`](Self::run).
-    unsafe fn block(&self, class: &Class, block: usize, panel: usize, weights: &[T]) {
+    unsafe fn block(&self, phase: &Phase, block: usize, panel: usize, weights: &[T]) {
         let (tile, columns) = (self.kernels.tile, self.kernels.columns());
         let first = panel * columns;
         let count = columns.min(self.to.channels - first);
-        let runs = class.taps.len();
-        let per_image = class.targets.len();
+        let runs = phase.taps.len();
+        let per_image = phase.targets.len();
         let total = self.batch * per_image;
         let row = self.len * columns;
         let weights: Vec<*const T> =
-            class.taps.iter().map(|&tap| weights[tap as usize * row..].as_ptr()).collect();
+            phase.taps.iter().map(|&tap| weights[tap as usize * row..].as_ptr()).collect();
         let mut sources = vec![std::ptr::null(); runs * tile];
         let mut targets = vec![std::ptr::null_mut(); tile];
         let start = block * TILES * tile;
@@ -336,13 +341,13 @@ impl<T: Real> Product<'_, T> {
                 // SAFETY: pixels of the tensors.
                 unsafe {
                     for run in 0..runs {
-                        let source = class.sources[run * per_image + target];
+                        let source = phase.sources[run * per_image + target];
                         sources[run * tile + r] = match source {
                             NONE => self.zeros.as_ptr(),
                             source => self.from.at(image * self.from.pixels + source as usize),
                         };
                     }
-                    let pixel = image * self.to.pixels + class.targets[target] as usize;
+                    let pixel = image * self.to.pixels + phase.targets[target] as usize;
                     targets[r] = self.to.at(pixel).add(first);
                 }
             }

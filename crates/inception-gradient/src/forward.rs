@@ -25,14 +25,15 @@ impl<T: Real> Trainer<T> {
         });
         let view = self.outputs[self.output];
         let [outputs, _] = self.addresses();
-        let output = raw(&outputs, &view);
+        // SAFETY: the view is of these buffers.
+        let output = unsafe { raw(&outputs, &view) };
         // SAFETY: nobody writes it now.
         let pixels = (0..batch * output.pixels).flat_map(|pixel| unsafe { output.row(pixel) });
         pixels.copied().collect()
     }
 
     fn compute(&mut self, seed: u64) {
-        let (kernels, batch) = (self.kernels(), self.batch);
+        let (kernels, batch) = (T::kernels(), self.batch);
         let [outputs, _] = self.addresses();
         let Self { layers, inputs, outputs: views, tensors, zeros, norm_momentum, norm_unbiased, .. } = self;
         // A single value has no unbiased estimate, and its variance is 0.
@@ -41,76 +42,74 @@ impl<T: Real> Trainer<T> {
             false => 1.0,
         };
         for (id, layer) in layers.iter_mut().enumerate() {
-            let to = raw(&outputs, &views[id]);
             let Some(&first) = inputs[id].first() else { continue };
-            let from = raw(&outputs, &views[first]);
-            let pixels = batch * to.pixels;
-            match layer {
-                Layer::Input | Layer::Fused => {}
-                Layer::Conv(conv) => {
-                    let bias = conv.bias.map(|bias| values::<T>(&tensors[bias]));
-                    let bias = bias.as_deref();
-                    // SAFETY: the kernels are of this CPU; nodes have places that no other needs now.
-                    unsafe { conv.convolution.output(kernels, batch, from, to, &conv.packed, bias, zeros) }
-                }
-                Layer::Depthwise(layer) => {
-                    parallel(batch, |image| {
-                        crate::pool::depthwise(&layer.forward, image, from, to, &layer.packed, false);
-                    });
-                    if let Some(bias) = layer.bias {
-                        add_bias(to, pixels, &values(&tensors[bias]));
+            // SAFETY: the views are of these buffers, which hold `batch` images; nodes have places that no other needs
+            // now, and buffers have slack.
+            unsafe {
+                let (from, to) = (raw(&outputs, &views[first]), raw(&outputs, &views[id]));
+                let pixels = batch * to.pixels;
+                match layer {
+                    Layer::Input | Layer::Fused => {}
+                    Layer::Conv(conv) => {
+                        let bias = conv.bias.map(|bias| values::<T>(&tensors[bias]));
+                        let bias = bias.as_deref();
+                        conv.convolution.output(kernels, batch, from, to, &conv.packed, bias, zeros);
                     }
-                }
-                Layer::Norm(norm) => {
-                    let running = Running { momentum: *norm_momentum, correction: correction(pixels) };
-                    normalize(norm, tensors, running, from, to, pixels);
-                }
-                Layer::Bias(bias) => {
-                    copy(from, to, pixels);
-                    add_bias(to, pixels, &values(&tensors[*bias]));
-                }
-                &mut Layer::Scale { scale, shift } => {
-                    let (scale, shift) = (T::of_f64(scale), T::of_f64(shift));
-                    rows::by_rows(pixels, |range| rows::scale(from, to, range, scale, shift, false));
-                }
-                Layer::Dropout { probability, factor, mask } => {
-                    let len = pixels * to.channels;
-                    draw(mask, len, (*probability, T::of_f64(*factor)), seed ^ (id as u64) << 32);
-                    rows::by_rows(pixels, |range| rows::masked(from, mask, to, range, false));
-                }
-                Layer::Pool { pooling, chosen } => {
-                    if pooling.kind == inception_graph::PoolKind::Max {
-                        chosen.resize(pixels * to.channels, 0);
-                    }
-                    // SAFETY: as above.
-                    unsafe { pooling.output(batch, from, to, chosen) }
-                }
-                Layer::Concat => {
-                    let mut channel = 0;
-                    for &input in &inputs[id] {
-                        let from = raw(&outputs, &views[input]);
-                        copy(from, to.part(channel, from.channels), pixels);
-                        channel += from.channels;
-                    }
-                }
-                Layer::Add => {
-                    let other = raw(&outputs, &views[inputs[id][1]]);
-                    let (own, other) = if to.is(&other) { (other, from) } else { (from, other) };
-                    copy(own, to, pixels);
-                    rows::by_rows(pixels, |range| rows::add(other, to, range));
-                }
-                Layer::Relu => rows::by_rows(pixels, |range| rows::relu(from, to, range)),
-                Layer::Flatten => parallel(batch, |image| {
-                    // SAFETY: pixels of the image; each task has its own.
-                    let out = unsafe { to.row_mut(image) };
-                    for pixel in 0..from.pixels {
-                        // SAFETY: as above.
-                        let x = unsafe { from.row(image * from.pixels + pixel) };
-                        for (channel, &x) in x.iter().enumerate() {
-                            out[channel * from.pixels + pixel] = x;
+                    Layer::Depthwise(layer) => {
+                        parallel(batch, |image| {
+                            crate::pool::depthwise(&layer.forward, image, from, to, &layer.packed, false);
+                        });
+                        if let Some(bias) = layer.bias {
+                            add_bias(to, pixels, &values(&tensors[bias]));
                         }
                     }
-                }),
+                    Layer::Norm(norm) => {
+                        normalize(norm, tensors, [*norm_momentum, correction(pixels)], from, to, pixels);
+                    }
+                    Layer::Bias(bias) => {
+                        copy(from, to, pixels);
+                        add_bias(to, pixels, &values(&tensors[*bias]));
+                    }
+                    &mut Layer::Scale { scale, shift } => {
+                        let (scale, shift) = (T::of_f64(scale), T::of_f64(shift));
+                        rows::by_rows(pixels, |range| rows::scale(from, to, range, scale, shift, false));
+                    }
+                    Layer::Dropout { probability, factor, mask } => {
+                        let len = pixels * to.channels;
+                        draw(mask, len, (*probability, T::of_f64(*factor)), seed ^ (id as u64) << 32);
+                        rows::by_rows(pixels, |range| rows::masked(from, mask, to, range, false));
+                    }
+                    Layer::Pool { pooling, chosen } => {
+                        if pooling.kind == inception_graph::PoolKind::Max {
+                            chosen.resize(pixels * to.channels, 0);
+                        }
+                        pooling.output(batch, from, to, chosen);
+                    }
+                    Layer::Concat => {
+                        let mut channel = 0;
+                        for &input in &inputs[id] {
+                            let from = raw(&outputs, &views[input]);
+                            copy(from, to.part(channel, from.channels), pixels);
+                            channel += from.channels;
+                        }
+                    }
+                    Layer::Add => {
+                        let other = raw(&outputs, &views[inputs[id][1]]);
+                        let (own, other) = if to.same_memory(&other) { (other, from) } else { (from, other) };
+                        copy(own, to, pixels);
+                        rows::by_rows(pixels, |range| rows::add(other, to, range));
+                    }
+                    Layer::Relu => rows::by_rows(pixels, |range| rows::relu(from, to, range)),
+                    Layer::Flatten => parallel(batch, |image| {
+                        let out = to.row_mut(image);
+                        for pixel in 0..from.pixels {
+                            let x = from.row(image * from.pixels + pixel);
+                            for (channel, &x) in x.iter().enumerate() {
+                                out[channel * from.pixels + pixel] = x;
+                            }
+                        }
+                    }),
+                }
             }
         }
     }
@@ -122,32 +121,37 @@ pub(crate) fn values<T: Real>(tensor: &Tensor) -> Vec<T> {
 }
 
 /// Copies `from` to `to`, unless they are one.
-pub(crate) fn copy<T: Real>(from: Raw<T>, to: Raw<T>, pixels: usize) {
-    if !from.is(&to) {
+///
+/// # Safety
+///
+/// As of [`rows::scale`].
+pub(crate) unsafe fn copy<T: Real>(from: Raw<T>, to: Raw<T>, pixels: usize) {
+    if !from.same_memory(&to) {
         let (one, zero) = (T::of(1.0), T::default());
-        rows::by_rows(pixels, |range| rows::scale(from, to, range, one, zero, false));
+        // SAFETY: the caller's promise.
+        rows::by_rows(pixels, |range| unsafe { rows::scale(from, to, range, one, zero, false) });
     }
 }
 
-fn add_bias<T: Real>(to: Raw<T>, pixels: usize, bias: &[T]) {
+/// # Safety
+///
+/// As of [`rows::affine`].
+unsafe fn add_bias<T: Real>(to: Raw<T>, pixels: usize, bias: &[T]) {
     let ones = vec![T::of(1.0); bias.len()];
-    rows::by_rows(pixels, |range| rows::affine(to, to, range, &ones, bias, false));
+    // SAFETY: the caller's promise.
+    rows::by_rows(pixels, |range| unsafe { rows::affine(to, to, range, &ones, bias, false) });
 }
 
-/// How running statistics follow those of a batch.
-#[derive(Clone, Copy)]
-struct Running {
-    /// The share of the batch.
-    momentum: f64,
-    /// What its variance is multiplied by.
-    correction: f64,
-}
-
-/// A norm by the statistics of the batch.
-fn normalize<T: Real>(
+/// A norm by the statistics of the batch. The running ones take `momentum` as its share, and its variance times
+/// `correction`.
+///
+/// # Safety
+///
+/// As of [`rows::affine`].
+unsafe fn normalize<T: Real>(
     norm: &mut NormLayer<T>,
     tensors: &mut [Tensor],
-    Running { momentum, correction }: Running,
+    [momentum, correction]: [f64; 2],
     from: Raw<T>,
     to: Raw<T>,
     pixels: usize,
@@ -156,7 +160,11 @@ fn normalize<T: Real>(
     // Values less one of them: their squares then lose nothing to a mean that is far from zero.
     // SAFETY: the first pixel, which nobody writes now.
     let pivot = unsafe { from.row(0) }.to_vec();
-    let sums = rows::sums(pixels, 2 * channels, |range, sums| rows::moments(from, range, &pivot, sums));
+    let moments = |range, sums: &mut [T]| {
+        // SAFETY: the caller's promise.
+        unsafe { rows::moments(from, range, &pivot, sums) }
+    };
+    let sums = rows::sums(pixels, 2 * channels, moments);
     let mut batch = BatchStatistics::default();
     for channel in 0..channels {
         let moved = sums[channel] / pixels as f64;
@@ -176,7 +184,10 @@ fn normalize<T: Real>(
             *running = ((1.0 - momentum) * f64::from(*running) + momentum * new) as f32;
         }
     }
-    rows::by_rows(pixels, |range| rows::affine(from, to, range, &batch.scale, &batch.shift, norm.relu));
+    rows::by_rows(pixels, |range| {
+        // SAFETY: the caller's promise.
+        unsafe { rows::affine(from, to, range, &batch.scale, &batch.shift, norm.relu) }
+    });
     norm.batch = batch;
 }
 

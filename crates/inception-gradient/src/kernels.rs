@@ -5,7 +5,6 @@
 
 #![allow(clippy::needless_range_loop)] // By numbers, what is unrolled is plain to the compiler.
 
-use crate::isa::Isa;
 use crate::simd::{Plain, Vector};
 
 /// Vectors of columns in a tile.
@@ -35,7 +34,7 @@ pub(crate) struct RowsArgs<T> {
 ///
 /// The sum over images and over `pairs`, pixels, of products of the channels from `x` and of those from `y`
 /// on; a pair is two distances in floats.
-pub(crate) struct OuterArgs<T> {
+pub(crate) struct WeightGradientArgs<T> {
     pub x: *const T,
     pub y: *const T,
     pub pairs: *const (u32, u32),
@@ -53,8 +52,8 @@ pub(crate) struct OuterArgs<T> {
 
 /// Computes a tile of a convolution.
 type Rows<T> = unsafe fn(&RowsArgs<T>);
-/// Computes a tile of a gradient.
-type Outer<T> = unsafe fn(&OuterArgs<T>);
+/// Computes a tile of the gradient of weights.
+type WeightGradient<T> = unsafe fn(&WeightGradientArgs<T>);
 
 /// The kernels of an instruction set.
 pub(crate) struct Kernels<T: 'static> {
@@ -65,7 +64,7 @@ pub(crate) struct Kernels<T: 'static> {
     /// By the number of vectors of columns, less one.
     rows: [Rows<T>; VECTORS],
     /// By the number of rows, and by the number of vectors of columns, each less one.
-    outer: &'static [[Outer<T>; VECTORS]],
+    weight_gradients: &'static [[WeightGradient<T>; VECTORS]],
 }
 
 impl<T> Kernels<T> {
@@ -93,9 +92,9 @@ impl<T> Kernels<T> {
     /// The CPU has the instruction set. From each pair's places `rows` floats of `x` and
     /// [`columns`](Self::columns) of `y` are readable, for each image; `rows` rows of `columns` floats of the
     /// target are writable, and nobody else has access to them.
-    pub unsafe fn outer(&self, rows: usize, args: &OuterArgs<T>) {
+    pub unsafe fn weight_gradient(&self, rows: usize, args: &WeightGradientArgs<T>) {
         // SAFETY: the caller's promise.
-        unsafe { self.outer[rows - 1][usize::from(args.columns > self.lanes)](args) }
+        unsafe { self.weight_gradients[rows - 1][usize::from(args.columns > self.lanes)](args) }
     }
 }
 
@@ -117,7 +116,7 @@ unsafe fn store<V: Vector, const NV: usize>(
             }
             return;
         }
-        let mut spare = [V::zero(); NV];
+        let mut spare = [V::splat(V::T::default()); NV];
         let floats = spare.as_mut_ptr().cast::<V::T>();
         if accumulate {
             std::ptr::copy_nonoverlapping(target, floats, columns);
@@ -135,7 +134,7 @@ unsafe fn rows<V: Vector, const MR: usize, const NV: usize>(args: &RowsArgs<V::T
     unsafe {
         // All numbers of sums are known where they are used: the compiler would otherwise store each of them
         // each time. So what comes after the loops has a copy.
-        let mut sums = [[V::zero(); NV]; MR];
+        let mut sums = [[V::splat(V::T::default()); NV]; MR];
         for run in 0..args.runs {
             let sources: [*const V::T; MR] = std::array::from_fn(|r| *args.sources.add(run * MR + r));
             let mut weights = *args.weights.add(run);
@@ -150,7 +149,7 @@ unsafe fn rows<V: Vector, const MR: usize, const NV: usize>(args: &RowsArgs<V::T
                 weights = weights.add(VECTORS * V::LANES);
             }
         }
-        let mut bias = [V::zero(); NV];
+        let mut bias = [V::splat(V::T::default()); NV];
         if !args.bias.is_null() {
             let floats = bias.as_mut_ptr().cast::<V::T>();
             std::ptr::copy_nonoverlapping(args.bias, floats, args.columns);
@@ -167,10 +166,10 @@ unsafe fn rows<V: Vector, const MR: usize, const NV: usize>(args: &RowsArgs<V::T
 }
 
 #[inline(always)]
-unsafe fn outer<V: Vector, const MR: usize, const NV: usize>(args: &OuterArgs<V::T>) {
-    // SAFETY: `Kernels::outer` says what is readable.
+unsafe fn weight_gradient<V: Vector, const MR: usize, const NV: usize>(args: &WeightGradientArgs<V::T>) {
+    // SAFETY: `Kernels::weight_gradient` says what is readable.
     unsafe {
-        let mut sums = [[V::zero(); NV]; MR];
+        let mut sums = [[V::splat(V::T::default()); NV]; MR];
         for image in 0..args.images {
             let (x, y) = (args.x.add(image * args.x_image), args.y.add(image * args.y_image));
             for pair in 0..args.count {
@@ -193,8 +192,8 @@ unsafe fn outer<V: Vector, const MR: usize, const NV: usize>(args: &OuterArgs<V:
 }
 
 macro_rules! kernels {
-    ($name:ident: $vector:ty, $t:ty, tile $tile:literal, outer [$($rows:literal)*], $(#[$feature:meta])*) => {
-        mod $name {
+    ($name:ident: $vector:ty, $t:ty, tile $tile:literal, rows [$($rows:literal)*], $(#[$feature:meta])*) => {
+        pub(crate) mod $name {
             use super::*;
 
             $(#[$feature])*
@@ -204,16 +203,16 @@ macro_rules! kernels {
             }
 
             $(#[$feature])*
-            unsafe fn gradient<const MR: usize, const NV: usize>(args: &OuterArgs<$t>) {
+            unsafe fn gradient<const MR: usize, const NV: usize>(args: &WeightGradientArgs<$t>) {
                 // SAFETY: the caller's promise.
-                unsafe { outer::<$vector, MR, NV>(args) }
+                unsafe { weight_gradient::<$vector, MR, NV>(args) }
             }
 
             pub static KERNELS: Kernels<$t> = Kernels {
                 lanes: <$vector as Vector>::LANES,
                 tile: $tile,
                 rows: [tile::<1>, tile::<2>],
-                outer: &[$([gradient::<$rows, 1>, gradient::<$rows, 2>]),*],
+                weight_gradients: &[$([gradient::<$rows, 1>, gradient::<$rows, 2>]),*],
             };
         }
     };
@@ -224,33 +223,15 @@ use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
 
 // 32 registers: 28 sums, 2 vectors of weights, a float of the input.
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512_f32: __m512, f32, tile 14, outer [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+kernels!(avx512_f32: __m512, f32, tile 14, rows [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512_f64: __m512d, f64, tile 14, outer [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+kernels!(avx512_f64: __m512d, f64, tile 14, rows [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]);
 // 16 registers: 12 sums, 2 vectors of weights, a float of the input.
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2_f32: __m256, f32, tile 6, outer [1 2 3 4 5 6], #[target_feature(enable = "avx2,fma")]);
+kernels!(avx2_f32: __m256, f32, tile 6, rows [1 2 3 4 5 6], #[target_feature(enable = "avx2,fma")]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2_f64: __m256d, f64, tile 6, outer [1 2 3 4 5 6], #[target_feature(enable = "avx2,fma")]);
-kernels!(plain_f32: Plain<f32>, f32, tile 4, outer [1 2 3 4],);
-kernels!(plain_f64: Plain<f64>, f64, tile 4, outer [1 2 3 4],);
-
-macro_rules! choose {
-    ($name:ident: $t:ty, $avx512:ident, $avx2:ident, $plain:ident) => {
-        /// The kernels of `isa`.
-        pub(crate) fn $name(isa: Isa) -> &'static Kernels<$t> {
-            match isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => &$avx512::KERNELS,
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => &$avx2::KERNELS,
-                _ => &$plain::KERNELS,
-            }
-        }
-    };
-}
-
-choose!(f32_kernels: f32, avx512_f32, avx2_f32, plain_f32);
-choose!(f64_kernels: f64, avx512_f64, avx2_f64, plain_f64);
+kernels!(avx2_f64: __m256d, f64, tile 6, rows [1 2 3 4 5 6], #[target_feature(enable = "avx2,fma")]);
+kernels!(plain_f32: Plain<f32>, f32, tile 4, rows [1 2 3 4],);
+kernels!(plain_f64: Plain<f64>, f64, tile 4, rows [1 2 3 4],);

@@ -1,6 +1,6 @@
 //! Nodes of a graph with what training needs of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use inception_graph::{BatchNorm, Conv, Graph, Node, NodeId, Op, Parameter, PoolKind, Shape, Window};
 
@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::memory::View;
 use crate::places::{Places, is_fused};
 use crate::pool::Pooling;
-use crate::window::{Class, backward, forward};
+use crate::trainer::Tensor;
+use crate::window::{Phase, backward, forward};
 
 /// A convolution of one group, or a fully connected layer.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(crate) struct ConvLayer<T> {
 pub(crate) struct DepthwiseLayer<T> {
     pub weight: usize,
     pub bias: Option<usize>,
-    pub forward: Class,
-    pub backward: Vec<Class>,
+    pub forward: Phase,
+    pub backward: Vec<Phase>,
     /// A row of channels for each tap.
     pub packed: Vec<T>,
 }
@@ -87,26 +88,6 @@ pub(crate) enum Layer<T> {
     Flatten,
 }
 
-/// The tensors of a graph by name.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    pub parameters: Vec<Parameter>,
-    pub trainable: Vec<bool>,
-    known: HashMap<String, usize>,
-}
-
-impl Names {
-    fn add(&mut self, parameter: &Parameter, trainable: bool) -> Option<usize> {
-        let index = self.parameters.len();
-        if self.known.insert(parameter.name.clone(), index).is_some() {
-            return None;
-        }
-        self.parameters.push(parameter.clone());
-        self.trainable.push(trainable);
-        Some(index)
-    }
-}
-
 /// Builds layers.
 pub(crate) struct Builder<'a> {
     pub graph: &'a Graph<Parameter>,
@@ -116,7 +97,9 @@ pub(crate) struct Builder<'a> {
     pub dropout: &'a BTreeMap<NodeId, f64>,
     /// Whether the padding of the images is in their buffer.
     pub is_padded: bool,
-    pub names: Names,
+    /// Those of the layers so far, and their names.
+    pub tensors: Vec<Tensor>,
+    pub known: HashSet<String>,
 }
 
 impl Builder<'_> {
@@ -182,9 +165,18 @@ impl Builder<'_> {
         parameter: &Parameter,
         trainable: bool,
     ) -> Result<usize, Error> {
-        self.names
-            .add(parameter, trainable)
-            .ok_or_else(|| Error::unsupported(node, "another node has the same weights"))
+        if !self.known.insert(parameter.name.clone()) {
+            return Err(Error::unsupported(node, "another node has the same weights"));
+        }
+        let len = parameter.shape.iter().product();
+        let gradient = if trainable { vec![0.0; len] } else { Vec::new() };
+        self.tensors.push(Tensor {
+            parameter: parameter.clone(),
+            trainable,
+            values: vec![0.0; len],
+            gradient,
+        });
+        Ok(self.tensors.len() - 1)
     }
 
     fn convolution<T>(&mut self, id: NodeId, conv: &Conv<Parameter>, input: View) -> Result<Layer<T>, Error> {

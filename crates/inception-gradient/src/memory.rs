@@ -45,14 +45,18 @@ impl<T: Copy> Raw<T> {
     }
 
     /// Whether both are the same floats.
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn same_memory(&self, other: &Self) -> bool {
         std::ptr::eq(self.pointer, other.pointer) && self.stride == other.stride
     }
 
     /// Some of the channels.
-    pub fn part(&self, first: usize, channels: usize) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// A pixel is in memory.
+    pub unsafe fn part(&self, first: usize, channels: usize) -> Self {
         assert!(first + channels <= self.channels);
-        // SAFETY: a pixel has them.
+        // SAFETY: the caller's promise; a pixel has them.
         Self { pointer: unsafe { self.pointer.add(first) }, channels, ..*self }
     }
 

@@ -1,38 +1,68 @@
-//! Loops that are compiled for each instruction set.
+//! Function multiversioning: loops that are compiled for each instruction set.
 
-/// A function whose loops are compiled for each instruction set; the best one runs.
-macro_rules! vectorized {
+use std::sync::LazyLock;
+
+use inception_engine::Isa;
+
+/// The instruction set in use: the engine's, as far as there are kernels for it here.
+pub(crate) fn isa() -> Isa {
+    static CHOSEN: LazyLock<Isa> = LazyLock::new(|| match Isa::chosen().unwrap_or_else(|_| Isa::best()) {
+        // The engine's needs AVX-512F alone.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512
+            if !(is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("fma")) =>
+        {
+            if Isa::Avx2.available() {
+                Isa::Avx2
+            } else {
+                Isa::Portable
+            }
+        }
+        isa => isa,
+    });
+    *CHOSEN
+}
+
+/// A function whose loops are compiled for each instruction set; the one in use runs. It is unsafe: its tensors are
+/// addresses, and it says, or the file does, what the caller promises of them.
+macro_rules! multiversion {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        pub(crate) fn $name<T: $crate::real::Real>($($arg: $type),*) {
+        pub(crate) unsafe fn $name<T: $crate::real::Real>($($arg: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<T: $crate::real::Real>($($arg: $type),*) $body
+            unsafe fn body<T: $crate::real::Real>($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512<T: $crate::real::Real>($($arg: $type),*) {
-                    body::<T>($($arg),*)
+                unsafe fn avx512<T: $crate::real::Real>($($arg: $type),*) {
+                    // SAFETY: the caller's promise.
+                    unsafe { body::<T>($($arg),*) }
                 }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2<T: $crate::real::Real>($($arg: $type),*) {
-                    body::<T>($($arg),*)
+                unsafe fn avx2<T: $crate::real::Real>($($arg: $type),*) {
+                    // SAFETY: the caller's promise.
+                    unsafe { body::<T>($($arg),*) }
                 }
-                match $crate::isa::Isa::best() {
-                    // SAFETY: the CPU has it.
-                    $crate::isa::Isa::Avx512 => return unsafe { avx512::<T>($($arg),*) },
-                    // SAFETY: the CPU has it.
-                    $crate::isa::Isa::Avx2 => return unsafe { avx2::<T>($($arg),*) },
-                    $crate::isa::Isa::Portable => {}
+                match $crate::multiversion::isa() {
+                    // SAFETY: the CPU has it; the rest is the caller's promise.
+                    inception_engine::Isa::Avx512 => return unsafe { avx512::<T>($($arg),*) },
+                    // SAFETY: as above.
+                    inception_engine::Isa::Avx2 => return unsafe { avx2::<T>($($arg),*) },
+                    _ => {}
                 }
             }
-            body::<T>($($arg),*)
+            // SAFETY: the caller's promise.
+            unsafe { body::<T>($($arg),*) }
         }
     };
 }
 
-pub(crate) use vectorized;
+pub(crate) use multiversion;

@@ -27,6 +27,19 @@ pub(crate) fn is_fused(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>], relu
         && reader(graph, consumers, node.inputs[0]) == Some(relu)
 }
 
+/// Whether what a node gave is needed for the gradient: that of a ReLU is known by it, also where it is a part of a
+/// concatenation. (That of a ReLU after a norm is known by what the norm read.)
+fn is_kept(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>], id: NodeId) -> bool {
+    match graph.nodes[id].op {
+        Op::Relu => !is_fused(graph, consumers, id),
+        Op::Concat => graph.nodes[id]
+            .inputs
+            .iter()
+            .any(|&input| reader(graph, consumers, input) == Some(id) && is_kept(graph, consumers, input)),
+        _ => false,
+    }
+}
+
 /// Whether the output of `reader` takes the place of that of `id`, which nothing else reads.
 fn in_place(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>], id: NodeId, reader_id: NodeId) -> bool {
     match &graph.nodes[reader_id].op {
@@ -71,9 +84,7 @@ fn place(
 /// Places of the outputs, which all stay until the gradients are known.
 pub(crate) fn outputs(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>]) -> Places {
     place(graph, consumers, |id, reader| {
-        // The gradient of a ReLU is known by what it gave; that of one after a norm by what the norm read.
-        let kept = matches!(graph.nodes[id].op, Op::Relu) && !is_fused(graph, consumers, id);
-        !kept && in_place(graph, consumers, id, reader)
+        !is_kept(graph, consumers, id) && in_place(graph, consumers, id, reader)
     })
 }
 

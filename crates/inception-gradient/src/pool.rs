@@ -5,9 +5,9 @@
 use inception_graph::{PoolKind, Shape, Window};
 
 use crate::memory::{Raw, Shared, parallel};
+use crate::multiversion::multiversion;
 use crate::real::Real;
-use crate::vectorized::vectorized;
-use crate::window::{Class, NONE, forward};
+use crate::window::{NONE, Phase, forward};
 
 /// Channels of a depthwise convolution whose weights' gradients are summed together.
 const BLOCK: usize = 64;
@@ -16,7 +16,7 @@ const BLOCK: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pooling {
     pub kind: PoolKind,
-    pub window: Class,
+    pub window: Phase,
     /// For each pixel of the output what the sum over its window is multiplied by.
     shares: Vec<f64>,
 }
@@ -24,26 +24,21 @@ pub(crate) struct Pooling {
 impl Pooling {
     /// That of `window`, from maps of `input` to maps of `output`.
     pub fn new(kind: PoolKind, window: &Window, input: Shape, output: Shape) -> Self {
-        let class = forward(window, input, output);
+        let phase = forward(window, input, output);
         let pixels = output.pixels();
         let share = |target: usize| {
-            let read = (0..class.taps.len()).filter(|tap| class.sources[tap * pixels + target] != NONE);
-            // Along an axis: how many taps are inside the input or its padding.
-            let inside = |axis: usize, at: usize, size: usize| {
-                let end = size + window.pad[axis] + window.pad_end[axis];
-                window.kernel[axis].min(end - at * window.stride[axis])
-            };
+            let read = (0..phase.taps.len()).filter(|tap| phase.sources[tap * pixels + target] != NONE);
             let count = match kind {
                 PoolKind::AverageWithPadding => {
-                    inside(0, target / output.width, input.height)
-                        * inside(1, target % output.width, input.width)
+                    window.counted(0, target / output.width, input.height)
+                        * window.counted(1, target % output.width, input.width)
                 }
                 PoolKind::Average | PoolKind::Max => read.count(),
             };
             1.0 / count.max(1) as f64
         };
         let shares = (0..pixels).map(share).collect();
-        Self { kind, window: class, shares }
+        Self { kind, window: phase, shares }
     }
 
     /// Pools `batch` images; of maxima the taps that they are of go to `chosen`, one for each float.
@@ -59,9 +54,11 @@ impl Pooling {
             PoolKind::Max => {
                 // SAFETY: each image has its own part.
                 let chosen = unsafe { std::slice::from_raw_parts_mut(chosen.get().add(image * len), len) };
-                maxima(&self.window, image, from, to, chosen);
+                // SAFETY: the caller's promise.
+                unsafe { maxima(&self.window, image, from, to, chosen) }
             }
-            _ => means(&self.window, &self.shares, image, from, to),
+            // SAFETY: as above.
+            _ => unsafe { means(&self.window, &self.shares, image, from, to) },
         });
     }
 
@@ -72,19 +69,23 @@ impl Pooling {
     /// As [`output`](Self::output).
     pub unsafe fn gradient<T: Real>(&self, batch: usize, from: Raw<T>, to: Raw<T>, chosen: &[u8]) {
         let len = from.pixels * from.channels;
-        parallel(batch, |image| match self.kind {
-            PoolKind::Max => {
-                maxima_gradient(&self.window, image, from, to, &chosen[image * len..][..len]);
+        // SAFETY: the caller's promise.
+        parallel(batch, |image| unsafe {
+            match self.kind {
+                PoolKind::Max => {
+                    maxima_gradient(&self.window, image, from, to, &chosen[image * len..][..len]);
+                }
+                _ => means_gradient(&self.window, &self.shares, image, from, to),
             }
-            _ => means_gradient(&self.window, &self.shares, image, from, to),
         });
     }
 }
 
-// What follows is for the image number `image`; nobody else has access to what is written of it.
+// What follows is for the image number `image`, and unsafe: the tensors are those that the windows were made for, they
+// have such an image, and nobody else has access to what is written of it.
 
-vectorized! {
-    fn maxima(window: &Class, image: usize, from: Raw<T>, to: Raw<T>, chosen: &mut [u8]) {
+multiversion! {
+    fn maxima(window: &Phase, image: usize, from: Raw<T>, to: Raw<T>, chosen: &mut [u8]) {
         let pixels = window.targets.len();
         let channels = to.channels;
         for target in 0..pixels {
@@ -116,8 +117,8 @@ vectorized! {
     }
 }
 
-vectorized! {
-    fn maxima_gradient(window: &Class, image: usize, from: Raw<T>, to: Raw<T>, chosen: &[u8]) {
+multiversion! {
+    fn maxima_gradient(window: &Phase, image: usize, from: Raw<T>, to: Raw<T>, chosen: &[u8]) {
         let pixels = window.targets.len();
         let channels = from.channels;
         for target in 0..pixels {
@@ -138,8 +139,8 @@ vectorized! {
     }
 }
 
-vectorized! {
-    fn means(window: &Class, shares: &[f64], image: usize, from: Raw<T>, to: Raw<T>) {
+multiversion! {
+    fn means(window: &Phase, shares: &[f64], image: usize, from: Raw<T>, to: Raw<T>) {
         let pixels = window.targets.len();
         let channels = to.channels;
         for target in 0..pixels {
@@ -162,8 +163,8 @@ vectorized! {
     }
 }
 
-vectorized! {
-    fn means_gradient(window: &Class, shares: &[f64], image: usize, from: Raw<T>, to: Raw<T>) {
+multiversion! {
+    fn means_gradient(window: &Phase, shares: &[f64], image: usize, from: Raw<T>, to: Raw<T>) {
         let pixels = window.targets.len();
         let channels = from.channels;
         for target in 0..pixels {
@@ -184,19 +185,19 @@ vectorized! {
     }
 }
 
-vectorized! {
+multiversion! {
     /// A depthwise convolution, or the gradient of its input: `weights` are a row of channels for each tap.
     /// Sums are added to what is there with `accumulate`.
-    fn depthwise(class: &Class, image: usize, from: Raw<T>, to: Raw<T>, weights: &[T], accumulate: bool) {
-        let pixels = class.targets.len();
+    fn depthwise(phase: &Phase, image: usize, from: Raw<T>, to: Raw<T>, weights: &[T], accumulate: bool) {
+        let pixels = phase.targets.len();
         let channels = to.channels;
-        for (at, &target) in class.targets.iter().enumerate() {
+        for (at, &target) in phase.targets.iter().enumerate() {
             // SAFETY: a pixel of the image.
             let out = unsafe { &mut to.row_mut(image * to.pixels + target as usize)[..channels] };
             if !accumulate {
                 out.fill(T::default());
             }
-            for (&tap, &source) in class.taps.iter().zip(class.sources[at..].iter().step_by(pixels)) {
+            for (&tap, &source) in phase.taps.iter().zip(phase.sources[at..].iter().step_by(pixels)) {
                 if source == NONE {
                     continue;
                 }
@@ -211,14 +212,14 @@ vectorized! {
     }
 }
 
-vectorized! {
+multiversion! {
     /// Adds the products of input and gradient of one tap to `sums`, for the channels from `first` on.
-    fn depthwise_sums(class: &Class, tap: usize, batch: usize, x: Raw<T>, dy: Raw<T>, first: usize, sums: &mut [T]) {
-        let pixels = class.targets.len();
+    fn depthwise_sums(phase: &Phase, tap: usize, batch: usize, x: Raw<T>, dy: Raw<T>, first: usize, sums: &mut [T]) {
+        let pixels = phase.targets.len();
         let count = sums.len();
         let mut block = [T::default(); BLOCK];
         for image in 0..batch {
-            for (target, &source) in class.sources[tap * pixels..][..pixels].iter().enumerate() {
+            for (target, &source) in phase.sources[tap * pixels..][..pixels].iter().enumerate() {
                 if source == NONE {
                     continue;
                 }
@@ -244,21 +245,22 @@ vectorized! {
 ///
 /// Both tensors have `batch` images, and nobody writes them.
 pub(crate) unsafe fn depthwise_weights<T: Real>(
-    class: &Class,
+    phase: &Phase,
     batch: usize,
     x: Raw<T>,
     dy: Raw<T>,
     sums: &mut [T],
 ) {
     let channels = x.channels;
-    assert!(sums.len() >= class.taps.len() * channels);
+    assert!(sums.len() >= phase.taps.len() * channels);
     let blocks = channels.div_ceil(BLOCK);
     let sums = Shared(sums.as_mut_ptr());
-    parallel(class.taps.len() * blocks, |task| {
+    parallel(phase.taps.len() * blocks, |task| {
         let (tap, first) = (task / blocks, task % blocks * BLOCK);
         let count = BLOCK.min(channels - first);
         // SAFETY: each task has its own part.
         let sums = unsafe { std::slice::from_raw_parts_mut(sums.get().add(tap * channels + first), count) };
-        depthwise_sums(class, tap, batch, x, dy, first, sums);
+        // SAFETY: the caller's promise.
+        unsafe { depthwise_sums(phase, tap, batch, x, dy, first, sums) }
     });
 }

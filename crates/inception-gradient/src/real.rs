@@ -2,8 +2,10 @@
 
 use std::ops::{Add, AddAssign, Mul, Sub};
 
-use crate::isa::Isa;
-use crate::kernels::{Kernels, f32_kernels, f64_kernels};
+use inception_engine::Isa;
+
+use crate::kernels::{self, Kernels};
+use crate::multiversion::isa;
 
 /// Single or double precision.
 pub trait Real:
@@ -29,11 +31,11 @@ pub trait Real:
     fn to_f64(self) -> f64;
     #[doc(hidden)]
     #[allow(private_interfaces)]
-    fn kernels(isa: Isa) -> &'static Kernels<Self>;
+    fn kernels() -> &'static Kernels<Self>;
 }
 
 macro_rules! real {
-    ($t:ty, $kernels:ident) => {
+    ($t:ty, $avx512:ident, $avx2:ident, $plain:ident) => {
         impl Real for $t {
             #[inline(always)]
             fn of(x: f32) -> Self {
@@ -52,12 +54,18 @@ macro_rules! real {
                 self as f64
             }
             #[allow(private_interfaces)]
-            fn kernels(isa: Isa) -> &'static Kernels<Self> {
-                $kernels(isa)
+            fn kernels() -> &'static Kernels<Self> {
+                match isa() {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => &kernels::$avx512::KERNELS,
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => &kernels::$avx2::KERNELS,
+                    _ => &kernels::$plain::KERNELS,
+                }
             }
         }
     };
 }
 
-real!(f32, f32_kernels);
-real!(f64, f64_kernels);
+real!(f32, avx512_f32, avx2_f32, plain_f32);
+real!(f64, avx512_f64, avx2_f64, plain_f64);

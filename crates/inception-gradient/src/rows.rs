@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use crate::memory::{Raw, Shared, parallel};
+use crate::multiversion::multiversion;
 use crate::real::Real;
-use crate::vectorized::vectorized;
 
 /// Pixels of a task. Sums over pixels are made for as many first, so that they depend on no number of threads.
 const ROWS: usize = 128;
@@ -36,10 +36,11 @@ pub(crate) fn sums<T: Real>(
     total
 }
 
-// What follows reads and writes the pixels `rows` of tensors that have them; nobody else has access to those
-// that are written. Where an output is the input, each value is read before it is written.
+// What follows reads and writes the pixels `rows` of tensors. It is unsafe: the tensors have these pixels, of as many
+// channels as the other arguments have values, nobody else has access to those that are written, and where an output
+// is not the input they have no float in common. (Where it is, each value is read before it is written.)
 
-vectorized! {
+multiversion! {
     /// Adds values less a pivot, and their squares, to the two halves of `sums`.
     fn moments(x: Raw<T>, rows: Range<usize>, pivot: &[T], sums: &mut [T]) {
         let (first, second) = sums.split_at_mut(pivot.len());
@@ -55,25 +56,48 @@ vectorized! {
     }
 }
 
-vectorized! {
-    /// `y = x * scale + shift`, then ReLU if asked.
-    fn affine(x: Raw<T>, y: Raw<T>, rows: Range<usize>, scale: &[T], shift: &[T], relu: bool) {
-        let floor = T::default();
-        for row in rows {
-            // SAFETY: see above; `x` is `y` or has no float in common with it.
-            let (x, y) = unsafe { (x.at(row), y.at(row)) };
-            for (channel, (scale, shift)) in scale.iter().zip(shift).enumerate() {
-                // SAFETY: channels of the pixel.
-                unsafe {
-                    let value = *x.add(channel) * *scale + *shift;
-                    *y.add(channel) = if relu && value < floor { floor } else { value };
-                }
+/// What `of` the row gives, of each channel and its value in `x`, goes to `y`, or is added there with `accumulate`.
+///
+/// # Safety
+///
+/// See above.
+#[inline(always)]
+unsafe fn each<T: Real, F: Fn(usize, T) -> T>(
+    (x, y): (Raw<T>, Raw<T>),
+    rows: Range<usize>,
+    accumulate: bool,
+    of: impl Fn(usize) -> F,
+) {
+    let channels = y.channels;
+    for row in rows {
+        let of = of(row);
+        // SAFETY: the caller's promise.
+        let (x, y) = unsafe { (x.at(row), y.at(row)) };
+        for c in 0..channels {
+            // SAFETY: a channel of the pixel.
+            unsafe {
+                let value = of(c, *x.add(c));
+                *y.add(c) = if accumulate { *y.add(c) + value } else { value };
             }
         }
     }
 }
 
-vectorized! {
+multiversion! {
+    /// `y = x * scale + shift`, then ReLU if asked.
+    fn affine(x: Raw<T>, y: Raw<T>, rows: Range<usize>, scale: &[T], shift: &[T], relu: bool) {
+        let floor = T::default();
+        let (scale, shift) = (&scale[..y.channels], &shift[..y.channels]);
+        let value = |c: usize, x: T| {
+            let value = x * scale[c] + shift[c];
+            if relu && value < floor { floor } else { value }
+        };
+        // SAFETY: see above.
+        unsafe { each((x, y), rows, false, |_| value) }
+    }
+}
+
+multiversion! {
     /// Adds gradients, and their products with what they belong to less its mean, to the two halves of
     /// `sums`. With `relu` a gradient is zero where `x * scale + shift` is not above zero.
     fn norm_sums(
@@ -108,7 +132,7 @@ pub(crate) struct NormGradient<'a, T> {
     pub accumulate: bool,
 }
 
-vectorized! {
+multiversion! {
     /// `dx = dy * scale + x * factor + summand`, `dy` as in [`norm_sums`].
     fn norm_gradient(x: Raw<T>, dy: Raw<T>, dx: Raw<T>, rows: Range<usize>, norm: &NormGradient<'_, T>) {
         let zero = T::default();
@@ -117,7 +141,7 @@ vectorized! {
         let (factor, summand) = (&norm.factor[..channels], &norm.summand[..channels]);
         let (relu, accumulate) = (norm.relu, norm.accumulate);
         for row in rows {
-            // SAFETY: see above; `dx` is `dy` or has no float in common with it.
+            // SAFETY: see above.
             let (x, dy, dx) = unsafe { (x.at(row), dy.at(row), dx.at(row)) };
             for c in 0..channels {
                 // SAFETY: channels of the pixel.
@@ -133,95 +157,69 @@ vectorized! {
     }
 }
 
-vectorized! {
+multiversion! {
     /// `y = max(x, 0)`; what is no number stays.
     fn relu(x: Raw<T>, y: Raw<T>, rows: Range<usize>) {
         let zero = T::default();
-        for row in rows {
-            // SAFETY: see above; `x` is `y` or has no float in common with it.
-            let (from, to) = unsafe { (x.at(row), y.at(row)) };
-            for c in 0..y.channels {
-                // SAFETY: channels of the pixel.
-                unsafe {
-                    let value = *from.add(c);
-                    *to.add(c) = if value < zero { zero } else { value };
-                }
-            }
-        }
+        // SAFETY: see above.
+        unsafe { each((x, y), rows, false, |_| |_, x| if x < zero { zero } else { x }) }
     }
 }
 
-vectorized! {
+multiversion! {
     /// The gradient of [`relu`], from what it gave.
     fn relu_gradient(y: Raw<T>, dy: Raw<T>, dx: Raw<T>, rows: Range<usize>, accumulate: bool) {
         let zero = T::default();
-        for row in rows {
-            // SAFETY: see above; `dx` is `dy` or has no float in common with it.
-            let (from, to, values) = unsafe { (dy.at(row), dx.at(row), y.row(row)) };
-            for (c, &value) in values.iter().enumerate() {
-                // SAFETY: channels of the pixel.
-                unsafe {
-                    let gradient = if value > zero { *from.add(c) } else { zero };
-                    *to.add(c) = if accumulate { *to.add(c) + gradient } else { gradient };
-                }
-            }
+        // SAFETY: see above.
+        unsafe {
+            each((dy, dx), rows, accumulate, |row| {
+                let y = &y.row(row)[..dx.channels];
+                move |c, dy| if y[c] > zero { dy } else { zero }
+            });
         }
     }
 }
 
-vectorized! {
+multiversion! {
     /// `y = x * scale + shift`, or with `accumulate` that much more.
     fn scale(x: Raw<T>, y: Raw<T>, rows: Range<usize>, scale: T, shift: T, accumulate: bool) {
-        for row in rows {
-            // SAFETY: see above; `x` is `y` or has no float in common with it.
-            let (from, to) = unsafe { (x.at(row), y.at(row)) };
-            for c in 0..y.channels {
-                // SAFETY: channels of the pixel.
-                unsafe {
-                    let value = *from.add(c) * scale + shift;
-                    *to.add(c) = if accumulate { *to.add(c) + value } else { value };
-                }
-            }
+        // SAFETY: see above.
+        unsafe { each((x, y), rows, accumulate, |_| |_, x| x * scale + shift) }
+    }
+}
+
+multiversion! {
+    /// `y = x * mask`, or with `accumulate` that much more; the mask has a value for each channel of each
+    /// pixel.
+    fn masked(x: Raw<T>, mask: &[T], y: Raw<T>, rows: Range<usize>, accumulate: bool) {
+        // SAFETY: see above.
+        unsafe {
+            each((x, y), rows, accumulate, |row| {
+                let mask = &mask[row * y.channels..][..y.channels];
+                move |c, x| x * mask[c]
+            });
         }
     }
 }
 
-vectorized! {
+multiversion! {
     /// `y += x`
     fn add(x: Raw<T>, y: Raw<T>, rows: Range<usize>) {
         for row in rows {
-            // SAFETY: see above; the two have no float in common.
+            // SAFETY: see above; the two are not one.
             let (x, y) = unsafe { (x.row(row), y.row_mut(row)) };
             y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
         }
     }
 }
 
-vectorized! {
+multiversion! {
     /// Adds the values of each channel to `sums`.
     fn column_sums(x: Raw<T>, rows: Range<usize>, sums: &mut [T]) {
         for row in rows {
             // SAFETY: see above.
             let x = unsafe { x.row(row) };
             sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
-        }
-    }
-}
-
-vectorized! {
-    /// `y = x * mask`, or with `accumulate` that much more; the mask has a value for each channel of each
-    /// pixel.
-    fn masked(x: Raw<T>, mask: &[T], y: Raw<T>, rows: Range<usize>, accumulate: bool) {
-        for row in rows {
-            // SAFETY: see above; `x` is `y` or has no float in common with it.
-            let (from, to) = unsafe { (x.at(row), y.at(row)) };
-            for (c, &mask) in mask[row * y.channels..][..y.channels].iter().enumerate() {
-                // SAFETY: channels of the pixel.
-                unsafe {
-                    let value = *from.add(c) * mask;
-                    *to.add(c) = if accumulate { *to.add(c) + value } else { value };
-                }
-            }
         }
     }
 }

@@ -8,10 +8,9 @@
 /// [`LANES`](Self::LANES) readable, for `store` writable, floats.
 pub(crate) trait Vector: Copy {
     /// One float of it.
-    type T: Copy;
+    type T: Copy + Default;
     /// Floats in a register.
     const LANES: usize;
-    unsafe fn zero() -> Self;
     unsafe fn splat(x: Self::T) -> Self;
     unsafe fn load(p: *const Self::T) -> Self;
     unsafe fn store(self, p: *mut Self::T);
@@ -27,18 +26,13 @@ mod x86 {
     use super::Vector;
 
     macro_rules! vector {
-        ($vector:ty, $t:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident) => {
+        ($vector:ty, $t:ty, $lanes:literal, $splat:ident $load:ident $store:ident $add:ident $fma:ident) => {
             impl Vector for $vector {
                 type T = $t;
                 const LANES: usize = $lanes;
                 #[inline(always)]
-                unsafe fn zero() -> Self {
-                    // SAFETY: the caller's function has the instruction set (see the trait); so below.
-                    unsafe { $zero() }
-                }
-                #[inline(always)]
                 unsafe fn splat(x: $t) -> Self {
-                    // SAFETY: as above.
+                    // SAFETY: the caller's function has the instruction set (see the trait); so below.
                     unsafe { $splat(x) }
                 }
                 #[inline(always)]
@@ -65,50 +59,14 @@ mod x86 {
         };
     }
 
-    vector!(
-        __m512,
-        f32,
-        16,
-        _mm512_setzero_ps,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_fmadd_ps
-    );
-    vector!(
-        __m512d,
-        f64,
-        8,
-        _mm512_setzero_pd,
-        _mm512_set1_pd,
-        _mm512_loadu_pd,
-        _mm512_storeu_pd,
-        _mm512_add_pd,
-        _mm512_fmadd_pd
-    );
-    vector!(
-        __m256,
-        f32,
-        8,
-        _mm256_setzero_ps,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        _mm256_fmadd_ps
-    );
-    vector!(
-        __m256d,
-        f64,
-        4,
-        _mm256_setzero_pd,
-        _mm256_set1_pd,
-        _mm256_loadu_pd,
-        _mm256_storeu_pd,
-        _mm256_add_pd,
-        _mm256_fmadd_pd
-    );
+    vector! { __m512, f32, 16,
+    _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_fmadd_ps }
+    vector! { __m512d, f64, 8,
+    _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_add_pd _mm512_fmadd_pd }
+    vector! { __m256, f32, 8,
+    _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_fmadd_ps }
+    vector! { __m256d, f64, 4,
+    _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_add_pd _mm256_fmadd_pd }
 }
 
 /// What every CPU has: four floats that the compiler finds registers for.
@@ -120,10 +78,6 @@ macro_rules! plain {
         impl Vector for Plain<$t> {
             type T = $t;
             const LANES: usize = 4;
-            #[inline(always)]
-            unsafe fn zero() -> Self {
-                Plain([0.0; 4])
-            }
             #[inline(always)]
             unsafe fn splat(x: $t) -> Self {
                 Plain([x; 4])

@@ -1,12 +1,10 @@
 //! A graph in training.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use inception_graph::{Graph, NodeId, Op, Parameter, Shape};
 
 use crate::error::Error;
-use crate::isa::Isa;
-use crate::kernels::Kernels;
 use crate::layers::{Builder, Layer};
 use crate::memory::{Raw, SLACK, Shared, View, parallel};
 use crate::places::{gradients, outputs};
@@ -25,13 +23,11 @@ pub struct Options {
     /// factor they stay as they are (Paddle's mode `downscale_in_infer`), with a factor of 1 they are divided by it
     /// (PyTorch's).
     pub dropout: BTreeMap<NodeId, f64>,
-    /// The kernels.
-    pub isa: Isa,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { norm_momentum: 0.1, norm_unbiased: false, dropout: BTreeMap::new(), isa: Isa::best() }
+        Self { norm_momentum: 0.1, norm_unbiased: false, dropout: BTreeMap::new() }
     }
 }
 
@@ -65,7 +61,6 @@ pub struct Trainer<T: Real> {
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) norm_momentum: f64,
     pub(crate) norm_unbiased: bool,
-    pub(crate) isa: Isa,
     /// Zeros, for what lies outside a map.
     pub(crate) zeros: Vec<T>,
     /// The gradient of a weight on its way to the weight's own order.
@@ -82,12 +77,7 @@ impl<T: Real> Trainer<T> {
     ///
     /// [`Error::Unsupported`] for an operation whose gradient is not known, [`Error::Graph`] for a graph that
     /// breaks a rule, and [`Error::TooLarge`].
-    ///
-    /// # Panics
-    ///
-    /// Where the CPU does not have the instruction set of `options`.
     pub fn new(graph: &Graph<Parameter>, options: &Options) -> Result<Self, Error> {
-        assert!(options.isa.is_available(), "{:?} is not of this CPU", options.isa);
         graph.verify()?;
         for node in &graph.nodes {
             if node.shape.len() > u32::MAX as usize / 8 {
@@ -122,21 +112,22 @@ impl<T: Real> Trainer<T> {
             gradients: &gradients,
             dropout: &options.dropout,
             is_padded,
-            names: Default::default(),
+            tensors: Vec::new(),
+            known: HashSet::new(),
         };
         let layers = (0..graph.nodes.len()).map(|id| builder.layer(id)).collect::<Result<Vec<_>, _>>()?;
-        let names = builder.names;
-        let tensors = names.parameters.into_iter().zip(names.trainable).map(|(parameter, trainable)| {
-            let len = parameter.shape.iter().product();
-            let gradient = if trainable { vec![0.0; len] } else { Vec::new() };
-            Tensor { parameter, trainable, values: vec![0.0; len], gradient }
+        let tensors = builder.tensors;
+        // As many as a pixel or a run of joined taps.
+        let run = layers.iter().map(|layer| match layer {
+            Layer::Conv(conv) => conv.convolution.run_len(),
+            _ => 0,
         });
-        let tensors: Vec<Tensor> = tensors.collect();
-        let most = graph.nodes.iter().map(|node| node.shape.channels).max().unwrap_or(0);
+        let channels = graph.nodes.iter().map(|node| node.shape.channels);
+        let most = channels.chain(run).max().unwrap_or(0);
         Ok(Self {
             inputs: graph.nodes.iter().map(|node| node.inputs.clone()).collect(),
             output: graph.output,
-            zeros: vec![T::default(); most.max(16 * 64)],
+            zeros: vec![T::default(); most],
             sums: vec![T::default(); tensors.iter().map(|t| t.gradient.len()).max().unwrap_or(0) + SLACK],
             layers,
             outputs: outputs.views,
@@ -148,7 +139,6 @@ impl<T: Real> Trainer<T> {
             tensors,
             norm_momentum: options.norm_momentum,
             norm_unbiased: options.norm_unbiased,
-            isa: options.isa,
             image,
             padding,
         })
@@ -192,10 +182,6 @@ impl<T: Real> Trainer<T> {
         floats * batch as u64 * size_of::<T>() as u64
     }
 
-    pub(crate) fn kernels(&self) -> &'static Kernels<T> {
-        T::kernels(self.isa)
-    }
-
     /// Memory for `batch` images, and the images in it, `[batch, channels, height, width]`.
     pub(crate) fn load(&mut self, images: &[f32], batch: usize) {
         let Shape { height, width, channels } = self.image;
@@ -231,7 +217,7 @@ impl<T: Real> Trainer<T> {
 
     /// Packs the weights of all layers.
     pub(crate) fn pack(&mut self) {
-        let columns = self.kernels().columns();
+        let columns = T::kernels().columns();
         let mut tasks = Vec::new();
         for (id, layer) in self.layers.iter_mut().enumerate() {
             match layer {
@@ -273,7 +259,11 @@ impl<T: Real> Trainer<T> {
 }
 
 /// The tensor at `view`.
-pub(crate) fn raw<T: Copy>(buffers: &[*mut T], view: &View) -> Raw<T> {
-    // SAFETY: views are made with the sizes of the buffers.
+///
+/// # Safety
+///
+/// The view is of these buffers.
+pub(crate) unsafe fn raw<T: Copy>(buffers: &[*mut T], view: &View) -> Raw<T> {
+    // SAFETY: the caller's promise.
     unsafe { Raw::new(buffers[view.buffer], view) }
 }

@@ -5,9 +5,10 @@ use inception_graph::{Shape, Window};
 /// In a table: no pixel, the padding.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Pixels of an image that are sums over the same taps of other pixels.
+/// Pixels of an image that are sums over the same taps of other pixels: of an output all, of the gradient of an input
+/// those at one place between the strides.
 #[derive(Clone, Debug)]
-pub(crate) struct Class {
+pub(crate) struct Phase {
     /// The pixels, as numbers.
     pub targets: Vec<u32>,
     /// The taps.
@@ -16,22 +17,16 @@ pub(crate) struct Class {
     pub sources: Vec<u32>,
 }
 
-/// The input pixel that `tap` of the window reads for output pixel `target`, along an axis.
-fn source(window: &Window, axis: usize, target: usize, tap: usize, size: usize) -> Option<usize> {
-    let at = target * window.stride[axis] + tap * window.dilation[axis];
-    at.checked_sub(window.pad[axis]).filter(|&at| at < size)
-}
-
 /// From the pixels of the input to those of the output.
-pub(crate) fn forward(window: &Window, input: Shape, output: Shape) -> Class {
+pub(crate) fn forward(window: &Window, input: Shape, output: Shape) -> Phase {
     let [height, width] = window.kernel;
     let mut sources = Vec::with_capacity(height * width * output.pixels());
     for y in 0..height {
         for x in 0..width {
             for row in 0..output.height {
-                let row = source(window, 0, row, y, input.height);
+                let row = window.source(0, row, y, input.height);
                 for column in 0..output.width {
-                    let column = source(window, 1, column, x, input.width);
+                    let column = window.source(1, column, x, input.width);
                     sources.push(match (row, column) {
                         (Some(row), Some(column)) => (row * input.width + column) as u32,
                         _ => NONE,
@@ -40,16 +35,16 @@ pub(crate) fn forward(window: &Window, input: Shape, output: Shape) -> Class {
             }
         }
     }
-    Class {
+    Phase {
         targets: (0..output.pixels() as u32).collect(),
         taps: (0..(height * width) as u32).collect(),
         sources,
     }
 }
 
-/// From the pixels of the output to those of the input: a class for each place between strides, since other
+/// From the pixels of the output to those of the input: a phase for each place between strides, since other
 /// taps meet there.
-pub(crate) fn backward(window: &Window, input: Shape, output: Shape) -> Vec<Class> {
+pub(crate) fn backward(window: &Window, input: Shape, output: Shape) -> Vec<Phase> {
     let forward = forward(window, input, output);
     let (pixels, taps) = (output.pixels(), forward.taps.len());
     // For each tap, for each pixel of the input: the pixel of the output that reads it.
@@ -63,8 +58,8 @@ pub(crate) fn backward(window: &Window, input: Shape, output: Shape) -> Vec<Clas
         }
     }
     let [down, right] = window.stride;
-    let classes = (0..down).flat_map(|y| (0..right).map(move |x| (y, x)));
-    let class = |(y, x)| {
+    let phases = (0..down).flat_map(|y| (0..right).map(move |x| (y, x)));
+    let phase = |(y, x)| {
         let rows = (y..input.height).step_by(down);
         let targets = rows.flat_map(|row| {
             (x..input.width).step_by(right).map(move |column| (row * input.width + column) as u32)
@@ -76,9 +71,9 @@ pub(crate) fn backward(window: &Window, input: Shape, output: Shape) -> Vec<Clas
         let met =
             (0..taps).map(|tap| (tap as u32, row(tap))).filter(|(_, row)| row.iter().any(|&p| p != NONE));
         let (taps, rows): (Vec<u32>, Vec<Vec<u32>>) = met.unzip();
-        Class { sources: rows.concat(), taps, targets }
+        Phase { sources: rows.concat(), taps, targets }
     };
-    classes.map(class).filter(|class| !class.targets.is_empty()).collect()
+    phases.map(phase).filter(|phase| !phase.targets.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -93,7 +88,7 @@ mod tests {
         let there = forward(&window, input, output);
         assert_eq!(there.sources, [NONE, 1, 0, 2]);
         let back = backward(&window, input, output);
-        let targets: Vec<_> = back.iter().map(|class| (&class.targets[..], &class.taps[..])).collect();
+        let targets: Vec<_> = back.iter().map(|phase| (&phase.targets[..], &phase.taps[..])).collect();
         assert_eq!(targets, [(&[0, 2][..], &[1][..]), (&[1][..], &[0][..])]);
         assert_eq!(back[0].sources, [0, 1]);
         assert_eq!(back[1].sources, [1]);

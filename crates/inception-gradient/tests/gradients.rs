@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use inception_gradient::{Isa, Options, Real, Trainer};
+use inception_engine::Isa;
+use inception_gradient::{Options, Real, Trainer};
 use inception_graph::{
     BatchNorm, Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Window, reference,
 };
@@ -134,9 +135,29 @@ fn after_stem(mut net: Network, stem: NodeId, norms: bool) -> Graph<Parameter> {
     net.0
 }
 
+/// ReLUs that are concatenated, to which a map is added that others read, too: the sum cannot be where the ReLUs are,
+/// whose outputs tell their gradients.
+fn sum_of_clamped() -> Graph<Parameter> {
+    let mut net = Network::new(Shape::new(5, 5, 4));
+    let shortcut = net.conv(0, 12, Window::square(3, 1, 1), true);
+    let parts = [5, 7].map(|outputs| {
+        let part = net.conv(0, outputs, Window::square(3, 1, 1), true);
+        net.add(Op::Relu, &[part])
+    });
+    let joined = net.add(Op::Concat, &parts);
+    let sum = net.add(Op::Add { relu: false }, &[shortcut, joined]);
+    let both = net.add(Op::Concat, &[shortcut, sum]);
+    let mean = net.add(Op::GlobalAveragePool, &[both]);
+    let mean = net.add(Op::Scale { scale: 0.75, shift: 0.0 }, &[mean]);
+    net.linear(mean, 3, false);
+    net.0
+}
+
 /// All of them, and whether they have norms.
-fn graphs() -> [(bool, Graph<Parameter>); 4] {
-    [(false, network(false)), (true, network(true)), (false, rest(false)), (true, rest(true))]
+fn graphs() -> [(bool, Graph<Parameter>); 5] {
+    let [plain, with_norms] = [false, true].map(|norms| [(norms, network(norms)), (norms, rest(norms))]);
+    let [[a, b], [c, d]] = [plain, with_norms];
+    [a, b, c, d, (false, sum_of_clamped())]
 }
 
 const BATCH: usize = 3;
@@ -173,37 +194,73 @@ fn gradients<T: Real>(trainer: &mut Trainer<T>, images: &[f32]) -> Vec<Vec<f32>>
     (0..trainer.tensors().count()).map(|index| trainer.gradient(index).to_vec()).collect()
 }
 
-fn available() -> Vec<Isa> {
-    [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+/// The environment variable by which a process is told to write its results to a file.
+const RESULTS: &str = "INCEPTION_GRADIENTS";
+
+/// Runs `check` in this process and, as a process has one instruction set, the test of that name in one more for each
+/// instruction set of this CPU, unless one is asked for. Returns the numbers that each of the others found.
+fn on_all_instruction_sets(test: &str, check: impl FnOnce() -> Vec<f32>) -> Vec<(Isa, Vec<f32>)> {
+    let found = check();
+    if let Some(file) = std::env::var_os(RESULTS) {
+        std::fs::write(file, found.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+        return Vec::new();
+    }
+    let here = Isa::chosen().unwrap();
+    let asked = std::env::var("INCEPTION_ISA").is_ok_and(|name| !name.is_empty());
+    let others = Isa::ALL.into_iter().filter(|isa| !asked && isa.available() && *isa != here);
+    let run = |isa: Isa| {
+        let file = std::env::temp_dir().join(format!("{test}-{isa}-{}", std::process::id()));
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args([test, "--exact"]).env("INCEPTION_ISA", isa.name()).env(RESULTS, &file);
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{isa}: {}", String::from_utf8_lossy(&output.stdout));
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        (isa, bytes.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect())
+    };
+    others.map(run).collect()
 }
 
 #[test]
 fn outputs_are_those_by_definition() {
-    for graph in [network(false), rest(false)] {
-        outputs_are_defined(&graph);
-    }
+    on_all_instruction_sets("outputs_are_those_by_definition", || {
+        for graph in [network(false), rest(false), sum_of_clamped()] {
+            outputs_are_defined(&graph);
+        }
+        Vec::new()
+    });
 }
 
 fn outputs_are_defined(graph: &Graph<Parameter>) {
     let images = images(graph);
-    for isa in available() {
-        let mut trainer = trainer::<f64>(graph, &Options { isa, ..Options::default() });
-        let found = trainer.forward(&images, BATCH, 0);
-        let values: BTreeMap<String, Vec<f32>> = (trainer.tensors().enumerate())
-            .map(|(index, (parameter, _))| (parameter.name.clone(), trainer.values(index).to_vec()))
-            .collect();
-        let known = graph.clone().map_weights(|weight: Parameter| Ok::<_, ()>(values[&weight.name].clone()));
-        let known = known.unwrap();
-        for (image, found) in images.chunks(graph.nodes[0].shape.len()).zip(found.chunks(9)) {
-            let expected = reference::evaluate(&known, image);
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!(
-                    (found - expected).abs() < 1e-12 * (1.0 + expected.abs()),
-                    "{isa:?}: {found} {expected}"
-                );
-            }
+    let mut trainer = trainer::<f64>(graph, &Options::default());
+    let found = trainer.forward(&images, BATCH, 0);
+    let values: BTreeMap<String, Vec<f32>> = (trainer.tensors().enumerate())
+        .map(|(index, (parameter, _))| (parameter.name.clone(), trainer.values(index).to_vec()))
+        .collect();
+    let known = graph.clone().map_weights(|weight: Parameter| Ok::<_, ()>(values[&weight.name].clone()));
+    let known = known.unwrap();
+    let outputs = found.len() / BATCH;
+    for (image, found) in images.chunks(graph.nodes[0].shape.len()).zip(found.chunks(outputs)) {
+        let expected = reference::evaluate(&known, image);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-12 * (1.0 + expected.abs()), "{found} {expected}");
         }
     }
+}
+
+/// A kernel whose row of joined taps is longer than any pixel has channels, and than any list of zeros was.
+#[test]
+fn wide_kernels_of_few_channels() {
+    let mut net = Network::new(Shape::new(1, 405, 3));
+    net.conv(0, 1, Window::new([1, 400], [1; 2], [0; 2]), true);
+    outputs_are_defined(&net.0);
+}
+
+#[test]
+#[should_panic(expected = "`forward` comes before `backward`")]
+fn gradients_need_outputs() {
+    trainer::<f32>(&network(false), &Options::default()).backward(&[]);
 }
 
 /// Values that are not dropped keep the mean of inference: Paddle's stay as they are where inference multiplies by
@@ -254,7 +311,7 @@ fn gradients_are_slopes() {
                 checked += 1;
             }
         }
-        assert!(checked > 100, "{checked}");
+        assert!(checked > 60, "{checked}");
     }
 }
 
@@ -267,23 +324,26 @@ fn instruction_sets_and_threads_agree() {
     let images = images(&graph);
     let exact = gradients(&mut trainer::<f64>(&graph, &Options::default()), &images);
     let most = exact.iter().flatten().fold(0.0_f32, |most, x| most.max(x.abs()));
-    for isa in available() {
-        let options = Options { isa, ..Options::default() };
-        let single = gradients(&mut trainer::<f32>(&graph, &options), &images);
-        let double = gradients(&mut trainer::<f64>(&graph, &options), &images);
-        for ((single, double), exact) in single.iter().zip(&double).zip(&exact) {
+    let compare = |what: &str, mut found: &[f32], tolerance: f32| {
+        for exact in &exact {
             let largest = exact.iter().fold(0.01 * most, |most, x| most.max(x.abs()));
-            for ((single, double), exact) in single.iter().zip(double).zip(exact) {
-                assert!((double - exact).abs() <= 1e-6 * largest, "{isa:?}: {double} {exact}");
-                assert!((single - exact).abs() <= 1e-4 * largest, "{isa:?}: {single} {exact}");
+            for (found, exact) in found.split_off(..exact.len()).unwrap().iter().zip(exact) {
+                assert!((found - exact).abs() <= tolerance * largest, "{what}: {found} {exact}");
             }
         }
+        assert!(found.is_empty());
+    };
+    let others = on_all_instruction_sets("instruction_sets_and_threads_agree", || {
+        let single = gradients(&mut trainer::<f32>(&graph, &Options::default()), &images);
+        compare("in single precision", &single.concat(), 1e-4);
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let again = pool.install(|| gradients(&mut trainer::<f32>(&graph, &options), &images));
-            assert!(again == single, "{isa:?}, {threads} threads");
+            let again = pool.install(|| gradients(&mut trainer::<f32>(&graph, &Options::default()), &images));
+            assert!(again == single, "{threads} threads");
         }
-    }
+        exact.concat()
+    });
+    others.iter().for_each(|(isa, found)| compare(isa.name(), found, 1e-6));
 }
 
 /// A batch of other size, smaller or larger, is computed as by itself.
