@@ -2,7 +2,7 @@
 //! errors.
 
 use inception::engine::graph::Graph;
-use inception::engine::{self, Accuracy, Choice};
+use inception::engine::{self, Choice, NumericalErrors};
 use inception::nn::{Network, NetworkConfig};
 use inception::{Error, RunOptions};
 
@@ -27,14 +27,14 @@ pub fn choices(
 /// # Errors
 ///
 /// [`Error::Engine`] where the engine cannot run here, or `image` has another size.
-pub fn accuracy(
+pub fn layer_errors(
     config: &NetworkConfig,
     [height, width]: [usize; 2],
     options: &RunOptions,
     image: &[f32],
-) -> Result<Accuracy, Error> {
+) -> Result<NumericalErrors, Error> {
     let graph = graph(config, [3, height, width])?;
-    Ok(engine::accuracy(&graph, &options.engine()?, image)?)
+    Ok(engine::layer_errors(&graph, &options.engine()?, image)?)
 }
 
 fn graph(config: &NetworkConfig, image: [usize; 3]) -> Result<Graph, Error> {

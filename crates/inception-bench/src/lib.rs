@@ -22,7 +22,7 @@ pub use latency::{
     BenchConditions, BenchRow, BenchTarget, Cell, LatencyRow, REFERENCE_GPU, compare_threads, latencies,
     latency, latency_csv, latency_markdown, reference_ms,
 };
-pub use layers::{accuracy, choices};
+pub use layers::{choices, layer_errors};
 pub use measure::{
     BETWEEN_PROCESSES, Change, Clock, MIN_RUNS, Sample, Spread, StopRule, SystemClock, measure, median,
 };

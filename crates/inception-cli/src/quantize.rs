@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 use clap::Args;
 use inception::data::Dataset;
-use inception::engine::{LayerNoise, RangeMethod};
+use inception::engine::{LayerSqnr, RangeMethod};
 use inception::{
     LayerInFloat, ModelSpec, QuantizeOptions, QuantizeProgress, QuantizeStage, Quantized, cores, quantize,
 };
@@ -125,7 +125,7 @@ impl Quantize {
         if self.json {
             let layers = layers.iter().map(|layer| {
                 // JSON has no infinity.
-                let decibels = layer.decibels.is_finite().then_some(layer.decibels);
+                let decibels = layer.sqnr_db.is_finite().then_some(layer.sqnr_db);
                 let dtype = layer.precision.name();
                 serde_json::json!({"layer": layer.node, "op": layer.op, "dtype": dtype, "snr_db": decibels})
             });
@@ -138,8 +138,8 @@ impl Quantize {
             return Ok(writeln!(out, "{object}")?);
         }
         writeln!(out, "{:<60} {:<12} dtype  signal to noise, dB", "layer", "operation")?;
-        for LayerNoise { node, op, precision, decibels, .. } in layers {
-            writeln!(out, "{node:<60} {op:<12} {:<5} {decibels:8.1}", precision.name())?;
+        for LayerSqnr { node, op, precision, sqnr_db, .. } in layers {
+            writeln!(out, "{node:<60} {op:<12} {:<5} {sqnr_db:8.1}", precision.name())?;
         }
         for LayerInFloat { layer, error, .. } in floats {
             writeln!(

@@ -1,4 +1,5 @@
-//! Calibration: scales and zero points from what a network makes of pictures, and how far integers are from it.
+//! Calibration: scales and zero points from what a network makes of pictures, and how far integers are from
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use crate::{Compiled, Error, Options, Precision, QuantParams, Quantization};
 pub enum RangeMethod {
     /// From the smallest to the largest value that was seen.
     MinMax,
-    /// So that this share of all values lies inside, with equal shares outside at both ends.
+    /// So that this share of all values, from 0 to 1, lies inside, with equal shares outside at both ends.
     Percentile(f64),
     /// The range with the least mean squared error: of rounding inside it, of saturation outside.
     #[default]
@@ -232,8 +233,9 @@ impl Calibrator {
         Ok(())
     }
 
-    /// Scales and zero points for all tensors, equalised channels before depthwise convolutions where that leaves less
-    /// noise behind those, and what the rounding of weights does to the means of convolutions' outputs.
+    /// Scales and zero points for all tensors, equalised channels before depthwise convolutions where that
+    /// leaves less noise behind those, and what the rounding of weights does to the means of convolutions'
+    /// outputs.
     pub fn finish(mut self, method: RangeMethod) -> Quantization {
         for (id, node) in self.fused.nodes.iter().enumerate() {
             // A concatenation is no step of its own: what it holds are its inputs.
@@ -270,8 +272,8 @@ impl Calibrator {
         quantization
     }
 
-    /// Factors with which each channel of a node has the range of the widest, and the range of all then; `None` where
-    /// that is not possible, or no better than one scale for `range`.
+    /// Factors with which each channel of a node has the range of the widest, and the range of all then;
+    /// `None` where that is not possible, or no better than one scale for `range`.
     fn equalized(
         &self,
         consumers: &[Vec<NodeId>],
@@ -314,8 +316,9 @@ impl Calibrator {
         (each < one).then_some((factors, all))
     }
 
-    /// What the rounding of a convolution's weights takes from the mean of each output channel: the difference of
-    /// weights times the mean of what they multiply. (At the edges, where padding is multiplied, it is less.)
+    /// What the rounding of a convolution's weights takes from the mean of each output channel: the
+    /// difference of weights times the mean of what they multiply. (At the edges, where padding is
+    /// multiplied, it is less.)
     fn correction(&self, conv: &Conv, input: NodeId) -> Vec<f32> {
         let Seen { sums, pixels, .. } = &self.seen[input];
         let (taps, group_in) = (conv.taps(), conv.in_channels() / conv.groups);
@@ -346,28 +349,28 @@ fn watch(model: &Compiled, image: &[f32], mut show: impl FnMut(NodeId, &[f64])) 
 /// How far a layer's tensor in `int8` is from that in `f32`, with all that came before it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct LayerNoise {
+pub struct LayerSqnr {
     /// The node.
     pub node: String,
     /// Its operation.
     pub op: &'static str,
     /// What it computes in: a convolution in [`Precision::Int8`] multiplies integers.
     pub precision: Precision,
-    /// Signal to noise in decibels: ten times the logarithm of the sum of squares over that of the differences';
-    /// infinite where they are equal.
-    pub decibels: f64,
+    /// Signal to quantisation noise (SQNR) in decibels: ten times the logarithm of the sum of squares over
+    /// that of the differences'; infinite where they are equal.
+    pub sqnr_db: f64,
 }
 
-/// Runs `images`, each `[channels][height][width]`, in `f32` and in `int8` with the quantisation in `options`, and
-/// compares what each layer makes of them.
+/// Runs `images`, each `[channels][height][width]`, in `f32` and in `int8` with the quantisation in
+/// `options`, and compares what each layer makes of them.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`] and [`Compiled::run`].
-pub fn layer_noise<'a>(
+pub fn layer_sqnr<'a>(
     graph: &Graph,
     options: &Options,
     images: impl IntoIterator<Item = &'a [f32]>,
-) -> Result<Vec<LayerNoise>, Error> {
+) -> Result<Vec<LayerSqnr>, Error> {
     let compile = |precision| {
         let options = Options { precision, exact: true, ..options.clone() };
         Compiled::compile(graph.clone(), &options, &options.rule(), true)
@@ -406,11 +409,11 @@ pub fn layer_noise<'a>(
         (Op::Conv(_), &[input, ..]) => dtypes[input],
         _ => dtypes[id],
     };
-    let noise = |(node, [signal, noise]): (NodeId, [f64; 2])| LayerNoise {
+    let noise = |(node, [signal, noise]): (NodeId, [f64; 2])| LayerSqnr {
         node: fused.nodes[node].name.clone(),
         op: fused.nodes[node].op.name(),
         precision: Precision::of(computed(node)),
-        decibels: 10.0 * (signal / noise).log10(),
+        sqnr_db: 10.0 * (signal / noise).log10(),
     };
     let seen = |(node, _): &(NodeId, [f64; 2])| !matches!(fused.nodes[*node].op, Op::Concat);
     Ok(sums.into_iter().enumerate().filter(seen).map(noise).collect())
@@ -449,8 +452,8 @@ mod tests {
         assert!(all == [-1.0, 1.0] && half[0] == 0.0, "{all:?} {half:?}");
     }
 
-    /// One number in ten million lies far out: least squares and percentiles leave it there, as it would take most of
-    /// the steps from the others. Where numbers fill their range, nothing is cut off.
+    /// One number in ten million lies far out: least squares and percentiles leave it there, as it would take
+    /// most of the steps from the others. Where numbers fill their range, nothing is cut off.
     #[test]
     fn ranges_leave_out_what_costs_more_than_it_is_worth() {
         let even: Vec<f64> = (0..10_000).map(|i| f64::from(i) / 10_000.0).collect();
@@ -513,16 +516,17 @@ mod tests {
                 let (wanted, found) = (exact.run(image, 1).unwrap(), model.run(image, 1).unwrap());
                 let largest = wanted.iter().fold(0.0f32, |m, x| m.max(x.abs()));
                 let off = wanted.iter().zip(&found).map(|(w, f)| (w - f).abs()).fold(0.0, f32::max) / largest;
-                // The rounding of 256 pixels averages out, that of their mean, a hundredth of these, does not.
+                // The rounding of 256 pixels averages out, that of their mean, a hundredth of these, does
+                // not.
                 assert!(off < 0.03, "{method:?}: {off}");
             }
-            let layers = layer_noise(&graph, &options, images.iter().map(|image| &image[..])).unwrap();
-            assert!(layers.len() >= 6 && layers.iter().all(|layer| layer.decibels > 25.0), "{layers:?}");
+            let layers = layer_sqnr(&graph, &options, images.iter().map(|image| &image[..])).unwrap();
+            assert!(layers.len() >= 6 && layers.iter().all(|layer| layer.sqnr_db > 25.0), "{layers:?}");
         }
     }
 
-    /// An average pool before a convolution that is smaller than what it reads: where nodes stay as they are written, the
-    /// noise is that of the pool and the convolution in this order.
+    /// An average pool before a convolution that is smaller than what it reads: where nodes stay as they are
+    /// written, the noise is that of the pool and the convolution in this order.
     #[test]
     fn layers_are_compared_in_the_order_of_the_integers() {
         let mut graph = Graph::new(Shape::new(8, 8, 16));
@@ -542,12 +546,13 @@ mod tests {
         let tensors = BTreeMap::from(tensors);
         let quantization = Some(Arc::new(crate::quantization_of_nodes(graph.clone(), &tensors).unwrap()));
         let options = Options { threads: 1, quantization, ..Options::default() };
-        let layers = layer_noise(&graph, &options, [&image[..]]).unwrap();
+        let layers = layer_sqnr(&graph, &options, [&image[..]]).unwrap();
         assert_eq!(layers.iter().map(|layer| &layer.node).collect::<Vec<_>>(), ["input", "pool", "conv"]);
-        assert!(layers.iter().all(|layer| layer.decibels > 25.0), "{layers:?}");
+        assert!(layers.iter().all(|layer| layer.sqnr_db > 25.0), "{layers:?}");
     }
 
-    /// All weights are a third of a step above an integer: the sum of what rounding takes from them is given back.
+    /// All weights are a third of a step above an integer: the sum of what rounding takes from them is given
+    /// back.
     #[test]
     fn biases_make_up_for_rounded_weights() {
         let mut graph = Graph::new(Shape::new(8, 8, 64));
@@ -565,8 +570,8 @@ mod tests {
         assert!((correction - lost).abs() < 1e-4, "{correction} {lost}");
     }
 
-    /// Each channel before a depthwise convolution has twice the range of the one before it: they are stored with one
-    /// range, and what the depthwise convolution makes of them is as near as where all are alike.
+    /// Each channel before a depthwise convolution has twice the range of the one before it: they are stored
+    /// with one range, and what the depthwise convolution makes of them is as near as where all are alike.
     #[test]
     fn channels_before_depthwise_convolutions_are_equalised() {
         let mut graph = Graph::new(Shape::new(8, 8, 8));
@@ -586,8 +591,8 @@ mod tests {
         assert_eq!(quantization.equalization.len(), 1);
         let quantization = Some(Arc::new(quantization));
         let options = Options { precision: Precision::Int8, quantization, ..Options::default() };
-        for layer in layer_noise(&graph, &options, images.iter().map(|image| &image[..])).unwrap() {
-            assert!(layer.decibels > 35.0, "{layer:?}");
+        for layer in layer_sqnr(&graph, &options, images.iter().map(|image| &image[..])).unwrap() {
+            assert!(layer.sqnr_db > 35.0, "{layer:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::graph::reference::Tensor;
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::kernels::Kernels;
 use crate::mixed::mix;
-use crate::plan::{Picks, Plan, PlanOptions, Row, Rule};
+use crate::plan::{Picks, Plan, PlanOptions, PlannedNode, Rule};
 use crate::threads::Threads;
 use crate::{Error, Isa, KernelName, Precision, Quantization, graph};
 
@@ -127,8 +127,8 @@ impl std::fmt::Debug for Compiled {
     }
 }
 
-/// Rewrites a graph into the one that is planned. Where nodes keep their order `as_written`, average pools stay before
-/// the convolutions that read them. Returns, for each node, the number that its place had before.
+/// Rewrites a graph into the one that is planned. Where nodes keep their order `as_written`, average pools
+/// stay before the convolutions that read them. Returns, for each node, the number that its place had before.
 pub(crate) fn fuse(graph: &mut Graph, as_written: bool) -> Result<Vec<NodeId>, Error> {
     graph.verify()?;
     // The floats of a flattened result are in the order in which results leave the engine anyway.
@@ -235,9 +235,9 @@ impl Compiled {
         Compiled::compile(graph, options, &options.rule(), false)
     }
 
-    /// As [`Compiled::from_graph`], with algorithms chosen by `rule`. With `stores_all` each node's tensor has memory
-    /// of its own while it runs, so that [`Compiled::watch`] sees all of them, and nodes keep their order where the
-    /// quantisation says so, whatever the precision.
+    /// As [`Compiled::from_graph`], with algorithms chosen by `rule`. With `stores_all` each node's tensor
+    /// has memory of its own while it runs, so that [`Compiled::watch`] sees all of them, and nodes keep
+    /// their order where the quantisation says so, whatever the precision.
     pub(crate) fn compile(
         mut graph: Graph,
         options: &Options,
@@ -330,7 +330,7 @@ impl Compiled {
     }
 
     /// For each node, what became of it and which kernel computes it.
-    pub fn explain(&self) -> &[Row] {
+    pub fn explain(&self) -> &[PlannedNode] {
         &self.plan().rows
     }
 

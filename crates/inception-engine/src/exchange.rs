@@ -21,8 +21,8 @@ pub struct QuantizedGraph {
     pub weights: Vec<Option<Vec<f32>>>,
 }
 
-/// Runs the passes on `graph` and says what [`Precision::Int8`](crate::Precision::Int8) with `quantization` makes of
-/// it.
+/// Runs the passes on `graph` and says what [`Precision::Int8`](crate::Precision::Int8) with `quantization`
+/// makes of it.
 ///
 /// # Errors
 /// As [`Compiled::from_graph`](crate::Compiled::from_graph).
@@ -44,7 +44,8 @@ pub fn quantized_graph(mut graph: Graph, quantization: &Quantization) -> Result<
     Ok(QuantizedGraph { tensors: tensors.collect(), weights, graph })
 }
 
-/// Rounds the weights of a convolution to what its integers stand for; returns the scale of each output channel.
+/// Rounds the weights of a convolution to what its integers stand for; returns the scale of each output
+/// channel.
 fn round_weights(conv: &mut Conv) -> Vec<f32> {
     let IntegerWeights { values, scales, .. } = IntegerWeights::new(conv);
     let row = (conv.weight.len() / conv.out_channels.max(1)).max(1);
@@ -52,14 +53,14 @@ fn round_weights(conv: &mut Conv) -> Vec<f32> {
     scales
 }
 
-/// What [`Precision::Int8`](crate::Precision::Int8) needs for a network whose tensors another program has quantised, by
-/// the nodes of `graph`, which has not been through the passes.
+/// What [`Precision::Int8`](crate::Precision::Int8) needs for a network whose tensors another program has
+/// quantised, by the nodes of `graph`, which has not been through the passes.
 ///
-/// A tensor that is clamped at zero as it is stored has the scale of its ReLU. A pool without a scale has that of what
-/// it reads, and a concatenation, or what is concatenated, the range of the whole.
+/// A tensor that is clamped at zero as it is stored has the scale of its ReLU. A pool without a scale has
+/// that of what it reads, and a concatenation, or what is concatenated, the range of the whole.
 ///
-/// `tensors` has scales and zero point of each: one scale, or one for each channel, as what depthwise convolutions read
-/// may have ([`Quantization::equalization`]).
+/// `tensors` has scales and zero point of each: one scale, or one for each channel, as what depthwise
+/// convolutions read may have ([`Quantization::equalization`]).
 ///
 /// # Errors
 /// [`Error::Graph`] if the graph is invalid; [`Error::Quantization`] for a node whose tensor has no scale.
@@ -106,7 +107,8 @@ pub fn quantization_of_nodes(
     let mut quantization = Quantization { as_written: true, ..Quantization::default() };
     let (keys, consumers) = (keys(&graph), graph.consumers());
     for (id, node) in graph.nodes.iter().enumerate() {
-        // The range of a map is much larger than that of its mean, so that layers behind it are as good as not quantised.
+        // The range of a map is much larger than that of its mean, so that layers behind it are as good as
+        // not quantised.
         if node.shape.pixels() == 1 && id != graph.output && written[id].is_none() {
             found[id].get_or_insert(QuantParams::NONE);
             quantization.floats.extend(consumers[id].iter().map(|&reader| keys[reader].clone()));
@@ -146,9 +148,9 @@ mod tests {
     use crate::graph::{Pool, PoolKind, Shape, Window};
     use crate::{Compiled, Options, Precision};
 
-    /// Two convolutions side by side, the first with a ReLU, an average pool of both and a convolution that a pass
-    /// would move in front of it: what is clamped has its ReLU's scale, the concatenation holds both ranges, and the
-    /// pool has the concatenation's.
+    /// Two convolutions side by side, the first with a ReLU, an average pool of both and a convolution that a
+    /// pass would move in front of it: what is clamped has its ReLU's scale, the concatenation holds both
+    /// ranges, and the pool has the concatenation's.
     #[test]
     fn scales_of_nodes_before_the_passes_are_found_behind_them() {
         let mut graph = Graph::new(Shape::new(6, 6, 8));
@@ -191,8 +193,9 @@ mod tests {
         assert!(matches!(error, Error::Quantization { node, .. } if node == "b" || node == "both"));
     }
 
-    /// A depthwise convolution reads channels of very different ranges: with a scale for each channel the result is near
-    /// the exact one, with the largest scale for all it is not. What others read cannot have several.
+    /// A depthwise convolution reads channels of very different ranges: with a scale for each channel the
+    /// result is near the exact one, with the largest scale for all it is not. What others read cannot have
+    /// several.
     #[test]
     fn each_channel_that_a_depthwise_convolution_reads_may_have_a_scale() {
         let mut graph = Graph::new(Shape::new(5, 5, 8));

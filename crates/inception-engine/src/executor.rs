@@ -226,8 +226,8 @@ impl Executor {
         times
     }
 
-    /// Runs one image level by level. After each, `look` gets the numbers of its steps, and can ask for the tensors that
-    /// their nodes wrote and read, if they are stored.
+    /// Runs one image level by level. After each, `look` gets the numbers of its steps, and can ask for the
+    /// tensors that their nodes wrote and read, if they are stored.
     pub fn watch(
         &self,
         image: &[f32],

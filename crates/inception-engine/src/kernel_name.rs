@@ -11,10 +11,10 @@ use crate::kernels::{TRANSFORMS, Transform};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KernelName {
-    /// Copies the image from channel planes to pixels.
-    PlanesToPixels,
-    /// Copies the result from pixels to channel planes.
-    PixelsToPlanes,
+    /// Reorders the image from channel planes (NCHW) to pixels (NHWC).
+    ToNhwc,
+    /// Reorders the result from pixels to channel planes.
+    ToNchw,
     /// A convolution of any window, term by term.
     Direct(Fused),
     /// A convolution of 1x1, a matrix product.
@@ -77,8 +77,8 @@ pub enum Algorithm {
 impl KernelName {
     /// The kernels without parameters.
     const PLAIN: [(KernelName, &str); 10] = [
-        (KernelName::PlanesToPixels, "planes to pixels"),
-        (KernelName::PixelsToPlanes, "pixels to planes"),
+        (KernelName::ToNhwc, "reorder to NHWC"),
+        (KernelName::ToNchw, "reorder to NCHW"),
         (KernelName::Depthwise, "depthwise"),
         (KernelName::Pool, "pool"),
         (KernelName::DepthwisePool, "pool of depthwise"),
@@ -130,7 +130,7 @@ impl Fused {
             PrologueName::Relu => " of ReLU",
             PrologueName::Depthwise => " of depthwise",
         };
-        let outputs = if self.outputs > 1 { format!(", {} heads", self.outputs) } else { String::new() };
+        let outputs = if self.outputs > 1 { format!(", {} outputs", self.outputs) } else { String::new() };
         let dtype = if self.dtype == Precision::F32 { String::new() } else { format!(", {}", self.dtype) };
         format!("{kind}{prologue}{outputs}{algorithm}{dtype}")
     }
@@ -153,7 +153,7 @@ impl FromStr for KernelName {
     fn from_str(text: &str) -> Result<KernelName, UnknownKernel> {
         let winograd = TRANSFORMS.iter().map(|spec| KernelName::Winograd(spec.transform));
         // The number is the only part of a name that is not in a list.
-        let number = text.split(", ").find_map(|word| word.strip_suffix(" heads")?.parse().ok());
+        let number = text.split(", ").find_map(|word| word.strip_suffix(" outputs")?.parse().ok());
         let outputs = number.unwrap_or(1);
         let fusing = KernelName::FUSING.into_iter().flat_map(|name| {
             PrologueName::ALL.into_iter().flat_map(move |prologue| {
@@ -173,12 +173,12 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_printed() {
         for text in [
-            "planes to pixels",
+            "reorder to NHWC",
             "direct",
             "direct of ReLU, bf16",
             "pointwise",
-            "pointwise, 3 heads",
-            "pointwise of ReLU, 2 heads, bf16",
+            "pointwise, 3 outputs",
+            "pointwise of ReLU, 2 outputs, bf16",
             "pointwise of depthwise",
             "pointwise of depthwise, strassen",
             "pool of depthwise",
@@ -191,7 +191,7 @@ mod tests {
         for spec in TRANSFORMS {
             assert_eq!(spec.name.parse(), Ok(KernelName::Winograd(spec.transform)));
         }
-        for text in ["", "winograd of old", "pointwise, 1 heads", "direct, strassen", "pool, bf16"] {
+        for text in ["", "winograd of old", "pointwise, 1 outputs", "direct, strassen", "pool, bf16"] {
             assert_eq!(text.parse::<KernelName>(), Err(UnknownKernel(text.to_owned())));
         }
     }

@@ -79,25 +79,28 @@
 //!
 //! # int8
 //!
-//! [`Precision::Int8`] keeps an activation as a byte, which stands for a number by the scale and the zero point of
-//! its tensor, and a weight as a signed byte, with a scale for each output channel. [`Calibrator`] finds scales from
-//! what the network makes of pictures; [`Options::quantization`] takes them. Tensors in the buffer of a concatenation
-//! share the scale of the whole.
+//! [`Precision::Int8`] keeps an activation as a byte, which stands for a number by the scale and the zero
+//! point of its tensor, and a weight as a signed byte, with a scale for each output channel. [`Calibrator`]
+//! finds scales from what the network makes of pictures; [`Options::quantization`] takes them. Tensors in the
+//! buffer of a concatenation share the scale of the whole.
 //!
-//! Sums of products are `i32`, and exact. A layer then stores `sum * scale + bias + residual * scale`, clamped and
-//! rounded to the nearest byte, to even where two are as near: each of these operations rounds on its own, on every
-//! instruction set in the same way. Activations are therefore equal to the bit on every instruction set, thread
-//! count and batch (`tests/int8.rs` holds them against scalar code), and so is the result, which is `f32`.
+//! Sums of products are `i32`, and exact. A layer then stores `sum * scale + bias + residual * scale`,
+//! clamped and rounded to the nearest byte, to even where two are as near: each of these operations rounds on
+//! its own, on every instruction set in the same way. Activations are therefore equal to the bit on every
+//! instruction set, thread count and batch (`tests/int8.rs` holds them against scalar code), and so is the
+//! result, which is `f32`.
 //!
 //! | instruction set | products of bytes |
 //! |---|---|
 //! | AVX-512 with VNNI | four a lane (`vpdpbusd`), depthwise convolutions of 3x3 too |
 //! | AVX2 with AVX-VNNI | four a lane (`vpdpbusd`) |
 //! | AVX2 | two, then four a lane (`vpmaddubsw`, `vpmaddwd`) in panels of which no two products exceed its 32767 ([`pairs_fit`](graph::integers::pairs_fit)); in others as words, two a lane (`vpmaddwd`) |
-//! | NEON, any CPU | arrays that the compiler vectorises |
+//! | NEON with i8mm | four a lane (`sudot`) |
+//! | NEON with dotprod | four a lane (`sdot`), bytes less 128 |
+//! | other NEON, any CPU | arrays that the compiler vectorises |
 //!
-//! Elsewhere depthwise convolutions are sums in `f32` registers, of integers that are exact there. There is neither
-//! Winograd nor Strassen on integers; [`choices`] and [`Options::picks`] have nothing to choose from.
+//! Elsewhere depthwise convolutions are sums in `f32` registers, of integers that are exact there. There is
+//! neither Winograd nor Strassen on integers; [`choices`] and [`Options::picks`] have nothing to choose from.
 //!
 //! # The plan against the clock
 //!
@@ -105,11 +108,10 @@
 //! |---|---|---|
 //! | [`choices`] | `--measure` | the time of every layer by each algorithm, beside the cost model's prediction |
 //! | [`picks`] | `--tune` | the faster algorithms of that, for [`Options::picks`] |
-//! | [`accuracy()`] | `--errors` | the error of every layer against [`graph::reference`](mod@graph::reference), the same graph in `f64` |
+//! | [`layer_errors()`] | `--errors` | the error of every layer against [`graph::reference`](mod@graph::reference), the same graph in `f64` |
 //! | [`Compiled::profile`] | `--profile` | where the time goes |
 //! | [`Compiled::scaling`] | `--scaling` | an estimate of a run on more threads |
 
-mod accuracy;
 mod calibration;
 mod compiled;
 mod dtype;
@@ -118,6 +120,7 @@ mod exchange;
 mod executor;
 mod kernel_name;
 mod kernels;
+mod layer_errors;
 mod memory;
 mod mixed;
 mod plan;
@@ -129,8 +132,7 @@ mod threads;
 mod timing;
 mod tuning;
 
-pub use accuracy::{Accuracy, LayerError, accuracy};
-pub use calibration::{Calibrator, LayerNoise, RangeMethod, layer_noise};
+pub use calibration::{Calibrator, LayerSqnr, RangeMethod, layer_sqnr};
 pub use compiled::{Compiled, LayerTime, Options};
 pub use error::Error;
 pub use exchange::{QuantizedGraph, quantization_of_nodes, quantized_graph};
@@ -141,7 +143,8 @@ pub use inception_graph::{capture, capture_init};
 pub use kernel_name::{Algorithm, Fused, KernelName, PrologueName, UnknownKernel};
 pub use kernels::isa::Isa;
 pub use kernels::{Tier, Transform};
-pub use plan::{Picks, Row};
+pub use layer_errors::{LayerError, NumericalErrors, layer_errors};
+pub use plan::{Picks, PlannedNode};
 pub use precision::Precision;
 pub use quantization::{QuantParams, Quantization};
 pub use scaling::{Scaling, Wait};

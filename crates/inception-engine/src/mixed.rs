@@ -9,24 +9,24 @@ use crate::quantization::keys;
 use crate::{Error, QuantParams, Quantization};
 
 /// What the tensors of a graph are stored as, by node.
-pub(crate) struct Stored {
+pub(crate) struct StoredAs {
     /// The types.
     pub dtypes: Vec<DType>,
     /// What bytes stand for.
     pub quants: Vec<QuantParams>,
 }
 
-/// Applies `quantization` to `graph`, which has been through the passes: makes its convolutions in `f32` read that, and
-/// puts a conversion wherever one type is stored and another is read.
+/// Applies `quantization` to `graph`, which has been through the passes: makes its convolutions in `f32` read
+/// that, and puts a conversion wherever one type is stored and another is read.
 ///
-/// A convolution in `f32` stores bytes if nothing in `f32` reads it, and a depthwise one always `f32`. The image, pools
-/// and convolutions of bytes are `f32` if all that read them are, but for depthwise convolutions and those with a
-/// residual, which have no such kernels. A residual is of the type of what it is added to. Conversions are scales by
-/// one, of which the passes leave none.
+/// A convolution in `f32` stores bytes if nothing in `f32` reads it, and a depthwise one always `f32`. The
+/// image, pools and convolutions of bytes are `f32` if all that read them are, but for depthwise convolutions
+/// and those with a residual, which have no such kernels. A residual is of the type of what it is added to.
+/// Conversions are scales by one, of which the passes leave none.
 ///
 /// # Errors
 /// As [`Quantization::apply`].
-pub(crate) fn mix(graph: &mut Graph, quantization: &Quantization) -> Result<Stored, Error> {
+pub(crate) fn mix(graph: &mut Graph, quantization: &Quantization) -> Result<StoredAs, Error> {
     let ends = dtypes(graph, DType::U8);
     let quants = quantization.apply(graph, &ends)?;
     let is_float: Vec<bool> = graph
@@ -40,7 +40,7 @@ pub(crate) fn mix(graph: &mut Graph, quantization: &Quantization) -> Result<Stor
         })
         .collect();
     if !is_float.contains(&true) {
-        return Ok(Stored { dtypes: ends, quants });
+        return Ok(StoredAs { dtypes: ends, quants });
     }
     let consumers = graph.consumers();
     let multiplied_as_float =
@@ -78,7 +78,7 @@ pub(crate) fn mix(graph: &mut Graph, quantization: &Quantization) -> Result<Stor
             inputs.map(|(at, &input)| (input, read(id, at) != stored[input])).collect()
         })
         .collect();
-    let (mut nodes, mut result) = (Vec::new(), Stored { dtypes: Vec::new(), quants: Vec::new() });
+    let (mut nodes, mut result) = (Vec::new(), StoredAs { dtypes: Vec::new(), quants: Vec::new() });
     // Where each node is now, and its conversion.
     let mut places: Vec<[NodeId; 2]> = Vec::new();
     for (id, mut node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {

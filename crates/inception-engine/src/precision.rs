@@ -14,9 +14,9 @@ pub enum Precision {
     /// Activations and weights rounded to `bf16`, with eight significant bits: half the memory, twice the
     /// multiply-adds a second. The classifier stays in `f32`.
     Bf16,
-    /// Activations as bytes with a scale and a zero point for each tensor, weights as signed bytes with a scale for
-    /// each output channel: a quarter of the memory, up to four times the multiply-adds a second. The result is `f32`.
-    /// It needs [`crate::Options::quantization`].
+    /// Activations as bytes with a scale and a zero point for each tensor, weights as signed bytes with a
+    /// scale for each output channel: a quarter of the memory, up to four times the multiply-adds a second.
+    /// The result is `f32`. It needs [`crate::Options::quantization`].
     Int8,
 }
 

@@ -1,4 +1,5 @@
-//! What turns a network of `f32` into one of integers: scales and zero points of tensors, integers for weights.
+//! What turns a network of `f32` into one of integers: scales and zero points of tensors, integers for
+//! weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,22 +47,24 @@ impl QuantParams {
 /// What [`Precision::Int8`](crate::Precision::Int8) needs to know of a network beside its weights, as
 /// [`Calibrator`](crate::Calibrator) finds it.
 ///
-/// Nodes are those of the graph after the passes, by name. Of several with one name the others have `#2`, `#3` and so
-/// on behind it.
+/// Nodes are those of the graph after the passes, by name. Of several with one name the others have `#2`,
+/// `#3` and so on behind it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Quantization {
     /// The scale and zero point of each node's tensor.
     pub tensors: BTreeMap<String, QuantParams>,
-    /// What is added to the biases of convolutions, one value for each channel, since rounded weights shift means.
+    /// What is added to the biases of convolutions, one value for each channel, since rounded weights shift
+    /// means.
     pub biases: BTreeMap<String, Vec<f32>>,
-    /// The convolutions that are computed in `f32`, from the bytes of what they read where nothing in `f32` makes it.
+    /// The convolutions that are computed in `f32`, from the bytes of what they read where nothing in `f32`
+    /// makes it.
     pub floats: BTreeSet<String>,
-    /// Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): what each channel of a tensor is multiplied by as
-    /// it is stored, so that all channels use the bytes' range. The depthwise convolutions that read it have weights
-    /// divided by the same. `tensors` has the scale of what is stored.
+    /// Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): what each channel of a tensor is
+    /// multiplied by as it is stored, so that all channels use the bytes' range. The depthwise convolutions
+    /// that read it have weights divided by the same. `tensors` has the scale of what is stored.
     pub equalization: BTreeMap<String, Vec<f32>>,
-    /// Whether average pools stay before the 1x1 convolutions that read them, since only then tensors are those that
-    /// the scales are of.
+    /// Whether average pools stay before the 1x1 convolutions that read them, since only then tensors are
+    /// those that the scales are of.
     pub as_written: bool,
 }
 
@@ -86,8 +89,8 @@ impl Quantization {
     /// equalisation, adds the corrections to its biases, and returns the scale and zero point of each node.
     ///
     /// # Errors
-    /// [`Error::Quantization`] for a node of bytes that has no scale, and for factors or a correction that do not fit
-    /// their node.
+    /// [`Error::Quantization`] for a node of bytes that has no scale, and for factors or a correction that do
+    /// not fit their node.
     pub(crate) fn apply(&self, graph: &mut Graph, dtypes: &[DType]) -> Result<Vec<QuantParams>, Error> {
         let keys = keys(graph);
         let consumers = graph.consumers();
@@ -188,8 +191,8 @@ impl IntegerWeights {
     }
 }
 
-/// From a layer's sums to the bytes or floats that it stores: `sum * scale + bias + residual * residual_scale`, so
-/// that all zero points are in the bias.
+/// From a layer's sums to the bytes or floats that it stores: `sum * scale + bias + residual *
+/// residual_scale`, so that all zero points are in the bias.
 pub(crate) struct Requantization {
     /// Factor of each output channel's sum.
     pub scales: Vec<f32>,
@@ -200,8 +203,8 @@ pub(crate) struct Requantization {
 }
 
 impl Requantization {
-    /// From sums in units of `units`, one for each channel, which `shifts` (what the input's zero point adds to the
-    /// sums) is to be taken from, to `out`.
+    /// From sums in units of `units`, one for each channel, which `shifts` (what the input's zero point adds
+    /// to the sums) is to be taken from, to `out`.
     pub fn new(
         units: &[f64],
         shifts: &[i64],

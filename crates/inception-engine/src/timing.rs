@@ -9,8 +9,11 @@ pub fn noise(len: usize) -> Vec<f32> {
     (0..len).map(value).collect()
 }
 
-/// The value below which `share` (0 to 1) of the values lie, which must be in order and not be empty; between
-/// two values the line that joins them.
+/// The value below which `share` (0 to 1) of the values lie, which must be in order; between two values the
+/// line that joins them.
+///
+/// # Panics
+/// For no values.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);

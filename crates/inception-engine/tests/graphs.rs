@@ -245,8 +245,9 @@ fn maximum_pools_of_depthwise_convolutions() {
     }
 }
 
-/// A depthwise convolution that several read is computed on the way into one of them only where that one waits for
-/// nothing else: here it waits for three pools, and the ReLU would read what has not been written yet.
+/// A depthwise convolution that several read is computed on the way into one of them only where that one
+/// waits for nothing else: here it waits for three pools, and the ReLU would read what has not been written
+/// yet.
 #[test]
 fn depthwise_convolutions_with_several_readers() {
     let mut numbers = Numbers::new(14);

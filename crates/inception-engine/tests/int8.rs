@@ -1,5 +1,5 @@
-//! Networks of integers against a scalar evaluation of the same integers: equal to the bit on every instruction set
-//! and thread count.
+//! Networks of integers against a scalar evaluation of the same integers: equal to the bit on every
+//! instruction set and thread count.
 #![allow(missing_docs, clippy::unwrap_used)] // A test fails by panicking.
 
 mod numbers;
@@ -49,7 +49,8 @@ impl Target {
     }
 }
 
-/// Calls `tap` for each output pixel and each pixel of the input under its window, `None` where that is padding.
+/// Calls `tap` for each output pixel and each pixel of the input under its window, `None` where that is
+/// padding.
 fn windows(window: &Window, input: Shape, output: Shape, mut tap: impl FnMut(usize, usize, Option<usize>)) {
     for p in 0..output.pixels() {
         for t in 0..window.kernel[0] * window.kernel[1] {
@@ -316,7 +317,8 @@ fn error(found: &[f32], wanted: &[f32]) -> f32 {
     found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f32::max) / largest
 }
 
-/// Compares with the oracle on each tier and for some thread counts, and with the graph in `f64` within `tolerance`.
+/// Compares with the oracle on each tier and for some thread counts, and with the graph in `f64` within
+/// `tolerance`.
 fn check(what: &str, graph: &Graph, numbers: &mut Numbers, tolerance: f32) {
     let batch = 2;
     let images = numbers.floats(batch * graph.nodes[0].shape.len(), 1.0);
@@ -340,8 +342,8 @@ fn check(what: &str, graph: &Graph, numbers: &mut Numbers, tolerance: f32) {
     assert!(off < tolerance, "{what}: the oracle is {off:.1e} from f64");
 }
 
-/// An eight-bit result is half of a 255th off, its input and weights as much; a wrong zero point or tap is off by
-/// more than this.
+/// An eight-bit result is half of a 255th off, its input and weights as much; a wrong zero point or tap is
+/// off by more than this.
 const ONE_LAYER: f32 = 0.04;
 
 /// The operations one after the other, then a pool that copies, since the end is floats.
@@ -394,7 +396,8 @@ fn convolutions_of_all_shapes() {
     check("three groups", &graph, &mut numbers, ONE_LAYER);
 }
 
-/// The weight of channels `o` and `c`: sums of two products are as large as 16 bits hold or, `beyond`, twice that.
+/// The weight of channels `o` and `c`: sums of two products are as large as 16 bits hold or, `beyond`, twice
+/// that.
 fn extreme_weight(o: usize, c: usize, beyond: bool) -> f32 {
     let pair = match (o % 5, beyond) {
         (0, false) => [64, 64],
@@ -410,8 +413,8 @@ fn extreme_weight(o: usize, c: usize, beyond: bool) -> f32 {
     pair[c % 2] as f32 / 127.0
 }
 
-/// AVX2 has a kernel for panels whose pairs of products fit 16 bits, and another one for the others. Pixels are 0 and 255,
-/// weights are at the limit and beyond, and one convolution has panels of both kinds.
+/// AVX2 has a kernel for panels whose pairs of products fit 16 bits, and another one for the others. Pixels
+/// are 0 and 255, weights are at the limit and beyond, and one convolution has panels of both kinds.
 #[test]
 fn pairs_of_products_at_the_limits_of_16_bits() {
     let mut numbers = Numbers::new(27);
@@ -562,9 +565,9 @@ fn what_is_missing_is_named() {
     assert_eq!(message, "node node cannot be quantised: it corrects another number of channels");
 }
 
-/// A layer in `f32` between bytes is off by the rounding of its result alone: its input is of numbers that bytes hold, and
-/// its weights are none that integers hold. Also two of them after each other, with floats between them, and one with a
-/// residual, whose input is read as floats and as bytes.
+/// A layer in `f32` between bytes is off by the rounding of its result alone: its input is of numbers that
+/// bytes hold, and its weights are none that integers hold. Also two of them after each other, with floats
+/// between them, and one with a residual, whose input is read as floats and as bytes.
 #[test]
 fn layers_in_floats_round_their_results_alone() {
     let mut numbers = Numbers::new(26);
@@ -616,8 +619,8 @@ fn layers_in_floats_round_their_results_alone() {
     }
 }
 
-/// Any convolutions of random graphs in floats: the plan has a kernel or a conversion for each pair of types, and results
-/// stay within what bytes lose.
+/// Any convolutions of random graphs in floats: the plan has a kernel or a conversion for each pair of types,
+/// and results stay within what bytes lose.
 #[test]
 fn any_layers_of_random_graphs_may_be_in_floats() {
     for seed in 0..24 {

@@ -42,8 +42,8 @@ impl<T: Real> Trainer<T> {
         for (id, layer) in layers.iter_mut().enumerate().rev() {
             let Some(&first) = inputs[id].first() else { continue };
             let accumulate = written[first];
-            // SAFETY: the views are of these buffers, which hold `batch` images; nodes have places that no other needs
-            // now, and buffers have slack.
+            // SAFETY: the views are of these buffers, which hold `batch` images; nodes have places that no
+            // other needs now, and buffers have slack.
             unsafe {
                 let (x, dy) = (raw(&outputs, &places[first]), raw(&gradients, &own[id]));
                 // The images have no gradient.

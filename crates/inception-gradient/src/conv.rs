@@ -134,8 +134,9 @@ impl Convolution {
     ///
     /// # Safety
     ///
-    /// The CPU has the kernels' instruction set. Both have `batch` images; nobody else has access to `to`, and
-    /// nobody writes `from`. `zeros` has as many floats as a pixel of the input, and as [`run_len`](Self::run_len).
+    /// The CPU has the kernels' instruction set. Both have `batch` images; nobody else has access to `to`,
+    /// and nobody writes `from`. `zeros` has as many floats as a pixel of the input, and as
+    /// [`run_len`](Self::run_len).
     pub unsafe fn output<T: Real>(
         &self,
         kernels: &Kernels<T>,
@@ -203,8 +204,8 @@ impl Convolution {
             let tile = |tile: usize, pairs: &[(u32, u32)], image: usize, images: usize, accumulate: bool| {
                 let row = tile * rows;
                 let Some(count) = self.len.checked_sub(row).filter(|&left| left > 0) else { return };
-                // SAFETY: the pixels are those of the tensors, whose floats the caller has promised; each task
-                // has its own part of the sums.
+                // SAFETY: the pixels are those of the tensors, whose floats the caller has promised; each
+                // task has its own part of the sums.
                 unsafe {
                     let args = WeightGradientArgs {
                         x: x.at(image * x.pixels).add(row),
@@ -243,7 +244,8 @@ impl Convolution {
         });
     }
 
-    /// The gradient of the weights in the weights' own order, from [`weight_gradient`](Self::weight_gradient).
+    /// The gradient of the weights in the weights' own order, from
+    /// [`weight_gradient`](Self::weight_gradient).
     pub fn in_order<T: Real>(&self, sums: &[T], gradient: &mut [f32]) {
         let Matrix { taps, inputs, outputs, outputs_first } = self.matrix;
         if !outputs_first {

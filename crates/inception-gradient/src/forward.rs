@@ -8,8 +8,8 @@ use crate::trainer::{Tensor, Trainer, raw};
 
 impl<T: Real> Trainer<T> {
     /// The output for images `[batch, channels, height, width]`, row-major: `[batch, outputs]`, or pixels by
-    /// channels where it is a map. Norms normalise by the batch and bring their running statistics up to date;
-    /// which values are dropped out follows from `seed`.
+    /// channels where it is a map. Norms normalise by the batch and bring their running statistics up to
+    /// date; which values are dropped out follows from `seed`.
     ///
     /// Runs on rayon's threads.
     ///
@@ -43,8 +43,8 @@ impl<T: Real> Trainer<T> {
         };
         for (id, layer) in layers.iter_mut().enumerate() {
             let Some(&first) = inputs[id].first() else { continue };
-            // SAFETY: the views are of these buffers, which hold `batch` images; nodes have places that no other needs
-            // now, and buffers have slack.
+            // SAFETY: the views are of these buffers, which hold `batch` images; nodes have places that no
+            // other needs now, and buffers have slack.
             unsafe {
                 let (from, to) = (raw(&outputs, &views[first]), raw(&outputs, &views[id]));
                 let pixels = batch * to.pixels;
@@ -142,8 +142,8 @@ unsafe fn add_bias<T: Real>(to: Raw<T>, pixels: usize, bias: &[T]) {
     rows::by_rows(pixels, |range| unsafe { rows::affine(to, to, range, &ones, bias, false) });
 }
 
-/// A norm by the statistics of the batch. The running ones take `momentum` as its share, and its variance times
-/// `correction`.
+/// A norm by the statistics of the batch. The running ones take `momentum` as its share, and its variance
+/// times `correction`.
 ///
 /// # Safety
 ///

@@ -26,8 +26,8 @@ pub(crate) fn isa() -> Isa {
     *CHOSEN
 }
 
-/// A function whose loops are compiled for each instruction set; the one in use runs. It is unsafe: its tensors are
-/// addresses, and it says, or the file does, what the caller promises of them.
+/// A function whose loops are compiled for each instruction set; the one in use runs. It is unsafe: its
+/// tensors are addresses, and it says, or the file does, what the caller promises of them.
 macro_rules! multiversion {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$doc])*

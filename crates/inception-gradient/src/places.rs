@@ -27,8 +27,8 @@ pub(crate) fn is_fused(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>], relu
         && reader(graph, consumers, node.inputs[0]) == Some(relu)
 }
 
-/// Whether what a node gave is needed for the gradient: that of a ReLU is known by it, also where it is a part of a
-/// concatenation. (That of a ReLU after a norm is known by what the norm read.)
+/// Whether what a node gave is needed for the gradient: that of a ReLU is known by it, also where it is a
+/// part of a concatenation. (That of a ReLU after a norm is known by what the norm read.)
 fn is_kept(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>], id: NodeId) -> bool {
     match graph.nodes[id].op {
         Op::Relu => !is_fused(graph, consumers, id),
@@ -53,7 +53,8 @@ fn in_place(graph: &Graph<Parameter>, consumers: &[Vec<NodeId>], id: NodeId, rea
     }
 }
 
-/// Places for all nodes: each its own buffer, but for what `shares` its reader's, and parts of concatenations.
+/// Places for all nodes: each its own buffer, but for what `shares` its reader's, and parts of
+/// concatenations.
 fn place(
     graph: &Graph<Parameter>,
     consumers: &[Vec<NodeId>],

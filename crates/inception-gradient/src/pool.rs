@@ -81,8 +81,8 @@ impl Pooling {
     }
 }
 
-// What follows is for the image number `image`, and unsafe: the tensors are those that the windows were made for, they
-// have such an image, and nobody else has access to what is written of it.
+// What follows is for the image number `image`, and unsafe: the tensors are those that the windows were made
+// for, they have such an image, and nobody else has access to what is written of it.
 
 multiversion! {
     fn maxima(window: &Phase, image: usize, from: Raw<T>, to: Raw<T>, chosen: &mut [u8]) {

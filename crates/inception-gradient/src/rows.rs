@@ -8,7 +8,8 @@ use crate::memory::{Raw, Shared, parallel};
 use crate::multiversion::multiversion;
 use crate::real::Real;
 
-/// Pixels of a task. Sums over pixels are made for as many first, so that they depend on no number of threads.
+/// Pixels of a task. Sums over pixels are made for as many first, so that they depend on no number of
+/// threads.
 const ROWS: usize = 128;
 
 /// Calls `work` with parts of `rows` pixels.
@@ -36,9 +37,10 @@ pub(crate) fn sums<T: Real>(
     total
 }
 
-// What follows reads and writes the pixels `rows` of tensors. It is unsafe: the tensors have these pixels, of as many
-// channels as the other arguments have values, nobody else has access to those that are written, and where an output
-// is not the input they have no float in common. (Where it is, each value is read before it is written.)
+// What follows reads and writes the pixels `rows` of tensors. It is unsafe: the tensors have these pixels, of
+// as many channels as the other arguments have values, nobody else has access to those that are written, and
+// where an output is not the input they have no float in common. (Where it is, each value is read before it
+// is written.)
 
 multiversion! {
     /// Adds values less a pivot, and their squares, to the two halves of `sums`.
@@ -56,7 +58,8 @@ multiversion! {
     }
 }
 
-/// What `of` the row gives, of each channel and its value in `x`, goes to `y`, or is added there with `accumulate`.
+/// What `of` the row gives, of each channel and its value in `x`, goes to `y`, or is added there with
+/// `accumulate`.
 ///
 /// # Safety
 ///

@@ -20,8 +20,8 @@ pub struct Options {
     pub norm_unbiased: bool,
     /// Nodes that drop values out in training, [`Op::Scale`]s, and the share of values that each drops. The
     /// others are multiplied so that the mean is that of inference: with the share that is kept as the node's
-    /// factor they stay as they are (Paddle's mode `downscale_in_infer`), with a factor of 1 they are divided by it
-    /// (PyTorch's).
+    /// factor they stay as they are (Paddle's mode `downscale_in_infer`), with a factor of 1 they are divided
+    /// by it (PyTorch's).
     pub dropout: BTreeMap<NodeId, f64>,
 }
 
@@ -42,8 +42,8 @@ pub(crate) struct Tensor {
 
 /// A graph in training: its tensors, and memory for a batch.
 ///
-/// Activations are pixels by channels. Sums are made in an order that depends on neither the number of threads
-/// nor their pace, so that results are equal to the bit on the same instruction set.
+/// Activations are pixels by channels. Sums are made in an order that depends on neither the number of
+/// threads nor their pace, so that results are equal to the bit on the same instruction set.
 #[derive(Debug)]
 pub struct Trainer<T: Real> {
     pub(crate) layers: Vec<Layer<T>>,

@@ -5,8 +5,8 @@ use inception_graph::{Shape, Window};
 /// In a table: no pixel, the padding.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Pixels of an image that are sums over the same taps of other pixels: of an output all, of the gradient of an input
-/// those at one place between the strides.
+/// Pixels of an image that are sums over the same taps of other pixels: of an output all, of the gradient of
+/// an input those at one place between the strides.
 #[derive(Clone, Debug)]
 pub(crate) struct Phase {
     /// The pixels, as numbers.

@@ -135,8 +135,8 @@ fn after_stem(mut net: Network, stem: NodeId, norms: bool) -> Graph<Parameter> {
     net.0
 }
 
-/// ReLUs that are concatenated, to which a map is added that others read, too: the sum cannot be where the ReLUs are,
-/// whose outputs tell their gradients.
+/// ReLUs that are concatenated, to which a map is added that others read, too: the sum cannot be where the
+/// ReLUs are, whose outputs tell their gradients.
 fn sum_of_clamped() -> Graph<Parameter> {
     let mut net = Network::new(Shape::new(5, 5, 4));
     let shortcut = net.conv(0, 12, Window::square(3, 1, 1), true);
@@ -197,8 +197,9 @@ fn gradients<T: Real>(trainer: &mut Trainer<T>, images: &[f32]) -> Vec<Vec<f32>>
 /// The environment variable by which a process is told to write its results to a file.
 const RESULTS: &str = "INCEPTION_GRADIENTS";
 
-/// Runs `check` in this process and, as a process has one instruction set, the test of that name in one more for each
-/// instruction set of this CPU, unless one is asked for. Returns the numbers that each of the others found.
+/// Runs `check` in this process and, as a process has one instruction set, the test of that name in one more
+/// for each instruction set of this CPU, unless one is asked for. Returns the numbers that each of the others
+/// found.
 fn on_all_instruction_sets(test: &str, check: impl FnOnce() -> Vec<f32>) -> Vec<(Isa, Vec<f32>)> {
     let found = check();
     if let Some(file) = std::env::var_os(RESULTS) {
@@ -263,8 +264,8 @@ fn gradients_need_outputs() {
     trainer::<f32>(&network(false), &Options::default()).backward(&[]);
 }
 
-/// Values that are not dropped keep the mean of inference: Paddle's stay as they are where inference multiplies by
-/// the share that is kept, PyTorch's are divided by it where inference does nothing.
+/// Values that are not dropped keep the mean of inference: Paddle's stay as they are where inference
+/// multiplies by the share that is kept, PyTorch's are divided by it where inference does nothing.
 #[test]
 fn dropout_keeps_the_mean_of_inference() {
     for (scale, kept) in [(0.75, 1.0), (1.0, 4.0 / 3.0)] {
@@ -316,8 +317,8 @@ fn gradients_are_slopes() {
 }
 
 /// All instruction sets agree, in single precision to its rounding; one gives the same bits each time and on
-/// any number of threads. Gradients that are zero but for rounding, those before a norm, are compared with the
-/// largest of all.
+/// any number of threads. Gradients that are zero but for rounding, those before a norm, are compared with
+/// the largest of all.
 #[test]
 fn instruction_sets_and_threads_agree() {
     let graph = network(true);

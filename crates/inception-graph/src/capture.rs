@@ -23,8 +23,8 @@ const BATCH: usize = 2;
 ///
 /// # Errors
 ///
-/// [`Error::Capture`] if recording fails (a panic inside `forward` included), [`Error::Unsupported`] for an operation that a
-/// graph does not have, [`Error::Graph`] for shapes that it cannot make sense of.
+/// [`Error::Capture`] if recording fails (a panic inside `forward` included), [`Error::Unsupported`] for an
+/// operation that a graph does not have, [`Error::Graph`] for shapes that it cannot make sense of.
 pub fn capture<M: Module, const D: usize>(
     module: M,
     forward: impl FnOnce(&M, Tensor<4>) -> Tensor<D>,

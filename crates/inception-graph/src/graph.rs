@@ -248,8 +248,8 @@ impl<W: Weight> Graph<W> {
         std::mem::replace(&mut self.nodes[id].op, Op::Relu)
     }
 
-    /// Removes the nodes that the output does not depend on (the input stays) and renumbers the rest; returns the
-    /// numbers that those had.
+    /// Removes the nodes that the output does not depend on (the input stays) and renumbers the rest; returns
+    /// the numbers that those had.
     pub fn prune(&mut self) -> Vec<NodeId> {
         let mut live = vec![false; self.nodes.len()];
         live[0] = true;
@@ -291,8 +291,8 @@ fn no_nodes() -> Error {
     Error::Graph { node: "input".into(), op: "input", reason: "does not exist: there are no nodes".into() }
 }
 
-/// The most floats of a tensor, and the most taps of a window: more than any memory holds, and so few that their
-/// products with what a runtime multiplies them by fit a `usize`.
+/// The most floats of a tensor, and the most taps of a window: more than any memory holds, and so few that
+/// their products with what a runtime multiplies them by fit a `usize`.
 const LARGEST: usize = usize::MAX >> if usize::BITS > 32 { 24 } else { 4 };
 
 /// That a node reads as many tensors as its operation does.

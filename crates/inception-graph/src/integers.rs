@@ -1,6 +1,7 @@
 //! Weights as integers of 8 bits, with a scale for each output channel.
 //!
-//! The same numbers give the same integers wherever they are rounded: as a network is calibrated, compiled or written.
+//! The same numbers give the same integers wherever they are rounded: as a network is calibrated, compiled or
+//! written.
 
 /// Largest magnitude of an integer: signed and symmetric around zero.
 const LARGEST: f32 = 127.0;
@@ -8,7 +9,8 @@ const LARGEST: f32 = 127.0;
 /// Largest magnitude of the sum of a pair's integers of one sign: times 255 it still fits 16 bits.
 const LARGEST_PAIR: i32 = i16::MAX as i32 / u8::MAX as i32;
 
-/// Scales that are tried for a channel of which a pair does not fit, beside the one that its largest weight asks for.
+/// Scales that are tried for a channel of which a pair does not fit, beside the one that its largest weight
+/// asks for.
 const STEPS: usize = 4;
 
 /// Whether two integers times any two bytes, and the sum of both, fit 16 bits. `vpmaddubsw` of AVX2, which
@@ -25,10 +27,10 @@ pub fn integer_weight(weight: f32, scale: f32) -> i8 {
 
 /// Rounds the weights of one output channel, `[in][taps]`, and returns the integers and their scale.
 ///
-/// The largest weight becomes 127, and the others the nearest integers. Where the weights of channels `2 n` and
-/// `2 n + 1` at one tap do not satisfy [`pairs_fit`], the scale is enlarged, or those two become smaller by the same
-/// amount, or both: what has the least sum of squared errors. That is left out where the number of channels is
-/// odd, since engines pair channels of different taps there.
+/// The largest weight becomes 127, and the others the nearest integers. Where the weights of channels `2 n`
+/// and `2 n + 1` at one tap do not satisfy [`pairs_fit`], the scale is enlarged, or those two become smaller
+/// by the same amount, or both: what has the least sum of squared errors. That is left out where the number
+/// of channels is odd, since engines pair channels of different taps there.
 ///
 /// Weights that are integers in some unit already, as a file of integers has them, stay those.
 pub fn integer_weights(channel: &[f32], taps: usize) -> (Vec<i8>, f32) {
@@ -67,16 +69,16 @@ pub fn integer_weights(channel: &[f32], taps: usize) -> (Vec<i8>, f32) {
     (bytes(best.1), best.2)
 }
 
-/// The scale of a channel's weights: its largest becomes 127. Weights that are integers in another unit already, as
-/// other programs quantise them, keep that, so that they are not rounded a second time.
+/// The scale of a channel's weights: its largest becomes 127. Weights that are integers in another unit
+/// already, as other programs quantise them, keep that, so that they are not rounded a second time.
 fn weight_scale(channel: &[f32]) -> f32 {
     let largest = channel.iter().fold(0.0f32, |m, w| m.max(w.abs()));
     let scale = largest / LARGEST;
     if !(scale.is_finite() && scale >= f32::MIN_POSITIVE) {
         return 1.0;
     }
-    // Some use -128, too, which becomes -127; it comes last, since it also fits what 64 fits. Two or three small
-    // integers would fit any few weights.
+    // Some use -128, too, which becomes -127; it comes last, since it also fits what 64 fits. Two or three
+    // small integers would fit any few weights.
     let others = (64u8..=126).rev().chain([128]).map(|most| largest / f32::from(most));
     match channel.len() > 4 && !are_integers(channel, scale) {
         true => others.into_iter().find(|unit| are_integers(channel, *unit)).unwrap_or(scale),
@@ -86,7 +88,8 @@ fn weight_scale(channel: &[f32]) -> f32 {
 
 /// Whether all weights are integers in this unit.
 fn are_integers(channel: &[f32], unit: f32) -> bool {
-    // More than the rounding of a product of an integer and a scale; a few weights that are none are further away.
+    // More than the rounding of a product of an integer and a scale; a few weights that are none are further
+    // away.
     const NEAR: f32 = 1e-4;
     channel.iter().all(|w| {
         let quotient = w / unit;
@@ -97,8 +100,8 @@ fn are_integers(channel: &[f32], unit: f32) -> bool {
 /// From here on a float has no bits for fractions.
 const WHOLE: f32 = 12_582_912.0;
 
-/// The integer nearest to a number below 2^22, the even one of two as near, in the low bits. What is no number is 0 in
-/// them. (Without SSE4.1 rounding by name is a function call.)
+/// The integer nearest to a number below 2^22, the even one of two as near, in the low bits. What is no
+/// number is 0 in them. (Without SSE4.1 rounding by name is a function call.)
 #[inline(always)]
 pub fn round_to_even(x: f32) -> u32 {
     (x + WHOLE).to_bits()
@@ -156,8 +159,8 @@ mod tests {
         }
     }
 
-    /// All pairs fit, errors are on average less than a step of the scale with which they fit by rounding, and integers
-    /// are found again, also behind a batch norm.
+    /// All pairs fit, errors are on average less than a step of the scale with which they fit by rounding,
+    /// and integers are found again, also behind a batch norm.
     #[test]
     fn pairs_of_rounded_weights_fit() {
         let mut enlarged = 0;
@@ -199,7 +202,8 @@ mod tests {
         assert_eq!(integer_weights(&[0.0; 6], 1), (vec![0; 6], 1.0));
     }
 
-    /// Integers of which the largest is 100 are found again in their unit; other numbers get the largest for 127.
+    /// Integers of which the largest is 100 are found again in their unit; other numbers get the largest for
+    /// 127.
     #[test]
     fn weights_that_are_integers_stay_those() {
         let unit = 0.003_7f32;

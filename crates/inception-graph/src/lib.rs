@@ -10,10 +10,10 @@
 //! - a file, as readers of ONNX and Paddle programs build them;
 //! - [`Graph::add`], by hand.
 //!
-//! What can be asked of a graph: [shapes](Graph::infer_shapes), [multiply-adds](Graph::macs),
-//! [the smallest input](Graph::minimum_input), [peak memory](Graph::peak_activations), and
-//! [which weight of another graph is which of this one](match_graphs). What can be done to it: [`passes`]. What it
-//! computes, by definition and in `f64`: [`reference`](mod@reference).
+//! What can be asked of a graph: [shapes](Graph::infer_shapes), [multiply-adds](Graph::macs), [the smallest
+//! input](Graph::minimum_input), [peak memory](Graph::peak_activations), and [which weight of another graph
+//! is which of this one](match_graphs). What can be done to it: [`passes`]. What it computes, by definition
+//! and in `f64`: [`reference`](mod@reference).
 //!
 //! ```
 //! use inception_graph::{Conv, Graph, Op, Shape, Window};

@@ -32,8 +32,8 @@ pub struct Matching<'a> {
     pub weights: HashMap<String, Binding<'a>>,
     /// For our nodes, those of the file that make the same tensor.
     pub nodes: HashMap<NodeId, NodeId>,
-    /// The biases of convolutions that the network is written without. Quantisers add some, to correct what the rounding
-    /// of weights does; other files with them are of other networks.
+    /// The biases of convolutions that the network is written without. Quantisers add some, to correct what
+    /// the rounding of weights does; other files with them are of other networks.
     pub biases: Vec<ExtraBias<'a>>,
 }
 
@@ -53,8 +53,8 @@ pub struct ExtraBias<'a> {
 /// output back, as a sentence about "the network" (`ours`) and "the file" (`theirs`).
 ///
 /// Batch norms may be folded into convolutions in `theirs`, a ReLU of a ReLU may be one, nested
-/// concatenations may be as one, a factor of 1 may be missing, and the ReLU of a concatenation may be one of each
-/// tensor in it.
+/// concatenations may be as one, a factor of 1 may be missing, and the ReLU of a concatenation may be one of
+/// each tensor in it.
 ///
 /// # Errors
 ///
@@ -178,8 +178,8 @@ impl<'t> Walk<'_, 't> {
         Ok(a.inputs.iter().zip(inputs).map(|(&our, their)| Pair { our, their, folded: false }).collect())
     }
 
-    /// Where `relu` is that of a concatenation and the inputs of `concat` have ReLUs of their own: the inputs of the
-    /// one, and what the ReLUs of the other read.
+    /// Where `relu` is that of a concatenation and the inputs of `concat` have ReLUs of their own: the inputs
+    /// of the one, and what the ReLUs of the other read.
     fn clamped_inputs(&self, relu: &Node<Parameter>, concat: &Node<Parameter>) -> Option<Vec<Pair>> {
         let ours = self.ours.get(skip_identities(self.ours, *relu.inputs.first()?))?;
         let theirs = flat(self.theirs, concat);

@@ -126,9 +126,9 @@ pub struct Pool<W = Vec<f32>> {
 
 /// What a node computes.
 ///
-/// [`passes::simplify`](crate::passes::simplify) rewrites batch norms, biases and factors as [`Affine`](Op::Affine), fully connected
-/// layers as convolutions and global pools as pools, so that whoever runs a graph has fewer operations to
-/// know.
+/// [`passes::simplify`](crate::passes::simplify) rewrites batch norms, biases and factors as
+/// [`Affine`](Op::Affine), fully connected layers as convolutions and global pools as pools, so that whoever
+/// runs a graph has fewer operations to know.
 #[derive(Clone, Debug)]
 pub enum Op<W = Vec<f32>> {
     /// The image, stored with `pad` zeros before and `pad_end` after, vertically and horizontally.

@@ -20,7 +20,11 @@ pub fn evaluate(graph: &Graph, images: &[f32]) -> Vec<f64> {
     images.chunks_exact(image_shape(&graph.nodes[0]).len()).flat_map(one).collect()
 }
 
-/// The outputs of all nodes for one image.
+/// The outputs of all nodes for one image, `[channels][height][width]`.
+///
+/// # Panics
+///
+/// For a graph that is not valid ([`Graph::verify`]), and for an image of another size.
 pub fn tensors(graph: &Graph, image: &[f32]) -> Vec<Tensor> {
     let mut tensors: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
@@ -67,7 +71,11 @@ fn planes(shape: Shape, tensor: &[f64]) -> Vec<f64> {
     (0..shape.len()).map(|i| tensor[i % pixels * shape.channels + i / pixels]).collect()
 }
 
-/// What a node that is not the input makes of its inputs.
+/// What a node that is not the input makes of its inputs, shapes and tensors as [`tensors`] has them.
+///
+/// # Panics
+///
+/// For a node or inputs that are not those of a valid graph ([`Graph::verify`]).
 pub fn apply(node: &Node, inputs: &[(Shape, &[f64])]) -> Tensor {
     let (shape, first) = inputs.first().copied().unwrap_or((node.shape, &[]));
     match &node.op {

@@ -15,8 +15,9 @@ pub struct Window {
     pub dilation: [usize; 2],
     /// Round the output size up instead of down (pools).
     pub ceil: bool,
-    /// TensorFlow's padding `same`: [`Graph::infer_shapes`](crate::Graph::infer_shapes) sets `pad` and
-    /// `pad_end` by the size of the input, so that the output has a pixel for each step.
+    /// TensorFlow's padding `same`, of pools: [`Graph::infer_shapes`](crate::Graph::infer_shapes) sets their
+    /// `pad` and `pad_end` by the size of the input, so that the output has a pixel for each step. A
+    /// convolution keeps its padding.
     pub same: bool,
 }
 
@@ -52,15 +53,16 @@ impl Window {
         }
     }
 
-    /// The row or column, along `axis`, that `tap` reads for output `out` of an input of so many; `None` in the padding.
+    /// The row or column, along `axis`, that `tap` reads for output `out` of an input of so many; `None` in
+    /// the padding.
     #[inline]
     pub fn source(&self, axis: usize, out: usize, tap: usize, size: usize) -> Option<usize> {
         let at = out * self.stride[axis] + tap * self.dilation[axis];
         at.checked_sub(self.pad[axis]).filter(|&at| at < size)
     }
 
-    /// How many rows or columns, along `axis`, of output `out`'s window without dilation lie in an input of so many or
-    /// its padding: the last window of a pool that rounds up may reach beyond.
+    /// How many rows or columns, along `axis`, of output `out`'s window without dilation lie in an input of
+    /// so many or its padding: the last window of a pool that rounds up may reach beyond.
     #[inline]
     pub fn counted(&self, axis: usize, out: usize, size: usize) -> usize {
         let start = out * self.stride[axis];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use inception_engine::graph::Graph;
-use inception_engine::{Compiled, LayerNoise, Options, Precision as EnginePrecision, Quantization};
+use inception_engine::{Compiled, LayerSqnr, Options, Precision as EnginePrecision, Quantization};
 
 use crate::error::Error;
 
@@ -47,14 +47,14 @@ impl Mixed<'_> {
     /// `progress` is told how many images were run, and how many will have been.
     pub fn by_error(
         &self,
-        layers: &[LayerNoise],
+        layers: &[LayerSqnr],
         images: &[Vec<f32>],
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Vec<LayerInFloat>, Error> {
         let images = &images[..images.len().min(ORDERED_ON)];
         let exact = Compiled::from_graph(self.graph.clone(), self.engine)?;
         let wanted = images.iter().map(|image| exact.run(image, 1)).collect::<Result<Vec<_>, _>>()?;
-        let rounds = |layer: &&LayerNoise| {
+        let rounds = |layer: &&LayerSqnr| {
             layer.precision == EnginePrecision::Int8 && ["conv", "depthwise"].contains(&layer.op)
         };
         let all: BTreeSet<String> = layers.iter().filter(rounds).map(|layer| layer.node.clone()).collect();
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_layer_whose_rounding_does_most_harm_comes_first() -> Result<(), Error> {
         use inception_engine::graph::{Conv, Op, Shape, Window};
-        use inception_engine::{Calibrator, Precision, RangeMethod, layer_noise, noise};
+        use inception_engine::{Calibrator, Precision, RangeMethod, layer_sqnr, noise};
         let mut graph = Graph::new(Shape::new(6, 6, 16));
         let mut conv = |name: &str, weight: Vec<f32>| {
             let conv = Conv { out_channels: 16, ..Conv::new(weight, Window::square(1, 1, 0)) };
@@ -163,16 +163,16 @@ mod tests {
         // Means would be right again otherwise.
         quantization.biases.clear();
         let mixed = Mixed { graph: &graph, engine: &engine, quantization: &quantization };
-        let listen = |options: &Options| layer_noise(&graph, options, images.iter().map(|image| &image[..]));
+        let listen = |options: &Options| layer_sqnr(&graph, options, images.iter().map(|image| &image[..]));
         let layers = listen(&mixed.options(&BTreeSet::new()))?;
         let ordered = mixed.by_error(&layers, &images, |_, _| {})?;
         let names: Vec<&str> = ordered.iter().map(|layer| layer.layer.as_str()).collect();
         assert_eq!(names, ["coarse", "exact"]);
         assert!(ordered[0].error > 5.0 * ordered[1].error, "{ordered:?}");
         let better = listen(&mixed.options(&BTreeSet::from(["coarse".to_owned()])))?;
-        let of = |layers: &[LayerNoise], node: &str| {
+        let of = |layers: &[LayerSqnr], node: &str| {
             let layer = layers.iter().find(|layer| layer.node == node).expect("a layer");
-            (layer.precision, layer.decibels)
+            (layer.precision, layer.sqnr_db)
         };
         assert_eq!((of(&layers, "coarse").0, of(&better, "coarse").0), (Precision::Int8, Precision::F32));
         assert!(of(&better, "mean").1 > of(&layers, "mean").1 + 10.0, "{layers:?} {better:?}");

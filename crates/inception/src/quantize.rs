@@ -6,8 +6,8 @@ use std::path::Path;
 use inception_data::{Dataset, LoaderOptions, Preprocessing, load};
 use inception_engine::graph::Graph;
 use inception_engine::{
-    Calibrator, Compiled, LayerNoise, Options, Precision as EnginePrecision, QuantizedGraph, RangeMethod,
-    layer_noise, quantized_graph,
+    Calibrator, Compiled, LayerSqnr, Options, Precision as EnginePrecision, QuantizedGraph, RangeMethod,
+    layer_sqnr, quantized_graph,
 };
 use inception_nn::{ModelSpec, with_storage_device};
 use inception_weights::{
@@ -54,7 +54,7 @@ pub struct Quantized {
     /// Pictures that could not be used, with the reason.
     pub skipped: Vec<Skipped>,
     /// Signal to noise of each layer over the first pictures, at most 16.
-    pub layers: Vec<LayerNoise>,
+    pub layers: Vec<LayerSqnr>,
     /// The layers that stay in `f32`, that first which would do most harm in `int8`.
     pub floats: Vec<LayerInFloat>,
     /// The share of the pictures for which the quantised network has the first class of `f32`.
@@ -169,7 +169,7 @@ pub fn quantize(
         return Err(Error::NoPictures);
     }
     let mut quantization = calibrator.finish(options.method);
-    let listen = |engine: &Options| layer_noise(&graph, engine, first.iter().map(|image| &image[..]));
+    let listen = |engine: &Options| layer_sqnr(&graph, engine, first.iter().map(|image| &image[..]));
     let mixed = Mixed { graph: &graph, engine: &engine, quantization: &quantization };
     let mut layers = listen(&mixed.options(&BTreeSet::new()))?;
     let floats = match options.max_drop {
@@ -266,7 +266,7 @@ pub fn quantized_to_onnx(
 /// `f32`.
 fn in_float(
     mixed: &Mixed<'_>,
-    layers: &[LayerNoise],
+    layers: &[LayerSqnr],
     first: &[Vec<f32>],
     (pictures, images): (&Pictures<'_>, usize),
     wanted: f64,

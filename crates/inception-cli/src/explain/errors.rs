@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use inception::engine::{Algorithm, LayerError, noise};
 use inception::{ModelSpec, RunOptions, Runner};
-use inception_bench::{accuracy, median};
+use inception_bench::{layer_errors, median};
 
 /// Layers and logits of `network` with the weights of its seed, on noise.
 pub fn print(
@@ -18,7 +18,7 @@ pub fn print(
 ) -> anyhow::Result<()> {
     let (name, precision, size, config) = (spec.name, options.precision, [spec.input_size; 2], spec.config());
     let image = noise(3 * spec.input_size.pow(2));
-    let found = accuracy(&config, size, options, &image)?;
+    let found = layer_errors(&config, size, options, &image)?;
     if !summary {
         writeln!(out, "{name}, {precision}, exact {}: errors over the layer's largest value", options.exact)?;
         print_layers(out, &found.layers)?;
@@ -26,7 +26,7 @@ pub fn print(
     let [mut default, mut exact] = [options.clone(), options.clone()];
     (default.exact, exact.exact) = (false, true);
     let other = if options.exact { &default } else { &exact };
-    let other = accuracy(&config, size, other, &image)?.output;
+    let other = layer_errors(&config, size, other, &image)?.output;
     let [default_error, exact_error] =
         if options.exact { [other, found.output] } else { [found.output, other] };
     let runner = |options| Runner::build(|device| Ok(config.init(device)?), size, options);

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use inception::Precision;
-use inception::engine::{Compiled, Row};
+use inception::engine::{Compiled, PlannedNode};
 use serde::Serialize;
 
 /// A row of `--json`.
@@ -18,8 +18,14 @@ pub struct Node {
 }
 
 pub fn nodes(model: &'static str, compiled: &Compiled) -> Vec<Node> {
-    let node =
-        |Row { node, op, lowering, shape, macs, .. }| Node { model, node, op, kernel: lowering, shape, macs };
+    let node = |PlannedNode { node, op, lowering, shape, macs, .. }| Node {
+        model,
+        node,
+        op,
+        kernel: lowering,
+        shape,
+        macs,
+    };
     compiled.explain().iter().cloned().map(node).collect()
 }
 

@@ -6,9 +6,9 @@
 //! Padding is then a pointer to zeros, and stride, dilation and concatenation are pointer arithmetic, so one
 //! kernel serves every shape without im2col.
 //!
-//! It reads `f32`, `bf16` (pairs of channels at a time, see [`Operand`]) or `u8` (four at a time) and writes any
-//! of them; accumulators are `f32`, of `u8` `i32`. A `u8` is stored as `sum * scale + bias`, rounded: what
-//! scales and zero points make of the layer is in these two.
+//! It reads `f32`, `bf16` (pairs of channels at a time, see [`Operand`]) or `u8` (four at a time) and writes
+//! any of them; accumulators are `f32`, of `u8` `i32`. A `u8` is stored as `sum * scale + bias`, rounded:
+//! what scales and zero points make of the layer is in these two.
 
 use super::simd::{Operand, Simd, Stored};
 use crate::dtype::LINE;
@@ -124,8 +124,8 @@ unsafe fn block<S: Simd, I: Operand<S>, O: Stored<S>, const MR: usize, const NZ:
     col: usize,
 ) {
     // SAFETY: all offsets stay within the extents that the fields of `Tile` promise:
-    // indirection[tap][r][0..k], weights[(tap * k + kk)][col..col + NZ * LANES], scale/bias/min[col..], and `valid`
-    // columns of out and residual.
+    // indirection[tap][r][0..k], weights[(tap * k + kk)][col..col + NZ * LANES], scale/bias/min[col..], and
+    // `valid` columns of out and residual.
     unsafe {
         // Output and residual are prefetched now and in cache when the epilogue needs them: a store that
         // misses holds up all stores behind it.

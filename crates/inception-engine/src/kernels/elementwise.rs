@@ -58,8 +58,8 @@ trait Row<S: Simd, E: Stored<S>> {
 }
 
 /// Stores the `columns` elements of `row` at `out`. A row that is no whole number of vectors ends in one that
-/// overlaps the one before it, since stores of a part are slow (microcode on AMD); it is computed first, as `out`
-/// may be what is read.
+/// overlaps the one before it, since stores of a part are slow (microcode on AMD); it is computed first, as
+/// `out` may be what is read.
 ///
 /// # Safety
 /// `out` has room for `columns` elements; see [`Simd`].

@@ -111,8 +111,8 @@ mod tests {
         if r == 0 { 255 } else { ((r * 97 + c * 31) % 256) as u8 }
     }
 
-    /// Runs a micro-kernel on bytes on a full tile with these weights of channel and column, and compares with
-    /// scalar code.
+    /// Runs a micro-kernel on bytes on a full tile with these weights of channel and column, and compares
+    /// with scalar code.
     #[allow(unsafe_code)] // A kernel is called with pointers.
     fn check_on_bytes(
         what: &str,
@@ -234,8 +234,9 @@ mod tests {
         }
     }
 
-    /// No kernel calls an intrinsic as a function: in code without the instruction set, a closure for example, it
-    /// cannot be inlined, and passes its vectors through memory. Such functions have a name in this very program.
+    /// No kernel calls an intrinsic as a function: in code without the instruction set, a closure for
+    /// example, it cannot be inlined, and passes its vectors through memory. Such functions have a name in
+    /// this very program.
     #[test]
     fn intrinsics_are_inlined() -> std::io::Result<()> {
         if cfg!(debug_assertions) || cfg!(sanitized) {

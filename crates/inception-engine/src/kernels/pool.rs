@@ -28,7 +28,8 @@ pub(crate) struct PoolParams {
 }
 
 impl PoolParams {
-    /// The range of output `o`'s window along `axis` inside the input, and its extent within the padded input.
+    /// The range of output `o`'s window along `axis` inside the input, and its extent within the padded
+    /// input.
     #[inline(always)]
     fn span(&self, o: usize, axis: usize) -> (usize, usize, usize) {
         let &Window { kernel, stride, pad, .. } = &self.window;

@@ -6,12 +6,12 @@
 //! they only become vector instructions once they are inlined into such a function.
 //!
 //! Kernels compute in `f32` whatever they read and write. The exception is the convolution micro-kernel: on
-//! `bf16` one instruction multiplies two pairs and adds both products to an `f32`, and on `u8` the products of
-//! four bytes are added to an `i32`; see [`Operand`].
+//! `bf16` one instruction multiplies two pairs and adds both products to an `f32`, and on `u8` the products
+//! of four bytes are added to an `i32`; see [`Operand`].
 //!
-//! Kernels on `u8` give the same bits on every instruction set. Their sums are of integers, exact in `i32` or,
-//! where they are few, in `f32`; what follows is one multiplication and one addition that round on their own,
-//! and one rounding to the nearest, to even where two are as near.
+//! Kernels on `u8` give the same bits on every instruction set. Their sums are of integers, exact in `i32`
+//! or, where they are few, in `f32`; what follows is one multiplication and one addition that round on their
+//! own, and one rounding to the nearest, to even where two are as near.
 
 use crate::dtype::DType;
 
@@ -113,8 +113,9 @@ pub(super) use implement_simd;
 pub(crate) unsafe trait Stored<S: Simd>: Copy {
     /// The same type as a value: the key of the kernel table.
     const DTYPE: DType;
-    /// Whether the elements are integers that stand for numbers by a scale and a zero point. Kernels then apply
-    /// the scales that their parameters hold, and never fuse a multiplication with an addition that rounds.
+    /// Whether the elements are integers that stand for numbers by a scale and a zero point. Kernels then
+    /// apply the scales that their parameters hold, and never fuse a multiplication with an addition that
+    /// rounds.
     const QUANTIZED: bool = false;
 
     /// The first `n` elements at `p`, zeros in the other lanes.

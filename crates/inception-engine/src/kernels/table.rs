@@ -14,7 +14,8 @@ use crate::dtype::DType;
 
 /// See [`super::conv::panel`].
 pub(crate) type ConvKernel = unsafe fn(&Tile);
-/// A convolution micro-kernel, and the one for panels whose pairs of weights fit: the same where there is none.
+/// A convolution micro-kernel, and the one for panels whose pairs of weights fit: the same where there is
+/// none.
 #[derive(Clone, Copy)]
 pub(crate) struct ConvKernels {
     /// For any weights.
@@ -93,8 +94,8 @@ pub(crate) struct KernelSet {
     pub features: &'static [Feature],
     /// Convolution micro-kernels.
     pub conv: &'static [Row<ConvKernel>],
-    /// Faster ones for panels whose pairs of weights fit ([`pairs_fit`](inception_graph::integers::pairs_fit)), with the
-    /// same results.
+    /// Faster ones for panels whose pairs of weights fit
+    /// ([`pairs_fit`](inception_graph::integers::pairs_fit)), with the same results.
     pub paired_conv: &'static [Row<ConvKernel>],
     /// Pools.
     pub pool: &'static [Row<PoolKernel>],
@@ -122,10 +123,10 @@ impl KernelSet {
 pub(crate) struct CostModel {
     /// Bytes of a core's first-level cache for data where the system does not say, and the most that the
     /// model counts on.
-    pub first_level: [usize; 2],
+    pub l1d_bytes: [usize; 2],
     /// Bytes of a core's second-level cache where the system does not say, and the most that the model counts
     /// on, since its constants were fitted with no more.
-    pub second_level: [usize; 2],
+    pub l2_bytes: [usize; 2],
     /// Floats of transformed input and output that a block of Winograd tiles may hold: most of a second-level
     /// cache of 1 MiB. Not less where the cache is smaller: more reading of weights would cost more.
     pub winograd_block: usize,
@@ -157,29 +158,30 @@ impl CostModel {
     /// Bytes of the first- and second-level cache that the model assumes.
     pub fn assumed_caches(&self) -> [usize; 2] {
         let found = caches::sizes();
-        let levels = [(self.first_level, found[0]), (self.second_level, found[1])];
+        let levels = [(self.l1d_bytes, found[0]), (self.l2_bytes, found[1])];
         levels.map(|([default, most], found)| found.unwrap_or(default).min(most))
     }
 
     /// Floats of weights that stay in the first-level cache while row tiles go by: half of it.
-    pub fn first_level(&self) -> usize {
+    pub fn l1d_floats(&self) -> usize {
         self.assumed_caches()[0] / 2 / size_of::<f32>()
     }
 
     /// Floats of the second-level cache that a task may count on for data that it goes over again and again:
     /// half of it.
-    pub fn cache(&self) -> usize {
+    pub fn l2_floats(&self) -> usize {
         self.assumed_caches()[1] / 2 / size_of::<f32>()
     }
 
-    /// Winograd's algorithm on so many tiles, for each position of a tile: products, transforms, and the reading of
-    /// weights.
+    /// Winograd's algorithm on so many tiles, for each position of a tile: products, transforms, and the
+    /// reading of weights.
     pub fn winograd(&self, tiles: f64, channels: f64, out_channels: f64) -> f64 {
         (tiles + self.weight_load_cost) * channels * out_channels
             + tiles * self.transform_cost * (channels + out_channels)
     }
 
-    /// What Strassen's algorithm adds for each pixel: four sums of inputs and two of products, of a quarter each.
+    /// What Strassen's algorithm adds for each pixel: four sums of inputs and two of products, of a quarter
+    /// each.
     pub fn strassen_sums(&self, channels: f64, out_channels: f64) -> f64 {
         self.strassen_add_cost / 4.0 * (14.0 * channels + 6.0 * out_channels)
     }
@@ -187,8 +189,8 @@ impl CostModel {
     /// A CPU with 1 MiB of second-level cache for each core, as it was fitted to Zen 4 with `cargo xtask
     /// explain --measure`.
     pub const L2_OF_1_MIB: CostModel = CostModel {
-        first_level: [32 << 10, 64 << 10],
-        second_level: [1 << 20; 2],
+        l1d_bytes: [32 << 10, 64 << 10],
+        l2_bytes: [1 << 20; 2],
         winograd_block: 160 * 1024,
         winograd_tiles: 14,
         transform_cost: 10.0,
@@ -205,7 +207,7 @@ impl CostModel {
     /// A CPU with AVX2: half the multiply-adds a second of AVX-512, beside the same caches, so that all that
     /// moves data costs half as many of them.
     pub const AVX2: CostModel = CostModel {
-        second_level: [512 << 10, 1 << 20],
+        l2_bytes: [512 << 10, 1 << 20],
         // Two row tiles.
         winograd_tiles: 12,
         transform_cost: 7.0,

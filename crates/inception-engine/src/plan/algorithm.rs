@@ -75,8 +75,8 @@ impl Rule {
     }
 }
 
-/// Stores the image in blocks of 2x2 pixels where its convolution of stride 2 then becomes cheaper, by Winograd's
-/// algorithm: never as bytes, for which there is none.
+/// Stores the image in blocks of 2x2 pixels where its convolution of stride 2 then becomes cheaper, by
+/// Winograd's algorithm: never as bytes, for which there is none.
 pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, kernels: &Kernels, dtype: DType) {
     if dtype == DType::U8 {
         return;

@@ -3,9 +3,10 @@
 use crate::dtype::DType;
 use crate::graph::{Graph, NodeId, Op};
 
-/// The type of each node's tensor: activations are stored as `activations`, and the result as `f32`. Between `bf16`
-/// what a pool or a convolution reduces to one pixel is `f32`, too, as long as only convolutions read it, and so is
-/// the classifier. (There are kernels from `f32` and to `f32` for convolutions, and to `f32` for pools.)
+/// The type of each node's tensor: activations are stored as `activations`, and the result as `f32`. Between
+/// `bf16` what a pool or a convolution reduces to one pixel is `f32`, too, as long as only convolutions read
+/// it, and so is the classifier. (There are kernels from `f32` and to `f32` for convolutions, and to `f32`
+/// for pools.)
 pub(crate) fn dtypes(graph: &Graph, activations: DType) -> Vec<DType> {
     let consumers = graph.consumers();
     let at_the_end = |id: NodeId| {

@@ -7,7 +7,7 @@ use crate::graph::{Graph, Node, NodeId, Op};
 
 /// A node of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct PlannedNode {
     /// The node's name.
     pub node: String,
     /// Its operation with what was fused into it.
@@ -23,8 +23,8 @@ pub struct Row {
 }
 
 /// A row for each node of a graph that has yet to be lowered, with its name, operation and multiply-adds.
-pub(super) fn describe(graph: &Graph) -> Vec<Row> {
-    let row = |node: &Node| Row {
+pub(super) fn describe(graph: &Graph) -> Vec<PlannedNode> {
+    let row = |node: &Node| PlannedNode {
         node: node.name.clone(),
         op: operation(node),
         kernel: None,
@@ -36,7 +36,12 @@ pub(super) fn describe(graph: &Graph) -> Vec<Row> {
 }
 
 /// Completes the rows with what became of the nodes.
-pub(super) fn complete(rows: &mut [Row], graph: &Graph, lowerings: &[Lowering], steps: &[PlannedStep]) {
+pub(super) fn complete(
+    rows: &mut [PlannedNode],
+    graph: &Graph,
+    lowerings: &[Lowering],
+    steps: &[PlannedStep],
+) {
     let kernel =
         |id: NodeId| steps.iter().find(|step| step.nodes.contains(&id)).map(|step| step.step.kernel());
     let name = |id: NodeId| &graph.nodes[id].name;

@@ -10,7 +10,7 @@ use crate::graph::{self, Conv, Graph, Node, NodeId, Op, Pool, Shape};
 use crate::kernel_name::KernelName;
 use crate::kernels::{Kernels, TransformSpec};
 use crate::memory::{Aligned, View, end_block};
-use crate::mixed::Stored;
+use crate::mixed::StoredAs;
 use crate::quantization::{IntegerWeights, Requantization};
 use crate::steps::{
     ConvStep, ConvertStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput,
@@ -45,7 +45,7 @@ pub(super) struct Decisions<'a> {
     /// When its tensor is complete.
     pub levels: &'a [usize],
     /// What its tensor is stored as, and what bytes stand for, had it a buffer of its own.
-    pub stored: &'a Stored,
+    pub stored: &'a StoredAs,
     /// Where its tensor lies, if it is stored.
     pub views: &'a [Option<View>],
 }

@@ -13,7 +13,7 @@ mod storage;
 pub use algorithm::Picks;
 pub(crate) use algorithm::{Rule, space_to_depth};
 pub(crate) use dtypes::dtypes;
-pub use explain::Row;
+pub use explain::PlannedNode;
 pub(crate) use lowering::PlannedStep;
 pub(crate) use storage::stands_for;
 
@@ -21,7 +21,7 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Shape};
 use crate::kernels::Kernels;
 use crate::memory::{Arena, View};
-use crate::mixed::Stored;
+use crate::mixed::StoredAs;
 use crate::{Error, QuantParams};
 
 /// A compiled network, without the machine to run it on.
@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     /// For each node, where its tensor lies, if it is stored.
     pub views: Vec<Option<View>>,
     /// For each node, what became of it.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PlannedNode>,
 }
 
 /// How to plan.
@@ -47,14 +47,14 @@ pub(crate) struct PlanOptions<'a> {
     /// The type in which activations are stored.
     pub activations: DType,
     /// What each node's tensor is stored as, where that is not by the rule of [`dtypes`] alone.
-    pub stored: Option<Stored>,
+    pub stored: Option<StoredAs>,
     /// Whether each node's tensor is stored, so that it can be looked at.
     pub stores_all: bool,
 }
 
 impl Plan {
-    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. The weights are
-    /// taken out of the graph.
+    /// Makes the plan of a graph that has been through the passes, for images of shape `image`. The weights
+    /// are taken out of the graph.
     ///
     /// # Errors
     /// [`Error::Graph`] for a node that no step can compute.
@@ -62,7 +62,7 @@ impl Plan {
         let PlanOptions { rule, kernels, activations, stored, stores_all } = options;
         let mut rows = explain::describe(graph);
         space_to_depth(graph, rule, kernels, activations);
-        let stored = &stored.unwrap_or_else(|| Stored {
+        let stored = &stored.unwrap_or_else(|| StoredAs {
             dtypes: dtypes(graph, activations),
             quants: vec![QuantParams::NONE; graph.nodes.len()],
         });
@@ -87,7 +87,7 @@ impl Plan {
 }
 
 /// The numbers of the steps of each level that has any, largest first.
-fn by_level(steps: &[PlannedStep], rows: &[Row]) -> Vec<Vec<usize>> {
+fn by_level(steps: &[PlannedStep], rows: &[PlannedNode]) -> Vec<Vec<usize>> {
     let count = steps.iter().map(|step| step.level + 1).max().unwrap_or(0);
     let mut levels = vec![Vec::new(); count];
     for (index, step) in steps.iter().enumerate() {

@@ -6,7 +6,7 @@ use crate::dtype::{DType, LINE};
 use crate::graph::{Graph, NodeId, Op};
 use crate::memory::sanitizer::FENCE;
 use crate::memory::{Arena, Lifetime, View, pixel_stride};
-use crate::mixed::Stored;
+use crate::mixed::StoredAs;
 
 /// For each node, the view of its tensor, if it is stored, and the arena that holds them all. `levels` are
 /// those at which tensors are complete, and `stored` is what they are stored as.
@@ -15,7 +15,7 @@ pub(super) fn lay_out(
     graph: &Graph,
     lowerings: &[Lowering],
     levels: &[usize],
-    Stored { dtypes, quants }: &Stored,
+    StoredAs { dtypes, quants }: &StoredAs,
 ) -> (Vec<Option<View>>, Arena) {
     let places = places(graph, lowerings);
     let mut owners: Vec<NodeId> = places.iter().flatten().map(|&(owner, _)| owner).collect();
@@ -58,8 +58,8 @@ pub(super) fn lay_out(
     (places.iter().map(view).collect(), arena)
 }
 
-/// What the bytes of each node's tensor stand for where it lies: in the buffer of a concatenation, what those of the
-/// whole do.
+/// What the bytes of each node's tensor stand for where it lies: in the buffer of a concatenation, what those
+/// of the whole do.
 pub(crate) fn stands_for(graph: &Graph, quants: &[QuantParams]) -> Vec<QuantParams> {
     let places = places(graph, &super::fusion::lowerings(graph, false));
     places.iter().zip(quants).map(|(place, own)| place.map_or(*own, |(owner, _)| quants[owner])).collect()

@@ -88,8 +88,8 @@ pub(crate) struct ConvStep {
     pub outputs: Vec<FusedOutput>,
     /// The source of the matrix product's input.
     pub prologue: Prologue,
-    /// What is read outside of the input where zeros are not zero: as many elements as a run has, each the zero
-    /// point.
+    /// What is read outside of the input where zeros are not zero: as many elements as a run has, each the
+    /// zero point.
     pub padding: Option<Aligned>,
 }
 
@@ -167,7 +167,7 @@ impl ConvStep {
             Some(_) => 2,
             None => 1,
         };
-        let cache = costs.cache() * larger;
+        let cache = costs.l2_floats() * larger;
         let read = [sy, sx, kernels.tile_rows].into_iter().fold(self.channels, usize::saturating_mul);
         (cache * self.input.dtype.pack() / read).clamp(1, 64)
     }
@@ -240,7 +240,7 @@ impl ConvStep {
         };
         let tasks = (split.chunks * split.groups).div_ceil(threads);
         // A thread's tasks go on with the weights of one group after the other.
-        let readings = if weights <= costs.cache() as f64 { tasks.div_ceil(split.chunks) } else { tasks };
+        let readings = if weights <= costs.l2_floats() as f64 { tasks.div_ceil(split.chunks) } else { tasks };
         let [sy, sx] = self.window.stride.map(|stride| stride as f64);
         let tasks = tasks as f64;
         let loaded = readings as f64 * weights + tasks * rows * channels * sy * sx / pack;
@@ -393,8 +393,8 @@ impl ConvStep {
         }
     }
 
-    /// Multiplies the rows of `tiles`, some of the even ones, by the panels `wanted`, numbered through all outputs. The indirection
-    /// buffers of the tiles lie at `buffers`, `buffer_len` pointers apart.
+    /// Multiplies the rows of `tiles`, some of the even ones, by the panels `wanted`, numbered through all
+    /// outputs. The indirection buffers of the tiles lie at `buffers`, `buffer_len` pointers apart.
     ///
     /// # Safety
     /// As [`Step::execute_task`]; these rows and columns of the outputs are this task's, and the buffers are
@@ -525,8 +525,8 @@ mod tests {
     fn zen3() -> Option<&'static Kernels> {
         let kernels = Isa::Avx2.table()?;
         let caches = [32 << 10, 512 << 10];
-        let [first_level, second_level] = caches.map(|size| [size; 2]);
-        let costs = CostModel { first_level, second_level, ..kernels.costs };
+        let [l1d_bytes, l2_bytes] = caches.map(|size| [size; 2]);
+        let costs = CostModel { l1d_bytes, l2_bytes, ..kernels.costs };
         if costs.assumed_caches() != caches {
             eprintln!("SKIPPED: the caches of this CPU are smaller than Zen 3's");
             return None;

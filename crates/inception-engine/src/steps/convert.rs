@@ -28,8 +28,8 @@ impl Step for ConvertStep {
         let config = &context.config;
         for pixel in chunk(config.batch * self.out.pixels, task, self.tasks(config)) {
             let (from, to) = (context.pixel(&self.input, pixel), context.pixel(&self.out, pixel));
-            // SAFETY: both hold these channels of the pixel; the input is complete, and the pixel of the result belongs
-            // to this task alone.
+            // SAFETY: both hold these channels of the pixel; the input is complete, and the pixel of the
+            // result belongs to this task alone.
             unsafe {
                 match (self.input.dtype, self.out.dtype) {
                     (DType::U8, DType::F32) => {

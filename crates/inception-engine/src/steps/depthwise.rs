@@ -49,8 +49,8 @@ pub(crate) struct Pixels {
 }
 
 impl DepthwiseWeights {
-    /// Packs `conv`, whose input is `input_size` pixels at `input`, and whose output stands for what `out` says
-    /// where it is bytes.
+    /// Packs `conv`, whose input is `input_size` pixels at `input`, and whose output stands for what `out`
+    /// says where it is bytes.
     pub fn new(
         kernels: &Kernels,
         conv: &Conv,

@@ -54,7 +54,7 @@ impl InputStep {
 
 impl Step for InputStep {
     fn kernel(&self) -> KernelName {
-        KernelName::PlanesToPixels
+        KernelName::ToNhwc
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {
@@ -106,7 +106,7 @@ pub(crate) struct OutputStep {
 
 impl Step for OutputStep {
     fn kernel(&self) -> KernelName {
-        KernelName::PixelsToPlanes
+        KernelName::ToNchw
     }
 
     fn tasks(&self, config: &RunConfig) -> usize {

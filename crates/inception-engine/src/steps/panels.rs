@@ -111,8 +111,8 @@ impl Panels {
         Panels { data, depth, columns, width, narrow, pairs_fit: Vec::new() }
     }
 
-    /// As [`Panels::pack`], for columns of `taps` times `k` weights, to be multiplied by `dtype`; by bytes they are
-    /// integers. Channels that are missing from the last pair or four have weights of zero.
+    /// As [`Panels::pack`], for columns of `taps` times `k` weights, to be multiplied by `dtype`; by bytes
+    /// they are integers. Channels that are missing from the last pair or four have weights of zero.
     pub fn pack_as(
         kernels: &Kernels,
         dtype: DType,
@@ -174,7 +174,7 @@ impl Panels {
         then: (&Panels, usize),
         mut visit: impl FnMut(Visit),
     ) {
-        let at_once = (kernels.costs.first_level() / (self.depth * self.width).max(1)).clamp(1, MOST_AT_ONCE);
+        let at_once = (kernels.costs.l1d_floats() / (self.depth * self.width).max(1)).clamp(1, MOST_AT_ONCE);
         let mut prefetches = [const { PanelPrefetch::NOTHING }; MOST_AT_ONCE];
         for start in wanted.clone().step_by(at_once) {
             let group = start..(start + at_once).min(wanted.end);
@@ -194,9 +194,9 @@ impl Panels {
         }
     }
 
-    /// What the row tiles, so many, prefetch from panel `next`, which comes later: the first tiles share it out,
-    /// and the others have nothing to do. Otherwise the first tile over each panel would wait for memory, and
-    /// the others leave it idle.
+    /// What the row tiles, so many, prefetch from panel `next`, which comes later: the first tiles share it
+    /// out, and the others have nothing to do. Otherwise the first tile over each panel would wait for
+    /// memory, and the others leave it idle.
     fn prefetch(&self, steps: usize, next: usize, tiles: usize) -> PanelPrefetch {
         let next = self.get(next.min(self.count() - 1));
         if steps == 0 {
@@ -236,8 +236,8 @@ mod tests {
     use super::*;
     use crate::Isa;
 
-    /// One pair that does not fit, in any lane, marks its panel and no other; a narrow panel has its own mark, and
-    /// channels of different fours are no pair.
+    /// One pair that does not fit, in any lane, marks its panel and no other; a narrow panel has its own
+    /// mark, and channels of different fours are no pair.
     #[test]
     fn panels_know_whether_their_pairs_fit() {
         let Some(kernels) = Isa::best().table() else { return };

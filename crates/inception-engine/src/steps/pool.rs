@@ -28,8 +28,8 @@ pub(crate) struct PoolStep {
 }
 
 impl PoolStep {
-    /// Prepares `pool` over `channels` channels, which stand for what `pooled` says where they are bytes. With a
-    /// prologue, `input` is that of the depthwise convolution, and the pool must be one of maxima.
+    /// Prepares `pool` over `channels` channels, which stand for what `pooled` says where they are bytes.
+    /// With a prologue, `input` is that of the depthwise convolution, and the pool must be one of maxima.
     pub fn new(
         pool: &Pool,
         channels: usize,

@@ -96,8 +96,8 @@ impl Epilogue {
         }
     }
 
-    /// The epilogue of a layer whose sums are of integers, or whose results are bytes: `out` says what those stand
-    /// for, and the bias is in their unit.
+    /// The epilogue of a layer whose sums are of integers, or whose results are bytes: `out` says what those
+    /// stand for, and the bias is in their unit.
     pub fn quantized(bias: &[f32], scale: Option<&[f32]>, relu: bool, out: &View) -> Self {
         let len = bias.len() + 2 * MAX_PANEL;
         let min = match (out.dtype, relu) {
@@ -134,8 +134,8 @@ pub(crate) fn chunk(total: usize, index: usize, count: usize) -> std::ops::Range
     total * index / count..total * (index + 1) / count
 }
 
-/// Rows in nearly equal tiles, for a loop over many of them: [`chunk`] divides for each, which takes as long as a
-/// micro-kernel's epilogue.
+/// Rows in nearly equal tiles, for a loop over many of them: [`chunk`] divides for each, which takes as long
+/// as a micro-kernel's epilogue.
 #[derive(Clone, Copy)]
 pub(crate) struct EvenTiles {
     rows: usize,

@@ -41,8 +41,8 @@ pub const PASSES: &[Pass] = &[
     ("store the image with its first convolution's padding", pad_input),
 ];
 
-/// Runs `passes`, removing what is no longer read and verifying the graph after each. Returns, for each node that is
-/// left, the number that its place had before.
+/// Runs `passes`, removing what is no longer read and verifying the graph after each. Returns, for each node
+/// that is left, the number that its place had before.
 ///
 /// # Errors
 ///

@@ -73,9 +73,9 @@ unsafe impl Stored<Avx2> for u8 {
     }
 }
 
-// `vpmaddubsw`, which multiplies bytes, saturates sums of two products at 32767, and two can be 64770. So bytes
-// become words first, the even and the odd ones of each four apart, and `vpmaddwd` sums their products in 32 bits.
-// (`Paired` is for weights of which no two have such sums.)
+// `vpmaddubsw`, which multiplies bytes, saturates sums of two products at 32767, and two can be 64770. So
+// bytes become words first, the even and the odd ones of each four apart, and `vpmaddwd` sums their products
+// in 32 bits. (`Paired` is for weights of which no two have such sums.)
 //
 // SAFETY: as above.
 unsafe impl Operand<Avx2> for u8 {

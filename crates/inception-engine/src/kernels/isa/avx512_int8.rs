@@ -81,9 +81,10 @@ unsafe impl Operand<Avx512> for u8 {
 
 // Depthwise convolution of 3x3 on `u8`, 64 channels at a time.
 //
-// The three rows of an input column, and zeros in the place of a fourth, are interleaved to the four bytes of a
-// lane, so that one dot product is a column of the kernel. Interleaving works within 128 bits: lane 4 l + j of
-// the i-th of four registers is channel 16 l + 4 i + j, and packing the sums to bytes puts them in order again.
+// The three rows of an input column, and zeros in the place of a fourth, are interleaved to the four bytes of
+// a lane, so that one dot product is a column of the kernel. Interleaving works within 128 bits: lane 4 l + j
+// of the i-th of four registers is channel 16 l + 4 i + j, and packing the sums to bytes puts them in order
+// again.
 
 /// Channels of a register.
 const CHANNELS: usize = 64;
@@ -94,8 +95,8 @@ const REGISTERS: usize = 4;
 /// Lanes of a register.
 const LANES: usize = 16;
 
-/// Lanes of a block of channels in the second copy: three columns of weights, what sums begin with, scales and
-/// biases.
+/// Lanes of a block of channels in the second copy: three columns of weights, what sums begin with, scales
+/// and biases.
 const BLOCK: usize = (3 + 3) * REGISTERS * LANES;
 
 /// The channel of lane `lane` of register `register`.
@@ -131,8 +132,8 @@ pub(super) fn second_copy(layer: &DepthwiseLayer<'_>) -> Vec<f32> {
 /// The sums of [`PIXELS`] pixels.
 type Sums = [[__m512i; REGISTERS]; PIXELS];
 
-/// Multiplies the input column number `J` of a block, given as its three rows, by the columns of the kernel that
-/// meet it.
+/// Multiplies the input column number `J` of a block, given as its three rows, by the columns of the kernel
+/// that meet it.
 ///
 /// # Safety
 /// `weights` points at the kernel's columns; the CPU has the features of [`segment`].
@@ -206,11 +207,12 @@ unsafe fn bytes(
     }
 }
 
-/// The three rows of the input column number `j` of a block whose first one is at `origin`, of the channels of
-/// `mask`. (A closure would be a function of its own, without the instruction set: each load a call.)
+/// The three rows of the input column number `j` of a block whose first one is at `origin`, of the channels
+/// of `mask`. (A closure would be a function of its own, without the instruction set: each load a call.)
 ///
 /// # Safety
-/// The channels exist where `footprint` says that rows and columns do; the CPU has the features of [`segment`].
+/// The channels exist where `footprint` says that rows and columns do; the CPU has the features of
+/// [`segment`].
 #[inline(always)]
 unsafe fn input_column(
     d: &Depthwise,
@@ -250,8 +252,8 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize>(
 ) {
     let pixel = x - s.x[0];
     // SAFETY: rows and columns are checked against the input; channels c..c + 64 that are masked off are not
-    // accessed; the second copy of the weights has a block for each 64 channels, and tasks begin with whole ones;
-    // the caller vouches for the pixels.
+    // accessed; the second copy of the weights has a block for each 64 channels, and tasks begin with whole
+    // ones; the caller vouches for the pixels.
     unsafe {
         let least = _mm512_set1_epi8((*s.min as u8).cast_signed());
         let relu_floor = _mm512_set1_epi8((s.relu_floor as u8).cast_signed());

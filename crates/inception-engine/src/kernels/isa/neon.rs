@@ -130,8 +130,8 @@ unsafe fn multiply_fours<I: ByLane, const MR: usize, const NZ: usize>(
     done
 }
 
-/// [`multiply_fours`] with a constant for the usual `width`, which becomes part of the loads: a block is mostly
-/// as wide as its panel.
+/// [`multiply_fours`] with a constant for the usual `width`, which becomes part of the loads: a block is
+/// mostly as wide as its panel.
 #[inline(always)]
 unsafe fn multiply_panel<I: ByLane, const MR: usize, const NZ: usize>(
     rows: &[*const I; MR],
@@ -210,8 +210,8 @@ unsafe impl Stored<Neon> for u8 {
     }
 }
 
-/// Bytes of pixels that an instruction multiplies by signed ones of weights, sixteen of these by four of a pixel.
-/// (The intrinsics are not stable yet.)
+/// Bytes of pixels that an instruction multiplies by signed ones of weights, sixteen of these by four of a
+/// pixel. (The intrinsics are not stable yet.)
 ///
 /// # Safety
 /// As [`Simd`].
@@ -219,7 +219,8 @@ unsafe trait DotProduct: Stored<Neon> {
     /// What is taken away from each byte of a pixel, so that it is one of the instruction's: 0 or 128.
     const SHIFT: u8;
 
-    /// `acc` and the products of each four bytes of `weights` by four bytes of `pixels`, those of lane `LANE`.
+    /// `acc` and the products of each four bytes of `weights` by four bytes of `pixels`, those of lane
+    /// `LANE`.
     unsafe fn dot<const LANE: i32>(pixels: int8x16_t, weights: int8x16_t, acc: int32x4_t) -> int32x4_t;
 }
 
@@ -260,8 +261,8 @@ dot_product! {
     Mixed: "sudot", shift: 0
 }
 dot_product! {
-    /// A `u8` that is multiplied as a signed byte, less by 128. What that takes from the sums, 128 times the sum of
-    /// the weights, is added again.
+    /// A `u8` that is multiplied as a signed byte, less by 128. What that takes from the sums, 128 times the
+    /// sum of the weights, is added again.
     Signed: "sdot", shift: 128
 }
 
@@ -272,8 +273,8 @@ unsafe fn shifted<I: DotProduct>(bytes: int8x16_t) -> int8x16_t {
         return bytes;
     }
     let mut bytes = bytes;
-    // The highest bit is the difference. The constant is made anew each time: kept in a register it would be the one
-    // too many beside accumulators, pixels and weights.
+    // The highest bit is the difference. The constant is made anew each time: kept in a register it would be
+    // the one too many beside accumulators, pixels and weights.
     // SAFETY: registers only.
     unsafe {
         asm!(
@@ -396,7 +397,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
     // The tile is AVX2's, and a cycle has as many multiply-adds or half as many; Neoverse N1 and V1 have 1
     // MiB of second-level cache for each core. The costs have not been measured on a CPU of this
     // architecture.
-    costs: CostModel { second_level: [1 << 20; 2], ..CostModel::AVX2 },
+    costs: CostModel { l2_bytes: [1 << 20; 2], ..CostModel::AVX2 },
     unused: &[
         ("fp16", || is_aarch64_feature_detected!("fp16")),
         ("bf16", || is_aarch64_feature_detected!("bf16")),

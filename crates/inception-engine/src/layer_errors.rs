@@ -24,7 +24,7 @@ pub struct LayerError {
 
 /// The errors of one run.
 #[derive(Clone, Debug)]
-pub struct Accuracy {
+pub struct NumericalErrors {
     /// In the order of the plan.
     pub layers: Vec<LayerError>,
     /// Of the output, against the graph as it was before the passes, in `f64`, its batch norms included.
@@ -44,13 +44,13 @@ fn error(found: &[f64], wanted: &[f64]) -> f64 {
 ///
 /// # Errors
 /// As [`Compiled::from_graph`] and [`Compiled::run`].
-pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accuracy, Error> {
+pub fn layer_errors(graph: &Graph, options: &Options, image: &[f32]) -> Result<NumericalErrors, Error> {
     let model = Compiled::from_graph(graph.clone(), options)?;
     let output = model.run(image, 1)?;
     let wanted = reference::evaluate(graph, image);
     let output = error(&output.into_iter().map(f64::from).collect::<Vec<_>>(), &wanted);
-    // The nodes that the plan speaks of: in int8 with conversions and equalised channels, but without corrections, which
-    // make up for rounding.
+    // The nodes that the plan speaks of: in int8 with conversions and equalised channels, but without
+    // corrections, which make up for rounding.
     let mut fused = graph.clone();
     let quantization = options.quantization.as_ref().filter(|_| model.precision() == crate::Precision::Int8);
     fuse(&mut fused, quantization.is_some_and(|quantization| quantization.as_written))?;
@@ -76,7 +76,7 @@ pub fn accuracy(graph: &Graph, options: &Options, image: &[f32]) -> Result<Accur
             }
         }
     })?;
-    Ok(Accuracy { layers, output })
+    Ok(NumericalErrors { layers, output })
 }
 
 /// What a node should make of the inputs that the engine stored; those that it never stores are computed in
@@ -125,8 +125,8 @@ mod tests {
         graph
     }
 
-    /// Channels of very different ranges, which are equalised before a depthwise convolution, and a convolution in `f32`
-    /// with conversions around it: each is held against its own numbers.
+    /// Channels of very different ranges, which are equalised before a depthwise convolution, and a
+    /// convolution in `f32` with conversions around it: each is held against its own numbers.
     #[test]
     fn layers_of_integers_err_by_their_rounding() {
         let mut graph = graph();
@@ -151,11 +151,11 @@ mod tests {
             quantization.floats = floats.iter().map(|&name| name.to_owned()).collect();
             let quantization = Some(Arc::new(quantization.clone()));
             let options = Options { precision: Precision::Int8, quantization, ..Options::default() };
-            let accuracy = accuracy(&graph, &options, &image).unwrap();
-            for layer in &accuracy.layers {
+            let errors = layer_errors(&graph, &options, &image).unwrap();
+            for layer in &errors.layers {
                 assert!(layer.own < 0.02 && layer.total < 0.05, "{floats:?}: {layer:?}");
             }
-            assert!(accuracy.layers.iter().any(|layer| layer.nodes == ["e"]), "{accuracy:?}");
+            assert!(errors.layers.iter().any(|layer| layer.nodes == ["e"]), "{errors:?}");
         }
     }
 
@@ -163,21 +163,21 @@ mod tests {
     fn layers_err_by_rounding_and_more_where_they_round_more() {
         let graph = graph();
         let image: Vec<f32> = (0..14 * 14 * 16).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-        let of = |options: &Options| accuracy(&graph, options, &image).unwrap();
+        let of = |options: &Options| layer_errors(&graph, options, &image).unwrap();
         for exact in [true, false] {
-            let accuracy = of(&Options { exact, ..Options::default() });
-            assert_eq!(accuracy.layers.len(), 2, "a, and b with c and d: {accuracy:?}");
-            let found = accuracy.layers.iter().flat_map(|layer| [layer.own, layer.total]);
-            for error in found.chain([accuracy.output]) {
-                assert!(error > 0.0 && error < 1e-5, "exact {exact}: {accuracy:?}");
+            let errors = of(&Options { exact, ..Options::default() });
+            assert_eq!(errors.layers.len(), 2, "a, and b with c and d: {errors:?}");
+            let found = errors.layers.iter().flat_map(|layer| [layer.own, layer.total]);
+            for error in found.chain([errors.output]) {
+                assert!(error > 0.0 && error < 1e-5, "exact {exact}: {errors:?}");
             }
         }
         if let Some(reason) = Precision::Bf16.missing(crate::Isa::chosen().unwrap()) {
             eprintln!("SKIPPED: bf16 {reason}");
         } else {
-            let accuracy = of(&Options { precision: Precision::Bf16, ..Options::default() });
-            assert!(accuracy.layers.iter().any(|layer| layer.own > 1e-4), "{accuracy:?}");
-            assert!(accuracy.output < 5e-2, "{accuracy:?}");
+            let errors = of(&Options { precision: Precision::Bf16, ..Options::default() });
+            assert!(errors.layers.iter().any(|layer| layer.own > 1e-4), "{errors:?}");
+            assert!(errors.output < 5e-2, "{errors:?}");
         }
     }
 }
