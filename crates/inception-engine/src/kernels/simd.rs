@@ -76,35 +76,18 @@ pub(crate) unsafe trait Simd {
     }
 }
 
-/// Implements [`Simd`] with one expression, an intrinsic, for each method; what has a default follows in
-/// braces.
-macro_rules! implement_simd {
-    (
-        $simd:ty: $lanes:literal lanes of $v:ty, prefetch_steps: $prefetch_steps:literal,
-        prefetch_rows: $prefetch_rows:literal;
-        $($method:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*
-        $({ $($besides:tt)* })?
-    ) => {
-        // SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not
-        // accessed, and a prefetch is a hint, which faults on no address.
-        unsafe impl $crate::kernels::simd::Simd for $simd {
-            type V = $v;
-            const LANES: usize = $lanes;
-            const PREFETCH_STEPS: usize = $prefetch_steps;
-            const PREFETCH_ROWS: bool = $prefetch_rows;
-            $(
-                #[inline(always)]
-                unsafe fn $method($($argument: $type),*) $(-> $out)? {
-                    // SAFETY: the caller's function has the instruction set (see the trait).
-                    unsafe { $body }
-                }
-            )*
-            $($($besides)*)?
+/// Methods of the traits here, each of one expression, an intrinsic for example.
+macro_rules! methods {
+    ($($name:ident($($argument:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        #[allow(unused_unsafe)] // Not all are intrinsics.
+        unsafe fn $name($($argument: $type),*) $(-> $out)? {
+            // SAFETY: the caller's function has the instruction set, and the elements exist (see the trait).
+            unsafe { $body }
         }
-    };
+    )*};
 }
-#[allow(unused_imports)] // By architectures without intrinsics.
-pub(super) use implement_simd;
+pub(super) use methods;
 
 /// An element type that the vectors of `S` can be loaded from and stored to.
 ///
@@ -128,15 +111,9 @@ pub(crate) unsafe trait Stored<S: Simd>: Copy {
 unsafe impl<S: Simd> Stored<S> for f32 {
     const DTYPE: DType = DType::F32;
 
-    #[inline(always)]
-    unsafe fn load_n(p: *const f32, n: usize) -> S::V {
-        // SAFETY: the caller's promise.
-        unsafe { S::load_n(p, n) }
-    }
-    #[inline(always)]
-    unsafe fn store_n(p: *mut f32, v: S::V, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { S::store_n(p, v, n) }
+    methods! {
+        load_n(p: *const f32, n: usize) -> S::V = S::load_n(p, n);
+        store_n(p: *mut f32, v: S::V, n: usize) = S::store_n(p, v, n);
     }
 }
 
@@ -153,15 +130,11 @@ macro_rules! also_bytes {
             const DTYPE: $crate::dtype::DType = $crate::dtype::DType::U8;
             const QUANTIZED: bool = true;
 
-            #[inline(always)]
-            unsafe fn load_n(p: *const $name, n: usize) -> <$simd as $crate::kernels::simd::Simd>::V {
-                // SAFETY: the caller's promise.
-                unsafe { <u8 as $crate::kernels::simd::Stored<$simd>>::load_n(p.cast(), n) }
-            }
-            #[inline(always)]
-            unsafe fn store_n(p: *mut $name, v: <$simd as $crate::kernels::simd::Simd>::V, n: usize) {
-                // SAFETY: the caller's promise.
-                unsafe { <u8 as $crate::kernels::simd::Stored<$simd>>::store_n(p.cast(), v, n) }
+            methods! {
+                load_n(p: *const $name, n: usize) -> <$simd as $crate::kernels::simd::Simd>::V =
+                    <u8 as $crate::kernels::simd::Stored<$simd>>::load_n(p.cast(), n);
+                store_n(p: *mut $name, v: <$simd as $crate::kernels::simd::Simd>::V, n: usize) =
+                    <u8 as $crate::kernels::simd::Stored<$simd>>::store_n(p.cast(), v, n);
             }
         }
     };
@@ -214,34 +187,13 @@ unsafe impl<S: Simd> Operand<S> for f32 {
     type Acc = S::V;
     const PACK: usize = 1;
 
-    #[inline(always)]
-    unsafe fn weights(p: *const f32) -> S::V {
-        // SAFETY: the caller's promise.
-        unsafe { S::load(p) }
-    }
-    #[inline(always)]
-    unsafe fn splat(p: *const f32) -> S::V {
-        // SAFETY: the caller's promise.
-        unsafe { S::splat(*p) }
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const f32, _n: usize) -> S::V {
-        // SAFETY: the caller's promise.
-        unsafe { S::splat(*p) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> S::V {
-        // SAFETY: the caller's promise.
-        unsafe { S::splat(0.0) }
-    }
-    #[inline(always)]
-    unsafe fn dot(a: S::V, b: S::V, acc: S::V) -> S::V {
-        // SAFETY: the caller's promise.
-        unsafe { S::fma(a, b, acc) }
-    }
-    #[inline(always)]
-    unsafe fn floats(acc: S::V) -> S::V {
-        acc
+    methods! {
+        weights(p: *const f32) -> S::V = S::load(p);
+        splat(p: *const f32) -> S::V = S::splat(*p);
+        splat_some(p: *const f32, _n: usize) -> S::V = S::splat(*p);
+        zero() -> S::V = S::splat(0.0);
+        dot(a: S::V, b: S::V, acc: S::V) -> S::V = S::fma(a, b, acc);
+        floats(acc: S::V) -> S::V = acc;
     }
     #[inline(always)]
     unsafe fn multiply_channels<const MR: usize, const NZ: usize>(

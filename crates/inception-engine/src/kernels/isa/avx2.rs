@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::Isa;
 use crate::dtype::DType;
 use crate::kernels::depthwise;
-use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, implement_simd, some_bytes};
+use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, methods, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, features, kernel_set};
 
 /// A vector of AVX2.
@@ -18,21 +18,29 @@ unsafe fn mask(n: usize) -> __m256i {
     unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
 }
 
-implement_simd! {
-    Avx2: 8 lanes of __m256, prefetch_steps: 4, prefetch_rows: false;
-    splat(x: f32) -> __m256 = _mm256_set1_ps(x);
-    load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
-    load_n(p: *const f32, n: usize) -> __m256 =
-        if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, mask(n)) };
-    // The full store is kept apart: a masked one is microcode on AMD.
-    store_n(p: *mut f32, v: __m256, n: usize) =
-        if n >= 8 { _mm256_storeu_ps(p, v) } else { _mm256_maskstore_ps(p, mask(n), v) };
-    add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
-    sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
-    mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
-    fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
-    max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
-    prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+// SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not accessed,
+// and a prefetch is a hint, which faults on no address.
+unsafe impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const PREFETCH_STEPS: usize = 4;
+    const PREFETCH_ROWS: bool = false;
+
+    methods! {
+        splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+        load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
+        load_n(p: *const f32, n: usize) -> __m256 =
+            if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, mask(n)) };
+        // The full store is kept apart: a masked one is microcode on AMD.
+        store_n(p: *mut f32, v: __m256, n: usize) =
+            if n >= 8 { _mm256_storeu_ps(p, v) } else { _mm256_maskstore_ps(p, mask(n), v) };
+        add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        prefetch(p: *const f32) = _mm_prefetch::<_MM_HINT_T1>(p.cast());
+    }
 }
 
 // SAFETY: each method touches exactly the elements that the traits allow.
@@ -92,20 +100,10 @@ unsafe impl Operand<Avx2> for u8 {
             [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)), _mm256_srai_epi16::<8>(v)]
         }
     }
-    #[inline(always)]
-    unsafe fn splat(p: *const u8) -> [__m256i; 2] {
-        // SAFETY: AVX2, and four elements at `p`.
-        unsafe { words(p.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const u8, n: usize) -> [__m256i; 2] {
-        // SAFETY: AVX2, and `n` elements at `p`.
-        unsafe { words(some_bytes(p, n)) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        // SAFETY: AVX2.
-        unsafe { _mm256_setzero_si256() }
+    methods! {
+        splat(p: *const u8) -> [__m256i; 2] = words(p.cast::<i32>().read_unaligned());
+        splat_some(p: *const u8, n: usize) -> [__m256i; 2] = words(some_bytes(p, n));
+        zero() -> __m256i = _mm256_setzero_si256();
     }
     #[inline(always)]
     unsafe fn dot(a: [__m256i; 2], b: [__m256i; 2], acc: __m256i) -> __m256i {
@@ -143,35 +141,13 @@ macro_rules! multiplied_bytes {
             type Acc = __m256i;
             const PACK: usize = 4;
 
-            #[inline(always)]
-            unsafe fn weights(p: *const f32) -> __m256i {
-                // SAFETY: AVX2, and eight times four weights at `p`.
-                unsafe { _mm256_loadu_si256(p.cast()) }
-            }
-            #[inline(always)]
-            unsafe fn splat(p: *const $name) -> __m256i {
-                // SAFETY: AVX2, and four elements at `p`.
-                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
-            }
-            #[inline(always)]
-            unsafe fn splat_some(p: *const $name, n: usize) -> __m256i {
-                // SAFETY: AVX2, and `n` elements at `p`.
-                unsafe { _mm256_set1_epi32(some_bytes(p.cast(), n)) }
-            }
-            #[inline(always)]
-            unsafe fn zero() -> __m256i {
-                // SAFETY: AVX2.
-                unsafe { _mm256_setzero_si256() }
-            }
-            #[inline(always)]
-            unsafe fn dot($a: __m256i, $b: __m256i, $acc: __m256i) -> __m256i {
-                // SAFETY: AVX2, and what the kernels' set asks for besides.
-                unsafe { $dot }
-            }
-            #[inline(always)]
-            unsafe fn floats(acc: __m256i) -> __m256 {
-                // SAFETY: AVX2.
-                unsafe { _mm256_cvtepi32_ps(acc) }
+            methods! {
+                weights(p: *const f32) -> __m256i = _mm256_loadu_si256(p.cast());
+                splat(p: *const $name) -> __m256i = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
+                splat_some(p: *const $name, n: usize) -> __m256i = _mm256_set1_epi32(some_bytes(p.cast(), n));
+                zero() -> __m256i = _mm256_setzero_si256();
+                dot($a: __m256i, $b: __m256i, $acc: __m256i) -> __m256i = $dot;
+                floats(acc: __m256i) -> __m256 = _mm256_cvtepi32_ps(acc);
             }
         }
     };

@@ -9,7 +9,7 @@ use super::avx512_int8;
 use super::avx512_vector::Avx512;
 use crate::dtype::DType;
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
-use crate::kernels::simd::{Operand, Simd, Stored};
+use crate::kernels::simd::{Operand, Simd, Stored, methods};
 use crate::kernels::table::{CostModel, DepthwiseLayer, Kernels, features, kernel_set};
 
 // SAFETY: each method touches exactly the elements that the traits allow; masked-off lanes are not accessed.
@@ -68,19 +68,10 @@ unsafe impl Operand<Avx512> for bf16 {
             std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair))
         }
     }
-    #[inline(always)]
-    unsafe fn dot(a: __m512bh, b: __m512bh, acc: __m512) -> __m512 {
-        // SAFETY: AVX512-BF16.
-        unsafe { _mm512_dpbf16_ps(acc, a, b) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_setzero_ps() }
-    }
-    #[inline(always)]
-    unsafe fn floats(acc: __m512) -> __m512 {
-        acc
+    methods! {
+        dot(a: __m512bh, b: __m512bh, acc: __m512) -> __m512 = _mm512_dpbf16_ps(acc, a, b);
+        zero() -> __m512 = _mm512_setzero_ps();
+        floats(acc: __m512) -> __m512 = acc;
     }
 }
 

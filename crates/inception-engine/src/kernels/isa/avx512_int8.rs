@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::avx512_vector::Avx512;
 use crate::dtype::DType;
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
-use crate::kernels::simd::{Operand, Stored, some_bytes};
+use crate::kernels::simd::{Operand, Stored, methods, some_bytes};
 use crate::kernels::table::DepthwiseLayer;
 
 // SAFETY: each method touches exactly the elements that the traits allow; masked-off lanes are not accessed.
@@ -47,35 +47,13 @@ unsafe impl Operand<Avx512> for u8 {
     type Acc = __m512i;
     const PACK: usize = 4;
 
-    #[inline(always)]
-    unsafe fn weights(p: *const f32) -> __m512i {
-        // SAFETY: AVX-512F, and sixteen times four weights at `p`.
-        unsafe { _mm512_loadu_si512(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn splat(p: *const u8) -> __m512i {
-        // SAFETY: AVX-512F, and four elements at `p`.
-        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const u8, n: usize) -> __m512i {
-        // SAFETY: AVX-512F, and `n` elements at `p`.
-        unsafe { _mm512_set1_epi32(some_bytes(p, n)) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m512i {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_setzero_si512() }
-    }
-    #[inline(always)]
-    unsafe fn dot(a: __m512i, b: __m512i, acc: __m512i) -> __m512i {
-        // SAFETY: AVX512-VNNI.
-        unsafe { _mm512_dpbusd_epi32(acc, a, b) }
-    }
-    #[inline(always)]
-    unsafe fn floats(acc: __m512i) -> __m512 {
-        // SAFETY: AVX-512F.
-        unsafe { _mm512_cvtepi32_ps(acc) }
+    methods! {
+        weights(p: *const f32) -> __m512i = _mm512_loadu_si512(p.cast());
+        splat(p: *const u8) -> __m512i = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
+        splat_some(p: *const u8, n: usize) -> __m512i = _mm512_set1_epi32(some_bytes(p, n));
+        zero() -> __m512i = _mm512_setzero_si512();
+        dot(a: __m512i, b: __m512i, acc: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, a, b);
+        floats(acc: __m512i) -> __m512 = _mm512_cvtepi32_ps(acc);
     }
 }
 

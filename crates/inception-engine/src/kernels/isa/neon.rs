@@ -8,7 +8,7 @@ use super::Isa;
 use super::portable::Portable;
 use crate::dtype::DType;
 use crate::kernels::depthwise;
-use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, implement_simd, some_bytes};
+use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, methods, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, features, kernel_set};
 
 /// A vector of NEON.
@@ -150,37 +150,43 @@ unsafe fn multiply_panel<I: ByLane, const MR: usize, const NZ: usize>(
     }
 }
 
-implement_simd! {
-    Neon: 4 lanes of float32x4_t, prefetch_steps: 0, prefetch_rows: false;
-    splat(x: f32) -> float32x4_t = vdupq_n_f32(x);
-    load(p: *const f32) -> float32x4_t = vld1q_f32(p);
-    load_n(p: *const f32, n: usize) -> float32x4_t = if n >= 4 { vld1q_f32(p) } else { load_some(p, n) };
-    store_n(p: *mut f32, v: float32x4_t, n: usize) =
-        if n >= 4 { vst1q_f32(p, v) } else { store_some(p, v, n) };
-    add(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
-    sub(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
-    mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
-    fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
-    // Of a number and a NaN the number, as `f64::max` of the reference gives it.
-    max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmaxnmq_f32(a, b);
-    // The intrinsic is not stable yet.
-    prefetch(p: *const f32) =
-        asm!("prfm pldl2keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly));
-    {
-        const VECTORS: usize = 4;
-        const WIDE_DEPTHWISE: bool = true;
+// SAFETY: loads and stores touch exactly the floats that the trait allows: masked-off lanes are not accessed,
+// and a prefetch is a hint, which faults on no address.
+unsafe impl Simd for Neon {
+    type V = float32x4_t;
+    const LANES: usize = 4;
+    const PREFETCH_STEPS: usize = 0;
+    const PREFETCH_ROWS: bool = false;
+    const VECTORS: usize = 4;
+    const WIDE_DEPTHWISE: bool = true;
 
-        #[inline(always)]
-        unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
-            rows: &[*const f32; MR],
-            k: usize,
-            b: *const f32,
-            width: usize,
-            acc: &mut [[float32x4_t; NZ]; MR],
-        ) -> usize {
-            // SAFETY: the caller's promise.
-            unsafe { multiply_panel(rows, k, b, width, acc) }
-        }
+    methods! {
+        splat(x: f32) -> float32x4_t = vdupq_n_f32(x);
+        load(p: *const f32) -> float32x4_t = vld1q_f32(p);
+        load_n(p: *const f32, n: usize) -> float32x4_t = if n >= 4 { vld1q_f32(p) } else { load_some(p, n) };
+        store_n(p: *mut f32, v: float32x4_t, n: usize) =
+            if n >= 4 { vst1q_f32(p, v) } else { store_some(p, v, n) };
+        add(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
+        sub(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
+        mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
+        fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
+        // Of a number and a NaN the number, as `f64::max` of the reference gives it.
+        max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmaxnmq_f32(a, b);
+        // The intrinsic is not stable yet.
+        prefetch(p: *const f32) =
+            asm!("prfm pldl2keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly));
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_channels<const MR: usize, const NZ: usize>(
+        rows: &[*const f32; MR],
+        k: usize,
+        b: *const f32,
+        width: usize,
+        acc: &mut [[float32x4_t; NZ]; MR],
+    ) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { multiply_panel(rows, k, b, width, acc) }
     }
 }
 
@@ -301,25 +307,12 @@ unsafe impl<I: DotProduct> Operand<Neon> for I {
     type Acc = int32x4_t;
     const PACK: usize = 4;
 
-    #[inline(always)]
-    unsafe fn weights(p: *const f32) -> int8x16_t {
-        // SAFETY: NEON, and four times four weights at `p`.
-        unsafe { vld1q_s8(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn splat(p: *const I) -> int8x16_t {
-        // SAFETY: NEON, and four elements at `p`.
-        unsafe { Self::splat_some(p, 4) }
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const I, n: usize) -> int8x16_t {
-        // SAFETY: NEON, and `n` elements at `p`. (The weights of the others are zero.)
-        unsafe { shifted::<I>(vreinterpretq_s8_s32(vdupq_n_s32(some_bytes(p.cast(), n)))) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> int32x4_t {
-        // SAFETY: NEON.
-        unsafe { vdupq_n_s32(0) }
+    methods! {
+        weights(p: *const f32) -> int8x16_t = vld1q_s8(p.cast());
+        splat(p: *const I) -> int8x16_t = Self::splat_some(p, 4);
+        splat_some(p: *const I, n: usize) -> int8x16_t =
+            shifted::<I>(vreinterpretq_s8_s32(vdupq_n_s32(some_bytes(p.cast(), n))));
+        zero() -> int32x4_t = vdupq_n_s32(0);
     }
     #[inline(always)]
     unsafe fn dot(a: int8x16_t, b: int8x16_t, acc: int32x4_t) -> int32x4_t {

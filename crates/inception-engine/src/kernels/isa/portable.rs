@@ -4,7 +4,7 @@ use super::Isa;
 use crate::dtype::DType;
 use crate::graph::integers::round_to_even;
 use crate::kernels::depthwise;
-use crate::kernels::simd::{Operand, Simd, Stored, some_bytes};
+use crate::kernels::simd::{Operand, Simd, Stored, methods, some_bytes};
 use crate::kernels::table::{CostModel, Kernels, kernel_set};
 
 /// Arrays of eight floats.
@@ -17,14 +17,9 @@ unsafe impl Simd for Portable {
     const PREFETCH_STEPS: usize = 0;
     const PREFETCH_ROWS: bool = false;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
-        [x; 8]
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for eight floats; an unaligned read needs no more.
-        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    methods! {
+        splat(x: f32) -> Self::V = [x; 8];
+        load(p: *const f32) -> Self::V = p.cast::<[f32; 8]>().read_unaligned();
     }
     #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> Self::V {
@@ -42,29 +37,16 @@ unsafe impl Simd for Portable {
             unsafe { *p.add(i) = *x };
         }
     }
-    #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        std::array::from_fn(|i| a[i] + b[i])
-    }
-    #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        std::array::from_fn(|i| a[i] - b[i])
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        std::array::from_fn(|i| a[i] * b[i])
-    }
-    #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+    methods! {
+        add(a: Self::V, b: Self::V) -> Self::V = std::array::from_fn(|i| a[i] + b[i]);
+        sub(a: Self::V, b: Self::V) -> Self::V = std::array::from_fn(|i| a[i] - b[i]);
+        mul(a: Self::V, b: Self::V) -> Self::V = std::array::from_fn(|i| a[i] * b[i]);
         // Two roundings: `f32::mul_add` would call a library function where the baseline lacks FMA.
-        std::array::from_fn(|i| a[i] * b[i] + c[i])
+        fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V = std::array::from_fn(|i| a[i] * b[i] + c[i]);
+        max(a: Self::V, b: Self::V) -> Self::V =
+            std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] });
+        prefetch(_p: *const f32) = ();
     }
-    #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
-    }
-    #[inline(always)]
-    unsafe fn prefetch(_: *const f32) {}
 }
 
 // SAFETY: plain Rust; the loads and stores touch exactly the elements that the trait allows.
@@ -97,24 +79,11 @@ unsafe impl Operand<Portable> for u8 {
     type Acc = [i32; 8];
     const PACK: usize = 4;
 
-    #[inline(always)]
-    unsafe fn weights(p: *const f32) -> [[u8; 4]; 8] {
-        // SAFETY: the caller vouches for eight times four weights.
-        unsafe { p.cast::<[[u8; 4]; 8]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn splat(p: *const u8) -> [[u8; 4]; 8] {
-        // SAFETY: the caller vouches for four elements.
-        [unsafe { p.cast::<[u8; 4]>().read_unaligned() }; 8]
-    }
-    #[inline(always)]
-    unsafe fn splat_some(p: *const u8, n: usize) -> [[u8; 4]; 8] {
-        // SAFETY: the caller vouches for `n` elements.
-        [unsafe { some_bytes(p, n) }.to_le_bytes(); 8]
-    }
-    #[inline(always)]
-    unsafe fn zero() -> [i32; 8] {
-        [0; 8]
+    methods! {
+        weights(p: *const f32) -> [[u8; 4]; 8] = p.cast::<[[u8; 4]; 8]>().read_unaligned();
+        splat(p: *const u8) -> [[u8; 4]; 8] = [p.cast::<[u8; 4]>().read_unaligned(); 8];
+        splat_some(p: *const u8, n: usize) -> [[u8; 4]; 8] = [some_bytes(p, n).to_le_bytes(); 8];
+        zero() -> [i32; 8] = [0; 8];
     }
     #[inline(always)]
     unsafe fn dot(a: [[u8; 4]; 8], b: [[u8; 4]; 8], acc: [i32; 8]) -> [i32; 8] {
