@@ -2,8 +2,6 @@
 
 use std::ops::{Add, AddAssign, Mul, Sub};
 
-use inception_engine::Isa;
-
 use crate::kernels::{self, Kernels};
 use crate::multiversion::isa;
 
@@ -57,9 +55,9 @@ macro_rules! real {
             fn kernels() -> &'static Kernels<Self> {
                 match isa() {
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512 => &kernels::$avx512::KERNELS,
+                    inception_engine::Isa::Avx512 => &kernels::$avx512::KERNELS,
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2 => &kernels::$avx2::KERNELS,
+                    inception_engine::Isa::Avx2 => &kernels::$avx2::KERNELS,
                     _ => &kernels::$plain::KERNELS,
                 }
             }
