@@ -26,7 +26,8 @@ pub struct Parameter {
 
 impl Weight for Parameter {
     fn len(&self) -> usize {
-        self.shape.iter().product()
+        // Of a hostile file's numbers: what saturates fits no operation.
+        self.shape.iter().copied().fold(1, usize::saturating_mul)
     }
 }
 
