@@ -94,7 +94,7 @@ impl Compiled {
             Some(stage) => network.training_graph_after(stage, size)?,
         };
         let dropout = dropout.into_iter().collect();
-        let options = Options { norm_momentum, norm_unbiased, dropout, ..Options::default() };
+        let options = Options { norm_momentum, norm_unbiased, dropout };
         let mut training: Box<dyn Training> = Box::new(Trainer::<T>::new(&graph, &options)?);
         let mut known = training.names();
         let mut tensors = Vec::new();
