@@ -1063,3 +1063,23 @@ fn what_does_not_load_does_not_fit() {
     let fits: Vec<_> = fitting_models(&checkpoint).iter().map(|spec| spec.name).collect();
     assert_eq!(fits, ["timm-xception65"]);
 }
+
+/// Keys in which the network's could be anywhere, or each behind a prefix of its own: told at once.
+#[test]
+fn hostile_keys_are_told_at_once() {
+    let file = |keys: &[String]| {
+        let tensor = |key: &String| format!(r#""{key}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+        let header = format!("{{{}}}", keys.iter().map(tensor).collect::<Vec<_>>().join(","));
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
+    };
+    let dots = vec![".".repeat(60_000) + "fc.weight"];
+    let prefixes: Vec<String> = (0..20_000).map(|i| format!("p{i:06}.fc.weight")).collect();
+    let spec = inception_nn::model("torchvision-googlenet").unwrap();
+    for keys in [dots, prefixes] {
+        let checkpoint = Checkpoint::from_bytes("hostile", file(&keys)).unwrap();
+        let start = std::time::Instant::now();
+        assert!(matches!(load(spec, &checkpoint, &storage()), Err(Error::Mismatch { .. })));
+        // It takes a second at most; it took minutes.
+        assert!(start.elapsed().as_secs() < 15, "{:?}", start.elapsed());
+    }
+}

@@ -23,7 +23,7 @@ pub const TARGETS: &[(&str, Format)] = &[
 ];
 
 /// Names of the file beside another one: what the small files of `tests/goldens/weights` ask for.
-const BESIDE: &[&str] = &["transformed.onnx.data", "model-00001-of-00002.safetensors"];
+const BESIDE: &[&str] = &["transformed.onnx.data", "model-00001-of-00002.safetensors", "input.pdiparams"];
 
 /// The small network of `tests/goldens/weights/graphs`, with which the graphs of `matching` are compared.
 const NETWORK: &[u8] = include_bytes!("../../tests/goldens/weights/graphs/torchscript.onnx");
@@ -38,12 +38,8 @@ pub fn read(target: &str, format: Format, bytes: &[u8]) -> bool {
         let Some((length, rest)) = bytes.split_first_chunk() else { return false };
         let length = usize::from(u16::from_le_bytes(*length));
         let Some((first, second)) = rest.split_at_checked(length) else { return false };
-        if target == "paddle_pair" {
-            Checkpoint::from_pair("input", first.to_vec(), second.to_vec())
-        } else {
-            let files: Vec<_> = BESIDE.iter().map(|name| (*name, second)).collect();
-            Checkpoint::from_files("input", first.to_vec(), &files)
-        }
+        let files: Vec<_> = BESIDE.iter().map(|name| (*name, second)).collect();
+        Checkpoint::from_files("input", first.to_vec(), &files)
     } else {
         Checkpoint::from_bytes("input", bytes.to_vec())
     };

@@ -50,8 +50,11 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_path_buf();
         let io = |source| Error::Io { path: path.clone(), source };
-        if path.is_dir() {
-            return Err(Error::UnknownFormat { path, found: "a folder".into() });
+        // Opening a pipe would wait, and a device may have no end.
+        let kind = std::fs::metadata(&path).map_err(io)?;
+        if !kind.is_file() {
+            let found = if kind.is_dir() { "a folder" } else { "a pipe or a device" };
+            return Err(Error::UnknownFormat { path, found: found.into() });
         }
         let input = File::open(&path).and_then(Input::file).map_err(io)?;
         let folder = path.clone();
@@ -68,7 +71,8 @@ impl Checkpoint {
     }
 
     /// As [`from_bytes`](Self::from_bytes), with the files beside it, by their names: ONNX's external data,
-    /// the files of a sharded checkpoint.
+    /// the files of a sharded checkpoint, the values of a Paddle program (as `name`, but for their
+    /// extension).
     ///
     /// # Errors
     ///
@@ -78,22 +82,11 @@ impl Checkpoint {
         bytes: Vec<u8>,
         files: &[(&str, &[u8])],
     ) -> Result<Self, Error> {
-        let beside = |wanted: &str| {
-            let file = files.iter().find(|(name, _)| *name == wanted);
+        let beside = |wanted: &Path| {
+            let file = files.iter().find(|(name, _)| Path::new(name) == wanted);
             Ok(file.map(|(_, bytes)| Input::memory(bytes.to_vec())))
         };
         Self::of_input(name.into(), Input::memory(bytes), &beside)
-    }
-
-    /// As [`open`](Self::open), of a Paddle inference pair that is already in memory: the program, as JSON or
-    /// protocol buffers, and the values of its variables.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn from_pair(name: impl Into<PathBuf>, program: Vec<u8>, values: Vec<u8>) -> Result<Self, Error> {
-        let opened = format::open_program(Input::memory(program), Input::memory(values));
-        Self::new(name.into(), Format::PaddleInference, opened)
     }
 
     fn of_input(path: PathBuf, input: Input, beside: Beside) -> Result<Self, Error> {
@@ -102,12 +95,7 @@ impl Checkpoint {
             Ok(Err(found)) => return Err(Error::UnknownFormat { path, found }),
             Err(source) => return Err(Error::Io { path, source }),
         };
-        let opened = format::open(format, &path, input, beside);
-        Self::new(path, format, opened)
-    }
-
-    fn new(path: PathBuf, format: Format, opened: Result<(Input, Contents), Fault>) -> Result<Self, Error> {
-        match opened {
+        match format::open(format, &path, input, beside) {
             Ok((input, Contents { entries, state_dict, others, metadata, graph, quants, surroundings })) => {
                 Ok(Self {
                     path,

@@ -14,7 +14,7 @@ enum Bytes {
 }
 
 /// Opens a file beside another one, by its name there; nothing if there is no such file.
-pub(crate) type Beside<'a> = &'a dyn Fn(&str) -> Result<Option<Input>, Fault>;
+pub(crate) type Beside<'a> = &'a dyn Fn(&Path) -> Result<Option<Input>, Fault>;
 
 /// A file or a piece of memory, and its length.
 #[derive(Debug)]
@@ -45,19 +45,19 @@ impl Input {
     }
 
     /// The file `name` in the folder of the file at `path`: one that is below it, whatever a name says.
-    pub fn beside(path: &Path, name: &str) -> Result<Option<Self>, Fault> {
-        let parts = Path::new(name).components();
-        if name.is_empty()
-            || name.contains('\\')
-            || !parts.clone().all(|part| matches!(part, Component::Normal(_)))
+    pub fn beside(path: &Path, name: &Path) -> Result<Option<Self>, Fault> {
+        let text = name.as_os_str().as_encoded_bytes();
+        if text.is_empty()
+            || text.contains(&b'\\')
+            || !name.components().all(|part| matches!(part, Component::Normal(_)))
         {
-            return damaged(format!("it names `{name}`, which is not in its folder"));
+            return damaged(format!("it names `{}`, which is not in its folder", name.display()));
         }
         let path = path.parent().unwrap_or(Path::new("")).join(name);
         // No pipe and no device.
         match std::fs::metadata(&path) {
             Ok(kind) if kind.is_file() => Ok(Some(Self::file(File::open(path)?)?)),
-            Ok(_) => damaged(format!("it names `{name}`, which is no file")),
+            Ok(_) => damaged(format!("it names `{}`, which is no file", name.display())),
             Err(_) => Ok(None),
         }
     }

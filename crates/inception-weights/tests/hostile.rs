@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use inception_graph::{Op, Parameter, PoolKind};
 use inception_weights::{Checkpoint, Dtype, Error};
 
 #[path = "../../../fuzz/src/counting.rs"]
@@ -46,9 +47,14 @@ fn files() -> Vec<PathBuf> {
 /// A small network as each tool exports it: a name, one or two files, and what opens them.
 type Graph = (&'static str, Vec<Vec<u8>>, fn(&[Vec<u8>]) -> Result<Checkpoint, Error>);
 
+/// A Paddle program and its values.
+fn pair(program: &[u8], values: &[u8]) -> Result<Checkpoint, Error> {
+    Checkpoint::from_files("hostile", program.to_vec(), &[("hostile.pdiparams", values)])
+}
+
 fn graphs() -> Vec<Graph> {
     let one = |files: &[Vec<u8>]| Checkpoint::from_bytes("hostile", files[0].clone());
-    let two = |files: &[Vec<u8>]| Checkpoint::from_pair("hostile", files[0].clone(), files[1].clone());
+    let two = |files: &[Vec<u8>]| pair(&files[0], &files[1]);
     let file = |name: &str| std::fs::read(goldens("graphs").join(name)).unwrap();
     vec![
         ("dynamo.onnx", vec![file("dynamo.onnx")], one),
@@ -218,6 +224,23 @@ fn hdf5(messages: &[(u8, &[u8])]) -> Vec<u8> {
     [&b"\x89HDF\r\n\x1a\n\x02\x08\x08\0"[..], &numbers, &[0; 4], &header].concat()
 }
 
+/// A list in 2,000 pieces, each of which is looked for among all.
+#[test]
+fn keras_lists_in_many_pieces_are_bounded() {
+    let attribute = |i: usize| {
+        let name = format!("layer_names{i}\0");
+        let space = [2, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0];
+        let sizes = [name.len(), 8, space.len()].map(|size| (size as u16).to_le_bytes()).concat();
+        [&[3, 0][..], &sizes, &[0], name.as_bytes(), &[0x13, 0, 0, 0, 1, 0, 0, 0], &space, b"a"].concat()
+    };
+    let group = [&[0, 0][..], &[0xff; 16]].concat();
+    let attributes: Vec<_> = (0..2000).map(attribute).collect();
+    let messages: Vec<_> =
+        [(2, &group[..])].into_iter().chain(attributes.iter().map(|a| (12, &a[..]))).collect();
+    let message = error(hdf5(&messages));
+    assert!(message.contains("over and over"), "{message}");
+}
+
 #[test]
 fn keras_text_is_bounded() {
     assert!(error(hdf5(&[(0, &[])])).contains("no group"));
@@ -300,6 +323,53 @@ fn modules_within_modules_are_bounded() {
     }
     let (_, peak) = read(pickle(&[&nested[..], b"."].concat()));
     assert!(peak < LITTLE, "{peak} bytes");
+}
+
+/// One object at a hundred thousand places: arrays and dictionaries under one long key, and a module's children.
+#[test]
+fn objects_at_many_places_are_bounded() {
+    let times = 100_000;
+    let array =
+        &b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01K\x01\x85\
+        cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R\x89C\x04\x00\x00\x80\x3ftb"[..];
+    let dict = b"}X\x01\x00\x00\x00aNs";
+    for (length, value) in [(4090u32, array), (4090, dict), (150, array), (150, dict)] {
+        let key = [b"X", &length.to_le_bytes()[..], &vec![b'k'; length as usize]].concat();
+        let start = [b"}(", &key[..], b"q\x00", value, b"q\x01"].concat();
+        let (_, peak) = read(pickle(&[start, b"h\x00h\x01".repeat(times), b"u.".to_vec()].concat()));
+        assert!(peak < LITTLE + 40_000_000, "{length}: {peak} bytes");
+    }
+    let module = b"cm\nM\n)Rq\x00}X\x08\x00\x00\x00_modules}(X\x05\x00\x00\x00childq\x01h\x00";
+    let (_, peak) = read(pickle(&[&module[..], &b"h\x01h\x00".repeat(times), b"usb."].concat()));
+    assert!(peak < LITTLE + 40_000_000, "{peak} bytes");
+}
+
+/// What PyTorch quantises it stores in classes of its own.
+#[test]
+fn storages_of_quantised_numbers_are_named() {
+    let body =
+        b"(X\x07\x00\x00\x00storagectorch\nQInt8Storage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ.";
+    let message = error(zip("a/data.pkl", 0, body.len() as u32, body.len() as u32, body));
+    assert!(message.contains("`torch.QInt8Storage`"), "{message}");
+}
+
+/// What is no file is not opened: nobody may ever write to a pipe.
+#[cfg(unix)]
+#[test]
+fn pipes_are_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("inference.pdiparams");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = Checkpoint::open(&pipe).unwrap_err().to_string();
+    assert!(error.contains("a pipe or a device"), "{error}");
+    // Nor is one that lies where a program's values should.
+    let program = folder.path().join("inference.json");
+    std::fs::copy(goldens("graphs").join("new.json"), &program).unwrap();
+    let error = Checkpoint::open(&program).unwrap_err().to_string();
+    assert!(error.contains("not beside it"), "{error}");
+    // What is in memory has nothing on the disk beside it.
+    let error = Checkpoint::from_bytes(goldens("graphs").join("new.json"), std::fs::read(&program).unwrap());
+    assert!(error.unwrap_err().to_string().contains("not beside it"));
 }
 
 #[test]
@@ -469,7 +539,12 @@ fn other_files_are_named() {
         (&b""[..], "an empty file"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\n\n<html>", "a web page"),
         (b"hello world, this is text", "not a known format"),
+        // The first bytes of TensorFlow's saved_model.pb and frozen graph, and of a .caffemodel.
+        (b"\x08\x01\x12\xd5\x9a\x04\x0a\xc4\x8f\x02\x0a\x0e", "saved_model.pb"),
+        (b"\x0a\x3c\x0a\x05input\x12\x0bPlaceholder*\x0b\x0a\x05dtype", "no Paddle program"),
+        (b"\x0a\x09GoogleNet\x12\x06\x08\x80\x04\x12\x04data", "no Paddle program"),
     ] {
         let message = error(bytes.to_vec());
         assert!(message.contains(reason), "{message}");
@@ -556,8 +631,7 @@ fn deep_messages_do_not_recurse() {
 
 fn pair_error(program: &[u8], values: &[u8]) -> String {
     let size = program.len() + values.len();
-    let open = || Checkpoint::from_pair("hostile", program.to_vec(), values.to_vec());
-    let (result, peak) = measured(|| open().map(drop).map_err(|e| e.to_string()));
+    let (result, peak) = measured(|| pair(program, values).map(drop).map_err(|e| e.to_string()));
     assert!(peak < LITTLE + 100 * size, "{peak} bytes for a pair of {size}");
     result.expect_err("is refused")
 }
@@ -582,6 +656,35 @@ fn paddle_pairs_are_checked() {
     assert!(pair_error(&nested, &values).contains("recursion"));
     let lists = [b"{\"a\":".to_vec(), b"[".repeat(50_000)].concat();
     assert!(pair_error(&lists, &values).contains("recursion"));
+}
+
+/// What a pool's attributes say is read, or refused.
+#[test]
+fn pools_are_as_their_attributes_say() {
+    let read = |name: &str| std::fs::read(goldens("graphs").join(name)).unwrap();
+    let (json, values) = (String::from_utf8(read("new.json")).unwrap(), read("new.pdiparams"));
+    let (before, pool) = json.split_at(json.find("pool2d").unwrap());
+    for (was, changed) in [("\"EXPLICIT\"", "\"SAME\""), ("\"NCHW\"", "\"NHWC\"")] {
+        let changed = [before, &pool.replacen(was, changed, 1)].concat();
+        let message = pair_error(changed.as_bytes(), &values);
+        assert!(
+            message.contains("pool2d") && message.contains("pads by itself or has channels last"),
+            "{message}"
+        );
+    }
+    let mut onnx = read("torchscript.onnx");
+    let dilations = |checkpoint: &Checkpoint| -> Vec<[usize; 2]> {
+        let pool = |op: &Op<Parameter>| match op {
+            Op::Pool(pool) if pool.kind == PoolKind::Max => Some(pool.window.dilation),
+            _ => None,
+        };
+        checkpoint.graph().unwrap().nodes.iter().filter_map(|node| pool(&node.op)).collect()
+    };
+    assert_eq!(dilations(&Checkpoint::from_bytes("onnx", onnx.clone()).unwrap()), [[1; 2]]);
+    let pool = onnx.windows(7).position(|word| word == b"MaxPool").unwrap();
+    let of_pool = onnx[pool..].windows(11).position(|word| word == b"dilations@\x01").unwrap();
+    (onnx[pool + of_pool + 10], onnx[pool + of_pool + 12]) = (2, 2);
+    assert_eq!(dilations(&Checkpoint::from_bytes("onnx", onnx).unwrap()), [[2; 2]]);
 }
 
 /// A `.bpk` of a description in CBOR, and of so many bytes of tensors.

@@ -16,7 +16,6 @@ mod state_dict;
 mod zip;
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -96,18 +95,31 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, Cow<'static, st
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::Safetensors),
         [0x80, 2..=5, ..] => Ok(Format::Pdparams),
         [b'N', b'R', b'U', b'B', ..] => Ok(Format::Burnpack),
+        [8, 1, 0x12, 0x80..=0xff, ..] => {
+            Err("TensorFlow's saved_model.pb or Core ML's .mlmodel; export it to ONNX")
+        }
         // The version of the format, then its producer or another of the first fields.
         [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
         [b'{', ..] if has_weight_map(input)? => Ok(Format::SafetensorsIndex),
-        // A program in JSON, in protocol buffers (a block whose index is 0), or the values that belong to
-        // one.
+        // A program in JSON, in protocol buffers, or the values that belong to one.
         [b'{', ..] => match paddle_inference::other_json(input)? {
             Some(keys) => return Ok(Err(format!("JSON that is no Paddle program: it has {keys}").into())),
             None => Ok(Format::PaddleInference),
         },
-        [0x0a, ..] | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => Ok(Format::PaddleInference),
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..] => Ok(Format::PaddleInference),
+        // Before protocol buffers: these begin with a line feed, too.
+        _ if matches!(start.trim_ascii_start(), [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..]) => {
+            Err("a web page, not a checkpoint")
+        }
+        [0x0a, block @ ..] => match block.iter().position(|byte| *byte < 0x80) {
+            // The first block's length, its number and that of the block around it.
+            Some(length) if block[length + 1..].starts_with(&[8, 0, 0x10]) => Ok(Format::PaddleInference),
+            _ => {
+                Err("protocol buffers that are no Paddle program: TensorFlow's .pb and Caffe's .caffemodel \
+                 are not read; export the network to ONNX")
+            }
+        },
         [b'[', b'{' | b'[' | b'"' | b' ' | b'\n', ..] => Err("a list in JSON, not a checkpoint"),
-        [b'<', ..] => Err("a web page, not a checkpoint"),
         [0x1f, 0x8b, ..] => Err("a gzip archive; unpack it first (gunzip)"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Err("a Zstandard archive; unpack it first (unzstd)"),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] | [b'B', b'Z', b'h', b'1'..=b'9', ..] => {
@@ -142,7 +154,7 @@ pub(crate) fn open(
         }
         Format::KerasH5 => keras::open_h5,
         Format::Keras => keras::open_archive,
-        Format::PaddleInference => return open_pair(path, input),
+        Format::PaddleInference => return open_pair(path, input, beside),
     };
     open(&input).map(|contents| (input, contents))
 }
@@ -155,27 +167,26 @@ fn has_weight_map(input: &Input) -> io::Result<bool> {
 }
 
 /// Opens a Paddle inference pair of which `input` is either part; the other one lies beside it.
-fn open_pair(path: &Path, input: Input) -> Result<(Input, Contents), Fault> {
-    let beside = |extension: &str| File::open(path.with_extension(extension)).and_then(Input::file);
+fn open_pair(path: &Path, input: Input, beside: Beside) -> Result<(Input, Contents), Fault> {
+    // What is missing, or is no file, is not beside it.
+    let beside = |extension: &str| {
+        let name = path.with_extension(extension);
+        beside(Path::new(name.file_name().unwrap_or_default())).ok().flatten()
+    };
     let mut start = [0];
     input.read_at(0, &mut start)?;
     let (program, values) = match start {
-        [0] => match beside("json").or_else(|_| beside("pdmodel")) {
-            Ok(program) => (program, input),
-            Err(_) => {
+        [0] => match beside("json").or_else(|| beside("pdmodel")) {
+            Some(program) => (program, input),
+            None => {
                 return damaged("its program, a .json or .pdmodel file of the same name, is not beside it");
             }
         },
         _ => match beside("pdiparams") {
-            Ok(values) => (input, values),
-            Err(_) => return damaged("its values, a .pdiparams file of the same name, are not beside it"),
+            Some(values) => (input, values),
+            None => return damaged("its values, a .pdiparams file of the same name, are not beside it"),
         },
     };
-    open_program(program, values)
-}
-
-/// Lists the tensors of a Paddle inference pair: a program, and the values of its variables.
-pub(crate) fn open_program(program: Input, values: Input) -> Result<(Input, Contents), Fault> {
     let contents = paddle_inference::open(&program, &values)?;
     Ok((values, contents))
 }

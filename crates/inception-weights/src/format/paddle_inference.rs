@@ -308,6 +308,15 @@ impl Raw {
         pads(self.ints("paddings")).ok_or_else(|| self.what())
     }
 
+    /// Refuses windows over channels last, and those whose padding is not said.
+    fn check_layout(&self) -> Result<(), String> {
+        let explicit = self.text.get("padding_algorithm").is_none_or(|a| a == "EXPLICIT");
+        match explicit && self.text.get("data_format").is_none_or(|f| f == "NCHW" || f == "AnyLayout") {
+            true => Ok(()),
+            false => Err(format!("{} pads by itself or has channels last", self.what())),
+        }
+    }
+
     /// The inputs of a list, in order.
     fn combined(&self) -> Vec<&str> {
         let inputs = self.inputs.iter();
@@ -457,16 +466,14 @@ impl<'a> Operations<'a> {
     }
 
     fn conv(&self, raw: &Raw) -> Result<Op<Parameter>, String> {
-        let explicit = raw.text.get("padding_algorithm").is_none_or(|a| a == "EXPLICIT");
-        if !explicit || raw.text.get("data_format").is_some_and(|f| f != "NCHW" && f != "AnyLayout") {
-            return Err(format!("{} pads by itself or has channels last", raw.what()));
-        }
+        raw.check_layout()?;
         let window = window([1; 2], raw.pair("strides")?, raw.pads()?, raw.pair("dilations")?, false);
         let groups = raw.ints("groups").first().map_or(1, |&g| g as u64);
         Ok(self.builder.conv(self.parameter(raw, "1", "Filter")?, None, window, groups))
     }
 
     fn pool(&self, raw: &Raw) -> Result<Op<Parameter>, String> {
+        raw.check_layout()?;
         let kernel = match raw.inputs.get("1").and_then(|v| self.lists.get(v.first()?)) {
             Some(list) => list.as_slice(),
             None => raw.ints("ksize"),

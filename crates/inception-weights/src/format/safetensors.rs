@@ -39,7 +39,7 @@ pub(crate) fn open_index(index: &Input, beside: Beside) -> Result<(Input, Conten
     let (mut inputs, mut start) = (Vec::new(), 0);
     let (mut entries, mut metadata) = (Vec::new(), Metadata::default());
     for name in names {
-        let Some(shard) = beside(name)? else {
+        let Some(shard) = beside(name.as_ref())? else {
             return damaged(format!("its file `{name}` is not beside it"));
         };
         let within = |fault| match fault {

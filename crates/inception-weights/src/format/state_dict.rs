@@ -17,6 +17,9 @@ const MAX_VISITS: usize = 20_000;
 /// Far above the tensors of any network of the family, by their paths.
 const MAX_TENSORS: usize = 8192;
 
+/// Far above the attributes of all modules of any network, of which TorchScript's have dozens each.
+const MAX_ATTRIBUTES: usize = 1 << 20;
+
 /// Longest path of a tensor.
 const MAX_PATH: usize = 200;
 
@@ -114,7 +117,7 @@ impl Name {
 fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candidate> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    let mut left = MAX_TENSORS;
+    let mut left = Left { tensors: MAX_TENSORS, attributes: MAX_ATTRIBUTES };
     let mut todo = vec![(String::new(), pickle.root(), 0)];
     while let Some((name, value, depth)) = todo.pop() {
         let id = match value {
@@ -143,18 +146,19 @@ fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candid
             let mut dict = Candidate::new(&name, value);
             for &(key, value) in pairs {
                 // The numbered entries of optimisers have no names that a network could ask for.
-                let Some(key) = pickle.text(key) else {
-                    todo.push((path("?"), value, depth + 1));
+                let key = pickle.text(key).unwrap_or("?");
+                if key.len() >= MAX_PATH {
                     continue;
-                };
+                }
                 if is_tensor(value) {
-                    dict.tensors.push((key.to_owned(), value));
+                    if left.tensor() {
+                        dict.tensors.push((key.to_owned(), value));
+                    }
                 } else if let Some(function) = pickle.unknown_tensor(value) {
                     dict.unknown.get_or_insert((key.to_owned(), function));
-                } else if matches!(
-                    value,
-                    Value::Dict(_) | Value::Object(_) | Value::List(_) | Value::Tuple(_)
-                ) {
+                } else if todo.len() + seen.len() <= MAX_VISITS
+                    && matches!(value, Value::Dict(_) | Value::Object(_) | Value::List(_) | Value::Tuple(_))
+                {
                     todo.push((path(key), value, depth + 1));
                 }
             }
@@ -171,14 +175,28 @@ fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candid
     found
 }
 
+/// What may still be found in a file, in which the same object may be at many places.
+struct Left {
+    tensors: usize,
+    attributes: usize,
+}
+
+impl Left {
+    /// Takes one tensor, if there may be one more.
+    fn tensor(&mut self) -> bool {
+        let left = self.tensors.checked_sub(1);
+        self.tensors = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
 /// Adds the parameters and buffers of a module, by their paths: of one of Python's, which has them in
-/// dictionaries, or of TorchScript's, which has them as attributes. `left`: how many tensors may still be
-/// found.
+/// dictionaries, or of TorchScript's, which has them as attributes.
 fn module_tensors(
     pickle: &Pickle,
     is_tensor: &impl Fn(Value) -> bool,
     into: &mut Candidate,
-    left: &mut usize,
+    left: &mut Left,
 ) {
     let mut todo = vec![(String::new(), into.dict, 0)];
     let mut visits = 0;
@@ -199,19 +217,20 @@ fn module_tensors(
                 .collect(),
             false => pickle.dict(state).unwrap_or_default().to_vec(),
         };
+        let Some(attributes_left) = left.attributes.checked_sub(attributes.len()) else { return };
+        left.attributes = attributes_left;
         let below = todo.len();
         for (key, value) in attributes {
             let Some(key) = pickle.text(key).filter(|key| key.len() < MAX_PATH) else { continue };
             let key = format!("{prefix}{key}");
             if is_tensor(value) {
-                if *left == 0 {
+                if !left.tensor() {
                     return;
                 }
-                *left -= 1;
                 into.tensors.push((key, value));
             } else if let Some(function) = pickle.unknown_tensor(value) {
                 into.unknown.get_or_insert((key, function));
-            } else if pickle.object(value).is_some() {
+            } else if todo.len() + visits <= MAX_VISITS && pickle.object(value).is_some() {
                 todo.push((format!("{key}."), value, depth + 1));
             }
         }

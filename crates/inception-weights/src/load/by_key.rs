@@ -9,7 +9,7 @@ use inception_nn::{HiddenLayer, ModelSpec, TensorInfo};
 
 use super::found::{Found, Source, misfit};
 use super::head::{BIAS, HEAD, Head, WEIGHT, field};
-use super::keys::{Keys, prefixes};
+use super::keys::{Keys, MAX_KEY, prefixes};
 use super::options::LoadOptions;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
@@ -304,7 +304,8 @@ impl<'a> Strays<'a> {
         };
         let wanted: HashSet<&str> = table.iter().map(|row| row.key.as_str()).collect();
         let behind = |entry: &&&Entry| {
-            let is_weight = entry.key.ends_with(".weight") && entry.shape.len() == 2;
+            let is_weight =
+                entry.key.ends_with(".weight") && entry.key.len() <= MAX_KEY && entry.shape.len() == 2;
             let mut tails = entry.key.match_indices('.').map(|(dot, _)| &entry.key[dot + 1..]);
             // A layer that a wrapper has put behind the network: what is between the two is not known. (A
             // second network, as a distillation's teacher, has a layer of the same name.)

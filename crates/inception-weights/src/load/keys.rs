@@ -8,6 +8,9 @@ use crate::entry::Entry;
 /// Burn's own files, which have the variant of `Network` there. Nobody needs to be told of them.
 const WRAPPERS: &[&str] = &["module.", "_orig_mod.", "model.", "GoogLeNet.", "Inception.", "Xception."];
 
+/// Longest key in which the network's own are looked for: above that of any, behind any prefix.
+pub(super) const MAX_KEY: usize = 512;
+
 /// The entries below a prefix, by the rest of their keys.
 pub(super) struct Keys<'a> {
     /// What stands in front of the network's own keys.
@@ -50,9 +53,9 @@ impl<'a> Keys<'a> {
 /// The prefixes below which `all` has the most of the keys `wanted`, in the order of the file; none if it has
 /// none of them.
 pub(super) fn prefixes(all: &[Entry], wanted: &HashSet<&str>) -> Vec<String> {
+    let keys = || all.iter().map(|entry| entry.key.as_str()).filter(|key| key.len() <= MAX_KEY);
     let mut votes: HashMap<&str, usize> = HashMap::new();
-    for entry in all {
-        let key = &entry.key;
+    for key in keys() {
         // A prefix is nothing, or ends in a dot.
         let starts = std::iter::once(0).chain(key.match_indices('.').map(|(dot, _)| dot + 1));
         for start in starts.filter(|&start| wanted.contains(&key[start..])) {
@@ -63,11 +66,14 @@ pub(super) fn prefixes(all: &[Entry], wanted: &HashSet<&str>) -> Vec<String> {
     let mut prefixes: Vec<&str> = Vec::new();
     // Only a few: a network and its teacher, its average.
     votes.retain(|_, count| *count * 10 >= most * 9);
-    for entry in all {
-        let mut starting = votes.keys().copied().filter(|prefix| entry.key.starts_with(prefix));
-        let longest = starting.by_ref().max_by_key(|prefix| prefix.len());
-        if let Some(prefix) = longest.filter(|prefix| !prefixes.contains(prefix) && prefixes.len() < 4) {
+    for key in keys() {
+        let mut starts = key.rmatch_indices('.').map(|(dot, _)| dot + 1).chain([0]);
+        let longest = starts.find_map(|start| votes.get_key_value(&key[..start]));
+        if let Some((prefix, _)) = longest.filter(|(prefix, _)| !prefixes.contains(*prefix)) {
             prefixes.push(prefix);
+        }
+        if prefixes.len() == 4 {
+            break;
         }
     }
     prefixes.into_iter().map(str::to_owned).collect()

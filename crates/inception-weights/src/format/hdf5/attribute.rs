@@ -24,6 +24,8 @@ impl Object {
     /// h5py's is one of numbers.
     pub(crate) fn strings(&self, file: &File, name: &str) -> Result<Option<Vec<String>>, Fault> {
         for message in self.messages.iter().filter(|message| message.kind == ATTRIBUTE) {
+            // Lists in many pieces ask for each of them.
+            file.charge(message.data.len())?;
             let data = &mut &message.data[..];
             let version = number(data, 2)? & 0xff;
             let padded = match version {

@@ -255,7 +255,8 @@ impl<'a> Operations<'a> {
             "Relu" => self.builder.node(output, Op::Relu, &[first]),
             _ => {
                 let ceil = node.number("ceil_mode") == Some(1);
-                let window = window(pair("kernel_shape")?, pair("strides")?, pads()?, [1; 2], ceil);
+                let window =
+                    window(pair("kernel_shape")?, pair("strides")?, pads()?, pair("dilations")?, ceil);
                 let kind = match (&*node.op, node.number("count_include_pad")) {
                     ("MaxPool", _) => PoolKind::Max,
                     (_, Some(1)) => PoolKind::AverageWithPadding,

@@ -172,7 +172,7 @@ impl<'a> Tensors<'a> {
                 return damaged(format!("its tensors are in more than {MAX_FILES} files"));
             }
             None => {
-                let Some(file) = (self.beside)(location)? else {
+                let Some(file) = (self.beside)(location.as_ref())? else {
                     return damaged(format!(
                         "`{name}` is in another file, `{location}`, which is not beside it"
                     ));

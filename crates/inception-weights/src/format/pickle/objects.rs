@@ -164,17 +164,17 @@ impl Pickle {
         }
     }
 
-    /// The name of an inert object's class.
-    pub fn class(&self, object: &Object) -> String {
+    /// The name of a class, by its place in the list of names.
+    pub fn class(&self, class: u32) -> String {
         let part = |value| self.text(value).unwrap_or("?").chars().take(100).collect::<String>();
-        let (module, name) = self.names[object.class as usize];
+        let (module, name) = self.names[class as usize];
         format!("{}.{}", part(module), part(name))
     }
 
     /// What a value is, in messages.
     pub fn describe(&self, value: Value) -> String {
         match self.object(value) {
-            Some(object) => format!("an object of `{}`", self.class(object)),
+            Some(object) => format!("an object of `{}`", self.class(object.class)),
             None => value.kind().to_owned(),
         }
     }
@@ -185,7 +185,7 @@ impl Pickle {
         let is_numbers = |value: &Value| matches!(value, Value::Storage(_) | Value::Tensor(_));
         let arguments = self.items(object.arguments).unwrap_or_default();
         let mut nested = arguments.iter().filter_map(|value| self.items(*value)).take(8).flatten().take(64);
-        (arguments.iter().any(is_numbers) || nested.any(is_numbers)).then(|| self.class(object))
+        (arguments.iter().any(is_numbers) || nested.any(is_numbers)).then(|| self.class(object.class))
     }
 
     /// The last value under a key, as Python would have it.

@@ -149,6 +149,15 @@ impl Pickle {
         {
             return Ok(*class);
         }
+        if let [kind, Value::Global(Global::Other(class)), ..] = items
+            && self.text(*kind) == Some("storage")
+        {
+            let class = self.class(*class);
+            let reason = format!(
+                "a storage of `{class}`, whose numbers are not read; save the weights in floating point"
+            );
+            return Err(Fault::at(at, reason));
+        }
         let [kind, Value::Global(Global::Storage(dtype)), key, _, Value::Int(elements), view @ ..] = items
         else {
             return Err(bad());
