@@ -10,9 +10,9 @@ pub const MAX_FILE_BYTES: u64 = 1 << 29;
 /// Whether a file's name is an image's. Formats that cannot be decoded are among them, so that such files are
 /// reported and not passed over.
 pub fn is_image(path: &Path) -> bool {
-    const EXTENSIONS: [&str; 18] = [
-        "jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm",
-        "avif", "heic", "heif", "jp2", "jxl",
+    const EXTENSIONS: [&str; 20] = [
+        "jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm",
+        "pnm", "avif", "heic", "heif", "jp2", "jxl",
     ];
     EXTENSIONS.iter().any(|extension| has_extension(path, extension))
 }

@@ -28,21 +28,16 @@ impl ImageFormat {
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         const SIGNATURES: [(&[u8], ImageFormat); 2] =
             [(b"\xff\xd8\xff", ImageFormat::Jpeg), (b"\x89PNG\r\n\x1a\n", ImageFormat::Png)];
-        SIGNATURES
-            .into_iter()
-            .find(|(signature, _)| bytes.starts_with(signature) || signature.starts_with(bytes))
-            .map(|(_, format)| format)
-            .or_else(|| Self::of_others(bytes))
-    }
-}
-
-impl ImageFormat {
-    /// The formats that a whole signature is needed for.
-    fn of_others(bytes: &[u8]) -> Option<Self> {
+        let begins = |signature: &[u8]| bytes.starts_with(signature) || signature.starts_with(bytes);
+        if let Some((_, format)) = SIGNATURES.into_iter().find(|(signature, _)| begins(signature)) {
+            return Some(format);
+        }
+        // The formats that a whole signature is needed for.
         match bytes {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
-            [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => Some(Self::Tiff),
+            // Ordinary TIFF, and BigTIFF with its longer addresses.
+            [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..] => Some(Self::Tiff),
             [b'P', b'1'..=b'6', space, ..] if space.is_ascii_whitespace() || *space == b'#' => {
                 Some(Self::Pnm)
             }
@@ -74,14 +69,6 @@ impl fmt::Display for ImageFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FoundFormat {
-    /// GIF.
-    Gif,
-    /// WebP.
-    WebP,
-    /// Windows bitmap.
-    Bmp,
-    /// TIFF, or a raw format built on it.
-    Tiff,
     /// AVIF or HEIF (HEIC).
     Heif,
     /// JPEG 2000.
@@ -102,11 +89,6 @@ impl FoundFormat {
     /// Looks at the first bytes of `bytes`.
     pub(crate) fn sniff(bytes: &[u8]) -> Self {
         const MAGIC: &[(usize, &[u8], FoundFormat)] = &[
-            (0, b"GIF8", FoundFormat::Gif),
-            (8, b"WEBP", FoundFormat::WebP),
-            (0, b"BM", FoundFormat::Bmp),
-            (0, b"II*\0", FoundFormat::Tiff),
-            (0, b"MM\0*", FoundFormat::Tiff),
             (4, b"ftypavif", FoundFormat::Heif),
             (4, b"ftyphei", FoundFormat::Heif),
             (4, b"ftypmif1", FoundFormat::Heif),
@@ -143,10 +125,6 @@ impl FoundFormat {
 impl fmt::Display for FoundFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Gif => "GIF",
-            Self::WebP => "WebP",
-            Self::Bmp => "BMP",
-            Self::Tiff => "TIFF",
             Self::Heif => "HEIF or AVIF",
             Self::Jpeg2000 => "JPEG 2000",
             Self::JpegXl => "JPEG XL",

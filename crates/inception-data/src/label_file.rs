@@ -42,13 +42,25 @@ pub fn parse_labels(text: &str) -> Result<Vec<String>, String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
     }
-    // All lines have a number, and the numbers are those of the classes.
-    let numbered = lines.iter().map(|line| {
-        let (number, name) = line.split_once([' ', '\t', ',', ':'])?;
-        Some((number.parse::<usize>().ok()?, name.trim().to_owned()))
-    });
-    if let Some(Ok(names)) = numbered.collect::<Option<Vec<_>>>().map(in_order) {
-        return Ok(names);
+    let numbered = |lines: &[&str]| {
+        let pairs = lines.iter().map(|line| {
+            let (number, name) = line.split_once([' ', '\t', ',', ':'])?;
+            Some((number.parse::<usize>().ok()?, name.trim().to_owned()))
+        });
+        pairs.collect::<Option<Vec<_>>>()
+    };
+    // Numbers of classes, and not the first words of a few names.
+    let count_classes =
+        |pairs: &[(usize, String)]| pairs.len() > 2 && pairs.iter().any(|(number, _)| *number == 1);
+    if let Some(pairs) = numbered(&lines) {
+        let counted = count_classes(&pairs);
+        match in_order(pairs) {
+            Err(reason) if counted => return Err(reason),
+            Err(_) => {}
+            names => return names,
+        }
+    } else if numbered(&lines[1..]).is_some_and(|pairs| count_classes(&pairs)) {
+        return Err(format!("line 1, `{}`, is the only one without the number of a class", lines[0]));
     }
     match lines.iter().position(|line| line.is_empty()) {
         Some(empty) => Err(format!("line {} is empty", empty + 1)),
@@ -67,13 +79,17 @@ fn json(value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::Array(names) => names.iter().map(|value| name(value).ok_or_else(bad)).collect(),
         Value::Object(pairs) => {
+            // As torchvision's datasets, Hugging Face's and timm's descriptions of models have them among others.
+            let inner = ["class_to_idx", "id2label", "label_names"].iter().find_map(|key| pairs.get(*key));
+            if let Some(inner) = inner {
+                return json(inner);
+            }
             let by_number = pairs.iter().map(|(key, value)| Some((key.parse::<usize>().ok()?, name(value)?)));
             let by_name =
                 pairs.iter().map(|(key, value)| Some((usize::try_from(value.as_u64()?).ok()?, key.clone())));
             let found = by_number.collect::<Option<Vec<_>>>().or_else(|| by_name.collect());
             match (found, pairs.len()) {
                 (Some(found), 1..) => in_order(found),
-                // `class_to_idx` within what was saved beside it.
                 (_, 1) => json(pairs.values().next().ok_or_else(bad)?),
                 _ => Err(bad()),
             }
@@ -114,7 +130,10 @@ mod tests {
             r#"{"0": "cat", "1": "dog, hound"}"#,
             r#"{"0": ["n02123045", "cat"], "1": ["n02084071", "dog, hound"]}"#,
             r#"{"dog, hound": 1, "cat": 0}"#,
-            r#"{"class_to_idx": {"dog, hound": 1, "cat": 0}}"#,
+            r#"{"class_to_idx": {"dog, hound": 1, "cat": 0}, "epoch": 3}"#,
+            r#"{"id2label": {"0": "cat", "1": "dog, hound"}, "label2id": {"cat": 0, "dog, hound": 1}}"#,
+            r#"{"num_classes": 2, "label_names": ["cat", "dog, hound"]}"#,
+            r#"{"names": {"dog, hound": 1, "cat": 0}}"#,
         ] {
             assert_eq!(parse_labels(text), Ok(vec!["cat".to_owned(), "dog, hound".to_owned()]), "{text}");
         }
@@ -123,6 +142,10 @@ mod tests {
         for text in [
             "",
             "a\n\nb",
+            // One number is left out, or there twice; a head, which would be the first class.
+            "0 cat\n1 dog\n3 fox",
+            "0 cat\n1 dog\n1 fox",
+            "id,name\n0,cat\n1,dog\n2,fox",
             "{}",
             "[1, 2]",
             r#"{"a": 0, "b": 2}"#,

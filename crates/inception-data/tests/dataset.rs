@@ -253,12 +253,22 @@ fn lists_say_which_line_is_wrong() {
             "line 3: expected `relative/path label` with a label of 0 to 9, found the label `-1`",
         ),
         ("a.jpg x", "line 1: expected `relative/path label` with a label of 0 to 9, found the label `x`"),
-        ("a.jpg", "line 1: expected `relative/path label` with a label of 0 to 9, found no label"),
+        ("a.jpg", "with a label of 0 to 9, found no label behind a space or a tab"),
+        ("a.jpg,0", "found no label behind a space or a tab"),
     ] {
         fs::write(&list, text).unwrap();
         let message = Dataset::open(&list, &DatasetOptions::new(10)).unwrap_err().to_string();
         assert!(message.ends_with(wanted), "{message}");
     }
+}
+
+/// The list of an archive's files is no archive.
+#[test]
+fn lists_may_be_named_after_an_archive() {
+    let folder = folder(&["a.jpg"]);
+    let list = folder.path().join("val.tar.txt");
+    fs::write(&list, "a.jpg 3\n").unwrap();
+    assert_eq!(names(&Dataset::open(&list, &DatasetOptions::new(10)).unwrap()), owned(&[("a.jpg", 3)]));
 }
 
 /// Labels from 1 to the number of classes are named, and read if they are asked for.

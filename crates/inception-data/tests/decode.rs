@@ -98,6 +98,79 @@ fn truncated_png() {
     }
 }
 
+/// Pillow reads a PNG without its end, and so does who accepts cut files; of its pixels nothing may lack.
+#[test]
+fn a_png_without_its_end() {
+    let whole = input("rgb.png");
+    let (end, pixels) = (&whole[..whole.len() - 12], &whole[..whole.len() - 30]);
+    let mut options = DecodeOptions::new(Reader::OpenCv);
+    assert!(matches!(decode_with(end, &options), Err(Error::Truncated { .. })));
+    options.accept_truncated = true;
+    for options in [options, DecodeOptions::new(Reader::Pillow)] {
+        assert_eq!(decode_with(end, &options).unwrap(), decode(&whole).unwrap());
+        assert!(matches!(decode_with(pixels, &options), Err(Error::Truncated { .. })));
+    }
+}
+
+/// A TIFF of 2 x 1 pixels of these 8-bit samples, grey or RGB, with what ExtraSamples says of a last one.
+fn tiff(big: bool, planes: u64, extra: Option<u64>, samples: &[u8]) -> Vec<u8> {
+    let each = samples.len() as u64 / 2;
+    let colour = if each == 3 { 2 } else { 1 };
+    let mut fields =
+        vec![(256, 2), (257, 1), (258, 0), (259, 1), (262, colour), (273, 0), (277, each), (278, 1)];
+    fields.extend([(279, samples.len() as u64), (284, planes)]);
+    fields.extend(extra.map(|extra| (338, extra)));
+    let number = |value: u64, len: usize| value.to_le_bytes()[..len].to_vec();
+    let (head, size, entry) = match big {
+        true => (b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0".to_vec(), 8, 20),
+        false => (b"II*\0\x08\0\0\0".to_vec(), 4, 12),
+    };
+    let count = if big { 8 } else { 2 };
+    let data = (head.len() + count + fields.len() * entry + size) as u64;
+    let mut file = [head, number(fields.len() as u64, count)].concat();
+    for (tag, value) in fields {
+        let (kind, values, value) = match tag {
+            258 if each == 3 => (3, each, data + samples.len() as u64),
+            258 => (3, each, 0x0008_0008 & (u64::MAX >> (64 - 16 * each))),
+            // Two planes of as many bytes each.
+            273 if planes == 2 => (3, 2, data | (data + 2) << 16),
+            279 if planes == 2 => (3, 2, 0x0002_0002),
+            273 => (4, 1, data),
+            279 => (4, 1, value),
+            _ => (3, 1, value),
+        };
+        file.extend([number(tag, 2), number(kind, 2), number(values, size), number(value, size)].concat());
+    }
+    [file, number(0, size), samples.to_vec(), [8, 0].repeat(3)].concat()
+}
+
+/// OpenCV 4.6 and Pillow 13 give these pixels, too.
+#[test]
+fn tiff_with_grey_and_alpha_and_bigtiff() {
+    let wanted = [200, 200, 200, 100, 100, 100];
+    for (big, extra, samples) in [
+        (false, None, &[200, 100][..]),
+        (true, None, &[200, 100]),
+        (false, Some(1), &[200, 128, 100, 255]),
+        (false, Some(2), &[200, 128, 100, 255]),
+        (true, Some(2), &[200, 128, 100, 255]),
+    ] {
+        let file = tiff(big, 1, extra, samples);
+        let image = decode(&file).unwrap_or_else(|error| panic!("{big}, {extra:?}: {:?}", error.source()));
+        assert_eq!(image.pixels(), wanted, "{big}, {extra:?}");
+        // An entry of more values than the file has room for: the second, its number of values.
+        let mut hostile = file.clone();
+        let at = if big { 24 + 20 + 7 } else { 10 + 12 + 7 };
+        hostile[at] = 0x7f;
+        let error = decode(&hostile).unwrap_err();
+        assert!(error.source().is_some_and(|source| source.to_string().contains("an entry of")), "{error:?}");
+    }
+    let rgb = [1, 2, 3, 4, 5, 6];
+    assert_eq!(decode(&tiff(false, 1, None, &rgb)).unwrap().pixels(), rgb);
+    let error = decode(&tiff(false, 2, Some(2), &[200, 100, 128, 255])).unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("separate planes"), "{error:?}");
+}
+
 /// Every cut of a JPEG is an error, where cv2 fills the rest with grey: within the header, within the pixels,
 /// and of the end marker alone.
 #[test]
@@ -130,7 +203,8 @@ fn an_end_marker_after_a_cut_is_not_believed() {
 #[test]
 fn other_formats_are_named() {
     let cases: &[(&[u8], FoundFormat)] = &[
-        (b"BM\x46\0\0\0", FoundFormat::Bmp),
+        (b"BM\x46\0\0\0", FoundFormat::Unknown),
+        (b"BMW is a make of cars", FoundFormat::Text),
         (b"\0\0\0\x20ftypavif", FoundFormat::Heif),
         (b"\0\0\0\x20ftypheic", FoundFormat::Heif),
         (b"\0\0\0\x0cjP  \r\n\x87\n", FoundFormat::Jpeg2000),

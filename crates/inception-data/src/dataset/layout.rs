@@ -42,7 +42,11 @@ impl Layout {
             .and_then(|file| file.take(512).read_to_end(&mut head))
             .map_err(Error::reading(path))?;
         if head.starts_with(b"\x1f\x8b") {
-            return match is_tar(path, &unpacked(path)) || has_extension(path, "tgz") {
+            // Old tar archives have no signature, and are told by the name `NAME.tar.gz`.
+            let inner = path.file_stem().map(Path::new);
+            let is_named =
+                has_extension(path, "tgz") || inner.is_some_and(|inner| has_extension(inner, "tar"));
+            return match is_named || is_tar(&unpacked(path)) {
                 true => Ok(Self::Archive(ArchiveFormat::TarGzip)),
                 false => Err(Error::dataset(path, DatasetProblem::Compressed { format: "gzip" })),
             };
@@ -62,7 +66,7 @@ impl Layout {
         if head.starts_with(b"PAR1") {
             return Ok(Self::Parquet);
         }
-        if has_extension(path, "tar") || is_tar(path, &head) {
+        if has_extension(path, "tar") || is_tar(&head) {
             return Ok(Self::Archive(ArchiveFormat::Tar));
         }
         match head.contains(&0) {
@@ -84,11 +88,9 @@ fn is_label_table(path: &Path, head: &[u8]) -> bool {
     has_extension(path, "csv") && first_line.contains(&b',') && !head.starts_with(KAGGLE_HEAD.as_bytes())
 }
 
-/// Whether a file begins as a tar archive does. Old ones have no signature, and are told by the name
-/// `NAME.tar.gz`.
-fn is_tar(path: &Path, head: &[u8]) -> bool {
-    let inner = path.file_stem().map(Path::new);
-    head.get(257..262) == Some(b"ustar") || inner.is_some_and(|inner| has_extension(inner, "tar"))
+/// Whether a file begins as a tar archive does.
+fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
 }
 
 /// The first bytes of what a gzip file unpacks to, as far as it does.

@@ -27,7 +27,8 @@ pub struct DecodeOptions {
     /// The most pixels that are accepted.
     pub max_pixels: u64,
     /// Whether a JPEG that ends early is read, its missing part filled with what libjpeg makes of it (grey in
-    /// a baseline file), as Pillow does with `ImageFile.LOAD_TRUNCATED_IMAGES`.
+    /// a baseline file), as Pillow does with `ImageFile.LOAD_TRUNCATED_IMAGES`; and a PNG that ends behind its
+    /// pixels, as Pillow always does.
     pub accept_truncated: bool,
 }
 

@@ -10,8 +10,33 @@ use crate::error::Error;
 use crate::format::ImageFormat;
 use crate::image::{RgbImage, check_size};
 
-/// Decodes all of a PNG, up to and including its end chunk.
+/// Decodes all of a PNG, up to and including its end chunk, without which Pillow reads it, too.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
+    match decode_whole(bytes, options) {
+        Err(cut @ Error::Truncated { .. })
+            if options.accept_truncated || options.reader == Reader::Pillow =>
+        {
+            decode_whole(&with_end(bytes), options).map_err(|_| cut)
+        }
+        decoded => decoded,
+    }
+}
+
+/// The whole chunks of a PNG, and an end chunk.
+fn with_end(bytes: &[u8]) -> Vec<u8> {
+    let mut at = 8;
+    while let Some(length) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        // A length, a kind and a checksum are beside the data.
+        let next = at.saturating_add(12).saturating_add(u32::from_be_bytes(*length) as usize);
+        if next > bytes.len() {
+            break;
+        }
+        at = next;
+    }
+    [&bytes[..at.min(bytes.len())], b"\0\0\0\0IEND\xae\x42\x60\x82"].concat()
+}
+
+fn decode_whole(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
     let error = |source| error(source, bytes.len());
     let max_pixels = options.max_pixels;
     let mut decoder = png::Decoder::new(Cursor::new(bytes));

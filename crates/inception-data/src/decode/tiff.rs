@@ -28,6 +28,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     let (width, height) = decoder.dimensions().map_err(error)?;
     let len = check_size(width, height, options.max_pixels)?;
     let colour = decoder.colortype().map_err(error)?;
+    let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(error)?;
+    if planes == Some(2) && colour.num_samples() > 1 {
+        return Err(undecodable("separate planes (PlanarConfiguration 2)".into()));
+    }
     let orientation = decoder.find_tag_unsigned::<u16>(Tag::Orientation).map_err(error)?;
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(error)?;
     let samples = decoder.read_image().map_err(error)?;
@@ -42,6 +46,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
         (ColorType::Gray(16), DecodingResult::U16(grey)) => {
             let narrow = if opencv { high_byte } else { clipped };
             grey.iter().flat_map(|&grey| [narrow(grey); 3]).collect()
+        }
+        // Neither library multiplies grey with its alpha.
+        (ColorType::Multiband { bit_depth: 8, num_samples: 2 }, DecodingResult::U8(grey)) => {
+            grey.as_chunks::<2>().0.iter().flat_map(|&[grey, _]| [grey; 3]).collect()
         }
         (ColorType::RGB(8), DecodingResult::U8(rgb)) => rgb,
         (ColorType::RGB(16), DecodingResult::U16(rgb)) => {
@@ -71,10 +79,16 @@ fn check_directory(bytes: &[u8]) -> Result<(), Error> {
         let push = |value: usize, &byte: &u8| value << 8 | usize::from(byte);
         Some(if big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) })
     };
-    let Some(directory) = number(4, 4) else { return Ok(()) };
-    let entries = number(directory, 2).unwrap_or(0);
-    for entry in (0..entries).map(|entry| directory + 2 + 12 * entry) {
-        let (Some(kind), Some(count)) = (number(entry + 2, 2), number(entry + 4, 4)) else { break };
+    // Where the directory is, and how many bytes its count of entries, an entry and an entry's count have.
+    let (directory, head, len, count_len) = match number(2, 2) {
+        Some(43) => (number(8, 8), 8, 20, 8),
+        _ => (number(4, 4), 2, 12, 4),
+    };
+    let Some(directory) = directory else { return Ok(()) };
+    for entry in 0..number(directory, head).unwrap_or(0) {
+        let entry = entry.saturating_mul(len).saturating_add(directory).saturating_add(head);
+        let (kind, count) = (entry.saturating_add(2), entry.saturating_add(4));
+        let (Some(kind), Some(count)) = (number(kind, 2), number(count, count_len)) else { break };
         let size = match kind {
             3 | 8 => 2,
             4 | 9 | 11 | 13 => 4,

@@ -140,7 +140,7 @@ pub enum Error {
         "{}, line {line}: expected `relative/path label` with a label of 0 to {}, found {}",
         path.display(),
         num_classes.saturating_sub(1),
-        if label.is_empty() { "no label".to_owned() } else { format!("the label `{label}`") }
+        if label.is_empty() { "no label behind a space or a tab".to_owned() } else { format!("the label `{label}`") }
     )]
     List {
         /// The list.
