@@ -48,15 +48,6 @@ impl RgbImage {
         self.pixels
     }
 
-    /// The pixel in column `x` of row `y`, or `None` outside the image.
-    pub fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
-        if x >= self.width || y >= self.height {
-            return None;
-        }
-        let at = (y as usize * self.width as usize + x as usize) * 3;
-        self.pixels.get(at..at + 3)?.try_into().ok()
-    }
-
     /// The rectangle of `width` x `height` pixels whose first pixel is in column `left` of row `top`.
     ///
     /// # Errors

@@ -30,11 +30,6 @@ pub fn labels() -> &'static [&'static str] {
 static WORDNET_IDS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| include_str!("imagenet1k_wordnet_ids.txt").lines().collect());
 
-/// WordNet ids of all of ImageNet's 1000 classes, by class number.
-pub fn wordnet_ids() -> &'static [&'static str] {
-    &WORDNET_IDS
-}
-
 /// The class whose WordNet id is `id`, or `None` if it is none of ImageNet's 1000.
 ///
 /// ```

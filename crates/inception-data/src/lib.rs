@@ -6,8 +6,7 @@
 //! | step | does | equals |
 //! |---|---|---|
 //! | [`decode`] / [`read`] | a picture to 8-bit RGB `[height, width, 3]` | `cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]` |
-//! | [`resize_cv2_bilinear`] | resizes 8-bit RGB | `cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)` |
-//! | [`resize_pil_bilinear`], [`resize_pil_bicubic`] | the same with antialiasing | Pillow's `image.resize((width, height), Image.BILINEAR)`, `Image.BICUBIC` |
+//! | [`resize`] | resizes 8-bit RGB, by a [`Resampler`] | `cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)`; Pillow's `image.resize((width, height), Image.BILINEAR)`, `Image.BICUBIC` |
 //! | [`Preprocessing::apply`] | resizes the short side, crops the centre, normalises to float `[3, crop, crop]` | PaddleClas's `ResizeImage`, `CropImage`, `NormalizeImage`, `ToCHWImage`; torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize` |
 //! | [`Preprocessing::ten_crop`] | the same for ten crops | torchvision's `TenCrop` |
 //! | [`Stretch::apply`](Stretch) | stretches to a square in single precision | pytorch-fid, clean-fid, torch-fidelity, torchmetrics |
@@ -78,19 +77,17 @@ mod scan_stats;
 mod training;
 
 pub use dataset::{Classes, Dataset, DatasetOptions, Item};
-pub use decode::{
-    DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, decode_with_limit, read, read_with,
-};
+pub use decode::{DecodeOptions, MAX_PIXELS, Reader, decode, decode_with, read, read_with};
 pub use error::{DatasetProblem, Error};
 pub use files::{MAX_FILE_BYTES, is_image};
 pub use format::{FoundFormat, ImageFormat};
 pub use image::RgbImage;
 pub use label_file::{parse_labels, read_labels};
-pub use labels::{class_of_devkit_id, class_of_wordnet_id, label, labels, wordnet_ids};
+pub use labels::{class_of_devkit_id, class_of_wordnet_id, label, labels};
 pub use loader::{Batch, LoaderOptions, load};
 pub use prepare::{Prepare, Scaling, Stretch};
 pub use preprocessing::{Arithmetic, Preprocessing};
 pub use random::MersenneTwister;
-pub use resize::{FloatResampler, Resampler, resize_cv2_bilinear, resize_pil_bicubic, resize_pil_bilinear};
+pub use resize::{FloatResampler, Resampler, resize};
 pub use scan_stats::ScanStats;
 pub use training::{Augmentation, Mixup, RandomCrop, smooth_label};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::{DecodeOptions, Reader};
 use crate::error::Error;
 use crate::image::RgbImage;
-use crate::preprocessing::Preprocessing;
+use crate::preprocessing::{Preprocessing, plane_rows};
 use crate::resize::{FloatResampler, stretch};
 
 /// What is done to a picture before a network sees it.
@@ -77,12 +77,9 @@ impl Prepare for Stretch {
             return Err(Error::ZeroSize { width: 0, height: 0 });
         }
         let side = self.side as usize;
-        let (red, rest) = out.split_at_mut(side * side);
-        let (green, blue) = rest.split_at_mut(side * side);
-        let mut rows =
-            red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side)).zip(blue.chunks_exact_mut(side));
+        let mut rows = plane_rows(out, side);
         stretch(image, self.resampler, (self.side, self.side), |row| {
-            let Some(((red, green), blue)) = rows.next() else { return };
+            let Some([red, green, blue]) = rows.next() else { return };
             let pixels = row.as_chunks::<3>().0;
             for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
                 [*red, *green, *blue] = match self.scaling {

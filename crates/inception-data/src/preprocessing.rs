@@ -254,6 +254,14 @@ impl Preprocessing {
 /// The network's value of each 8-bit value, for red, green and blue.
 pub(crate) type Normalised = [[f32; 256]; 3];
 
+/// The rows of red, green and blue of `[3, side, side]`, from the top.
+pub(crate) fn plane_rows(out: &mut [f32], side: usize) -> impl Iterator<Item = [&mut [f32]; 3]> {
+    let (red, rest) = out.split_at_mut(side * side);
+    let (green, blue) = rest.split_at_mut(side * side);
+    let rows = red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side)).zip(blue.chunks_exact_mut(side));
+    rows.map(|((red, green), blue)| [red, green, blue])
+}
+
 /// Normalises a square of `side` x `side` pixels into `out`, `[3, side, side]`.
 pub(crate) fn write_planes(
     resized: &mut ResizedRows<'_>,
@@ -262,11 +270,7 @@ pub(crate) fn write_planes(
     mirrored: bool,
     out: &mut [f32],
 ) {
-    let (red, rest) = out.split_at_mut(side * side);
-    let (green, blue) = rest.split_at_mut(side * side);
-    let planes =
-        red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side)).zip(blue.chunks_exact_mut(side));
-    for ((red, green), blue) in planes {
+    for [red, green, blue] in plane_rows(out, side) {
         let Some(row) = resized.next_row() else { break };
         for (((pixel, red), green), blue) in row.iter().zip(&mut *red).zip(&mut *green).zip(&mut *blue) {
             *red = red_of[usize::from(pixel[0])];

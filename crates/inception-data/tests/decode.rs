@@ -7,8 +7,14 @@ use std::error::Error as _;
 
 use common::{expected, goldens, input};
 use inception_data::{
-    DecodeOptions, Error, FoundFormat, ImageFormat, Reader, decode, decode_with, decode_with_limit, read,
+    DecodeOptions, Error, FoundFormat, ImageFormat, Reader, RgbImage, decode, decode_with, read,
 };
+
+fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Error> {
+    let mut options = DecodeOptions::new(Reader::OpenCv);
+    options.max_pixels = max_pixels;
+    decode_with(bytes, &options)
+}
 
 #[test]
 fn png_equals_cv2() {

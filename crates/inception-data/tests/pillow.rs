@@ -4,9 +4,7 @@
 mod common;
 
 use common::{Summary, fnv, goldens_dir, pattern};
-use inception_data::{
-    Arithmetic, Error, Preprocessing, Resampler, resize_cv2_bilinear, resize_pil_bicubic, resize_pil_bilinear,
-};
+use inception_data::{Arithmetic, Error, Preprocessing, Resampler, resize};
 use serde::Deserialize;
 
 /// `pillow.json`; `generate_pillow.py` says what its fields are.
@@ -70,7 +68,7 @@ fn equals_pillow_on_every_size() {
     let differs_from_cv2 = |case: &ResizeGolden| {
         let (width, height) = case.from;
         let image = pattern(width, height);
-        let cv2 = resize_cv2_bilinear(&image, case.to.width, case.to.height).unwrap();
+        let cv2 = resize(&image, Resampler::Cv2Bilinear, case.to.width, case.to.height).unwrap();
         case.to.difference(&cv2).is_some()
     };
     assert!(cases.iter().filter(|case| differs_from_cv2(case)).count() > 800, "the cases tell the two apart");
@@ -78,12 +76,8 @@ fn equals_pillow_on_every_size() {
         .iter()
         .filter_map(|case| {
             let (width, height) = case.from;
-            let resize = match case.resampler {
-                Resampler::PilBilinear => resize_pil_bilinear,
-                Resampler::PilBicubic => resize_pil_bicubic,
-                other => panic!("{other:?}"),
-            };
-            let resized = resize(&pattern(width, height), case.to.width, case.to.height).unwrap();
+            let image = pattern(width, height);
+            let resized = resize(&image, case.resampler, case.to.width, case.to.height).unwrap();
             let difference = case.to.difference(&resized)?;
             Some(format!("{:?} from {width} x {height}: {difference}", case.resampler))
         })
@@ -148,8 +142,11 @@ fn long_thin_pictures_cost_no_memory() {
         assert!(out.iter().all(|value| value.is_finite()), "{width} x {height}");
     }
     assert!(matches!(
-        resize_pil_bilinear(&pattern(4, 4), 0, 9),
+        resize(&pattern(4, 4), Resampler::PilBilinear, 0, 9),
         Err(Error::ZeroSize { width: 0, height: 9 })
     ));
-    assert!(matches!(resize_pil_bicubic(&pattern(4, 4), u32::MAX, 9), Err(Error::ResizeTooLarge { .. })));
+    assert!(matches!(
+        resize(&pattern(4, 4), Resampler::PilBicubic, u32::MAX, 9),
+        Err(Error::ResizeTooLarge { .. })
+    ));
 }

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{expected, fnv, goldens, input, pattern};
-use inception_data::{Error, Preprocessing, decode, label, labels, resize_cv2_bilinear};
+use common::{expected, fnv, goldens, input, pattern, pixel};
+use inception_data::{Error, Preprocessing, Resampler, decode, label, labels, resize};
 
 #[test]
 fn equals_paddleclas_to_the_last_bit() {
@@ -66,12 +66,12 @@ fn cropping_before_resizing_changes_nothing() {
         let image = pattern(width, height);
         let preprocessing = Preprocessing::paddleclas(64, 41);
         let (wide, high) = preprocessing.resized_size(width, height).unwrap();
-        let resized = resize_cv2_bilinear(&image, wide, high).unwrap();
+        let resized = resize(&image, Resampler::Cv2Bilinear, wide, high).unwrap();
         let mut out = vec![0.0; preprocessing.output_len()];
         preprocessing.apply(&image, &mut out).unwrap();
         for (index, &value) in out.iter().enumerate() {
             let (channel, y, x) = (index / (41 * 41), index / 41 % 41, index % 41);
-            let pixel = resized.pixel((wide - 41) / 2 + x as u32, (high - 41) / 2 + y as u32).unwrap();
+            let pixel = pixel(&resized, (wide - 41) / 2 + x as u32, (high - 41) / 2 + y as u32).unwrap();
             let wanted = (f32::from(pixel[channel]) * (1.0_f64 / 255.0) as f32 - preprocessing.mean[channel])
                 / preprocessing.std[channel];
             assert_eq!(value.to_bits(), wanted.to_bits(), "{width} x {height}: [{channel}, {y}, {x}]");

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{goldens, pattern};
-use inception_data::{Error, resize_cv2_bilinear};
+use common::{goldens, pattern, pixel};
+use inception_data::{Error, Resampler, resize};
 
 #[test]
 fn equals_cv2_on_every_size() {
@@ -13,7 +13,8 @@ fn equals_cv2_on_every_size() {
     let mut failures = Vec::new();
     for case in &cases {
         let (width, height) = case.from;
-        let resized = resize_cv2_bilinear(&pattern(width, height), case.to.width, case.to.height).unwrap();
+        let resized =
+            resize(&pattern(width, height), Resampler::Cv2Bilinear, case.to.width, case.to.height).unwrap();
         if let Some(difference) = case.to.difference(&resized) {
             failures
                 .push(format!("{width} x {height} -> {} x {}: {difference}", case.to.width, case.to.height));
@@ -49,7 +50,7 @@ fn goldens_tell_cv2_from_exact_bilinear() {
                 for x in 0..width {
                     let (left, right, across) = at(x, source.width(), width);
                     for channel in 0..3 {
-                        let value = |x, y| f64::from(source.pixel(x, y).unwrap()[channel]);
+                        let value = |x, y| f64::from(pixel(&source, x, y).unwrap()[channel]);
                         let mix = |a: f64, b: f64, share: f64| a * (1.0 - share) + b * share;
                         let upper = mix(value(left, top), value(right, top), across);
                         let lower = mix(value(left, bottom), value(right, bottom), across);
@@ -68,11 +69,11 @@ fn goldens_tell_cv2_from_exact_bilinear() {
 fn refuses_sizes_that_cannot_be() {
     let image = pattern(3, 2);
     for (width, height) in [(0, 5), (5, 0), (0, 0)] {
-        assert!(matches!(resize_cv2_bilinear(&image, width, height), Err(Error::ZeroSize { .. })));
+        assert!(matches!(resize(&image, Resampler::Cv2Bilinear, width, height), Err(Error::ZeroSize { .. })));
     }
-    assert!(matches!(resize_cv2_bilinear(&image, 1 << 31, 1), Err(Error::ResizeTooLarge { .. })));
+    assert!(matches!(resize(&image, Resampler::Cv2Bilinear, 1 << 31, 1), Err(Error::ResizeTooLarge { .. })));
     assert!(matches!(
-        resize_cv2_bilinear(&image, i32::MAX as u32, i32::MAX as u32),
+        resize(&image, Resampler::Cv2Bilinear, i32::MAX as u32, i32::MAX as u32),
         Err(Error::ResizeTooLarge { .. })
     ));
 }

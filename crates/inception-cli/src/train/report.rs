@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use inception::data::{Dataset, RgbImage, resize_pil_bilinear};
+use inception::data::{Dataset, Resampler, RgbImage, resize};
 use inception::{LabelTally, Outcome};
 use inception_bench::html::{Caption, Series, escaped, line_chart, page};
 use inception_train::{Best, EpochMetrics, Recipe};
@@ -318,7 +318,7 @@ impl RunReport<'_> {
 fn thumbnail(picture: &RgbImage) -> anyhow::Result<Vec<u8>> {
     let longest = picture.width().max(picture.height()).max(SIDE);
     let scaled = |side: u32| (u64::from(side) * u64::from(SIDE)).div_ceil(longest.into()).max(1) as u32;
-    let small = resize_pil_bilinear(picture, scaled(picture.width()), scaled(picture.height()))?;
+    let small = resize(picture, Resampler::PilBilinear, scaled(picture.width()), scaled(picture.height()))?;
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, small.width(), small.height());
     encoder.set_color(png::ColorType::Rgb);

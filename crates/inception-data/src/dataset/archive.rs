@@ -12,7 +12,7 @@ use super::sequence::Sequence;
 use super::tar::{self, read_span};
 use super::zip::ZipMembers;
 use crate::error::{DatasetProblem, Error};
-use crate::files::check_len;
+use crate::files::{check_len, is_image};
 use crate::scan_stats::ScanStats;
 
 /// The formats of archives.
@@ -64,6 +64,19 @@ impl Archive {
                 (Self::Zip(archive), members)
             }
         })
+    }
+
+    /// As [`open`](Self::open), with the images among its members.
+    pub fn open_images(
+        path: &Path,
+        format: ArchiveFormat,
+        stats: &mut ScanStats,
+    ) -> Result<(Self, Vec<Item>), Error> {
+        let (archive, mut members) = Self::open(path, format, stats)?;
+        let all = members.len();
+        members.retain(|item| is_image(&item.path));
+        stats.other_files += all - members.len();
+        Ok((archive, members))
     }
 
     /// Whether the members are to be read in their order.

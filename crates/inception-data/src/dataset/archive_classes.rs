@@ -8,17 +8,13 @@ use super::class_names::{ClassNames, NamedClass};
 use super::item::{Item, round_robin};
 use super::listing::{Listing, Source};
 use crate::error::{DatasetProblem, Error};
-use crate::files::is_image;
 use crate::scan_stats::ScanStats;
 
 /// Lists the pictures of an archive whose folders are classes, at whatever depth. A tar archive inside a tar
 /// archive is such a folder, named without `.tar`: ImageNet's training pictures are shipped so.
 pub(super) fn open(path: &Path, format: ArchiveFormat, names: &ClassNames) -> Result<Listing, Error> {
     let mut stats = ScanStats::default();
-    let (archive, mut items) = Archive::open(path, format, &mut stats)?;
-    let all = items.len();
-    items.retain(|item| is_image(&item.path));
-    stats.other_files += all - items.len();
+    let (archive, mut items) = Archive::open_images(path, format, &mut stats)?;
     let by_order = by_order(&items, names);
     stats.sorted_classes = by_order.as_ref().map_or(0, HashMap::len);
     for item in &mut items {

@@ -1,16 +1,14 @@
 //! The classes that a dataset has by itself.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use super::archive::{Archive, ArchiveFormat};
-use super::files::{entries, is_hidden};
+use super::files::{entries, is_folder};
 use super::item::Item;
 use super::layout::Layout;
 use super::list;
 use crate::error::{DatasetProblem, Error};
-use crate::files::is_image;
 use crate::labels::labels;
 use crate::scan_stats::ScanStats;
 
@@ -43,10 +41,7 @@ pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, Error> {
         Layout::Archive(format) => folders_of_images(path, format)?,
         Layout::Folder if list::in_flat_folder(path)?.is_some() => return Ok(imagenets()),
         Layout::Folder => {
-            let folders = entries(path)?.into_iter().filter(|entry| {
-                let is_folder = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir());
-                is_folder && !is_hidden(&entry.file_name())
-            });
+            let folders = entries(path)?.into_iter().filter(is_folder);
             folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
         }
     };
@@ -62,9 +57,8 @@ pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, Error> {
 
 /// The names of the folders that the images of an archive lie in.
 fn folders_of_images(path: &Path, format: ArchiveFormat) -> Result<BTreeSet<String>, Error> {
-    let (_, members) = Archive::open(path, format, &mut ScanStats::default())?;
-    let images = members.iter().filter(|item| is_image(&item.path));
-    let folders = images.filter_map(|item| item.path.parent()?.file_name());
+    let (_, images) = Archive::open_images(path, format, &mut ScanStats::default())?;
+    let folders = images.iter().filter_map(|item| item.path.parent()?.file_name());
     Ok(folders.map(|name| name.to_string_lossy().into_owned()).collect())
 }
 

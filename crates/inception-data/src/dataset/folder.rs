@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::class_names::ClassNames;
-use super::files::{entries, is_hidden};
+use super::files::{entries, is_folder, is_hidden};
 use super::item::{Item, round_robin};
 use super::listing::{Listing, Source};
 use crate::error::{DatasetProblem, Error};
@@ -58,11 +58,8 @@ pub(super) fn open(root: &Path, names: &ClassNames) -> Result<Listing, Error> {
 /// The classes by the order of their folders' names, as torchvision's `ImageFolder` counts them: where no
 /// folder says a class, and there are as many as classes.
 fn by_order(entries: &[fs::DirEntry], names: &ClassNames) -> Option<HashMap<String, u32>> {
-    let is_folder = |entry: &&fs::DirEntry| {
-        !is_hidden(&entry.file_name()) && fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir())
-    };
     let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    let folders: Vec<String> = entries.iter().filter(is_folder).map(name).collect();
+    let folders: Vec<String> = entries.iter().filter(|entry| is_folder(entry)).map(name).collect();
     names.are_in_order_of(&folders).then(|| folders.into_iter().zip(0..).collect())
 }
 

@@ -1,10 +1,10 @@
 //! A table of labels: CSV (RFC 4180) with a row for each image, of any number of classes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::classes::Classes;
+use super::files::read_text;
 use super::item::Item;
 use super::list;
 use super::listing::Listing;
@@ -27,9 +27,7 @@ pub(super) fn open(
     known: Option<&[String]>,
 ) -> Result<(Listing, Classes), Error> {
     let fail = |problem: DatasetProblem| Error::dataset(path, problem);
-    let bytes = fs::read(path).map_err(Error::reading(path))?;
-    let text = String::from_utf8(bytes).map_err(|_| fail(DatasetProblem::UnknownKind))?;
-    let mut rows = rows(text.trim_start_matches('\u{feff}')).map_err(fail)?.into_iter();
+    let mut rows = rows(&read_text(path)?).map_err(fail)?.into_iter();
     let head = rows.next().map(|row| row.fields).unwrap_or_default();
     let rows: Vec<Row> = rows.collect();
     check(&rows, head.len()).map_err(fail)?;

@@ -1,11 +1,10 @@
 //! A list of images and labels, such as PaddleClas's `val_list.txt`.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::archive::{Archive, spans};
-use super::files::{entries, is_hidden, without_dots};
+use super::files::{entries, is_folder, read_text, without_dots};
 use super::item::Item;
 use super::layout::{KAGGLE_HEAD, Layout};
 use super::listing::{Listing, Source};
@@ -18,15 +17,11 @@ use crate::scan_stats::ScanStats;
 /// the list without one.
 pub(super) fn open(path: &Path, options: &DatasetOptions) -> Result<Listing, Error> {
     let image_root = options.image_root.as_deref();
-    let text = fs::read(path).map_err(Error::reading(path))?;
-    let Ok(text) = String::from_utf8(text) else {
-        return Err(Error::dataset(path, DatasetProblem::UnknownKind));
-    };
-    let text = text.trim_start_matches('\u{feff}');
+    let text = read_text(path)?;
     let rows = match text.strip_prefix(KAGGLE_HEAD) {
         Some(rows) => kaggle_rows(path, rows, options.num_classes)?,
-        None if has_numbers_alone(text) => ground_truth_rows(path, text, options.num_classes)?,
-        None => labelled_rows(path, text, options)?,
+        None if has_numbers_alone(&text) => ground_truth_rows(path, &text, options.num_classes)?,
+        None => labelled_rows(path, &text, options)?,
     };
     let items = rows.into_iter().map(|(name, class)| Item::new(name, class)).collect();
     locate(path, image_root, items)
@@ -70,7 +65,6 @@ const IMAGENETS_LISTS: [&str; 2] = ["ILSVRC2012_validation_ground_truth.txt", "L
 pub(super) fn in_flat_folder(root: &Path) -> Result<Option<PathBuf>, Error> {
     let list = IMAGENETS_LISTS.into_iter().map(|name| root.join(name)).find(|list| list.is_file());
     let Some(list) = list else { return Ok(None) };
-    let is_folder = |entry: &fs::DirEntry| !is_hidden(&entry.file_name()) && entry.path().is_dir();
     Ok((!entries(root)?.iter().any(is_folder)).then_some(list))
 }
 
@@ -100,10 +94,8 @@ fn ground_truth_rows(path: &Path, text: &str, num_classes: usize) -> Result<Vec<
 
 /// Whether a list is one of ImageNet's own, whose classes are ImageNet's.
 pub(super) fn is_imagenets(path: &Path) -> Result<bool, Error> {
-    let text = fs::read(path).map_err(Error::reading(path))?;
-    let text = String::from_utf8_lossy(&text);
-    let text = text.trim_start_matches('\u{feff}');
-    Ok(text.starts_with(KAGGLE_HEAD) || has_numbers_alone(text))
+    let text = read_text(path)?;
+    Ok(text.starts_with(KAGGLE_HEAD) || has_numbers_alone(&text))
 }
 
 /// Rows of `name,WordNet id and box, ...`: the first id is the class, and names lack `.JPEG`.

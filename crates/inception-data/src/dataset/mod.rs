@@ -37,7 +37,7 @@ use class_names::ClassNames;
 use layout::Layout;
 use listing::Listing;
 
-/// Labelled images in a fixed order.
+/// Images, labelled or not, in a fixed order.
 #[derive(Debug)]
 pub struct Dataset {
     listing: Listing,
@@ -84,10 +84,15 @@ impl Dataset {
             Layout::LabelTable => return Err(Error::dataset(path, DatasetProblem::SeveralClasses)),
             Layout::Parquet => shards::open(path, options.split.as_deref(), options.num_classes)?,
         };
-        if listing.items.is_empty() {
-            return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
+        Self::of(path, listing, options.accept_truncated)
+    }
+
+    /// The images of `path`, of which there must be one.
+    fn of(path: &Path, listing: Listing, accept_truncated: bool) -> Result<Self, Error> {
+        match listing.items.is_empty() {
+            true => Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats })),
+            false => Ok(Self { listing, accept_truncated }),
         }
-        Ok(Self { listing, accept_truncated: options.accept_truncated })
     }
 
     /// Lists the images of a table of labels: CSV, in a file `NAME.csv`, with a head and a row for each image.
@@ -111,10 +116,7 @@ impl Dataset {
         }
         let image_root = options.image_root.as_deref();
         let (listing, classes) = label_table::open(path, image_root, options.labels.as_deref())?;
-        if listing.items.is_empty() {
-            return Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats }));
-        }
-        Ok((Self { listing, accept_truncated: options.accept_truncated }, classes))
+        Ok((Self::of(path, listing, options.accept_truncated)?, classes))
     }
 
     /// Whether `path` is a table of labels, which [`open_multilabel`](Self::open_multilabel) opens.
@@ -133,11 +135,7 @@ impl Dataset {
     /// As [`open`](Self::open), as far as it is not about classes.
     pub fn open_unlabelled(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let listing = unlabelled::open(path)?;
-        match listing.items.is_empty() {
-            true => Err(Error::dataset(path, DatasetProblem::NoPictures { stats: listing.stats })),
-            false => Ok(Self { listing, accept_truncated: false }),
-        }
+        Self::of(path, unlabelled::open(path)?, false)
     }
 
     /// Lists the images of `path` as [`open`](Self::open) does, with the classes that it has by itself, for

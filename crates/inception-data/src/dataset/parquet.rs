@@ -66,7 +66,10 @@ impl ParquetFiles {
         let (mut groups, mut items) = (Vec::new(), Vec::new());
         for path in files {
             let file = File::open(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-            let result = guarded(|| list(path, file, num_classes, &mut groups, &mut items));
+            let result = catch_panic(
+                || list(path, file, num_classes, &mut groups, &mut items),
+                || DatasetProblem::Parquet { source: PANICKED.into() },
+            );
             result.map_err(|problem| Error::Dataset { path: path.clone(), problem: Box::new(problem) })?;
         }
         Ok((Self { groups, cursor: Mutex::default() }, items))
@@ -85,7 +88,10 @@ impl ParquetFiles {
     pub(crate) fn read(&self, row: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         // What a thread that panicked has left half-done is not used again: see `take`.
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let picture = guarded(|| cursor.picture(self, row).map_err(io::Error::other))?;
+        let picture = catch_panic(
+            || cursor.picture(self, row).map_err(io::Error::other),
+            || io::Error::other(PANICKED),
+        )?;
         drop(cursor);
         let missing = || io::Error::new(io::ErrorKind::NotFound, "its row has no picture");
         bytes.extend_from_slice(picture.ok_or_else(missing)?.data());
@@ -256,23 +262,4 @@ fn damaged(source: ParquetError) -> DatasetProblem {
     DatasetProblem::Parquet { source: source.into() }
 }
 
-/// `work`, a panic of the crate inside being an error, too.
-fn guarded<T, E: From<Panicked>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_panic(work, || Panicked.into())
-}
-
-struct Panicked;
-
 const PANICKED: &str = "the Parquet reader gave up on data that break the rules of the format";
-
-impl From<Panicked> for io::Error {
-    fn from(_: Panicked) -> Self {
-        Self::other(PANICKED)
-    }
-}
-
-impl From<Panicked> for DatasetProblem {
-    fn from(_: Panicked) -> Self {
-        Self::Parquet { source: PANICKED.into() }
-    }
-}

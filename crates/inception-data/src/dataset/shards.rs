@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{entries, is_hidden};
+use super::files::{entries, is_folder, is_hidden};
 use super::listing::Listing;
 #[cfg(feature = "parquet")]
 use super::{listing::Source, parquet::ParquetFiles};
@@ -32,14 +32,10 @@ pub(super) fn open(path: &Path, split: Option<&str>, num_classes: usize) -> Resu
 
 /// Whether a folder has Parquet files and no folder beside them.
 pub(super) fn holds_parquet(root: &Path) -> Result<bool, Error> {
-    let mut found = false;
-    for entry in entries(root)?.iter().filter(|entry| !is_hidden(&entry.file_name())) {
-        if fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()) {
-            return Ok(false);
-        }
-        found |= has_extension(&entry.path(), "parquet");
-    }
-    Ok(found)
+    let entries = entries(root)?;
+    let is_parquet =
+        |entry: &fs::DirEntry| !is_hidden(&entry.file_name()) && has_extension(&entry.path(), "parquet");
+    Ok(!entries.iter().any(is_folder) && entries.iter().any(is_parquet))
 }
 
 /// The split of a Parquet file and its number of shards: `validation` and 14 of `validation-00000-of-00014`.

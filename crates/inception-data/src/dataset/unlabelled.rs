@@ -1,17 +1,17 @@
 //! Pictures without classes: those of a folder, a list or an archive, in the order of their names or lines.
 
-use std::fs;
 use std::path::Path;
 
 use super::archive::Archive;
+use super::files::read_text;
 use super::folder::walk;
 use super::item::Item;
 use super::label_table;
 use super::layout::Layout;
+use super::list::locate;
 use super::listing::{Listing, Source};
 use super::shards;
-use crate::error::{DatasetProblem, Error};
-use crate::files::is_image;
+use crate::error::Error;
 use crate::scan_stats::ScanStats;
 
 /// Lists the pictures of `path`, all with the label 0.
@@ -24,13 +24,10 @@ pub(super) fn open(path: &Path) -> Result<Listing, Error> {
             (items, Source::Files, path.to_owned())
         }
         Layout::Archive(format) => {
-            let (archive, mut members) = Archive::open(path, format, &mut stats)?;
-            let all = members.len();
-            members.retain(|item| is_image(&item.path));
-            stats.other_files += all - members.len();
-            (members, Source::Archive(archive), path.to_owned())
+            let (archive, images) = Archive::open_images(path, format, &mut stats)?;
+            (images, Source::Archive(archive), path.to_owned())
         }
-        Layout::List => return list(path, stats),
+        Layout::List => return list(path),
         Layout::LabelTable => return Ok(label_table::open(path, None, None)?.0),
         Layout::Parquet => return shards::open(path, None, u32::MAX as usize),
     };
@@ -45,20 +42,12 @@ pub(super) fn open(path: &Path) -> Result<Listing, Error> {
 }
 
 /// The lines of a list, with or without labels.
-fn list(path: &Path, stats: ScanStats) -> Result<Listing, Error> {
-    let text = fs::read(path).map_err(Error::reading(path))?;
-    let Ok(text) = String::from_utf8(text) else {
-        return Err(Error::dataset(path, DatasetProblem::UnknownKind));
-    };
-    let root = path.parent().unwrap_or(Path::new("")).to_owned();
-    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.is_empty());
+fn list(path: &Path) -> Result<Listing, Error> {
+    let text = read_text(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let name = |line: &'_ str| match line.rsplit_once([' ', '\t']) {
         Some((name, label)) if label.bytes().all(|byte| byte.is_ascii_digit()) => name.trim_end().to_owned(),
         _ => line.to_owned(),
     };
-    let items: Vec<Item> = lines.map(|line| Item::new(name(line).into(), 0)).collect();
-    if !items.is_empty() && !items.iter().any(|item| root.join(&item.path).exists()) {
-        return Err(Error::dataset(path, DatasetProblem::AllMissing { count: items.len(), root }));
-    }
-    Ok(Listing { items, root, source: Source::Files, stats })
+    locate(path, None, lines.map(|line| Item::new(name(line).into(), 0)).collect())
 }

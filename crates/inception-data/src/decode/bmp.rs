@@ -1,6 +1,7 @@
 //! BMP to 8-bit RGB. The `image` crate reads BMP, too, but brings a colour management of its own, which takes
 //! longer to compile than all decoders here.
 
+use super::exif::turn_upright;
 use super::options::{DecodeOptions, Reader};
 use crate::error::Error;
 use crate::format::ImageFormat;
@@ -33,16 +34,12 @@ enum Compression {
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
     let header = Header::read(bytes, options.max_pixels)?;
     let (width, height) = (header.width, header.height);
-    let mut rows = match header.compression {
+    let rows = match header.compression {
         Compression::Runs => indexed_rows(&header),
         _ => plain_rows(&header, bytes.len(), options.reader)?,
     };
-    if !header.top_down {
-        let mut turned = Vec::with_capacity(rows.len());
-        rows.chunks_exact(width * 3).rev().for_each(|row| turned.extend_from_slice(row));
-        rows = turned;
-    }
-    RgbImage::from_raw(width as u32, height as u32, rows)
+    let image = RgbImage::from_raw(width as u32, height as u32, rows)?;
+    turn_upright(image, if header.top_down { 1 } else { 4 })
 }
 
 impl<'a> Header<'a> {
@@ -62,7 +59,9 @@ impl<'a> Header<'a> {
             ),
         };
         let (width, height, bits) = (width.ok_or_else(cut)?, height.ok_or_else(cut)?, bits.ok_or_else(cut)?);
-        let side = |side: i64| u32::try_from(side).map_err(|_| undecodable("a negative width".to_owned()));
+        let side = |side: i64| {
+            u32::try_from(side).map_err(|_| Error::undecodable(ImageFormat::Bmp, "a negative width"))
+        };
         let (wide, high) = (side(width)?, side(height.abs())?);
         check_size(wide, high, max_pixels)?;
         let number = if core { 0 } else { u32_at(30).ok_or_else(cut)? };
@@ -75,10 +74,17 @@ impl<'a> Header<'a> {
                     (16, [Some(0x7c00), Some(0x3e0), Some(0x1f)]) => Compression::None,
                     (16, [Some(0xf800), Some(0x7e0), Some(0x1f)]) => Compression::Green6,
                     (32, [Some(0xff_0000), Some(0xff00), Some(0xff)]) => Compression::None,
-                    _ => return Err(undecodable(format!("colour masks {masks:x?}"))),
+                    _ => {
+                        return Err(Error::undecodable(ImageFormat::Bmp, format!("colour masks {masks:x?}")));
+                    }
                 }
             }
-            _ => return Err(undecodable(format!("{bits} bits a pixel with compression {number}"))),
+            _ => {
+                return Err(Error::undecodable(
+                    ImageFormat::Bmp,
+                    format!("{bits} bits a pixel with compression {number}"),
+                ));
+            }
         };
         let mut palette = Vec::new();
         if bits <= 8 {
@@ -189,8 +195,4 @@ fn indexed_rows(header: &Header<'_>) -> Vec<u8> {
         }
     }
     indices.into_iter().flat_map(|index| header.colour(index)).collect()
-}
-
-fn undecodable(reason: String) -> Error {
-    Error::Undecodable { format: ImageFormat::Bmp, source: reason.into() }
 }

@@ -4,101 +4,51 @@
 use crate::error::Error;
 use crate::image::RgbImage;
 
-/// Exif tag 0x0112: how the stored image has to be turned to stand upright.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Orientation {
-    /// 1, and every value that is not listed here.
-    Upright,
-    /// 2.
-    MirroredLeftRight,
-    /// 3.
-    Turned180,
-    /// 4.
-    MirroredTopBottom,
-    /// 5: rows become columns.
-    Transposed,
-    /// 6: has to be turned clockwise by a quarter.
-    TurnedLeft,
-    /// 7: rows become columns, and then half a turn.
-    Transversed,
-    /// 8: has to be turned anticlockwise by a quarter.
-    TurnedRight,
-}
-
-impl Orientation {
-    /// Reads the orientation from the TIFF block of Exif data. Never fails: where cv2 finds nothing of use it
-    /// leaves the image as it is, and so does this.
-    pub(super) fn from_tiff(block: &[u8]) -> Self {
-        Self::of(orientation_value(block).unwrap_or(1))
-    }
-
-    /// That of a value of the tag.
-    pub(super) fn of(value: u16) -> Self {
-        match value {
-            2 => Self::MirroredLeftRight,
-            3 => Self::Turned180,
-            4 => Self::MirroredTopBottom,
-            5 => Self::Transposed,
-            6 => Self::TurnedLeft,
-            7 => Self::Transversed,
-            8 => Self::TurnedRight,
-            _ => Self::Upright,
-        }
-    }
-
-    /// Turns the image upright.
-    pub(super) fn apply(self, image: RgbImage) -> Result<RgbImage, Error> {
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let turned: Vec<u8> = match self {
-            Self::Upright => return Ok(image),
-            Self::MirroredLeftRight => collect(width, height, |x, y| at(&image, width - 1 - x, y)),
-            Self::Turned180 => collect(width, height, |x, y| at(&image, width - 1 - x, height - 1 - y)),
-            Self::MirroredTopBottom => collect(width, height, |x, y| at(&image, x, height - 1 - y)),
-            Self::Transposed => collect(height, width, |x, y| at(&image, y, x)),
-            Self::TurnedLeft => collect(height, width, |x, y| at(&image, y, height - 1 - x)),
-            Self::Transversed => collect(height, width, |x, y| at(&image, width - 1 - y, height - 1 - x)),
-            Self::TurnedRight => collect(height, width, |x, y| at(&image, width - 1 - y, x)),
-        };
-        let (width, height) = match self {
-            Self::Transposed | Self::TurnedLeft | Self::Transversed | Self::TurnedRight => {
-                (image.height(), image.width())
+/// Turns an image upright: the Exif tag 0x0112 says how it is stored. 2 is mirrored, 4 upside down, and 3 both;
+/// 5 to 8 have rows for columns, 7 and 8 mirrored, 6 and 7 upside down. Any other value is upright.
+pub(super) fn turn_upright(image: RgbImage, orientation: u16) -> Result<RgbImage, Error> {
+    let (mirrored, flipped) = (matches!(orientation, 2 | 3 | 7 | 8), matches!(orientation, 3 | 4 | 6 | 7));
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let row = |y: usize| image.row(if flipped { height - 1 - y } else { y });
+    let mut pixels = Vec::with_capacity(image.pixels().len());
+    match orientation {
+        2..=4 => {
+            for y in 0..height {
+                match mirrored {
+                    true => row(y).rchunks_exact(3).for_each(|pixel| pixels.extend_from_slice(pixel)),
+                    false => pixels.extend_from_slice(row(y)),
+                }
             }
-            _ => (image.width(), image.height()),
-        };
-        RgbImage::from_raw(width, height, turned)
-    }
-}
-
-/// The pixel in column `x` of row `y`; both must lie inside.
-fn at(image: &RgbImage, x: usize, y: usize) -> [u8; 3] {
-    let row = image.row(y);
-    [row[x * 3], row[x * 3 + 1], row[x * 3 + 2]]
-}
-
-/// The pixels of an image of `width` x `height` whose pixel `(x, y)` is `pixel(x, y)`.
-fn collect(width: usize, height: usize, pixel: impl Fn(usize, usize) -> [u8; 3]) -> Vec<u8> {
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        for x in 0..width {
-            pixels.extend_from_slice(&pixel(x, y));
+            RgbImage::from_raw(image.width(), image.height(), pixels)
         }
+        5..=8 => {
+            for x in 0..width {
+                let at = if mirrored { width - 1 - x } else { x } * 3;
+                (0..height).for_each(|y| pixels.extend_from_slice(&row(y)[at..at + 3]));
+            }
+            RgbImage::from_raw(image.height(), image.width(), pixels)
+        }
+        _ => Ok(image),
     }
-    pixels
 }
 
-/// Value of the first orientation tag of the first directory, whatever type the tag claims to have.
-fn orientation_value(block: &[u8]) -> Option<u16> {
-    let block = TiffBlock { bytes: block, little_endian: block.starts_with(b"II") };
-    if block.u16(2)? != 42 {
+/// Value of the first orientation tag of the first directory in the TIFF block of Exif data, whatever type the
+/// tag claims to have; 1 where cv2 finds nothing of use.
+pub(super) fn orientation(block: &[u8]) -> u16 {
+    value(&TiffBlock { bytes: block, big_endian: !block.starts_with(b"II") }).unwrap_or(1)
+}
+
+fn value(block: &TiffBlock<'_>) -> Option<u16> {
+    if block.number(2, 2)? != 42 {
         return None;
     }
-    let directory = block.u32(4)? as usize;
-    let entries = usize::from(block.u16(directory)?);
+    let directory = block.number(4, 4)?;
+    let entries = block.number(directory, 2)?;
     for entry in 0..entries {
         let entry = directory.checked_add(2 + entry * 12)?;
-        let tag = block.u16(entry)?;
+        let tag = block.number(entry, 2)?;
         if tag == 0x0112 {
-            return block.u16(entry.checked_add(8)?);
+            return block.number(entry.checked_add(8)?, 2).map(|value| value as u16);
         }
         // cv2 reads the data of these tags, too, and gives up at the first one whose data lie outside the
         // block.
@@ -106,7 +56,7 @@ fn orientation_value(block: &[u8]) -> Option<u16> {
             // Strings: description, maker, model, software, date, copyright. Up to four bytes lie in the
             // entry itself.
             0x010e | 0x010f | 0x0110 | 0x0131 | 0x0132 | 0x8298 => {
-                match block.u32(entry.checked_add(4)?)? as usize {
+                match block.number(entry.checked_add(4)?, 4)? {
                     0..=4 => continue,
                     size => size,
                 }
@@ -119,7 +69,7 @@ fn orientation_value(block: &[u8]) -> Option<u16> {
             0x0211 => 3 * 8,
             _ => continue,
         };
-        let start = block.u32(entry.checked_add(8)?)? as usize;
+        let start = block.number(entry.checked_add(8)?, 4)?;
         if start.checked_add(size)? > block.bytes.len() {
             return None;
         }
@@ -127,20 +77,17 @@ fn orientation_value(block: &[u8]) -> Option<u16> {
     None
 }
 
-/// Numbers in the byte order that the block announces; `None` outside the block.
-struct TiffBlock<'a> {
-    bytes: &'a [u8],
-    little_endian: bool,
+/// The structure of TIFF, in files and in Exif data.
+pub(super) struct TiffBlock<'a> {
+    pub bytes: &'a [u8],
+    pub big_endian: bool,
 }
 
 impl TiffBlock<'_> {
-    fn u16(&self, at: usize) -> Option<u16> {
-        let bytes = self.bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(if self.little_endian { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
-    }
-
-    fn u32(&self, at: usize) -> Option<u32> {
-        let bytes = self.bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(if self.little_endian { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    /// The number in the `len` bytes from `at` on; `None` outside the block.
+    pub fn number(&self, at: usize, len: usize) -> Option<usize> {
+        let bytes = self.bytes.get(at..at.checked_add(len)?)?;
+        let push = |value: usize, &byte: &u8| value << 8 | usize::from(byte);
+        Some(if self.big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) })
     }
 }

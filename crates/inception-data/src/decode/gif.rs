@@ -14,7 +14,14 @@ use crate::image::{RgbImage, check_size};
 /// Decodes the first frame of a GIF. What the frame leaves free has the transparent colour of the palette,
 /// without one the first.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
-    let error = |source| error(source, bytes.len());
+    let error = |source: DecodingError| {
+        let cut = match &source {
+            DecodingError::UnexpectedEof => true,
+            DecodingError::Io(io) => io.kind() == ErrorKind::UnexpectedEof,
+            _ => false,
+        };
+        Error::decoding(ImageFormat::Gif, bytes.len(), cut, source)
+    };
     let mut reader = gif::DecodeOptions::new();
     reader.set_color_output(ColorOutput::Indexed);
     let limit = NonZeroU64::new(options.max_pixels).unwrap_or(NonZeroU64::MIN);
@@ -44,17 +51,4 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
         }
     }
     RgbImage::from_raw(width as u32, height as u32, pixels)
-}
-
-fn error(source: DecodingError, bytes: usize) -> Error {
-    let format = ImageFormat::Gif;
-    let cut = match &source {
-        DecodingError::UnexpectedEof => true,
-        DecodingError::Io(io) => io.kind() == ErrorKind::UnexpectedEof,
-        _ => false,
-    };
-    match cut {
-        true => Error::Truncated { format, bytes, source: Some(source.into()) },
-        false => Error::Undecodable { format, source: source.into() },
-    }
 }

@@ -3,7 +3,7 @@
 
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat};
 
-use super::exif::Orientation;
+use super::exif::orientation;
 use super::ink::ink_to_rgb;
 use super::options::DecodeOptions;
 use crate::catch::catch_panic;
@@ -15,7 +15,7 @@ use crate::image::{RgbImage, check_size};
 const MAX_SCANS: usize = 500;
 
 /// Decodes a whole JPEG; one that ends early is an error unless the options accept it.
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, u16), Error> {
     let layout = Layout::scan(bytes);
     if let Some((width, height)) = layout.size {
         check_size(width.into(), height.into(), options.max_pixels)?;
@@ -23,7 +23,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
     if !layout.complete && !options.accept_truncated {
         return Err(Error::Truncated { format: ImageFormat::Jpeg, bytes: bytes.len(), source: None });
     }
-    let error = |source| error(source, bytes.len());
+    let error = |source: JpegError| {
+        let cut = matches!(source, JpegError::UnexpectedEof);
+        Error::decoding(ImageFormat::Jpeg, bytes.len(), cut, source)
+    };
     let mut limits = DecodeLimits::default();
     (limits.max_pixels, limits.max_scans) = (options.max_pixels, MAX_SCANS);
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(error)?;
@@ -33,7 +36,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
     let (components, precision) = (frame.components.len(), frame.precision);
     check_size(width, height, options.max_pixels)?;
     if precision != 8 {
-        return Err(undecodable(format!("samples of {precision} bits, not 8")));
+        return Err(Error::undecodable(ImageFormat::Jpeg, format!("samples of {precision} bits, not 8")));
     }
     if let [luma, blue, red, black] = &frame.components[..] {
         let [luma, blue, red, black] =
@@ -41,7 +44,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
         let divides = |part: [u8; 2]| luma.iter().zip(part).all(|(luma, part)| luma % part.max(1) == 0);
         // What the decoder has no upsampling for: it would index planes beyond their ends.
         if luma != black || !divides(blue) || !divides(red) || (blue == luma) != (red == luma) {
-            return Err(undecodable("four components of a sampling that is not supported".to_owned()));
+            return Err(Error::undecodable(
+                ImageFormat::Jpeg,
+                "four components of a sampling that is not supported",
+            ));
         }
     }
     decoder.set_output_format(match components {
@@ -71,7 +77,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage,
         }
         _ => decoded.data,
     };
-    let orientation = layout.exif.map_or(Orientation::Upright, Orientation::from_tiff);
+    let orientation = layout.exif.map_or(1, orientation);
     Ok((RgbImage::from_raw(width, height, pixels)?, orientation))
 }
 
@@ -85,22 +91,10 @@ fn check_warnings(warnings: &[DecodeWarning], bytes: usize, options: &DecodeOpti
                 let source = Some(warning.to_string().into());
                 return Err(Error::Truncated { format: ImageFormat::Jpeg, bytes, source });
             }
-            warning => return Err(undecodable(warning.to_string())),
+            warning => return Err(Error::undecodable(ImageFormat::Jpeg, warning.to_string())),
         }
     }
     Ok(())
-}
-
-fn undecodable(reason: String) -> Error {
-    Error::Undecodable { format: ImageFormat::Jpeg, source: reason.into() }
-}
-
-fn error(source: JpegError, bytes: usize) -> Error {
-    let format = ImageFormat::Jpeg;
-    match source {
-        JpegError::UnexpectedEof => Error::Truncated { format, bytes, source: Some(source.into()) },
-        source => Error::Undecodable { format, source: source.into() },
-    }
 }
 
 /// What the markers of a file say, before any pixel is decoded.

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::files::read_file;
 use crate::format::{FoundFormat, ImageFormat};
 use crate::image::RgbImage;
-use exif::Orientation;
+use exif::turn_upright;
 
 /// Decodes the JPEG, PNG, WebP, BMP, TIFF, GIF or PNM in `bytes` to 8-bit RGB, `[height, width, 3]`.
 ///
@@ -37,15 +37,7 @@ use exif::Orientation;
 /// [`Error::UnsupportedColour`], [`Error::ZeroSize`]; [`Error::TooLarge`] for more than [`MAX_PIXELS`]
 /// pixels.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, Error> {
-    decode_with_limit(bytes, MAX_PIXELS)
-}
-
-/// As [`decode`], with a limit of one's own on the number of pixels.
-///
-/// # Errors
-/// As [`decode`].
-pub fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Error> {
-    decode_with(bytes, &DecodeOptions { max_pixels, ..DecodeOptions::new(Reader::OpenCv) })
+    decode_with(bytes, &DecodeOptions::new(Reader::OpenCv))
 }
 
 /// As [`decode`], the way of another library, or with another limit.
@@ -56,7 +48,7 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Er
     if bytes.is_empty() {
         return Err(Error::Empty);
     }
-    let (image, orientation): (_, Orientation) = match ImageFormat::of(bytes) {
+    let (image, orientation) = match ImageFormat::of(bytes) {
         Some(ImageFormat::Jpeg) => jpeg::decode(bytes, options)?,
         Some(ImageFormat::Png) => png::decode(bytes, options)?,
         // Their orientation is applied by both libraries or by none.
@@ -68,7 +60,7 @@ pub fn decode_with(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Er
         None => return Err(Error::UnsupportedFormat { found: FoundFormat::sniff(bytes) }),
     };
     match options.reader {
-        Reader::OpenCv => orientation.apply(image),
+        Reader::OpenCv => turn_upright(image, orientation),
         Reader::Pillow => Ok(image),
     }
 }

@@ -4,14 +4,14 @@ use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, DecodingError, Transformations};
 
-use super::exif::Orientation;
+use super::exif::orientation;
 use super::options::{DecodeOptions, Reader};
 use crate::error::Error;
 use crate::format::ImageFormat;
 use crate::image::{RgbImage, check_size};
 
 /// Decodes all of a PNG, up to and including its end chunk, without which Pillow reads it, too.
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, u16), Error> {
     match decode_whole(bytes, options) {
         Err(cut @ Error::Truncated { .. })
             if options.accept_truncated || options.reader == Reader::Pillow =>
@@ -36,8 +36,11 @@ fn with_end(bytes: &[u8]) -> Vec<u8> {
     [&bytes[..at.min(bytes.len())], b"\0\0\0\0IEND\xae\x42\x60\x82"].concat()
 }
 
-fn decode_whole(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orientation), Error> {
-    let error = |source| error(source, bytes.len());
+fn decode_whole(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, u16), Error> {
+    let error = |source: DecodingError| {
+        let cut = matches!(&source, DecodingError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof);
+        Error::decoding(ImageFormat::Png, bytes.len(), cut, source)
+    };
     let max_pixels = options.max_pixels;
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     // Palettes are looked up, grey of fewer than 8 bits is spread, and of 16 bits the high byte is kept.
@@ -70,11 +73,7 @@ fn decode_whole(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orie
         // Only an animation whose first frame breaks the rules.
         return Err(Error::BufferLength { expected: len, found: frame.buffer_size() });
     }
-    let orientation = reader
-        .info()
-        .exif_metadata
-        .as_ref()
-        .map_or(Orientation::Upright, |exif| Orientation::from_tiff(exif));
+    let orientation = reader.info().exif_metadata.as_ref().map_or(1, |exif| orientation(exif));
 
     let clipped = |sample: &[u8]| if sample[0] > 0 { u8::MAX } else { sample[1] };
     let pixels = match colour {
@@ -94,13 +93,4 @@ fn decode_whole(bytes: &[u8], options: &DecodeOptions) -> Result<(RgbImage, Orie
         }
     };
     Ok((RgbImage::from_raw(width, height, pixels)?, orientation))
-}
-
-fn error(source: DecodingError, bytes: usize) -> Error {
-    match source {
-        DecodingError::IoError(ref io) if io.kind() == ErrorKind::UnexpectedEof => {
-            Error::Truncated { format: ImageFormat::Png, bytes, source: Some(source.into()) }
-        }
-        source => Error::Undecodable { format: ImageFormat::Png, source: source.into() },
-    }
 }

@@ -10,35 +10,34 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     let kind = bytes.get(1).copied().unwrap_or_default();
     let plain = kind < b'4';
     let (bitmap, channels) = (matches!(kind, b'1' | b'4'), if matches!(kind, b'3' | b'6') { 3 } else { 1 });
-    let mut text = Text { bytes, at: 2, cut: Truncated(bytes.len()) };
+    let mut text = Text { bytes, at: 2 };
     let (width, height) = (text.number()?, text.number()?);
     check_size(width, height, options.max_pixels)?;
     let most = if bitmap { 1 } else { text.number()? };
     if !(1..=65535).contains(&most) {
-        return Err(undecodable(format!("a largest value of {most}")));
+        return Err(Error::undecodable(ImageFormat::Pnm, format!("a largest value of {most}")));
     }
     let count = width as usize * height as usize * channels;
     let scale = Scale { most, plain, colour: channels == 3, reader: options.reader };
     let samples: Vec<u8> = if plain {
         // A sample is a byte at least.
         if count > bytes.len() {
-            return Err(text.cut.error());
+            return Err(text.cut());
         }
-        let sample = |_| if bitmap { text.bit() } else { text.number() };
-        let samples = (0..count).map(sample).collect::<Result<Vec<u32>, Error>>()?;
-        samples
-            .into_iter()
-            .map(|sample| if bitmap { u8::from(sample == 0) * 255 } else { scale.apply(sample) })
-            .collect()
+        let sample = |_| match bitmap {
+            true => text.bit(),
+            false => text.number().map(|sample| scale.apply(sample)),
+        };
+        (0..count).map(sample).collect::<Result<_, Error>>()?
     } else {
         // One white space ends the head.
-        let data = bytes.get(text.at + 1..).ok_or_else(|| text.cut.error())?;
+        let data = bytes.get(text.at + 1..).ok_or_else(|| text.cut())?;
         let stride = match (bitmap, most > 255) {
             (true, _) => (width as usize).div_ceil(8),
             (false, wide) => width as usize * channels * if wide { 2 } else { 1 },
         };
         if data.len() / stride < height as usize {
-            return Err(text.cut.error());
+            return Err(text.cut());
         }
         let data = &data[..stride * height as usize];
         match (bitmap, most > 255) {
@@ -89,23 +88,18 @@ impl Scale {
     }
 }
 
-/// The end of a file of so many bytes.
-struct Truncated(usize);
-
-impl Truncated {
-    fn error(&self) -> Error {
-        Error::Truncated { format: ImageFormat::Pnm, bytes: self.0, source: None }
-    }
-}
-
 /// Numbers with white space and comments between.
 struct Text<'a> {
     bytes: &'a [u8],
     at: usize,
-    cut: Truncated,
 }
 
 impl Text<'_> {
+    /// The error of a file that ends too early.
+    fn cut(&self) -> Error {
+        Error::Truncated { format: ImageFormat::Pnm, bytes: self.bytes.len(), source: None }
+    }
+
     fn skip_space(&mut self) {
         while let Some(&byte) = self.bytes.get(self.at) {
             match byte {
@@ -127,23 +121,21 @@ impl Text<'_> {
         self.at += digits;
         match text.parse() {
             Ok(number) => Ok(number),
-            Err(_) if rest.is_empty() => Err(self.cut.error()),
-            Err(_) => Err(undecodable("something that is no number".to_owned())),
+            Err(_) if rest.is_empty() => Err(self.cut()),
+            Err(_) => Err(Error::undecodable(ImageFormat::Pnm, "something that is no number")),
         }
     }
 
-    fn bit(&mut self) -> Result<u32, Error> {
+    /// White for 0, black for 1.
+    fn bit(&mut self) -> Result<u8, Error> {
         self.skip_space();
         let byte = self.bytes.get(self.at).copied();
         self.at += 1;
         match byte {
-            Some(bit @ (b'0' | b'1')) => Ok(u32::from(bit - b'0')),
-            Some(_) => Err(undecodable("something that is no bit".to_owned())),
-            None => Err(self.cut.error()),
+            Some(b'0') => Ok(255),
+            Some(b'1') => Ok(0),
+            Some(_) => Err(Error::undecodable(ImageFormat::Pnm, "something that is no bit")),
+            None => Err(self.cut()),
         }
     }
-}
-
-fn undecodable(reason: String) -> Error {
-    Error::Undecodable { format: ImageFormat::Pnm, source: reason.into() }
 }

@@ -7,7 +7,8 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::exif::Orientation;
+use super::exif::{TiffBlock, turn_upright};
+use super::ink;
 use super::options::{DecodeOptions, Reader};
 use crate::error::Error;
 use crate::format::ImageFormat;
@@ -18,7 +19,10 @@ const UNASSOCIATED: u16 = 2;
 
 /// Decodes the first picture of a TIFF file.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
-    let error = |source| error(source, bytes.len());
+    let error = |source: TiffError| {
+        let cut = matches!(&source, TiffError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof);
+        Error::decoding(ImageFormat::Tiff, bytes.len(), cut, source)
+    };
     check_directory(bytes)?;
     let mut limits = Limits::default();
     // Four channels of 16 bits.
@@ -30,7 +34,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     let colour = decoder.colortype().map_err(error)?;
     let planes = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(error)?;
     if planes == Some(2) && colour.num_samples() > 1 {
-        return Err(undecodable("separate planes (PlanarConfiguration 2)".into()));
+        return Err(Error::undecodable(ImageFormat::Tiff, "separate planes (PlanarConfiguration 2)"));
     }
     let orientation = decoder.find_tag_unsigned::<u16>(Tag::Orientation).map_err(error)?;
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(error)?;
@@ -63,22 +67,18 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
         (ColorType::CMYK(8), DecodingResult::U8(ink)) => {
             ink.as_chunks::<4>().0.iter().flat_map(|&ink| ink_to_rgb(ink, options.reader)).collect()
         }
-        (colour, _) => return Err(undecodable(format!("pixels of {colour:?}").into())),
+        (colour, _) => return Err(Error::undecodable(ImageFormat::Tiff, format!("pixels of {colour:?}"))),
     };
     // Damage can leave more behind than the pixels; less is an error below.
     pixels.truncate(len);
-    Orientation::of(orientation.unwrap_or(1)).apply(RgbImage::from_raw(width, height, pixels)?)
+    turn_upright(RgbImage::from_raw(width, height, pixels)?, orientation.unwrap_or(1))
 }
 
 /// Refuses a directory with an entry of more values than the file has room for: the crate takes memory for as
 /// many as an entry says before it reads one. What it cannot read is left to it.
 fn check_directory(bytes: &[u8]) -> Result<(), Error> {
-    let big_endian = bytes.starts_with(b"MM");
-    let number = |at: usize, len: usize| -> Option<usize> {
-        let bytes = bytes.get(at..at.checked_add(len)?)?;
-        let push = |value: usize, &byte: &u8| value << 8 | usize::from(byte);
-        Some(if big_endian { bytes.iter().fold(0, push) } else { bytes.iter().rev().fold(0, push) })
-    };
+    let block = TiffBlock { bytes, big_endian: bytes.starts_with(b"MM") };
+    let number = |at: usize, len: usize| block.number(at, len);
     // Where the directory is, and how many bytes its count of entries, an entry and an entry's count have.
     let (directory, head, len, count_len) = match number(2, 2) {
         Some(43) => (number(8, 8), 8, 20, 8),
@@ -96,7 +96,10 @@ fn check_directory(bytes: &[u8]) -> Result<(), Error> {
             _ => 1,
         };
         if count.saturating_mul(size) > bytes.len() {
-            return Err(undecodable(format!("an entry of {count} values in {} bytes", bytes.len()).into()));
+            return Err(Error::undecodable(
+                ImageFormat::Tiff,
+                format!("an entry of {count} values in {} bytes", bytes.len()),
+            ));
         }
     }
     Ok(())
@@ -132,27 +135,12 @@ fn without_alpha([red, green, blue, alpha]: [u8; 4], multiply: bool) -> [u8; 3] 
     }
 }
 
-/// Ink that is stored as it is, 255 for full, to RGB; the two libraries round otherwise.
-fn ink_to_rgb([cyan, magenta, yellow, black]: [u8; 4], reader: Reader) -> [u8; 3] {
-    let light = u32::from(255 - black);
-    [cyan, magenta, yellow].map(|ink| match reader {
-        Reader::OpenCv => (light * u32::from(255 - ink) / 255) as u8,
-        Reader::Pillow => {
-            let product = u32::from(ink) * light + 128;
-            (light - (((product >> 8) + product) >> 8)) as u8
-        }
-    })
-}
-
-fn undecodable(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
-    Error::Undecodable { format: ImageFormat::Tiff, source }
-}
-
-fn error(source: TiffError, bytes: usize) -> Error {
-    match source {
-        TiffError::IoError(ref io) if io.kind() == ErrorKind::UnexpectedEof => {
-            Error::Truncated { format: ImageFormat::Tiff, bytes, source: Some(source.into()) }
-        }
-        source => undecodable(source.into()),
+/// Ink that is stored as it is, 255 for full, to RGB; the two libraries round otherwise, and OpenCV otherwise
+/// than in JPEG.
+fn ink_to_rgb(inks: [u8; 4], reader: Reader) -> [u8; 3] {
+    let inverted @ [red, green, blue, light] = inks.map(|ink| 255 - ink);
+    match reader {
+        Reader::OpenCv => [red, green, blue].map(|free| (u32::from(light) * u32::from(free) / 255) as u8),
+        Reader::Pillow => ink::ink_to_rgb(inverted, reader),
     }
 }

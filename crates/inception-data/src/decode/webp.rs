@@ -11,7 +11,10 @@ use crate::image::{RgbImage, check_size};
 
 /// Decodes the first picture of a WebP file.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
-    let error = |source| error(source, bytes.len());
+    let error = |source: DecodingError| {
+        let cut = matches!(&source, DecodingError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof);
+        Error::decoding(ImageFormat::WebP, bytes.len(), cut, source)
+    };
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(error)?;
     let (width, height) = decoder.dimensions();
     let len = check_size(width, height, options.max_pixels)?;
@@ -45,7 +48,7 @@ fn check_frames(mut chunks: &[u8], canvas: [u32; 2], is_file: bool) -> Result<()
                     if frame[0] > canvas[0] || frame[1] > canvas[1] {
                         let [[width, height], [wide, high]] = [frame, canvas];
                         let what = format!("a frame of {width} x {height} on a canvas of {wide} x {high}");
-                        return Err(Error::Undecodable { format: ImageFormat::WebP, source: what.into() });
+                        return Err(Error::undecodable(ImageFormat::WebP, what));
                     }
                 }
             }
@@ -55,14 +58,4 @@ fn check_frames(mut chunks: &[u8], canvas: [u32; 2], is_file: bool) -> Result<()
         chunks = rest.get(size.next_multiple_of(2)..).unwrap_or_default();
     }
     Ok(())
-}
-
-fn error(source: DecodingError, bytes: usize) -> Error {
-    let format = ImageFormat::WebP;
-    match source {
-        DecodingError::IoError(ref io) if io.kind() == ErrorKind::UnexpectedEof => {
-            Error::Truncated { format, bytes, source: Some(source.into()) }
-        }
-        source => Error::Undecodable { format, source: source.into() },
-    }
 }

@@ -178,6 +178,19 @@ impl Error {
         move |source| Self::Read { path: path.to_owned(), source }
     }
 
+    /// Data of `format` that a decoder does not take.
+    pub(crate) fn undecodable(format: ImageFormat, source: impl Into<Cause>) -> Self {
+        Self::Undecodable { format, source: source.into() }
+    }
+
+    /// What a decoder says of `bytes` bytes: whether they are cut short, and the rest.
+    pub(crate) fn decoding(format: ImageFormat, bytes: usize, cut: bool, source: impl Into<Cause>) -> Self {
+        match cut {
+            true => Self::Truncated { format, bytes, source: Some(source.into()) },
+            false => Self::undecodable(format, source),
+        }
+    }
+
     /// The dataset `path` has this `problem`.
     pub(crate) fn dataset(path: &Path, problem: DatasetProblem) -> Self {
         Self::Dataset { path: path.to_owned(), problem: Box::new(problem) }

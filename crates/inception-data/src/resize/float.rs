@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_vertical_first;
 use super::pillow::Filter;
 use crate::error::Error;
 use crate::image::RgbImage;
@@ -127,11 +128,10 @@ pub(crate) fn stretch(
         }
         row(values);
     };
-    // Pillow begins with the direction in which more is thrown away, by this rule; others with the rows.
-    let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
-        .map(|(source, resized)| i64::from(source) - i64::from(resized));
+    // Others begin with the rows.
+    let vertical_first = resampler == FloatResampler::PilBicubic && is_vertical_first(image, (width, height));
     let mut out = vec![0.0; width as usize * 3];
-    if resampler == FloatResampler::PilBicubic && shorter > 0 && shorter > 2 * narrower {
+    if vertical_first {
         let mut source = vec![0.0; image.width() as usize * 3];
         let mut sum = source.clone();
         for index in 0..height as usize {

@@ -29,39 +29,32 @@ pub enum Resampler {
     PilBicubic,
 }
 
-/// Resizes to `width` x `height` pixels with the values of
-/// `cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)`.
-///
-/// Bilinear without antialiasing, whatever the factor. `[height, width, 3]` in and out.
-///
-/// # Errors
-/// [`Error::ZeroSize`] if a side is 0, [`Error::ResizeTooLarge`] if a side exceeds cv2's limit of 2^31 - 1 or
-/// memory cannot hold the result.
-pub fn resize_cv2_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    ResizedRows::resize(Resampler::Cv2Bilinear, image, width, height)
-}
-
-/// Resizes to `width` x `height` pixels with the values of Pillow's `image.resize((width, height),
-/// Image.BILINEAR)`.
-///
-/// With antialiasing where the image shrinks. `[height, width, 3]` in and out.
+/// Resizes all of an image to `width` x `height` pixels: the values of `cv2.resize(image, (width, height),
+/// interpolation=cv2.INTER_LINEAR)` or of Pillow's `image.resize((width, height), Image.BILINEAR)`.
 ///
 /// # Errors
 /// [`Error::ZeroSize`] if a side is 0, [`Error::ResizeTooLarge`] if a side exceeds 2^31 - 1 or memory cannot
 /// hold the result.
-pub fn resize_pil_bilinear(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    ResizedRows::resize(Resampler::PilBilinear, image, width, height)
+pub fn resize(image: &RgbImage, resampler: Resampler, width: u32, height: u32) -> Result<RgbImage, Error> {
+    let len = byte_count(width, height).filter(|&len| isize::try_from(len).is_ok());
+    let mut pixels = Vec::new();
+    let reserved = len.is_some_and(|len| pixels.try_reserve_exact(len).is_ok());
+    if !reserved {
+        return Err(too_large(width, height));
+    }
+    let mut rows = ResizedRows::new(resampler, image, (width, height), 0..width, 0..height)?;
+    while let Some(row) = rows.next_row() {
+        pixels.extend(row.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]));
+    }
+    RgbImage::from_raw(width, height, pixels)
 }
 
-/// Resizes to `width` x `height` pixels with the values of Pillow's `image.resize((width, height),
-/// Image.BICUBIC)`.
-///
-/// With antialiasing where the image shrinks. `[height, width, 3]` in and out.
-///
-/// # Errors
-/// As [`resize_pil_bilinear`].
-pub fn resize_pil_bicubic(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, Error> {
-    ResizedRows::resize(Resampler::PilBicubic, image, width, height)
+/// Whether Pillow resizes vertically first, by the sizes before and after: since version 13 it begins with the
+/// direction in which more is thrown away.
+fn is_vertical_first(image: &RgbImage, (width, height): (u32, u32)) -> bool {
+    let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
+        .map(|(source, resized)| i64::from(source) - i64::from(resized));
+    shorter > 0 && shorter > 2 * narrower
 }
 
 /// A rectangle of a resized image, row by row.
@@ -106,29 +99,6 @@ impl<'a> ResizedRows<'a> {
             Self::Cv2(rows) => rows.next_row(),
             Self::Pillow(rows) => rows.next_row(),
         }
-    }
-
-    /// All of `image`, resized to `width` x `height`.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); [`Error::ResizeTooLarge`] also if memory cannot hold the result.
-    pub(crate) fn resize(
-        resampler: Resampler,
-        image: &'a RgbImage,
-        width: u32,
-        height: u32,
-    ) -> Result<RgbImage, Error> {
-        let len = byte_count(width, height).filter(|&len| isize::try_from(len).is_ok());
-        let mut pixels = Vec::new();
-        let reserved = len.is_some_and(|len| pixels.try_reserve_exact(len).is_ok());
-        if !reserved {
-            return Err(too_large(width, height));
-        }
-        let mut rows = Self::new(resampler, image, (width, height), 0..width, 0..height)?;
-        while let Some(row) = rows.next_row() {
-            pixels.extend(row.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]));
-        }
-        RgbImage::from_raw(width, height, pixels)
     }
 }
 

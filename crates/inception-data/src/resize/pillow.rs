@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use super::is_vertical_first;
 use crate::image::RgbImage;
 
 /// Bits after the binary point of a weight.
@@ -167,9 +168,7 @@ impl<'a> PillowRows<'a> {
         let columns = Taps::new(image.width(), width, columns, filter);
         let rows = Taps::new(image.height(), height, rows, filter);
         // With a pass left out the order makes no difference.
-        let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
-            .map(|(source, resized)| i64::from(source) - i64::from(resized));
-        let vertical_first = shorter > 0 && shorter > 2 * narrower;
+        let vertical_first = is_vertical_first(image, (width, height));
         let row = vec![[[0; 4]; BLOCK]; len.div_ceil(BLOCK)];
         let used = columns.used();
         Self {
