@@ -4,12 +4,8 @@
 
 use burn::tensor::{Device, Tensor};
 use inception_nn::{Network, TensorRole, load_tensors, model, read_tensors, tensors};
-use inception_tests::golden::worst_difference;
+use inception_tests::golden::{TOLERANCE, worst_difference};
 use inception_tests::{formula, formula_network};
-
-/// Of the largest logit: one rounding of each weight, which 40 to 70 layers do not let grow (2e-6 at most was
-/// seen).
-const TOLERANCE: f32 = 1e-5;
 
 /// A reduced input, to be quick; the weights and their layers are all there.
 const SIZE: usize = 139;

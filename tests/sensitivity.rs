@@ -6,11 +6,8 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use inception_nn::{MODELS, Network, Origin, TensorInfo, load_tensors, read_tensors};
-use inception_tests::golden::worst_difference;
+use inception_tests::golden::{TOLERANCE, worst_difference};
 use inception_tests::{formula, formula_network};
-
-/// Parity's tolerance, relative to the largest logit.
-const TOLERANCE: f32 = 1e-5;
 
 /// A wrong that is done to a tensor's values.
 type Wrong = fn(&mut Vec<f32>);
@@ -35,9 +32,9 @@ fn replace(network: Network, name: &str, values: &TensorData) -> Network {
 fn logits(network: &Network, images: &Tensor<4>, auxiliary: bool) -> Vec<f32> {
     let values = |t: Tensor<2>| t.into_data().try_into_vec::<f32>().unwrap();
     match network {
-        Network::GoogLeNet(googlenet) if auxiliary => {
-            let output = googlenet.forward_training(images.clone()).unwrap();
-            [values(output.auxiliary1), values(output.auxiliary2)].concat()
+        Network::GoogLeNet(_) if auxiliary => {
+            let heads = network.forward_training(images.clone()).unwrap();
+            heads.into_iter().skip(1).flat_map(|head| values(head.logits)).collect()
         }
         _ => values(network.forward(images.clone())),
     }

@@ -8,32 +8,23 @@
 
 use std::path::{Path, PathBuf};
 
-use inception_tests::golden::{top, worst_difference};
+use inception_nn::{ModelSpec, Origin};
+use inception_tests::golden;
 use inception_tests::skeleton::Skeleton;
 use inception_tests::{engine_logits, formula, storage};
 use inception_weights::{Checkpoint, Format, load};
-use serde::Deserialize;
-
-/// As in `parity.rs`: ten times under what the project promises.
-const TOLERANCE: f32 = 1e-5;
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens")
 }
 
 /// What the framework computes for image 0 of the formula.
-fn reference(skeleton: &Skeleton) -> Vec<f32> {
-    #[derive(Deserialize)]
-    struct Golden {
-        logits: Vec<Vec<f32>>,
+fn reference(skeleton: &Skeleton, spec: &ModelSpec) -> Vec<f32> {
+    match spec.origin {
+        _ if !skeleton.logits.is_empty() => skeleton.logits.clone(),
+        Origin::PaddleClas => golden::read(&skeleton.model).logits.swap_remove(0),
+        _ => golden::of_other_origin(&skeleton.model),
     }
-    if !skeleton.logits.is_empty() {
-        return skeleton.logits.clone();
-    }
-    let name = format!("{}.json", skeleton.model);
-    let paths = [goldens().join("weights").join(&name), goldens().join(&name)];
-    let text = paths.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap();
-    serde_json::from_str::<Golden>(&text).unwrap().logits.swap_remove(0)
 }
 
 fn check(name: &str, format: Format) {
@@ -47,11 +38,8 @@ fn check(name: &str, format: Format) {
     let device = storage();
     let loaded = load(spec, &checkpoint, &device).unwrap_or_else(|e| panic!("{e}"));
     let logits = engine_logits(&loaded.network, formula::images(0..1, spec.input_size));
-    let reference = reference(&skeleton);
-    let worst = worst_difference(&logits, &reference);
-    println!("{name}: {} by {}: {worst:.1e}", skeleton.model, skeleton.source);
-    assert!(worst <= TOLERANCE, "{name}: {worst:.2e} of the largest logit off");
-    assert_eq!(top(&logits, 5), top(&reference, 5), "{name}: the first five classes");
+    let what = format!("{name}: {} by {}", skeleton.model, skeleton.source);
+    golden::check_logits(&logits, &reference(&skeleton, spec), &what);
 }
 
 macro_rules! skeletons {

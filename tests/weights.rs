@@ -15,16 +15,13 @@ use inception_nn::{
     MODELS, ModelSpec, Network, NetworkConfig, Origin, TensorInfo, TensorRole, VARIANTS, load_tensors,
     trainable_parameters,
 };
-use inception_tests::golden::{top, worst_difference};
+use inception_tests::golden::{TOLERANCE, check_logits, worst_difference};
 use inception_tests::{engine_logits, formula, formula_network, storage};
 use inception_weights::{
     Checkpoint, Dtype, Entry, Error, Format, KeyScheme, LoadOptions, Metadata, Problem, convert,
     fitting_models, key_table, likely_models, load, load_with, save, save_as, save_burnpack, save_onnx,
 };
 use serde::Deserialize;
-
-/// As in `parity.rs`: ten times under what the project promises.
-const TOLERANCE: f32 = 1e-5;
 
 /// A file of `goldens/weights`; `generate.py` there says what its fields are.
 #[derive(Deserialize)]
@@ -56,10 +53,7 @@ fn check(name: &str) {
     assert_eq!(network.graph([golden.size, golden.size]).unwrap().macs(), golden.macs, "{name}");
     let values = engine_logits(&network, formula::images(0..2, golden.size));
     for (row, reference) in values.chunks(spec.num_classes).zip(&golden.logits) {
-        let worst = worst_difference(row, reference);
-        println!("{name}: {worst:.1e}");
-        assert!(worst <= TOLERANCE, "{name}: {worst:.2e} of the largest logit off");
-        assert_eq!(top(row, 5), top(reference, 5), "{name}: the first five classes");
+        check_logits(row, reference, name);
     }
 }
 
@@ -788,7 +782,7 @@ fn the_average_is_taken_and_said() {
 
 /// Any prefix is left out, and what no part of the network needs is a warning.
 #[test]
-fn prefixes_and_strange_tensors_are_said() {
+fn prefixes_and_unexpected_tensors_are_said() {
     let spec = inception_nn::model("torchvision-googlenet").unwrap();
     let device = storage();
     let load_edited = |edit: &dyn Fn(&mut Tensors)| {
@@ -803,7 +797,7 @@ fn prefixes_and_strange_tensors_are_said() {
     .unwrap();
     let warnings = loaded.warnings().join("; ");
     assert!(warnings.contains("the prefix `net.encoder.`"), "{warnings}");
-    assert_eq!(loaded.strange, ["net.encoder.conv1.conv.total_ops", "criterion.weight"]);
+    assert_eq!(loaded.unexpected, ["net.encoder.conv1.conv.total_ops", "criterion.weight"]);
     // What the network would compute with is none of these.
     for key in ["conv1.conv.bias", "inception6a.branch1.conv.weight", "fc2.weight"] {
         let shape = if key == "fc2.weight" { vec![2, 4] } else { vec![64, 1, 1, 1] };
@@ -975,7 +969,7 @@ fn norms_in_heads_are_folded() {
         assert_eq!(loaded.hidden.iter().any(|layer| layer.relu), head.contains('R'), "{head}");
         let warnings = loaded.warnings().concat();
         assert!(warnings.contains("are folded into it, with an epsilon of 0.00001"), "{warnings}");
-        assert!(loaded.strange.is_empty(), "{head}: {:?}", loaded.strange);
+        assert!(loaded.unexpected.is_empty(), "{head}: {:?}", loaded.unexpected);
         let wanted: Vec<f32> = x.iter().map(|&x| x as f32).collect();
         let found = engine_logits(&loaded.network, images());
         assert!(worst_difference(&found, &wanted) < TOLERANCE, "{head}: {found:?}, {wanted:?}");

@@ -15,7 +15,7 @@ pub const TARGETS: &[(&str, Format)] = &[
     ("paddle_pair", Format::PaddleInference),
     ("keras_h5", Format::KerasH5),
     ("onnx_data", Format::Onnx),
-    ("sharded", Format::SafetensorsIndex),
+    ("sharded", Format::ShardedIndex),
     ("keras", Format::Keras),
     ("torchscript", Format::PyTorch),
     ("exported", Format::PyTorch),

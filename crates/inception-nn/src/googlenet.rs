@@ -121,17 +121,6 @@ impl AuxiliaryHead {
     }
 }
 
-/// The three logits of GoogLeNet in training, each `[batch, classes]`.
-#[derive(Clone, Debug)]
-pub struct GoogLeNetOutput {
-    /// The classifier's.
-    pub logits: Tensor<2>,
-    /// The first auxiliary head's, after module 4a.
-    pub auxiliary1: Tensor<2>,
-    /// The second auxiliary head's, after module 4d.
-    pub auxiliary2: Tensor<2>,
-}
-
 /// GoogLeNet with its two auxiliary heads.
 ///
 /// PaddleClas trains on the sum of the three losses, the auxiliary ones weighted by 0.3
@@ -153,21 +142,6 @@ impl GoogLeNet {
             head: Classifier::new(channels, num_classes, DropoutSpec::AfterPool(0.4), device),
             auxiliary1,
             auxiliary2,
-        }
-    }
-
-    /// Images `[batch, 3, height, width]` to all three logits, as training needs them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AuxiliarySize`] for a size at which the auxiliary heads' fully connected layers do not fit; the
-    /// sizes that do are those around 224 that give them a 3x3 map.
-    pub fn forward_training(&self, images: Tensor<4>) -> Result<GoogLeNetOutput, Error> {
-        let [_, _, height, width] = images.dims();
-        let (logits, auxiliary) = self.forward_heads(0, images)?;
-        match <[_; 2]>::try_from(auxiliary) {
-            Ok([auxiliary1, auxiliary2]) => Ok(GoogLeNetOutput { logits, auxiliary1, auxiliary2 }),
-            Err(_) => Err(Error::AuxiliarySize { height, width }),
         }
     }
 

@@ -38,7 +38,7 @@ mod torch;
 mod xception;
 
 pub use error::Error;
-pub use googlenet::{AuxiliaryHead, GoogLeNet, GoogLeNetOutput};
+pub use googlenet::{AuxiliaryHead, GoogLeNet};
 pub use inception::{AuxiliaryV3, Inception};
 pub use inception_graph::with_storage_device;
 pub use layers::{Classifier, ConvNorm, Hidden, HiddenLayer, Observer, Pool, ScaledDropout};

@@ -550,12 +550,11 @@ pub fn model(name: &str) -> Result<&'static ModelSpec, crate::Error> {
         .iter()
         .chain(VARIANTS)
         .find(|spec| matches(&spec.name) || spec.aliases.iter().any(matches))
-        .ok_or_else(|| crate::Error::UnknownModel { name: name.to_owned(), nearest: nearest_names(name) })
-}
-
-/// The three names of [`MODELS`] and [`VARIANTS`] that are most like `name`, best first.
-fn nearest_names(name: &str) -> Vec<&'static str> {
-    nearest(name.trim(), MODELS.iter().chain(VARIANTS).map(|spec| spec.name), |name| name, 3)
+        .ok_or_else(|| {
+            let names = MODELS.iter().chain(VARIANTS).map(|spec| spec.name);
+            let nearest = nearest(name.trim(), names, |name| name, 3);
+            crate::Error::UnknownModel { name: name.to_owned(), nearest }
+        })
 }
 
 /// The `count` items whose text is most like `wanted`, whatever its case; best first, ties in the order of

@@ -66,14 +66,6 @@ pub struct TensorInfo {
 struct Path(Vec<(String, String)>);
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
-        self.0.push((container.to_owned(), name.to_owned()));
-    }
-
-    fn exit(&mut self) {
-        self.0.pop();
-    }
-
     fn info(&self, shape: Vec<usize>) -> TensorInfo {
         let fields = self.0.iter().filter(|(c, _)| !c.starts_with("Enum:"));
         let names: Vec<_> = fields.map(|(_, name)| name.as_str()).collect();
@@ -82,16 +74,23 @@ impl Path {
     }
 }
 
+/// What a traversal whose first field is its [`Path`] does on its way.
+macro_rules! keeps_path {
+    () => {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.0.push((container.to_owned(), name.to_owned()));
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.0.pop();
+        }
+    };
+}
+
 /// Names, shapes and roles of all tensors of a network, in the order of its fields.
 pub fn tensors<M: Module>(module: &M) -> Vec<TensorInfo> {
     struct Lister(Path, Vec<TensorInfo>);
     impl ModuleVisitor for Lister {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
+        keeps_path!();
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             self.1.push(self.0.info(param.lazy_shape().to_vec()));
         }
@@ -118,12 +117,7 @@ pub fn read_tensors<M: Module, E>(
 ) -> Result<(), E> {
     struct Reader<F, E>(Path, F, Result<(), E>);
     impl<F: FnMut(&TensorInfo, TensorData) -> Result<(), E>, E> ModuleVisitor for Reader<F, E> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
+        keeps_path!();
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if self.2.is_ok() {
                 let info = self.0.info(param.lazy_shape().to_vec());
@@ -150,12 +144,7 @@ pub fn load_tensors<M: Module, E>(
 ) -> Result<M, E> {
     struct Loader<F, E>(Path, F, Result<(), E>);
     impl<F: FnMut(&TensorInfo) -> Result<Option<TensorData>, E>, E> ModuleMapper for Loader<F, E> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
+        keeps_path!();
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             if self.2.is_err() {
                 return param;
@@ -190,12 +179,7 @@ pub fn update_tensors<M: Module>(
 ) -> M {
     struct Updater<'a, F>(Path, F, &'a mut Gradients);
     impl<F: FnMut(&TensorInfo, &mut [f32], Option<&[f32]>)> ModuleMapper for Updater<'_, F> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
+        keeps_path!();
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let info = self.0.info(param.lazy_shape().to_vec());
             if !info.role.is_trainable() {
@@ -224,12 +208,7 @@ fn in_f32(data: TensorData) -> Vec<f32> {
 pub(crate) fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
     struct Seeder(Path, u64);
     impl ModuleMapper for Seeder {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
+        keeps_path!();
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let shape = param.lazy_shape();
             let info = self.0.info(shape.to_vec());

@@ -120,16 +120,6 @@ impl Checkpoint {
         self.graph.as_ref()
     }
 
-    /// The file's further dictionaries of tensors, by their places in it.
-    pub fn other_state_dicts(&self) -> impl Iterator<Item = &str> {
-        self.others.iter().map(|dict| dict.name.as_str())
-    }
-
-    /// Whether the file has the operations of its network.
-    pub fn has_operations(&self) -> bool {
-        self.graph.is_some()
-    }
-
     /// What the logits stand for: as the metadata has it, otherwise as the file's own operations.
     pub fn output(&self) -> Output {
         let said = self.metadata.get(Metadata::OUTPUT);

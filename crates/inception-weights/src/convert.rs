@@ -8,6 +8,7 @@ use inception_nn::ModelSpec;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Dtype;
 use crate::error::Error;
+use crate::format::Format;
 use crate::load::{LoadOptions, Loaded, load_with};
 use crate::metadata::Metadata;
 use crate::save;
@@ -22,14 +23,6 @@ pub struct Converted {
     pub bytes: u64,
     /// What was loaded on the way.
     pub loaded: Loaded,
-}
-
-/// A format that can be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Safetensors,
-    Burnpack,
-    Onnx,
 }
 
 /// Loads `checkpoint` into `spec`'s network and writes it to `path` in `dtype`. The extension
@@ -66,14 +59,14 @@ pub fn convert_with(
 ) -> Result<Converted, Error> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     let target = match extension.as_str() {
-        "safetensors" => Target::Safetensors,
-        "bpk" => Target::Burnpack,
-        "onnx" => Target::Onnx,
+        "safetensors" => Format::Safetensors,
+        "bpk" => Format::Burnpack,
+        "onnx" => Format::Onnx,
         _ => return Err(Error::UnknownTarget { path: path.to_owned() }),
     };
     let can_hold = match target {
-        Target::Safetensors => matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16),
-        Target::Burnpack | Target::Onnx => *dtype == Dtype::F32,
+        Format::Safetensors => matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16),
+        _ => *dtype == Dtype::F32,
     };
     if !can_hold {
         return Err(Error::UnwritableDtype { path: path.to_owned(), dtype: dtype.to_string() });
@@ -81,16 +74,16 @@ pub fn convert_with(
     // Written while the device is there: tensors that the file lacks are made when they are asked for.
     let loaded = with_storage_device(|device| {
         // Formats that hold tensors keep what only training needs; operations are those of inference.
-        let options = LoadOptions { auxiliary: target != Target::Onnx, ..options };
+        let options = LoadOptions { auxiliary: target != Format::Onnx, ..options };
         let loaded = load_with(spec, checkpoint, device, options)?;
         let kept = checkpoint.metadata.clone().without_quantization();
         let own = metadata.iter().fold(kept, |all, (key, value)| all.with(key, value));
         let own =
             own.with_head(&loaded.network).with_output(loaded.output).with_labels_of(loaded.num_classes);
         match target {
-            Target::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
-            Target::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,
-            Target::Onnx => save::onnx::save(&loaded.network, spec, &own, path)?,
+            Format::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
+            Format::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,
+            _ => save::onnx::save(&loaded.network, spec, &own, path)?,
         }
         Ok::<_, Error>(loaded)
     })?;

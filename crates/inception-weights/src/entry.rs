@@ -22,7 +22,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes of an element; `None` for what is no floating-point number.
+    /// Bytes of an element; `None` for an element type that is not read.
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
             Self::F16 | Self::Bf16 => Some(2),

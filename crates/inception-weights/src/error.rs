@@ -164,7 +164,7 @@ pub enum Problem {
     },
     /// The file has a tensor that the network does not.
     #[error("`{key}` {shape:?} belongs to no part of the network")]
-    Unknown {
+    Unexpected {
         /// Its key.
         key: String,
         /// Its shape.

@@ -140,6 +140,11 @@ pub(crate) fn damaged<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Damaged(reason.into()))
 }
 
+/// A number of up to 8 bytes, the lowest first.
+pub(crate) fn le(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
 /// Reads a range of an [`Input`] from front to back, in blocks.
 pub(crate) struct Stream<'a> {
     input: &'a Input,

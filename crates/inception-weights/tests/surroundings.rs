@@ -179,7 +179,7 @@ fn sharded_checkpoints_are_one() {
     let whole = Checkpoint::open(goldens("files/plain.safetensors")).unwrap();
     for name in ["model.safetensors.index.json", "pytorch_model.bin.index.json"] {
         let sharded = Checkpoint::open(goldens("sharded").join(name)).unwrap();
-        assert_eq!(sharded.format, Format::SafetensorsIndex);
+        assert_eq!(sharded.format, Format::ShardedIndex);
         assert_eq!(sharded.entries.len(), 5);
         for entry in &whole.entries {
             let found = sharded.entries.iter().find(|e| e.key == entry.key).unwrap();

@@ -165,7 +165,7 @@ pub fn recipe(spec: &ModelSpec, checkpoint: &Checkpoint) -> Result<Recipe, Error
         notes.push(format!(
             "the file transforms its image itself, {given}: mean {mean:?}, deviation {std:?} in all"
         ));
-    } else if checkpoint.has_operations()
+    } else if checkpoint.graph().is_some()
         && (spec.origin, spec.normalisation) == (Origin::Torchvision, Normalisation::Half)
     {
         let plain = Preprocessing::torchvision(preprocessing.resize_short, preprocessing.crop);

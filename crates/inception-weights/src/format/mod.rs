@@ -21,7 +21,7 @@ use std::path::Path;
 
 pub(crate) use contents::{Contents, StateDict};
 #[cfg(feature = "network")]
-pub(crate) use state_dict::Name;
+pub(crate) use state_dict::Rank;
 
 use crate::input::{Beside, Fault, Input, damaged};
 
@@ -48,7 +48,7 @@ pub enum Format {
     /// Keras's `.keras`: a zip of a `.weights.h5` and the model's description.
     Keras,
     /// The list of the files of a large checkpoint, safetensors or PyTorch's archives, which lie beside it.
-    SafetensorsIndex,
+    ShardedIndex,
 }
 
 impl Format {
@@ -64,7 +64,7 @@ impl Format {
             Self::Onnx => "ONNX model",
             Self::KerasH5 => "Keras HDF5 file",
             Self::Keras => "Keras archive",
-            Self::SafetensorsIndex => "safetensors index",
+            Self::ShardedIndex => "index of a sharded checkpoint",
         }
     }
 }
@@ -100,7 +100,7 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, Cow<'static, st
         }
         // The version of the format, then its producer or another of the first fields.
         [8, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
-        [b'{', ..] if has_weight_map(input)? => Ok(Format::SafetensorsIndex),
+        [b'{', ..] if has_weight_map(input)? => Ok(Format::ShardedIndex),
         // A program in JSON, in protocol buffers, or the values that belong to one.
         [b'{', ..] => match paddle_inference::other_json(input)? {
             Some(keys) => return Ok(Err(format!("JSON that is no Paddle program: it has {keys}").into())),
@@ -149,7 +149,7 @@ pub(crate) fn open(
         Format::PyTorch => pytorch::open_zip,
         Format::PyTorchLegacy => pytorch::open_legacy,
         Format::Onnx => return onnx::open(input, beside),
-        Format::SafetensorsIndex => {
+        Format::ShardedIndex => {
             return safetensors::open_index(&input, beside);
         }
         Format::KerasH5 => keras::open_h5,

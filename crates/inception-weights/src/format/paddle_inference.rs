@@ -516,13 +516,8 @@ impl<'a> Operations<'a> {
 }
 
 fn pair(list: &[i64]) -> Option<[u64; 2]> {
-    <[i64; 2]>::try_from(list)
-        .ok()?
-        .map(|v| u64::try_from(v).ok())
-        .into_iter()
-        .collect::<Option<Vec<_>>>()?
-        .try_into()
-        .ok()
+    let &[first, second] = list else { return None };
+    Some([u64::try_from(first).ok()?, u64::try_from(second).ok()?])
 }
 
 fn pads(list: &[i64]) -> Option<[u64; 4]> {

@@ -11,15 +11,6 @@ struct Channel {
     shift: f64,
 }
 
-/// An operation of two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arithmetic {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-}
-
 /// Values that are channels of the image, by name.
 #[derive(Debug, Default)]
 pub(super) struct Pixels {
@@ -62,12 +53,12 @@ impl Pixels {
         }
     }
 
-    /// `input` and one number for all of its channels, or one for each; `reversed`: the number comes first.
-    /// Whether it is that.
+    /// `op`, which is Add, Sub, Mul or Div, of `input` and one number for all of its channels, or one for each;
+    /// `reversed`: the number comes first. Whether it is that.
     pub fn arithmetic(
         &mut self,
         output: &str,
-        op: Arithmetic,
+        op: &str,
         input: &str,
         numbers: &[f64],
         reversed: bool,
@@ -79,14 +70,12 @@ impl Pixels {
         let changed = channels.iter().zip(numbers.iter().cycle()).map(|(&channel, &number)| {
             let Channel { source, scale, shift } = channel;
             Some(match (op, reversed) {
-                (Arithmetic::Add, _) => Channel { shift: shift + number, ..channel },
-                (Arithmetic::Subtract, false) => Channel { shift: shift - number, ..channel },
-                (Arithmetic::Subtract, true) => Channel { source, scale: -scale, shift: number - shift },
-                (Arithmetic::Multiply, _) => Channel { source, scale: scale * number, shift: shift * number },
-                (Arithmetic::Divide, false) => {
-                    Channel { source, scale: scale / number, shift: shift / number }
-                }
-                (Arithmetic::Divide, true) => return None,
+                ("Add", _) => Channel { shift: shift + number, ..channel },
+                ("Sub", false) => Channel { shift: shift - number, ..channel },
+                ("Sub", true) => Channel { source, scale: -scale, shift: number - shift },
+                ("Mul", _) => Channel { source, scale: scale * number, shift: shift * number },
+                ("Div", false) => Channel { source, scale: scale / number, shift: shift / number },
+                _ => return None,
             })
         });
         match changed.collect::<Option<Vec<_>>>() {

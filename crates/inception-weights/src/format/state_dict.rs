@@ -61,8 +61,8 @@ pub(super) fn contents(
     let root = pickle.root();
     let mut found = candidates(pickle, &is_tensor);
     found.sort_by_cached_key(|candidate| {
-        let name = Name::of(&candidate.name);
-        std::cmp::Reverse((candidate.weights(), candidate.tensors.len(), name))
+        let rank = Rank::of(&candidate.name);
+        std::cmp::Reverse((candidate.weights(), candidate.tensors.len(), rank))
     });
     found.truncate(MAX_KEPT);
     let mut found = found.into_iter();
@@ -98,14 +98,14 @@ pub(super) fn contents(
 
 /// What the name of a dictionary says of it. Of two that fit a network, the greater one is taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Name {
+pub(crate) struct Rank {
     /// A distillation's teacher is not what was trained.
     is_not_teacher: bool,
     /// An average of the weights over the steps of training, which is what is evaluated.
     is_average: bool,
 }
 
-impl Name {
+impl Rank {
     pub fn of(name: &str) -> Self {
         let name = name.to_lowercase();
         let has = |word: &str| name.split(|c: char| !c.is_alphanumeric()).any(|part| part == word);

@@ -3,17 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::input::{Fault, Input, Range, damaged};
+use crate::input::{Fault, Input, Range, damaged, le};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const END64: [u8; 4] = *b"PK\x06\x06";
 const CENTRAL: [u8; 4] = *b"PK\x01\x02";
 const LOCAL: [u8; 4] = *b"PK\x03\x04";
-
-fn le(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
-}
 
 /// Members by name.
 #[derive(Default)]

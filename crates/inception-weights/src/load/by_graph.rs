@@ -8,7 +8,7 @@ use inception_graph::{
 };
 use inception_nn::{HiddenLayer, ModelSpec, Network};
 
-use super::found::{Found, Source, misfit};
+use super::found::{Found, ValueSource, misfit};
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Source as EntrySource};
 use crate::error::{Error, Problem};
@@ -28,8 +28,8 @@ pub(super) fn by_graph<'a>(
     let (mut sources, mut problems, mut used) = (Vec::new(), Vec::new(), HashSet::new());
     for info in inception_nn::tensors(&network) {
         sources.push(match bindings.get(&info.name) {
-            None => Source::Nowhere,
-            Some(Binding::Constant(value)) => Source::Constant(*value),
+            None => ValueSource::Nowhere,
+            Some(Binding::Constant(value)) => ValueSource::Constant(*value),
             Some(Binding::Weight { parameter: Parameter { name: key, .. }, transposed }) => {
                 let shape = shape_in_file(&info, *transposed);
                 used.insert(key.as_str());
@@ -38,7 +38,7 @@ pub(super) fn by_graph<'a>(
                     continue;
                 };
                 problems.extend(misfit(entry, shape));
-                Source::Entry { entry, transposed: *transposed }
+                ValueSource::Entry { entry, transposed: *transposed }
             }
         });
     }
@@ -55,7 +55,7 @@ pub(super) fn by_graph<'a>(
     }
     // Operations are those of inference.
     let auxiliary = false;
-    Ok(Found { key_scheme, classes, hidden, auxiliary, sources, unused, strange: Vec::new(), notes })
+    Ok(Found { key_scheme, classes, hidden, auxiliary, sources, unused, unexpected: Vec::new(), notes })
 }
 
 /// The network of a file's classes.

@@ -7,14 +7,14 @@ use std::rc::Rc;
 use burn::tensor::Device;
 use inception_nn::{HiddenLayer, ModelSpec, TensorInfo};
 
-use super::found::{Found, Source, misfit};
+use super::found::{Found, ValueSource, misfit};
 use super::head::{BIAS, HEAD, Head, WEIGHT, field};
 use super::keys::{Keys, MAX_KEY, prefixes};
 use super::options::LoadOptions;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::{Error, Problem};
-use crate::format::Name;
+use crate::format::Rank;
 use crate::key_scheme::{AUXILIARY, KeyRow, KeyScheme, key_tables, shape_in_file};
 
 /// The number of classes, the classifier's layers before its last, and whether there is an auxiliary classifier.
@@ -36,7 +36,7 @@ struct Attempt<'a> {
     /// Where they are in the file.
     name: String,
     /// Whether the name says that these are the ones to take.
-    rank: Name,
+    rank: Rank,
     found: Found<'a>,
     problems: Vec<Problem>,
 }
@@ -98,8 +98,8 @@ pub(super) fn by_key<'a>(
     }
 }
 
-fn unknown(entry: &Entry) -> Problem {
-    Problem::Unknown { key: entry.key.clone(), shape: entry.shape.clone() }
+fn unexpected(entry: &Entry) -> Problem {
+    Problem::Unexpected { key: entry.key.clone(), shape: entry.shape.clone() }
 }
 
 impl Wanted<'_> {
@@ -115,7 +115,7 @@ impl Wanted<'_> {
                     let name = format!("{dict}.{prefix}").trim_matches('.').to_owned();
                     let keys = Keys::below(prefix, all);
                     let (found, problems) = self.attempt(checkpoint, *scheme, table, &keys)?;
-                    attempts.push(Attempt { rank: Name::of(&name), name, found, problems });
+                    attempts.push(Attempt { rank: Rank::of(&name), name, found, problems });
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Wanted<'_> {
             let keys = Keys::below(String::new(), &checkpoint.entries);
             let (found, problems) = self.attempt(checkpoint, *scheme, table, &keys)?;
             let name = checkpoint.state_dict.clone();
-            attempts.push(Attempt { rank: Name::of(&name), name, found, problems });
+            attempts.push(Attempt { rank: Rank::of(&name), name, found, problems });
         }
         Ok(attempts)
     }
@@ -189,11 +189,11 @@ impl Wanted<'_> {
                         used.extend(
                             entry.into_iter().chain(layer.norm_entries()).map(|entry| entry.key.as_str()),
                         );
-                        sources.push(Source::Normed { layer, transposed, bias: is_bias });
+                        sources.push(ValueSource::Normed { layer, transposed, bias: is_bias });
                         continue;
                     }
                     if entry.is_none() && is_bias {
-                        sources.push(Source::Constant(0.0));
+                        sources.push(ValueSource::Constant(0.0));
                         continue;
                     }
                     (row.map_or("", |row| &*row.key), entry, head.transposed && !is_bias)
@@ -204,35 +204,36 @@ impl Wanted<'_> {
             let shape = shape_in_file(info, transposed);
             let constant = rows.get(info.name.as_str()).and_then(|row| row.constant);
             match (entry, constant) {
-                (None, Some(value)) => sources.push(Source::Constant(value)),
+                (None, Some(value)) => sources.push(ValueSource::Constant(value)),
                 (None, None) => missing.push((key.to_owned(), shape)),
                 (Some(entry), _) => {
                     used.insert(entry.key.as_str());
                     problems.extend(misfit(entry, shape));
-                    sources.push(Source::Entry { entry, transposed });
+                    sources.push(ValueSource::Entry { entry, transposed });
                 }
             }
         }
-        let strays = Strays::of(keys, &used, &spare);
+        let unexpected = Unexpected::of(keys, &used, &spare);
         // Layers of Keras are told by their places, which a further one would shift.
         let strict = !problems.is_empty() || !missing.is_empty() || scheme == KeyScheme::Keras;
         let missing = missing.into_iter();
         problems.extend(missing.map(|(key, shape)| Problem::Missing { key, shape, nearest: None }));
-        let differences = strays.differences(table, classes, head.as_ref(), !strict);
-        problems.extend(differences.into_iter().map(unknown));
+        let differences = unexpected.differences(table, classes, head.as_ref(), !strict);
+        problems.extend(differences.into_iter().map(self::unexpected));
         let mut notes = head.map(|head| head.notes).unwrap_or_default();
         notes.extend(
             keys.notable_prefix().map(|prefix| format!("the prefix `{prefix}` of its keys is left out")),
         );
-        let strange = strays.inside.iter().chain(&strays.outside).map(|entry| entry.key.clone());
+        let unexpected_keys =
+            unexpected.inside.iter().chain(&unexpected.outside).map(|entry| entry.key.clone());
         let found = Found {
             key_scheme: scheme,
             classes,
             hidden,
             auxiliary,
             sources,
-            unused: strays.unused.iter().map(|entry| entry.key.clone()).collect(),
-            strange: strange.collect(),
+            unused: unexpected.unused.iter().map(|entry| entry.key.clone()).collect(),
+            unexpected: unexpected_keys.collect(),
             notes,
         };
         Ok((found, problems))
@@ -240,7 +241,7 @@ impl Wanted<'_> {
 }
 
 /// The entries that the network does not ask for.
-struct Strays<'a> {
+struct Unexpected<'a> {
     /// Below the prefix.
     inside: Vec<&'a Entry>,
     /// Elsewhere in the dictionary.
@@ -266,7 +267,7 @@ const FIELDS: &[&str] = &[
     "weight_orig",
 ];
 
-impl<'a> Strays<'a> {
+impl<'a> Unexpected<'a> {
     fn of(keys: &Keys<'a>, used: &HashSet<&str>, is_spare: &impl Fn(&str) -> bool) -> Self {
         let mut inside: Vec<(&str, &'a Entry)> =
             keys.entries.iter().map(|(key, entry)| (*key, *entry)).collect();
@@ -331,11 +332,11 @@ pub(super) fn share(spec: &ModelSpec, tables: &[(KeyScheme, Vec<KeyRow>)], all: 
             let table: Vec<_> =
                 table.iter().filter(|row| row.constant.is_none() || keys.get(&row.key).is_some()).collect();
             let found = table.iter().filter(|row| fits(row)).count();
-            let strange = keys
+            let unexpected_keys = keys
                 .entries
                 .keys()
                 .filter(|key| !wanted.contains(**key) && !scheme.is_unused(spec.architecture, key));
-            (found * 1000).saturating_sub(strange.count() * 500) / table.len()
+            (found * 1000).saturating_sub(unexpected_keys.count() * 500) / table.len()
         });
         scores.max().unwrap_or(0)
     });

@@ -9,7 +9,7 @@ use crate::key_scheme::KeyScheme;
 
 /// Where the values of one of our tensors come from.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(super) enum ValueSource<'a> {
     Entry {
         entry: &'a Entry,
         transposed: bool,
@@ -34,11 +34,11 @@ pub(super) struct Found<'a> {
     /// Whether its auxiliary classifier, which only training uses, is among the tensors.
     pub auxiliary: bool,
     /// One for each of our tensors, in their order.
-    pub sources: Vec<Source<'a>>,
+    pub sources: Vec<ValueSource<'a>>,
     /// Keys that no part of the network needs, as the key scheme allows them.
     pub unused: Vec<String>,
     /// Keys that nothing that is known needs.
-    pub strange: Vec<String>,
+    pub unexpected: Vec<String>,
     /// What was taken, where the file leaves a choice or has names of its own.
     pub notes: Vec<String>,
 }

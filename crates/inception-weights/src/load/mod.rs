@@ -22,7 +22,7 @@ use crate::error::{Error, Problem};
 use crate::key_scheme::KeyScheme;
 use crate::surroundings::Output;
 use find::find;
-use found::{Found, Source};
+use found::{Found, ValueSource};
 
 /// A network with a checkpoint's weights.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct Loaded {
     /// and heads for training only.
     pub unused: Vec<String>,
     /// Keys of the file that nothing needs that is known: counters of operations, weights of losses.
-    pub strange: Vec<String>,
+    pub unexpected: Vec<String>,
     /// What was taken of the file, where it leaves a choice or has names of its own.
     pub notes: Vec<String>,
     /// Our names of tensors that inference does not need and that the file, a graph for inference, does not
@@ -68,8 +68,8 @@ impl Loaded {
             first.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
         };
         let mut warnings = self.notes.clone();
-        if !self.strange.is_empty() {
-            warnings.push(format!("no part of the network needs {}", named(&self.strange)));
+        if !self.unexpected.is_empty() {
+            warnings.push(format!("unexpected keys: {}", named(&self.unexpected)));
         }
         if self.single_logit {
             warnings.push("one logit: it is taken for the log-odds of class 1 against class 0".to_owned());
@@ -120,7 +120,7 @@ pub fn load_with(
     let found = find(spec, checkpoint, device, &options);
     let found = found.map_err(|error| with_likely(error, spec, checkpoint))?;
     let num_classes = found.kept_classes(spec, options.keep_background);
-    let Found { key_scheme, classes, hidden, auxiliary, sources, unused, strange, notes } = found;
+    let Found { key_scheme, classes, hidden, auxiliary, sources, unused, unexpected, notes } = found;
     let (background_dropped, single_logit) = (num_classes < classes, classes == 1);
     let config = spec.config().with_num_classes(num_classes).with_hidden(&hidden);
     let network = config.with_auxiliary(auxiliary).init(device)?;
@@ -128,7 +128,7 @@ pub fn load_with(
     let mut sources = sources.into_iter();
     let network = load_tensors(network, |info: &TensorInfo| {
         let values = match sources.next().expect("a source for each tensor, whatever the classes") {
-            Source::Entry { entry, transposed } => {
+            ValueSource::Entry { entry, transposed } => {
                 let values = checkpoint.values(entry)?;
                 match (transposed, &entry.shape[..]) {
                     // A fully connected layer may be written as a 1x1 convolution.
@@ -138,12 +138,12 @@ pub fn load_with(
                     (_, shape) => with_classes(values, shape.last().copied(), &info.shape),
                 }
             }
-            Source::Normed { layer, transposed, bias } => {
+            ValueSource::Normed { layer, transposed, bias } => {
                 let values = layer.with_norms(checkpoint, transposed, bias)?;
                 with_classes(values, Some(layer.outputs), &info.shape)
             }
-            Source::Constant(value) => vec![value; info.shape.iter().product()],
-            Source::Nowhere => {
+            ValueSource::Constant(value) => vec![value; info.shape.iter().product()],
+            ValueSource::Nowhere => {
                 not_in_file.push(info.name.clone());
                 return Ok(None);
             }
@@ -164,7 +164,7 @@ pub fn load_with(
         hidden,
         output,
         unused,
-        strange,
+        unexpected,
         notes,
         not_in_file,
     })
@@ -199,7 +199,7 @@ fn with_likely(error: Error, spec: &ModelSpec, checkpoint: &Checkpoint) -> Error
 /// Names beside what is missing the unknown key that is most like it.
 fn name_nearest(problems: &mut [Problem]) {
     let unknown = problems.iter().filter_map(|problem| match problem {
-        Problem::Unknown { key, .. } => Some(key.clone()),
+        Problem::Unexpected { key, .. } => Some(key.clone()),
         _ => None,
     });
     let unknown: Vec<String> = unknown.collect();

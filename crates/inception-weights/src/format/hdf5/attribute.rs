@@ -2,12 +2,12 @@
 
 use std::collections::hash_map::Entry;
 
-use super::bytes::{le, number, take};
+use super::bytes::{number, take};
 use super::collection::Collection;
 use super::file::{File, UNDEFINED};
 use super::header::Object;
 use super::message::extent;
-use crate::input::{Fault, damaged};
+use crate::input::{Fault, damaged, le};
 
 const ATTRIBUTE: u64 = 0x0c;
 

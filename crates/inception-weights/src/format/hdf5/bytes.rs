@@ -1,11 +1,6 @@
 //! Numbers off the front of bytes.
 
-use crate::input::{Fault, damaged};
-
-/// A number of up to 8 bytes, the lowest first.
-pub(super) fn le(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
-}
+use crate::input::{Fault, damaged, le};
 
 /// Takes `count` bytes off the front of `bytes`.
 pub(super) fn take<'b>(bytes: &mut &'b [u8], count: usize) -> Result<&'b [u8], Fault> {

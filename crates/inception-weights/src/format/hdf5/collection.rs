@@ -1,9 +1,8 @@
 //! Collections of text: objects of any length that attributes refer to by number.
 
+use crate::input::le;
 use std::collections::HashMap;
 use std::ops::Range;
-
-use super::bytes::le;
 
 /// The objects of a collection.
 pub(super) struct Collection {

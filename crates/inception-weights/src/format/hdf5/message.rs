@@ -1,10 +1,10 @@
 //! What the messages of a dataset say: its shape, the type of its elements, and where they are.
 
-use super::bytes::{le, number, take};
+use super::bytes::{number, take};
 use super::file::{File, UNDEFINED};
 use super::header::Object;
 use crate::entry::Dtype;
-use crate::input::{Fault, damaged};
+use crate::input::{Fault, damaged, le};
 
 const DATASPACE: u64 = 0x01;
 const DATATYPE: u64 = 0x03;

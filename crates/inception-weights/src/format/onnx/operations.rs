@@ -8,7 +8,7 @@ use super::node::Node;
 use super::parts::Parts;
 use super::tensors::Tensors;
 use crate::entry::{Dtype, Entry};
-use crate::format::pixels::{Arithmetic, Ending, Pixels};
+use crate::format::pixels::{Ending, Pixels};
 use crate::graph::{Builder, Quantised, pool, scale, window};
 use crate::surroundings::{Output, Surroundings};
 
@@ -120,16 +120,9 @@ impl<'a> Operations<'a> {
         let ints = |i: usize| numbers(i).map(|list| list.iter().map(|&v| v as i64).collect::<Vec<_>>());
         let is_pixels = |i: usize| node.inputs.get(i).is_some_and(|name| self.pixels.has(name));
         let number = |field: &str| node.number(field).map(|v| v as i64);
-        let arithmetic = match &*node.op {
-            "Add" => Some(Arithmetic::Add),
-            "Sub" => Some(Arithmetic::Subtract),
-            "Mul" => Some(Arithmetic::Multiply),
-            "Div" => Some(Arithmetic::Divide),
-            _ => None,
-        };
         let first = || node.inputs.first().map_or("", String::as_str);
-        let understood = match (&*node.op, arithmetic) {
-            (_, Some(op)) if is_pixels(0) || is_pixels(1) => {
+        let understood = match &*node.op {
+            op @ ("Add" | "Sub" | "Mul" | "Div") if is_pixels(0) || is_pixels(1) => {
                 let reversed = !is_pixels(0);
                 let (value, other) = if reversed { (1, 0) } else { (0, 1) };
                 match numbers(other) {
@@ -139,11 +132,11 @@ impl<'a> Operations<'a> {
                     None => return Ok(false),
                 }
             }
-            ("Gather", _) if is_pixels(0) && number("axis") == Some(1) => {
+            "Gather" if is_pixels(0) && number("axis") == Some(1) => {
                 let indices = ints(1).unwrap_or_default();
                 self.pixels.select(output, first(), &indices)
             }
-            ("Slice", _) if is_pixels(0) && ints(3).is_some_and(|axes| axes == [1]) => {
+            "Slice" if is_pixels(0) && ints(3).is_some_and(|axes| axes == [1]) => {
                 let (start, end) = (ints(1).unwrap_or_default(), ints(2).unwrap_or_default());
                 match (&start[..], &end[..], ints(4).is_none_or(|steps| steps == [1])) {
                     (&[start], &[end], true) if (0..4).contains(&start) && (0..=4).contains(&end) => {
@@ -153,10 +146,8 @@ impl<'a> Operations<'a> {
                     _ => false,
                 }
             }
-            ("Concat", _) if is_pixels(0) && number("axis") == Some(1) => {
-                self.pixels.concat(output, &node.inputs)
-            }
-            ("Unsqueeze" | "Squeeze" | "Identity" | "Cast", _) if is_pixels(0) => {
+            "Concat" if is_pixels(0) && number("axis") == Some(1) => self.pixels.concat(output, &node.inputs),
+            "Unsqueeze" | "Squeeze" | "Identity" | "Cast" if is_pixels(0) => {
                 self.pixels.pass(output, first());
                 true
             }
@@ -174,26 +165,21 @@ impl<'a> Operations<'a> {
     /// Operations on the logits, behind the network; whether this is one.
     fn after(&mut self, node: &Node) -> Result<bool, String> {
         let input = node.inputs.first().map_or("", String::as_str);
-        let kind = match &*node.op {
-            "Softmax" | "LogSoftmax" => "softmax",
-            "Sigmoid" => "sigmoid",
-            "ArgMax" | "TopK" => "choice of the best class",
+        let outputs = node.outputs.iter().map(String::as_str);
+        match &*node.op {
+            "Softmax" | "LogSoftmax" => self.ending.add(outputs, "softmax"),
+            "Sigmoid" => {
+                self.output = Output::Sigmoid;
+                self.ending.add(outputs, "sigmoid");
+            }
+            "ArgMax" | "TopK" => self.ending.add(outputs, "choice of the best class"),
             "Identity" | "Cast" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" | "QuantizeLinear"
             | "DequantizeLinear"
                 if self.ending.has(input) =>
             {
-                "softmax"
+                self.ending.pass(outputs, input);
             }
             _ => return Ok(false),
-        };
-        if kind == "sigmoid" {
-            self.output = Output::Sigmoid;
-        }
-        let fresh = ["Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK"].contains(&&*node.op);
-        let outputs = node.outputs.iter().map(String::as_str);
-        match fresh {
-            true => self.ending.add(outputs, kind),
-            false => self.ending.pass(outputs, input),
         }
         for output in &node.outputs {
             self.builder.pass(output, input)?;

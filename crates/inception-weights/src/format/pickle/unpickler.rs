@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::global::Global;
 use super::objects::{Pickle, Text, Value};
-use crate::input::{Fault, Range, Stream};
+use crate::input::{Fault, Range, Stream, le};
 
 /// Far above the objects of any checkpoint of the family (about 40 for each of 1000 tensors), with the state
 /// of an optimiser.
@@ -94,29 +94,16 @@ impl Unpickler<'_, '_> {
                 let top = self.top(at)?;
                 self.push(at, top)
             }
-            b'h' => {
-                let index = self.uint::<1>()?;
-                self.get(at, index)
-            }
-            b'j' => {
-                let index = self.uint::<4>()?;
-                self.get(at, index)
-            }
-            b'g' => {
-                let index = self.index_line(at)?;
-                self.get(at, index)
-            }
-            b'q' => {
-                let index = self.uint::<1>()?;
-                self.put(at, index)
-            }
-            b'r' => {
-                let index = self.uint::<4>()?;
-                self.put(at, index)
-            }
-            b'p' => {
-                let index = self.index_line(at)?;
-                self.put(at, index)
+            b'h' | b'j' | b'g' | b'q' | b'r' | b'p' => {
+                let index = match code {
+                    b'h' | b'q' => self.uint::<1>()?,
+                    b'j' | b'r' => self.uint::<4>()?,
+                    _ => self.index_line(at)?,
+                };
+                match code {
+                    b'h' | b'j' | b'g' => self.get(at, index),
+                    _ => self.put(at, index),
+                }
             }
             0x94 => self.put(at, self.memo.len() as u64),
             _ => self.step_container(at, code),
@@ -231,8 +218,7 @@ impl Unpickler<'_, '_> {
 
     /// An unsigned integer of `N` bytes, at most 8.
     fn uint<const N: usize>(&mut self) -> Result<u64, Fault> {
-        let bytes = self.stream.array::<N>()?;
-        Ok(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        self.stream.array::<N>().map(|bytes| le(&bytes))
     }
 
     /// Where the stack of the innermost mark begins.
