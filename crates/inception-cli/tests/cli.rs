@@ -649,7 +649,7 @@ fn quantize_and_int8() {
     }
     let refused =
         failure(&["convert", "--model", "GoogLeNet", "--from", plain, "--precision", "int8", "--to", qdq]);
-    assert!(refused.contains("`quantize` writes files in int8"), "{refused}");
+    assert!(refused.contains("`inception quantize` writes a file that has them"), "{refused}");
     let errors = with(plain);
     assert!(errors.contains("needs scales") && errors.contains("`inception quantize` writes"), "{errors}");
     for (flag, value, wanted) in [
