@@ -298,7 +298,7 @@ impl Compiled {
         self.precision
     }
 
-    /// The thread pool, to share with other networks through [`Options::pool`].
+    /// The thread pool, to share with other networks through [`Options::pool`](field@Options::pool).
     pub fn threads(&self) -> &Arc<Threads> {
         &self.executor.threads
     }
