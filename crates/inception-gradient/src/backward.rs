@@ -2,12 +2,12 @@
 
 use crate::forward::{copy, values};
 use crate::kernels::Kernels;
-use crate::layers::{ConvLayer, DepthwiseLayer, Layer, NormLayer};
+use crate::layers::{ConvLayer, DepthwiseLayer, Layer, NormLayer, Tensor};
 use crate::memory::{Raw, parallel};
 use crate::pool::{depthwise, depthwise_weights};
 use crate::real::Real;
 use crate::rows::{self, NormGradient};
-use crate::trainer::{Tensor, Trainer, raw};
+use crate::trainer::{Trainer, raw};
 
 impl<T: Real> Trainer<T> {
     /// The gradients of all tensors, from that of the output of the last [`forward`](Self::forward), in its

@@ -1,10 +1,10 @@
 //! From images to outputs, as in training.
 
-use crate::layers::{BatchStatistics, Layer, NormLayer};
+use crate::layers::{BatchStatistics, Layer, NormLayer, Tensor};
 use crate::memory::{Raw, parallel};
 use crate::real::Real;
 use crate::rows;
-use crate::trainer::{Tensor, Trainer, raw};
+use crate::trainer::{Trainer, raw};
 
 impl<T: Real> Trainer<T> {
     /// The output for images `[batch, channels, height, width]`, row-major: `[batch, outputs]`, or pixels by

@@ -9,8 +9,16 @@ use crate::error::Error;
 use crate::memory::View;
 use crate::places::{Places, is_fused};
 use crate::pool::Pooling;
-use crate::trainer::Tensor;
 use crate::window::{Phase, backward, forward};
+
+/// A tensor of a graph.
+#[derive(Debug)]
+pub(crate) struct Tensor {
+    pub parameter: Parameter,
+    pub trainable: bool,
+    pub values: Vec<f32>,
+    pub gradient: Vec<f32>,
+}
 
 /// A convolution of one group, or a fully connected layer.
 #[derive(Debug)]

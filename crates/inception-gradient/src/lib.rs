@@ -35,6 +35,7 @@ mod backward;
 mod conv;
 mod error;
 mod forward;
+mod isa;
 mod kernels;
 mod layers;
 mod memory;

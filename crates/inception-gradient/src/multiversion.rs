@@ -1,31 +1,5 @@
 //! Function multiversioning: loops that are compiled for each instruction set.
 
-use std::sync::LazyLock;
-
-use inception_engine::Isa;
-
-/// The instruction set in use: the engine's, as far as there are kernels for it here.
-pub(crate) fn isa() -> Isa {
-    static CHOSEN: LazyLock<Isa> = LazyLock::new(|| match Isa::chosen().unwrap_or_else(|_| Isa::best()) {
-        // The engine's needs AVX-512F alone.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512
-            if !(is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("fma")) =>
-        {
-            if Isa::Avx2.available() {
-                Isa::Avx2
-            } else {
-                Isa::Portable
-            }
-        }
-        isa => isa,
-    });
-    *CHOSEN
-}
-
 /// A function whose loops are compiled for each instruction set; the one in use runs. It is unsafe: its
 /// tensors are addresses, and it says, or the file does, what the caller promises of them.
 macro_rules! multiversion {
@@ -51,7 +25,7 @@ macro_rules! multiversion {
                     // SAFETY: the caller's promise.
                     unsafe { body::<T>($($arg),*) }
                 }
-                match $crate::multiversion::isa() {
+                match $crate::isa::isa() {
                     // SAFETY: the CPU has it; the rest is the caller's promise.
                     inception_engine::Isa::Avx512 => return unsafe { avx512::<T>($($arg),*) },
                     // SAFETY: as above.

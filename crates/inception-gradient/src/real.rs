@@ -2,8 +2,8 @@
 
 use std::ops::{Add, AddAssign, Mul, Sub};
 
+use crate::isa::isa;
 use crate::kernels::{self, Kernels};
-use crate::multiversion::isa;
 
 /// Single or double precision.
 pub trait Real:

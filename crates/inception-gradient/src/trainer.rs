@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use inception_graph::{Graph, NodeId, Op, Parameter, Shape};
 
 use crate::error::Error;
-use crate::layers::{Builder, Layer};
+use crate::layers::{Builder, Layer, Tensor};
 use crate::memory::{Raw, SLACK, Shared, View, parallel};
 use crate::places::{gradients, outputs};
 use crate::real::Real;
@@ -29,15 +29,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { norm_momentum: 0.1, norm_unbiased: false, dropout: BTreeMap::new() }
     }
-}
-
-/// A tensor of a graph.
-#[derive(Debug)]
-pub(crate) struct Tensor {
-    pub parameter: Parameter,
-    pub trainable: bool,
-    pub values: Vec<f32>,
-    pub gradient: Vec<f32>,
 }
 
 /// A graph in training: its tensors, and memory for a batch.

@@ -1,6 +1,7 @@
 //! What the state files of an evaluation and of an extraction of features have in common: a lock, lines of
 //! hashed JSON, and records that are whole or not there.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -10,7 +11,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::StateProblem;
-use crate::eval::settings::Shard;
 
 /// Opens the file at `path`, or makes it, and locks it against a second process.
 pub(crate) fn open_locked(path: &Path) -> Result<File, StateProblem> {
@@ -41,9 +41,9 @@ pub(crate) fn difference<T: Serialize>(settings: &T, other: &T) -> Option<(Strin
 }
 
 /// Refuses the state of something else: with other settings, or of another part.
-pub(crate) fn check_same(
+pub(crate) fn check_same<T: PartialEq + Display>(
     difference: Option<(String, String, String)>,
-    [found, wanted]: [Shard; 2],
+    [found, wanted]: [T; 2],
 ) -> Result<(), StateProblem> {
     let shard = || (found != wanted).then(|| ("shard".to_owned(), found.to_string(), wanted.to_string()));
     match difference.or_else(shard) {

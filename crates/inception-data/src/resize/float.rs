@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::is_vertical_first;
-use super::pillow::Filter;
+use super::pillow::{Filter, is_vertical_first};
 use crate::error::Error;
 use crate::image::RgbImage;
 

@@ -49,14 +49,6 @@ pub fn resize(image: &RgbImage, resampler: Resampler, width: u32, height: u32) -
     RgbImage::from_raw(width, height, pixels)
 }
 
-/// Whether Pillow resizes vertically first, by the sizes before and after: since version 13 it begins with the
-/// direction in which more is thrown away.
-fn is_vertical_first(image: &RgbImage, (width, height): (u32, u32)) -> bool {
-    let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
-        .map(|(source, resized)| i64::from(source) - i64::from(resized));
-    shorter > 0 && shorter > 2 * narrower
-}
-
 /// A rectangle of a resized image, row by row.
 pub(crate) enum ResizedRows<'a> {
     /// By cv2's rules.

@@ -9,8 +9,15 @@
 
 use std::ops::Range;
 
-use super::is_vertical_first;
 use crate::image::RgbImage;
+
+/// Whether Pillow resizes vertically first, by the sizes before and after: since version 13 it begins with the
+/// direction in which more is thrown away.
+pub(super) fn is_vertical_first(image: &RgbImage, (width, height): (u32, u32)) -> bool {
+    let [shorter, narrower] = [(image.height(), height), (image.width(), width)]
+        .map(|(source, resized)| i64::from(source) - i64::from(resized));
+    shorter > 0 && shorter > 2 * narrower
+}
 
 /// Bits after the binary point of a weight.
 const PRECISION: u32 = 22;
