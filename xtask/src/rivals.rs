@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use inception::engine::noise;
 use inception::nn::with_storage_device;
-use inception::weights::{Metadata, save, save_onnx};
+use inception::weights::{Metadata, PartFile, save, save_onnx};
 use inception::{DeviceKind, ModelSpec, Precision, cores};
 use inception_bench::{
     ColdStart, Comparison, Costs, Environment, RuntimeTimes, comparison_markdown, costs_markdown,
@@ -21,7 +21,6 @@ use inception_bench::{
 use inception_cli::args::{batch, model, table_models};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tempfile::NamedTempFile;
 
 use crate::rival_worker::{read_floats, write_floats};
 
@@ -549,11 +548,11 @@ fn write_cells(file: &Path, cells: &[impl Serialize]) -> anyhow::Result<()> {
     let lines: Result<Vec<_>, _> = cells.iter().map(serde_json::to_string).collect();
     let text = format!("[\n{}\n]\n", lines?.join(",\n"));
     let write = || {
-        let mut part = NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
+        let mut part = PartFile::create(file)?;
         part.write_all(text.as_bytes())?;
-        part.persist(file).map_err(|error| error.error)
+        part.finish()
     };
-    write().map(drop).with_context(|| format!("writing {}", file.display()))
+    write().with_context(|| format!("writing {}", file.display()))
 }
 
 /// `bench/runs/DATE-CPU-THREADSt`, or `bench/runs/DATE-CPU-DEVICE` for a GPU.

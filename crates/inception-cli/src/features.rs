@@ -19,6 +19,7 @@ use inception::{
 use serde::Serialize;
 
 use crate::args::{self, NetworkArgs};
+use crate::files::create;
 use crate::progress::Bar;
 
 /// Which pictures of a dataset, and how they are read.
@@ -276,16 +277,14 @@ impl Target {
             Dtype::F32 => Element::F32,
             Dtype::F16 => Element::F16,
         };
-        let file =
-            |path: &Path| PartFile::create(path).with_context(|| format!("writing {}", path.display()));
-        let rows = file(path)?;
+        let rows = create(path)?;
         let rows = match format {
             Format::Npy => Rows::Npy(npy::Writer::new(rows, element, dimensions)?),
             Format::Safetensors => Rows::Safetensors(Safetensors::new(rows, element, dimensions)?),
             #[cfg(feature = "parquet")]
             Format::Parquet => Rows::Parquet(Box::new(parquet::Writer::new(rows, element, dimensions)?)),
         };
-        Ok(Self { path: path.to_owned(), rows, paths: paths.map(file).transpose()? })
+        Ok(Self { path: path.to_owned(), rows, paths: paths.map(create).transpose()? })
     }
 
     fn add<'a>(&mut self, rows: &[f32], paths: impl Iterator<Item = &'a Path> + Clone) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use crate::args::{DeviceArgs, OptionalWeightArgs};
 use crate::features::{ReadArgs, settings, state};
+use crate::files::create;
 use crate::progress::Bar;
 
 /// The most subsets, splits and samples, whose numbers are kept in memory.
@@ -189,11 +190,12 @@ impl Fid {
         report.protocol = self.protocol.name;
         report.skipped = sides.iter().flat_map(|side| side.skipped.clone()).collect();
         report.warnings = warnings;
-        self.print(&report)?;
-        match (statistics, &mut sides[0].sums) {
-            (Some(file), Some(sums)) => file.finish(sums),
-            _ => Ok(()),
+        // Either is kept where the other one fails.
+        let printed = self.print(&report);
+        if let (Some(file), Some(sums)) = (statistics, &mut sides[0].sums) {
+            file.finish(sums)?;
         }
+        printed
     }
 
     /// The file of `--save-stats`, so that one that cannot be written is found before anything is computed.
@@ -251,8 +253,7 @@ impl Fid {
         };
         let alone: Vec<String> = self.inputs.iter().zip(inputs).filter_map(names).collect();
         let mut need = |asked: bool, metrics: &[Metric], reason: String| {
-            let named = |metric: &&Metric| self.metrics.contains(metric);
-            ensure!(!asked && !metrics.iter().any(|metric| named(&metric)), "{reason}");
+            ensure!(!asked && !metrics.iter().any(|metric| self.metrics.contains(metric)), "{reason}");
             if metrics.iter().any(|metric| self.wants(*metric)) {
                 missing.push(format!("not computed: {reason}"));
             }
@@ -266,8 +267,8 @@ impl Fid {
             need(self.bootstrap.is_some(), &[Metric::Kid, Metric::PrecisionRecall], reason)?;
         }
         if let Input::Known(_) = a {
-            let reason =
-                format!("the Inception Score needs pictures, and {} is none", self.inputs[0].display());
+            let path = self.inputs[0].display();
+            let reason = format!("the Inception Score needs pictures; {path} holds features or statistics");
             need(false, &[Metric::InceptionScore], reason)?;
         }
         Ok(missing)
@@ -457,8 +458,7 @@ struct Statistics<'a> {
 
 impl<'a> Statistics<'a> {
     fn create(path: &'a Path) -> anyhow::Result<Self> {
-        let file = PartFile::create(path).with_context(|| format!("writing {}", path.display()))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file: create(path)? })
     }
 
     fn finish(mut self, sums: &mut Sums) -> anyhow::Result<()> {

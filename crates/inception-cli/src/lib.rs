@@ -25,6 +25,7 @@ mod explain;
 mod features;
 #[cfg(feature = "fid")]
 mod fid;
+mod files;
 mod images;
 mod inspect;
 mod misclassified;

@@ -7,6 +7,8 @@ use anyhow::Context;
 use inception::Wrong;
 use inception::weights::PartFile;
 
+use crate::files::create;
+
 /// A file under way.
 pub struct Misclassified {
     path: PathBuf,
@@ -16,8 +18,7 @@ pub struct Misclassified {
 impl Misclassified {
     /// Starts the file.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = PartFile::create(path).with_context(|| format!("writing {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file: create(path)? })
     }
 
     /// Writes a line for each picture, in the order of the dataset.
