@@ -2,10 +2,13 @@
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use inception::data::{Preprocessing, RgbImage};
 use inception::{Classifier, Guess, Prediction};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -44,8 +47,10 @@ impl Predict {
                 self.network.classifier(spec, &options, self.labels.as_deref())?;
             // Until the first answer, which on a GPU waits for kernels to be compiled and tried.
             let waiting = self.network.device.device.is_gpu().then(|| waiting(spec.name));
-            for image in &images.paths {
-                let answer = predict(&classifier, &images, image);
+            for_each_picture(&images, classifier.preprocessing(), |image, picture| {
+                let answer = picture.and_then(|picture| {
+                    classifier.predict(&picture).with_context(|| image.display().to_string())
+                });
                 waiting.iter().for_each(ProgressBar::finish_and_clear);
                 // A picture that cannot be used does not cost the others their answers.
                 match answer {
@@ -55,7 +60,8 @@ impl Predict {
                         stderrln!("error: {}{}", message(&error), picture_hint(&error));
                     }
                 }
-            }
+                Ok(())
+            })?;
         }
         if failures > 0 {
             bail!(
@@ -90,9 +96,24 @@ impl Predict {
     }
 }
 
-fn predict(classifier: &Classifier, images: &Images, image: &Path) -> anyhow::Result<Prediction> {
-    let picture = images.read(image, classifier.preprocessing())?;
-    classifier.predict(&picture).with_context(|| image.display().to_string())
+/// Calls `each` with every picture in its order. The next one is read and decoded meanwhile.
+fn for_each_picture(
+    images: &Images,
+    preprocessing: &Preprocessing,
+    mut each: impl FnMut(&Path, anyhow::Result<RgbImage>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        // Without room: one picture waits beside the one that is classified.
+        let (sender, receiver) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for image in &images.paths {
+                if sender.send((image, images.read(image, preprocessing))).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver.into_iter().try_for_each(|(image, picture)| each(image, picture))
+    })
 }
 
 /// A sign of life, on a terminal.

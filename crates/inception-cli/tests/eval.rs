@@ -612,6 +612,8 @@ fn bad_datasets_are_refused_with_a_message() {
         message.contains("none of its 2 pictures is in /") && message.contains("--image-root says where"),
         "{message}"
     );
+    let message = run("named", &["--image-root", text(&root.join("flat"))]);
+    assert!(message.contains("named: it is no list, and has its pictures in itself"), "{message}");
     assert!(run("nowhere", &[]).contains("nowhere"));
     fs::create_dir_all(root.join("hollow/3")).unwrap();
     assert!(run("hollow", &[]).contains("no picture"));

@@ -8,6 +8,12 @@ pub enum Error {
     /// The graph breaks a rule.
     #[error(transparent)]
     Graph(#[from] graph::Error),
+    /// `INCEPTION_ISA` names an instruction set that cannot be used.
+    #[error("{reason}")]
+    Isa {
+        /// What the engine says of it.
+        reason: String,
+    },
     /// It has an operation whose gradient is not known.
     #[error("node {node} ({op}) cannot be trained: {reason}")]
     Unsupported {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use inception_engine::Isa;
 use inception_graph::{Graph, NodeId, Op, Parameter, Shape};
 
 use crate::error::Error;
@@ -67,8 +68,9 @@ impl<T: Real> Trainer<T> {
     /// # Errors
     ///
     /// [`Error::Unsupported`] for an operation whose gradient is not known, [`Error::Graph`] for a graph that
-    /// breaks a rule, and [`Error::TooLarge`].
+    /// breaks a rule, [`Error::Isa`], and [`Error::TooLarge`].
     pub fn new(graph: &Graph<Parameter>, options: &Options) -> Result<Self, Error> {
+        Isa::chosen().map_err(|error| Error::Isa { reason: error.to_string() })?;
         graph.verify()?;
         for node in &graph.nodes {
             if node.shape.len() > u32::MAX as usize / 8 {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use inception_engine::Isa;
-use inception_gradient::{Options, Real, Trainer};
+use inception_gradient::{Error, Options, Real, Trainer};
 use inception_graph::{
     BatchNorm, Conv, Graph, Linear, NodeId, Op, Parameter, Pool, PoolKind, Shape, Window, reference,
 };
@@ -220,6 +220,20 @@ fn on_all_instruction_sets(test: &str, check: impl FnOnce() -> Vec<f32>) -> Vec<
         (isa, bytes.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect())
     };
     others.map(run).collect()
+}
+
+#[test]
+fn an_unknown_instruction_set_is_refused() {
+    if std::env::var("INCEPTION_ISA").is_ok_and(|name| name == "avx9") {
+        let refused = Trainer::<f32>::new(&network(false), &Options::default());
+        assert!(matches!(refused, Err(Error::Isa { reason }) if reason.contains("avx9")));
+        return;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["an_unknown_instruction_set_is_refused", "--exact"]).env("INCEPTION_ISA", "avx9");
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]

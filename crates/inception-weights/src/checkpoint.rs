@@ -12,7 +12,7 @@ use crate::entry::{Dtype, Entry};
 use crate::error::Error;
 use crate::format::{self, Contents, Format, StateDict};
 use crate::graph::TensorScales;
-use crate::input::{Beside, Fault, Input, damaged};
+use crate::input::{Beside, Fault, Input, damaged, unsupported};
 use crate::metadata::Metadata;
 use crate::strides::row_major;
 use crate::surroundings::{Output, Surroundings};
@@ -46,7 +46,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::UnknownFormat`] and [`Error::Damaged`].
+    /// [`Error::Io`], [`Error::UnknownFormat`], [`Error::Damaged`] and [`Error::Unsupported`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_path_buf();
         let io = |source| Error::Io { path: path.clone(), source };
@@ -136,14 +136,14 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Damaged`] for a dtype that is not floating point.
+    /// [`Error::Io`], and [`Error::Unsupported`] for a dtype that is not floating point.
     pub fn values(&self, entry: &Entry) -> Result<Vec<f32>, Error> {
         self.read_values(entry).map_err(|fault| fault_of(&self.path, self.format, fault))
     }
 
     fn read_values(&self, entry: &Entry) -> Result<Vec<f32>, Fault> {
         let Some(size) = entry.dtype.size() else {
-            return damaged(format!("`{}` holds {}", entry.key, entry.dtype));
+            return unsupported(format!("`{}` holds {}", entry.key, entry.dtype));
         };
         let count = entry.len(); // The reader has checked that the file can have so many.
         let values = match (&entry.source, &entry.dtype) {
@@ -180,6 +180,7 @@ fn fault_of(path: &Path, format: Format, fault: Fault) -> Error {
     match fault {
         Fault::Io(source) => Error::Io { path, source },
         Fault::Damaged(reason) => Error::Damaged { path, format: format.name(), reason },
+        Fault::Unsupported(reason) => Error::Unsupported { path, format: format.name(), reason },
     }
 }
 

@@ -58,6 +58,16 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The file may be whole, but has something that is not read, or lacks a file that it needs.
+    #[error("{}: cannot use this {format}: {reason}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The format that its first bytes announce.
+        format: &'static str,
+        /// What it has or lacks, and what to do about it.
+        reason: String,
+    },
     /// The tensors are not those of the network asked for.
     #[error("{} does not fit {model}: {}{}", path.display(), summary(problems), hint(likely))]
     Mismatch {

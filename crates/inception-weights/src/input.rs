@@ -51,13 +51,13 @@ impl Input {
             || text.contains(&b'\\')
             || !name.components().all(|part| matches!(part, Component::Normal(_)))
         {
-            return damaged(format!("it names `{}`, which is not in its folder", name.display()));
+            return unsupported(format!("it names `{}`, which is not in its folder", name.display()));
         }
         let path = path.parent().unwrap_or(Path::new("")).join(name);
         // No pipe and no device.
         match std::fs::metadata(&path) {
             Ok(kind) if kind.is_file() => Ok(Some(Self::file(File::open(path)?)?)),
-            Ok(_) => damaged(format!("it names `{}`, which is no file", name.display())),
+            Ok(_) => unsupported(format!("it names `{}`, which is no file", name.display())),
             Err(_) => Ok(None),
         }
     }
@@ -121,6 +121,8 @@ pub(crate) struct Range {
 pub(crate) enum Fault {
     Io(io::Error),
     Damaged(String),
+    /// What is not read, or what the file needs besides and lacks.
+    Unsupported(String),
 }
 
 impl Fault {
@@ -138,6 +140,11 @@ impl From<io::Error> for Fault {
 /// A [`Fault::Damaged`].
 pub(crate) fn damaged<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Damaged(reason.into()))
+}
+
+/// A [`Fault::Unsupported`].
+pub(crate) fn unsupported<T>(reason: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Unsupported(reason.into()))
 }
 
 /// A number of up to 8 bytes, the lowest first.

@@ -67,11 +67,17 @@ impl Dataset {
     /// # Errors
     /// [`Error::Read`] if something cannot be read, [`Error::List`] for a line that makes no sense, and
     /// [`Error::Dataset`] for everything that would give a wrong or an empty answer: no class, no image, a
-    /// folder that names no class, a label out of range, a list of which no image is there.
+    /// folder that names no class, a label out of range, a list of which no image is there, a place for the
+    /// images of what is no list.
     pub fn open(path: impl AsRef<Path>, options: &DatasetOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let names = ClassNames::new(options.num_classes, options.labels.as_deref());
-        let listing = match Layout::of(path)? {
+        let layout = Layout::of(path)?;
+        let other_root = options.image_root.as_deref().filter(|&root| root != path);
+        if let Some(root) = other_root.filter(|_| !matches!(layout, Layout::List | Layout::LabelTable)) {
+            return Err(Error::dataset(path, DatasetProblem::OwnImages { root: root.to_owned() }));
+        }
+        let listing = match layout {
             Layout::Folder => match list::in_flat_folder(path)? {
                 Some(list) => {
                     let image_root = Some(path.to_owned());

@@ -17,6 +17,12 @@ pub enum DatasetProblem {
         "it is neither a folder of classes nor a list of `relative/path label` lines nor a tar, zip or Parquet file"
     )]
     UnknownKind,
+    /// A place for the images of what has them in itself.
+    #[error("it is no list, and has its pictures in itself; there is no use for {}", root.display())]
+    OwnImages {
+        /// The place.
+        root: PathBuf,
+    },
     /// An archive that cannot be read in place.
     #[error(
         "it is compressed with {format}, and no .tar.gz; pictures are compressed already, unpack it to a plain .tar or a folder"

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::contents::Contents;
 use crate::entry::{Dtype, Entry, Source};
-use crate::input::{Fault, Input, damaged};
+use crate::input::{Fault, Input, damaged, unsupported};
 use crate::metadata::Metadata;
 
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
     input.read_at(0, &mut header)?;
     let header = burn_pack::Header::from_bytes(&header).map_err(|e| Fault::Damaged(e.to_string()))?;
     if header.version != burn_pack::FORMAT_VERSION {
-        return damaged(format!("version {}; {} is known", header.version, burn_pack::FORMAT_VERSION));
+        return unsupported(format!("version {}; {} is known", header.version, burn_pack::FORMAT_VERSION));
     }
     let size = header.metadata_size;
     if u64::from(size) > input.len() || size > burn_pack::MAX_METADATA_SIZE {

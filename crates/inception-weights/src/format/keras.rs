@@ -18,7 +18,7 @@ use super::contents::Contents;
 use super::hdf5::{Dataset, File, Links, Object};
 use super::zip::Members;
 use crate::entry::{Entry, Source};
-use crate::input::{Fault, Input, Range, damaged};
+use crate::input::{Fault, Input, Range, damaged, unsupported};
 use crate::metadata::Metadata;
 
 /// The member of a `.keras` archive that has the weights.
@@ -81,7 +81,7 @@ fn open(input: &Input, place: Range) -> Result<Contents, Fault> {
         }
     }
     if layers.is_empty() {
-        return damaged("an HDF5 file without layers of Keras");
+        return unsupported("an HDF5 file without layers of Keras");
     }
     let mut counts = HashMap::new();
     let mut entries = Vec::new();
@@ -112,7 +112,7 @@ fn described(metadata: Metadata, config: &[u8]) -> Result<Metadata, Fault> {
         "relu" => Ok("true"),
         "linear" => Ok("false"),
         other => {
-            damaged(format!("a layer of its classifier has the activation `{other}`, which is not supported"))
+            unsupported(format!("a layer of its classifier has the activation `{other}`, which is not supported"))
         }
     };
     let relus = activations.iter().map(is_relu).collect::<Result<Vec<_>, _>>()?;
@@ -312,7 +312,7 @@ mod tests {
         let object = dense(r#"{"class_name": "ReLU", "config": {}}"#);
         assert_eq!(head(&[object, softmax.clone()]).ok().flatten().as_deref(), Some("[true]"));
         match head(&[dense(r#""gelu""#), softmax]) {
-            Err(Fault::Damaged(message)) => assert!(message.contains("`gelu`"), "{message}"),
+            Err(Fault::Unsupported(message)) => assert!(message.contains("`gelu`"), "{message}"),
             _ => panic!("another function is computed"),
         }
         for text in ["", "{}", "[1, 2]", "no JSON"] {

@@ -23,7 +23,7 @@ pub(crate) use contents::{Contents, StateDict};
 #[cfg(feature = "network")]
 pub(crate) use state_dict::Rank;
 
-use crate::input::{Beside, Fault, Input, damaged};
+use crate::input::{Beside, Fault, Input, unsupported};
 
 /// The format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub(crate) fn detect(input: &Input) -> io::Result<Result<Format, Cow<'static, st
                 Ok(Format::Keras)
             }
             // Opening says what is wrong with it.
-            Ok(_) | Err(Fault::Damaged(_)) => Ok(Format::PyTorch),
+            Ok(_) | Err(Fault::Damaged(_) | Fault::Unsupported(_)) => Ok(Format::PyTorch),
             Err(Fault::Io(error)) => return Err(error),
         },
         [0x89, b'H', b'D', b'F', ..] => Ok(Format::KerasH5),
@@ -179,12 +179,12 @@ fn open_pair(path: &Path, input: Input, beside: Beside) -> Result<(Input, Conten
         [0] => match beside("json").or_else(|| beside("pdmodel")) {
             Some(program) => (program, input),
             None => {
-                return damaged("its program, a .json or .pdmodel file of the same name, is not beside it");
+                return unsupported("its program, a .json or .pdmodel file of the same name, is not beside it");
             }
         },
         _ => match beside("pdiparams") {
             Some(values) => (input, values),
-            None => return damaged("its values, a .pdiparams file of the same name, are not beside it"),
+            None => return unsupported("its values, a .pdiparams file of the same name, are not beside it"),
         },
     };
     let contents = paddle_inference::open(&program, &values)?;

@@ -13,7 +13,7 @@ use super::pixels::Ending;
 use super::proto::{Message, Wire};
 use crate::entry::{Dtype, Entry, Source};
 use crate::graph::{Builder, pool, scale, window};
-use crate::input::{Fault, Input, Range, Stream, damaged};
+use crate::input::{Fault, Input, Range, Stream, damaged, unsupported};
 use crate::surroundings::{Output, Surroundings};
 
 /// Longest program that is read; those of the family are under 3 MB.
@@ -62,7 +62,7 @@ pub(crate) fn open(program: &Input, input: &Input) -> Result<Contents, Fault> {
         lists: HashMap::new(),
         combined: HashMap::new(),
     };
-    let (graph, surroundings) = operations_of.build(&operations).map_err(Fault::Damaged)?;
+    let (graph, surroundings) = operations_of.build(&operations).map_err(Fault::Unsupported)?;
     Ok(Contents { entries, graph: Some(graph), surroundings, ..Contents::default() })
 }
 
@@ -200,7 +200,7 @@ fn protobuf(program: &Input) -> Result<Program, Fault> {
     let mut found = Program { operations: Vec::new(), parameters: Vec::new() };
     while let Some((field, wire)) = block.next()? {
         if found.operations.len().max(found.parameters.len()) > MAX_OPERATIONS {
-            return damaged(format!("more than {MAX_OPERATIONS} operations or variables"));
+            return unsupported(format!("more than {MAX_OPERATIONS} operations or variables"));
         }
         match field {
             3 => {

@@ -13,7 +13,7 @@ use super::pickle::{Pickle, Storage, Tensor, Value, unpickle};
 use super::state_dict::{Candidate, contents};
 use super::zip::Members;
 use crate::entry::{Dtype, Entry, Source};
-use crate::input::{Fault, Input, Stream, damaged};
+use crate::input::{Fault, Input, Stream, damaged, unsupported};
 use crate::strides::is_permutation;
 
 /// Where a storage is in the file.
@@ -29,14 +29,14 @@ pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
     let mut pickles = members.ending("/data.pkl");
     let name = match (pickles.next(), pickles.next()) {
         (Some(name), None) => name,
-        (None, _) => return damaged(no_checkpoint(&members)),
-        _ => return damaged("a zip archive with several `data.pkl`"),
+        (None, _) => return unsupported(no_checkpoint(&members)),
+        _ => return unsupported("a zip archive with several `data.pkl`"),
     };
     let folder = name.trim_end_matches("data.pkl");
     if let Some(order) = members.get(&format!("{folder}byteorder"))?
         && input.read(order.offset, order.len.min(8))? != b"little"
     {
-        return damaged("the numbers are big-endian");
+        return unsupported("the numbers are big-endian");
     }
     let Some(member) = members.get(name)? else { return damaged("a zip archive without a `data.pkl`") };
     let pickle = unpickle(&mut Stream::new(input, member.offset, member.offset + member.len))?;
@@ -49,7 +49,7 @@ pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
     let contents = all_entries(input, &pickle, &storages)?;
     match contents.entries.is_empty() && members.get(&format!("{folder}constants/0"))?.is_some() {
         true => {
-            damaged("a frozen TorchScript archive, whose weights have no names; save it before it is frozen")
+            unsupported("a frozen TorchScript archive, whose weights have no names; save it before it is frozen")
         }
         false => Ok(contents),
     }
@@ -92,7 +92,7 @@ fn open_exported(input: &Input, members: &Members, folder: &str) -> Result<Conte
             items.iter().map(|item| item["as_int"].as_u64()).collect::<Option<Vec<u64>>>()
         };
         if row["use_pickle"].as_bool() == Some(true) {
-            return damaged(format!("`{key}` is pickled; save the state dict alone"));
+            return unsupported(format!("`{key}` is pickled; save the state dict alone"));
         }
         let (shape, strides) = (numbers("sizes").ok_or_else(bad)?, numbers("strides").ok_or_else(bad)?);
         // `ScalarType` of `torch/_export/serde/schema.py`.
@@ -107,7 +107,7 @@ fn open_exported(input: &Input, members: &Members, folder: &str) -> Result<Conte
             Some(1) => "u8",
             Some(2) => "i8",
             Some(12) => "bool",
-            _ => return damaged(format!("`{key}` is of an unknown element type")),
+            _ => return unsupported(format!("`{key}` is of an unknown element type")),
         };
         let file = row["path_name"].as_str().ok_or_else(bad)?;
         let member = members.get(&format!("{folder}{file}"))?;
@@ -132,7 +132,7 @@ pub(crate) fn open_legacy(input: &Input) -> Result<Contents, Fault> {
     unpickle(&mut stream)?;
     let system = unpickle(&mut stream)?;
     if system.get(system.root(), "little_endian") == Some(Value::Bool(false)) {
-        return damaged("the numbers are big-endian");
+        return unsupported("the numbers are big-endian");
     }
     let pickle = unpickle(&mut stream)?;
     let keys = unpickle(&mut stream)?;
@@ -205,7 +205,7 @@ fn entry(
         return Ok(entry);
     }
     if !is_permutation(&entry.shape, &strides) {
-        return damaged(format!(
+        return unsupported(format!(
             "`{key}` {shape:?} is a view with strides {strides:?}; save its contiguous form"
         ));
     }

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 use super::contents::Contents;
 use super::pytorch;
 use crate::entry::{Dtype, Entry, Quantised, Source};
-use crate::input::{Beside, Fault, Input, damaged};
+use crate::input::{Beside, Fault, Input, damaged, unsupported};
 use crate::metadata::Metadata;
 
 /// The `safetensors` crate's own bound on the JSON at the start of a file.
@@ -34,16 +34,17 @@ pub(crate) fn open_index(index: &Input, beside: Beside) -> Result<(Input, Conten
     names.sort_unstable();
     names.dedup();
     if names.len() > MAX_SHARDS {
-        return damaged(format!("more than {MAX_SHARDS} files"));
+        return unsupported(format!("more than {MAX_SHARDS} files"));
     }
     let (mut inputs, mut start) = (Vec::new(), 0);
     let (mut entries, mut metadata) = (Vec::new(), Metadata::default());
     for name in names {
         let Some(shard) = beside(name.as_ref())? else {
-            return damaged(format!("its file `{name}` is not beside it"));
+            return unsupported(format!("its file `{name}` is not beside it"));
         };
         let within = |fault| match fault {
             Fault::Damaged(reason) => Fault::Damaged(format!("`{name}`: {reason}")),
+            Fault::Unsupported(reason) => Fault::Unsupported(format!("`{name}`: {reason}")),
             other => other,
         };
         // Older checkpoints have PyTorch's archives as their shards (`pytorch_model.bin.index.json`).

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::contents::{Contents, StateDict};
 use super::pickle::{Pickle, Value};
 use crate::entry::Entry;
-use crate::input::{Fault, damaged};
+use crate::input::{Fault, unsupported};
 
 /// Dictionaries, lists and objects within one another.
 const MAX_DEPTH: usize = 64;
@@ -14,8 +14,8 @@ const MAX_DEPTH: usize = 64;
 /// Far above the modules of any network, of which each may be reached by many paths.
 const MAX_VISITS: usize = 20_000;
 
-/// Far above the tensors of any network of the family, by their paths.
-const MAX_TENSORS: usize = 8192;
+/// Far above the tensors of any checkpoint of the family with its optimiser, by their paths.
+const MAX_TENSORS: usize = 1 << 15;
 
 /// Far above the attributes of all modules of any network, of which TorchScript's have dozens each.
 const MAX_ATTRIBUTES: usize = 1 << 20;
@@ -59,7 +59,7 @@ pub(super) fn contents(
     entries: impl Fn(&Candidate) -> Result<Vec<Entry>, Fault>,
 ) -> Result<Contents, Fault> {
     let root = pickle.root();
-    let mut found = candidates(pickle, &is_tensor);
+    let mut found = candidates(pickle, &is_tensor)?;
     found.sort_by_cached_key(|candidate| {
         let rank = Rank::of(&candidate.name);
         std::cmp::Reverse((candidate.weights(), candidate.tensors.len(), rank))
@@ -72,17 +72,17 @@ pub(super) fn contents(
             None => {
                 let root = pickle.describe(root);
                 match root.contains("`__torch__.") {
-                    true => damaged(
+                    true => unsupported(
                         "TorchScript without tensors of its own, so it is frozen, and they have lost their names; \
                          save it before `freeze`, or its state dict",
                     ),
-                    false => damaged(format!("it holds {root}, not a dictionary of tensors")),
+                    false => unsupported(format!("it holds {root}, not a dictionary of tensors")),
                 }
             }
         };
     };
     let entries = |candidate: &Candidate| match &candidate.unknown {
-        Some((key, function)) => damaged(format!(
+        Some((key, function)) => unsupported(format!(
             "the tensor `{key}` is made by `{function}`, which is not looked up; save it as an ordinary tensor"
         )),
         None => entries(candidate),
@@ -114,7 +114,7 @@ impl Rank {
 }
 
 /// All dictionaries with a tensor and all modules, in the order of the file.
-fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candidate> {
+fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Result<Vec<Candidate>, Fault> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let mut left = Left { tensors: MAX_TENSORS, attributes: MAX_ATTRIBUTES };
@@ -136,7 +136,7 @@ fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candid
         let below = todo.len();
         if let Some(object) = pickle.object(value) {
             let mut module = Candidate::new(&name, value);
-            module_tensors(pickle, is_tensor, &mut module, &mut left);
+            module_tensors(pickle, is_tensor, &mut module, &mut left)?;
             match module.tensors.is_empty() && module.unknown.is_none() {
                 true => todo.push((name.clone(), object.state, depth + 1)),
                 false => found.push(module),
@@ -151,9 +151,8 @@ fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candid
                     continue;
                 }
                 if is_tensor(value) {
-                    if left.tensor() {
-                        dict.tensors.push((key.to_owned(), value));
-                    }
+                    left.take_tensor()?;
+                    dict.tensors.push((key.to_owned(), value));
                 } else if let Some(function) = pickle.unknown_tensor(value) {
                     dict.unknown.get_or_insert((key.to_owned(), function));
                 } else if todo.len() + seen.len() <= MAX_VISITS
@@ -172,7 +171,7 @@ fn candidates(pickle: &Pickle, is_tensor: &impl Fn(Value) -> bool) -> Vec<Candid
         // Depth first, in the order of the file.
         todo[below..].reverse();
     }
-    found
+    Ok(found)
 }
 
 /// What may still be found in a file, in which the same object may be at many places.
@@ -182,11 +181,20 @@ struct Left {
 }
 
 impl Left {
-    /// Takes one tensor, if there may be one more.
-    fn tensor(&mut self) -> bool {
-        let left = self.tensors.checked_sub(1);
-        self.tensors = left.unwrap_or(0);
-        left.is_some()
+    fn take_tensor(&mut self) -> Result<(), Fault> {
+        match self.tensors.checked_sub(1) {
+            Some(left) => self.tensors = left,
+            None => return unsupported(format!("more than {MAX_TENSORS} tensors; save the state dict alone")),
+        }
+        Ok(())
+    }
+
+    fn take_attributes(&mut self, count: usize) -> Result<(), Fault> {
+        match self.attributes.checked_sub(count) {
+            Some(left) => self.attributes = left,
+            None => return unsupported("more attributes of modules than any network has"),
+        }
+        Ok(())
     }
 }
 
@@ -197,7 +205,7 @@ fn module_tensors(
     is_tensor: &impl Fn(Value) -> bool,
     into: &mut Candidate,
     left: &mut Left,
-) {
+) -> Result<(), Fault> {
     let mut todo = vec![(String::new(), into.dict, 0)];
     let mut visits = 0;
     while let Some((prefix, module, depth)) = todo.pop() {
@@ -217,16 +225,13 @@ fn module_tensors(
                 .collect(),
             false => pickle.dict(state).unwrap_or_default().to_vec(),
         };
-        let Some(attributes_left) = left.attributes.checked_sub(attributes.len()) else { return };
-        left.attributes = attributes_left;
+        left.take_attributes(attributes.len())?;
         let below = todo.len();
         for (key, value) in attributes {
             let Some(key) = pickle.text(key).filter(|key| key.len() < MAX_PATH) else { continue };
             let key = format!("{prefix}{key}");
             if is_tensor(value) {
-                if !left.tensor() {
-                    return;
-                }
+                left.take_tensor()?;
                 into.tensors.push((key, value));
             } else if let Some(function) = pickle.unknown_tensor(value) {
                 into.unknown.get_or_insert((key, function));
@@ -236,4 +241,5 @@ fn module_tensors(
         }
         todo[below..].reverse();
     }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::input::{Fault, Input, Range, damaged, le};
+use crate::input::{Fault, Input, Range, damaged, le, unsupported};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
@@ -24,7 +24,7 @@ impl Members {
     pub fn get(&self, name: &str) -> Result<Option<Range>, Fault> {
         match self.packed.contains(name) {
             true => {
-                damaged(format!("`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"))
+                unsupported(format!("`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"))
             }
             false => Ok(self.stored.get(name).copied()),
         }

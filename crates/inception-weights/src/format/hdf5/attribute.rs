@@ -7,7 +7,7 @@ use super::collection::Collection;
 use super::file::{File, UNDEFINED};
 use super::header::Object;
 use super::message::extent;
-use crate::input::{Fault, damaged, le};
+use crate::input::{Fault, damaged, le, unsupported};
 
 const ATTRIBUTE: u64 = 0x0c;
 
@@ -31,7 +31,7 @@ impl Object {
             let padded = match version {
                 1 => 8,
                 2 | 3 => 1,
-                _ => return damaged(format!("an attribute of version {version}")),
+                _ => return unsupported(format!("an attribute of version {version}")),
             };
             let sizes = [number(data, 2)?, number(data, 2)?, number(data, 2)?];
             take(data, if version == 3 { 1 } else { 0 })?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::bytes::{number, take};
 use super::collection::Collection;
-use crate::input::{Fault, Input, Range, damaged};
+use crate::input::{Fault, Input, Range, damaged, unsupported};
 
 /// The first bytes of a file.
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
@@ -51,10 +51,10 @@ impl<'a> File<'a> {
                 take(start, 1)?;
                 sizes
             }
-            _ => return damaged(format!("a superblock of version {version}")),
+            _ => return unsupported(format!("a superblock of version {version}")),
         };
         if sizes != [8, 8] {
-            return damaged(format!("addresses and lengths of {sizes:?} bytes, where 8 are usual"));
+            return unsupported(format!("addresses and lengths of {sizes:?} bytes, where 8 are usual"));
         }
         let base = number(start, 8)?;
         take(start, 8)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::bytes::{number, take};
 use super::file::{File, UNDEFINED};
 use super::header::Object;
-use crate::input::{Fault, damaged};
+use crate::input::{Fault, damaged, unsupported};
 
 const LINK_INFO: u64 = 0x02;
 const LINK: u64 = 0x06;
@@ -29,7 +29,7 @@ impl Object {
             let flags = number(data, 2)? >> 8;
             take(data, if flags & 1 != 0 { 8 } else { 0 })?;
             if number(data, 8)? != UNDEFINED {
-                return damaged(
+                return unsupported(
                     "a group of over eight members as libver=\"latest\" writes it; save it as Keras does, without libver",
                 );
             }

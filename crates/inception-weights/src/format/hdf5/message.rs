@@ -4,7 +4,7 @@ use super::bytes::{number, take};
 use super::file::{File, UNDEFINED};
 use super::header::Object;
 use crate::entry::Dtype;
-use crate::input::{Fault, damaged, le};
+use crate::input::{Fault, le, unsupported};
 
 const DATASPACE: u64 = 0x01;
 const DATATYPE: u64 = 0x03;
@@ -24,7 +24,7 @@ impl Object {
     /// The object as a dataset; `what` names it in messages. `None` for a group.
     pub(crate) fn dataset(&self, file: &File, what: &str) -> Result<Option<Dataset>, Fault> {
         let Some(layout) = self.message(LAYOUT) else { return Ok(None) };
-        let named = |reason: &str| Fault::Damaged(format!("`{what}` {reason}"));
+        let named = |reason: &str| Fault::Unsupported(format!("`{what}` {reason}"));
         let (Some(space), Some(datatype)) = (self.message(DATASPACE), self.message(DATATYPE)) else {
             return Err(named("has no shape or no type of elements"));
         };
@@ -59,7 +59,7 @@ pub(super) fn extent(mut data: &[u8]) -> Result<Vec<u64>, Fault> {
     match version {
         1 => take(data, 6)?,
         2 => take(data, 2)?,
-        _ => return damaged(format!("a shape of version {version}")),
+        _ => return unsupported(format!("a shape of version {version}")),
     };
     (0..rank).map(|_| number(data, 8)).collect()
 }

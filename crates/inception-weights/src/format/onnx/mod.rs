@@ -57,7 +57,7 @@ pub(crate) fn open(input: Input, beside: Beside) -> Result<(Input, Contents), Fa
     tensors.read_scales(&graph.nodes)?;
     let entries = std::mem::take(&mut tensors.entries);
     let operations = Operations::new(&entries, &tensors);
-    let ((graph, quants), mut surroundings) = operations.graph(&graph).map_err(Fault::Damaged)?;
+    let ((graph, quants), mut surroundings) = operations.graph(&graph).map_err(Fault::Unsupported)?;
     if dequantised > 0 {
         let note = format!(
             "{dequantised} quantised tensors are taken by their values; nothing else is rounded in f32"

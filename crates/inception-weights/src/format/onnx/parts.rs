@@ -3,7 +3,7 @@
 use super::node::{Node, node};
 use super::tensors::{MAX_ITEMS, Tensors};
 use crate::format::proto::{Message, Wire};
-use crate::input::{Fault, Input, Range, damaged};
+use crate::input::{Fault, Input, Range, unsupported};
 
 /// A graph as the file has it.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(super) fn parts(tensors: &mut Tensors, input: &Input, range: Range) -> Resul
     while let Some((field, wire)) = graph.next()? {
         match field {
             1 if parts.nodes.len() == MAX_ITEMS => {
-                return damaged(format!("more than {MAX_ITEMS} operations"));
+                return unsupported(format!("more than {MAX_ITEMS} operations"));
             }
             1 => parts.nodes.push(node(graph.message(wire)?)?),
             5 => tensors.add(graph.message(wire)?)?,

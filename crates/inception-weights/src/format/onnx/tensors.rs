@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use super::node::Node;
 use crate::entry::{Dtype, Entry, Quantised, Source};
 use crate::format::proto::{Message, Wire};
-use crate::input::{Beside, Fault, Input, Range, damaged};
+use crate::input::{Beside, Fault, Input, Range, damaged, unsupported};
 
 /// Far above the operations and the tensors of any network of the family.
 pub(super) const MAX_ITEMS: usize = 100_000;
@@ -54,7 +54,7 @@ impl<'a> Tensors<'a> {
     /// Adds a tensor of the graph.
     pub fn add(&mut self, message: Message) -> Result<(), Fault> {
         if self.entries.len() == MAX_ITEMS {
-            return damaged(format!("more than {MAX_ITEMS} tensors"));
+            return unsupported(format!("more than {MAX_ITEMS} tensors"));
         }
         let (entry, small) = self.tensor(message)?;
         let name = entry.key.clone();
@@ -92,7 +92,7 @@ impl<'a> Tensors<'a> {
                 (2, Wire::Number(value)) => kind = value,
                 // Packed, these are as raw as raw data.
                 (4 | 10, Wire::Bytes(range)) => data = Some(range),
-                (4 | 10, Wire::Float(_)) => return damaged("a tensor whose values are not packed"),
+                (4 | 10, Wire::Float(_)) => return unsupported("a tensor whose values are not packed"),
                 // One after the other, each in as few bytes as it needs.
                 (5, Wire::Bytes(range)) => packed = Some(range),
                 (5 | 7, wire) => tensor.numbers(wire, &mut numbers)?,
@@ -169,11 +169,11 @@ impl<'a> Tensors<'a> {
         let file = match self.files.iter().position(|(known, ..)| known == location) {
             Some(file) => file,
             None if self.files.len() == MAX_FILES => {
-                return damaged(format!("its tensors are in more than {MAX_FILES} files"));
+                return unsupported(format!("its tensors are in more than {MAX_FILES} files"));
             }
             None => {
                 let Some(file) = (self.beside)(location.as_ref())? else {
-                    return damaged(format!(
+                    return unsupported(format!(
                         "`{name}` is in another file, `{location}`, which is not beside it"
                     ));
                 };
@@ -204,7 +204,7 @@ impl<'a> Tensors<'a> {
             let (Some(values), Some(scales), [output, ..]) = (of(0), of(1), &node.outputs[..]) else {
                 continue; // Of an activation.
             };
-            let bad = |reason: &str| Fault::Damaged(format!("{}: {reason}", node.what()));
+            let bad = |reason: &str| Fault::Unsupported(format!("{}: {reason}", node.what()));
             let Dtype::Other(kind) = &values.dtype else { return Err(bad("its values are not quantised")) };
             let kind = match kind.as_str() {
                 "i8" => Quantised::I8,

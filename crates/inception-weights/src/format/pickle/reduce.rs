@@ -2,7 +2,7 @@
 
 use super::global::Global;
 use super::objects::{Array, NumpyDtype, Object, Pickle, Storage, Tensor, Value};
-use crate::input::{Fault, Range};
+use crate::input::{Fault, Range, unsupported};
 
 /// Longest name of a dtype or a storage: these are copied, so that a long one would be a way to fill the
 /// memory.
@@ -81,7 +81,7 @@ impl Pickle {
                 Value::Tensor(Pickle::add(&mut self.tensors, tensor))
             }
             (Global::RebuildTensorV2 | Global::RebuildTensor, [Value::Object(_), ..]) => {
-                return Err(Fault::at(at, PICKLED));
+                return unsupported(PICKLED);
             }
             (Global::RebuildParameter, [tensor @ (Value::Tensor(_) | Value::Object(_)), ..]) => *tensor,
             // A tensor of a derived class, or with attributes: function, class, arguments, state.
@@ -156,7 +156,7 @@ impl Pickle {
             let reason = format!(
                 "a storage of `{class}`, whose numbers are not read; save the weights in floating point"
             );
-            return Err(Fault::at(at, reason));
+            return unsupported(reason);
         }
         let [kind, Value::Global(Global::Storage(dtype)), key, _, Value::Int(elements), view @ ..] = items
         else {
