@@ -52,7 +52,9 @@ pub fn read(target: &str, format: Format, bytes: &[u8]) -> bool {
             }
             checkpoint.format == format
         }
-        Err(Error::Damaged { format: found, .. } | Error::Unsupported { format: found, .. }) => found == format.name(),
+        Err(Error::Damaged { format: found, .. } | Error::Unsupported { format: found, .. }) => {
+            found == format.name()
+        }
         Err(_) => false,
     }
 }

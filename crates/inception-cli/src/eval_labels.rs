@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use inception::data::{Dataset, DatasetOptions, LoaderOptions};
-use inception::weights::Output;
+use inception::weights::Activation;
 use inception::{Classifier, LabelRow, LabelTally, Skipped, check_skipped, run_batches};
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub fn evaluate(
     warnings: &[String],
 ) -> anyhow::Result<()> {
     ensure!(
-        classifier.output() == Output::Sigmoid,
+        classifier.activation() == Activation::Sigmoid,
         "{} is a table of labels, by which a picture has any number of classes; those of these weights exclude \
          each other",
         path.display()

@@ -43,7 +43,7 @@ pub use inception::{AuxiliaryV3, Inception};
 pub use inception_graph::with_storage_device;
 pub use layers::{Classifier, ConvNorm, Hidden, HiddenLayer, Observer, Pool, ScaledDropout};
 pub use models::{
-    LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler, Rounding,
+    Arithmetic, LATENCY_BATCHES, Latency, MODELS, ModelSpec, Normalisation, Origin, Reference, Resampler,
     StateDict, Training, VARIANTS, model, nearest,
 };
 pub use network::{Architecture, Network, NetworkConfig, Output, TrainingGraph, TrainingHead};

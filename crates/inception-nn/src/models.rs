@@ -107,7 +107,7 @@ pub enum Origin {
 
 /// The framework of the published weights' state dict; `inception-weights` has the key table of each network.
 ///
-/// Exhaustive, like [`Resampler`], [`Rounding`] and [`Normalisation`]: code that reads such a column has to
+/// Exhaustive, like [`Resampler`], [`Arithmetic`] and [`Normalisation`]: code that reads such a column has to
 /// handle each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StateDict {
@@ -137,7 +137,7 @@ pub enum Resampler {
 
 /// Whose rounding of sizes, crop and pixels the evaluation of the published weights has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rounding {
+pub enum Arithmetic {
     /// PaddleClas's.
     PaddleClas,
     /// torchvision's, which timm calls.
@@ -178,8 +178,8 @@ pub struct ModelSpec {
     pub resize_short: usize,
     /// Interpolation of that resizing.
     pub resampler: Resampler,
-    /// Rounding of that resizing and cropping.
-    pub rounding: Rounding,
+    /// Whose rounding that resizing and cropping have.
+    pub arithmetic: Arithmetic,
     /// Mean and standard deviation that the published weights expect.
     pub normalisation: Normalisation,
     /// Classes of the published weights.
@@ -226,7 +226,7 @@ impl ModelSpec {
             input_size: 299,
             resize_short: 320,
             resampler: Resampler::Cv2Bilinear,
-            rounding: Rounding::PaddleClas,
+            arithmetic: Arithmetic::PaddleClas,
             normalisation: Normalisation::ImageNet,
             num_classes: 1000,
             training: Some(PADDLECLAS_TRAINING),
@@ -243,7 +243,7 @@ impl ModelSpec {
             origin: Origin::Timm,
             state_dicts: &[StateDict::PyTorch],
             resampler: Resampler::PilBicubic,
-            rounding: Rounding::Torchvision,
+            arithmetic: Arithmetic::Torchvision,
             normalisation: Normalisation::Half,
             training: None,
             note: TIMM_NOTE,
@@ -270,7 +270,7 @@ impl ModelSpec {
             state_dicts: &[StateDict::Keras],
             resize_short: 341,
             resampler: Resampler::PilBilinear,
-            rounding: Rounding::Torchvision,
+            arithmetic: Arithmetic::Torchvision,
             normalisation: Normalisation::Half,
             training: None,
             note: KERAS_NOTE,

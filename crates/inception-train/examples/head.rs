@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: recipe.seed,
         preprocessing,
         labels: classes.names.as_deref(),
-        output: features.labels.loss(recipe.one_logit, classes.count)?.output(),
+        activation: features.labels.loss(recipe.one_logit, classes.count)?.activation(),
         training: "{}",
     };
     Ok(learner.write(&file, &folder.join("last.safetensors"))?)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use inception::data::{Mixup, smooth_label};
-use inception::weights::Output;
+use inception::weights::Activation;
 
 use crate::error::Error;
 use crate::recipe::ClassWeights;
@@ -64,10 +64,10 @@ impl Loss {
     }
 
     /// What the scores of the classes stand for of a network that was trained with it.
-    pub fn output(self) -> Output {
+    pub fn activation(self) -> Activation {
         match self {
-            Self::CrossEntropy | Self::OneLogit => Output::Softmax,
-            Self::BinaryCrossEntropy => Output::Sigmoid,
+            Self::CrossEntropy | Self::OneLogit => Activation::Softmax,
+            Self::BinaryCrossEntropy => Activation::Sigmoid,
         }
     }
 

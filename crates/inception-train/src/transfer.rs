@@ -7,7 +7,7 @@ use inception::Weights;
 use inception::burn::tensor::{Device, TensorData};
 use inception::data::Preprocessing;
 use inception::nn::{ModelSpec, Network, NetworkConfig, load_tensors, read_tensors, with_storage_device};
-use inception::weights::{Metadata, Output, save};
+use inception::weights::{Activation, Metadata, save};
 
 use crate::error::Error;
 use crate::linear::Linear;
@@ -26,7 +26,7 @@ pub struct TrainedFile<'a> {
     /// Names of the classes, where they have names.
     pub labels: Option<&'a [String]>,
     /// What the logits stand for: `Softmax` where each picture has one class, `Sigmoid` where it has any number.
-    pub output: Output,
+    pub activation: Activation,
     /// What else is to be known of it, as JSON under the key `training`.
     pub training: &'a str,
 }
@@ -91,7 +91,7 @@ pub(crate) fn metadata(file: &TrainedFile<'_>) -> Result<Metadata, Error> {
     let mut metadata = Metadata::of(file.spec)
         .with(Metadata::PREPROCESSING, serde_json::to_string(file.preprocessing).map_err(json)?)
         .with("training", file.training)
-        .with_output(file.output);
+        .with_activation(file.activation);
     if let Some(labels) = file.labels {
         metadata = metadata.with(Metadata::LABELS, serde_json::to_string(labels).map_err(json)?);
     }

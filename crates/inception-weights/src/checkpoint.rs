@@ -15,7 +15,7 @@ use crate::graph::TensorScales;
 use crate::input::{Beside, Fault, Input, damaged, unsupported};
 use crate::metadata::Metadata;
 use crate::strides::row_major;
-use crate::surroundings::{Output, Surroundings};
+use crate::surroundings::{Activation, Surroundings};
 
 /// An opened checkpoint: its tensors are known, their values still in the file.
 #[derive(Debug)]
@@ -121,10 +121,10 @@ impl Checkpoint {
     }
 
     /// What the logits stand for: as the metadata has it, otherwise as the file's own operations.
-    pub fn output(&self) -> Output {
+    pub fn activation(&self) -> Activation {
         let said = self.metadata.get(Metadata::OUTPUT);
         let said = said.and_then(|name| serde_json::from_value(name.into()).ok());
-        said.unwrap_or(self.surroundings.output)
+        said.unwrap_or(self.surroundings.activation)
     }
 
     /// The file's path.

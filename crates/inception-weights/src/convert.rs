@@ -78,8 +78,10 @@ pub fn convert_with(
         let loaded = load_with(spec, checkpoint, device, options)?;
         let kept = checkpoint.metadata.clone().without_quantization();
         let own = metadata.iter().fold(kept, |all, (key, value)| all.with(key, value));
-        let own =
-            own.with_head(&loaded.network).with_output(loaded.output).with_labels_of(loaded.num_classes);
+        let own = own
+            .with_head(&loaded.network)
+            .with_activation(loaded.activation)
+            .with_labels_of(loaded.num_classes);
         match target {
             Format::Safetensors => save::safetensors::save_as(&loaded.network, &own, dtype, path)?,
             Format::Burnpack => save::burnpack::save(&loaded.network, &own, path)?,

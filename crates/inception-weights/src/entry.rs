@@ -55,8 +55,8 @@ pub(crate) enum Source {
     /// As the characters of UTF-8 text: how Python 3 pickles bytes under protocol 2.
     Latin1 { offset: u64, len: u64 },
     /// Quantised: `(value - zero) * scale`, in single precision.
-    Quantised {
-        kind: Quantised,
+    Quantized {
+        kind: IntegerType,
         values: Box<Source>,
         /// Single-precision numbers, and how many they are.
         scales: (Box<Source>, u64),
@@ -71,13 +71,13 @@ pub(crate) enum Source {
 
 /// The whole numbers of a quantised tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quantised {
+pub(crate) enum IntegerType {
     I8,
     U8,
     I32,
 }
 
-impl Quantised {
+impl IntegerType {
     /// Bytes of one.
     pub fn size(self) -> u64 {
         if self == Self::I32 { 4 } else { 1 }
@@ -160,7 +160,7 @@ impl Source {
     fn shift(&mut self, start: u64) {
         match self {
             Self::At(offset) | Self::Latin1 { offset, .. } => *offset += start,
-            Self::Quantised { values, scales, zeros, .. } => {
+            Self::Quantized { values, scales, zeros, .. } => {
                 values.shift(start);
                 scales.0.shift(start);
                 zeros.iter_mut().for_each(|zeros| zeros.shift(start));
@@ -183,7 +183,7 @@ impl Source {
                 true => Err(format!("of {bytes} bytes has {len} bytes of text")),
                 false => Ok(()),
             },
-            Self::Quantised { .. } => Ok(()), // Checked where it is made.
+            Self::Quantized { .. } => Ok(()), // Checked where it is made.
             Self::Pieces(pieces) => {
                 let sum = pieces.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes));
                 match sum == Some(bytes) || !exact {
@@ -210,7 +210,7 @@ impl Source {
                 }
                 if decoder.is_whole() { Ok(()) } else { Err(bad()) }
             }
-            Self::Quantised { kind, values, scales: (scales, count), zeros, inner } => {
+            Self::Quantized { kind, values, scales: (scales, count), zeros, inner } => {
                 let values = kind.read(values, buffer.len() as u64 / 4, input)?;
                 let mut scale_bytes = vec![0; *count as usize * 4];
                 scales.fill(input, &mut scale_bytes)?;

@@ -10,7 +10,7 @@ use crate::entry::Entry;
 pub(crate) type TensorScales = (Vec<f32>, u8);
 
 /// A graph, and scales and zero point of its nodes' tensors.
-pub(crate) type Quantised = (Graph<Parameter>, BTreeMap<NodeId, TensorScales>);
+pub(crate) type QuantizedGraph = (Graph<Parameter>, BTreeMap<NodeId, TensorScales>);
 
 /// Collects a file's operations, which name what they read. Weights are named by the keys of the file, with
 /// its shapes; nothing is inferred or checked of how they fit.
@@ -151,7 +151,7 @@ impl<'a> Builder<'a> {
     }
 
     /// That the tensor behind `value` is quantised so. Of several ways the first counts.
-    pub fn quantised(&mut self, value: &str, quant: TensorScales) {
+    pub fn quantized(&mut self, value: &str, quant: TensorScales) {
         if let Some(&node) = self.values.get(value) {
             self.quants.entry(node).or_insert(quant);
         }
@@ -159,7 +159,7 @@ impl<'a> Builder<'a> {
 
     /// The graph; scale and zero point of the tensors that the file quantises, those of a ReLU for what only the ReLU
     /// reads.
-    pub fn finish_quantised(mut self, output: &str) -> Result<Quantised, String> {
+    pub fn finish_quantized(mut self, output: &str) -> Result<QuantizedGraph, String> {
         self.graph.output = self.get(output)?;
         let consumers = self.graph.consumers();
         for (id, readers) in consumers.iter().enumerate() {
@@ -175,6 +175,6 @@ impl<'a> Builder<'a> {
 
     /// The graph.
     pub fn finish(self, output: &str) -> Result<Graph<Parameter>, String> {
-        Ok(self.finish_quantised(output)?.0)
+        Ok(self.finish_quantized(output)?.0)
     }
 }

@@ -57,7 +57,7 @@ pub use entry::{Dtype, Entry};
 pub use error::{Error, Problem};
 pub use format::Format;
 pub use metadata::Metadata;
-pub use surroundings::{Output, Surroundings};
+pub use surroundings::{Activation, Surroundings};
 #[cfg(feature = "network")]
 pub use {
     convert::{Converted, convert, convert_with},

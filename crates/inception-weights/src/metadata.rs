@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::surroundings::Output;
+use crate::surroundings::Activation;
 
 /// Key-value metadata of a file, such as its model, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,10 +36,10 @@ impl Metadata {
 
     /// With what the logits stand for, where that is not the share of one.
     #[must_use]
-    pub fn with_output(self, output: Output) -> Self {
-        match output {
-            Output::Softmax => self,
-            Output::Sigmoid => self.with(Self::OUTPUT, "sigmoid"),
+    pub fn with_activation(self, activation: Activation) -> Self {
+        match activation {
+            Activation::Softmax => self,
+            Activation::Sigmoid => self.with(Self::OUTPUT, "sigmoid"),
         }
     }
 

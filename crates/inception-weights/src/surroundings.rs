@@ -7,7 +7,7 @@ pub struct Surroundings {
     /// For red, green and blue a factor and a summand that are applied to what the file is given.
     pub input: Option<[[f64; 2]; 3]>,
     /// What is made of the logits.
-    pub output: Output,
+    pub activation: Activation,
     /// What was understood and left out, as sentences for the user.
     pub notes: Vec<String>,
     /// Rows and columns of the image, where the file fixes them.
@@ -18,7 +18,7 @@ pub struct Surroundings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Output {
+pub enum Activation {
     /// Shares of one: each picture has one class. What a classifier's logits stand for unless a file says
     /// otherwise.
     #[default]

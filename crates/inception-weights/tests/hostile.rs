@@ -346,7 +346,7 @@ fn objects_at_many_places_are_bounded() {
 
 /// What PyTorch quantises it stores in classes of its own.
 #[test]
-fn storages_of_quantised_numbers_are_named() {
+fn storages_of_quantized_numbers_are_named() {
     let body =
         b"(X\x07\x00\x00\x00storagectorch\nQInt8Storage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ.";
     let message = error(zip("a/data.pkl", 0, body.len() as u32, body.len() as u32, body));

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inception_weights::{Checkpoint, Dtype, Error, Format, Output};
+use inception_weights::{Activation, Checkpoint, Dtype, Error, Format};
 
 fn goldens(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/weights").join(name)
@@ -36,7 +36,7 @@ fn transformed_images_are_understood() {
                 "{name}: {found:?}, {wanted:?}"
             );
         }
-        assert_eq!(checkpoint.surroundings.output, Output::Softmax);
+        assert_eq!(checkpoint.surroundings.activation, Activation::Softmax);
         assert_eq!(
             checkpoint.surroundings.notes,
             ["the file ends in a softmax; the logits before it are taken"]
@@ -59,16 +59,16 @@ fn transformed_images_are_understood() {
 #[test]
 fn probabilities_are_told_from_logits() {
     for (name, output, notes) in [
-        ("new_softmax.json", Output::Softmax, 1),
-        ("old_softmax.pdmodel", Output::Softmax, 1),
-        ("paddle2onnx_softmax.onnx", Output::Softmax, 1),
-        ("new_sigmoid.json", Output::Sigmoid, 1),
-        ("old_sigmoid.pdmodel", Output::Sigmoid, 1),
-        ("multilabel.onnx", Output::Sigmoid, 1),
-        ("new.json", Output::Softmax, 0),
+        ("new_softmax.json", Activation::Softmax, 1),
+        ("old_softmax.pdmodel", Activation::Softmax, 1),
+        ("paddle2onnx_softmax.onnx", Activation::Softmax, 1),
+        ("new_sigmoid.json", Activation::Sigmoid, 1),
+        ("old_sigmoid.pdmodel", Activation::Sigmoid, 1),
+        ("multilabel.onnx", Activation::Sigmoid, 1),
+        ("new.json", Activation::Softmax, 0),
     ] {
         let checkpoint = graph(name);
-        assert_eq!(checkpoint.output(), output, "{name}");
+        assert_eq!(checkpoint.activation(), output, "{name}");
         assert_eq!(checkpoint.surroundings.notes.len(), notes, "{name}: {:?}", checkpoint.surroundings.notes);
     }
 }
@@ -142,9 +142,9 @@ fn other_forms_of_a_model_are_read_or_named() {
 
 /// Quantised weights are within half a step of what they were.
 #[test]
-fn quantised_weights_are_taken_by_their_values() {
-    let quantised = graph("quantised.onnx");
-    let notes = quantised.surroundings.notes.concat();
+fn quantized_weights_are_taken_by_their_values() {
+    let quantized = graph("quantised.onnx");
+    let notes = quantized.surroundings.notes.concat();
     assert!(notes.contains("quantised tensors are taken by their values"), "{notes}");
     let plain = graph("optimised_extended.onnx");
     let of = |checkpoint: &Checkpoint| {
@@ -152,7 +152,7 @@ fn quantised_weights_are_taken_by_their_values() {
         weights.retain(|(shape, _)| shape.len() == 4);
         weights
     };
-    let (a, b) = (of(&quantised), of(&plain));
+    let (a, b) = (of(&quantized), of(&plain));
     assert_eq!((a.len(), b.len()), (4, 4));
     for (shape, exact) in &b {
         let (_, found) = a
@@ -219,7 +219,10 @@ fn sharded_checkpoints_are_one() {
 #[test]
 fn other_files_are_called_what_they_are() {
     let frozen = Checkpoint::open(goldens("frozen.pt")).unwrap_err().to_string();
-    assert!(frozen.contains(": cannot use this PyTorch checkpoint: ") && frozen.contains("it is frozen"), "{frozen}");
+    assert!(
+        frozen.contains(": cannot use this PyTorch checkpoint: ") && frozen.contains("it is frozen"),
+        "{frozen}"
+    );
     let tar = [&[b'a'; 257][..], b"ustar", &[0; 300]].concat();
     for (bytes, reason) in [
         (&b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"[..], "a gzip archive; unpack it first"),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use inception_weights::Output;
+use inception_weights::Activation;
 use serde::Serialize;
 
 use crate::classifier::{Classifier, Guess, Prediction};
@@ -23,7 +23,7 @@ pub struct Answer<'a> {
     pub warnings: &'a [String],
     /// What the probabilities are, where they are no shares of one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub probabilities: Option<Output>,
+    pub probabilities: Option<Activation>,
     /// The likeliest classes.
     pub top: Vec<Guess>,
     /// One for each class, before the softmax, where they are asked for.
@@ -47,7 +47,7 @@ impl Classifier {
             image_is_lossy: false,
             model: self.spec().name,
             warnings: self.warnings(),
-            probabilities: (self.output() == Output::Sigmoid).then_some(Output::Sigmoid),
+            probabilities: (self.activation() == Activation::Sigmoid).then_some(Activation::Sigmoid),
             top: self.top(prediction, top_k),
             logits: with_logits.then_some(&prediction.logits[..]),
         }

@@ -7,8 +7,8 @@ use burn::tensor::Device;
 use inception_data::{Preprocessing, Resampler, RgbImage};
 use inception_engine::graph::Graph;
 use inception_engine::quantization_of_nodes;
-use inception_nn::{ModelSpec, Network, NetworkConfig, Normalisation, Origin, Rounding};
-use inception_weights::{Checkpoint, Dtype, LoadOptions, Metadata, Output, activation_scales};
+use inception_nn::{Arithmetic, ModelSpec, Network, NetworkConfig, Normalisation, Origin};
+use inception_weights::{Activation, Checkpoint, Dtype, LoadOptions, Metadata, activation_scales};
 use serde::Serialize;
 
 use crate::calibration::Calibration;
@@ -88,9 +88,9 @@ impl Weights {
 pub fn preprocessing(spec: &ModelSpec) -> Preprocessing {
     // Both sizes are small constants of the table.
     let (resize_short, crop) = (spec.resize_short as u32, spec.input_size as u32);
-    let recipe = match spec.rounding {
-        Rounding::PaddleClas => Preprocessing::paddleclas(resize_short, crop),
-        Rounding::Torchvision => Preprocessing::torchvision(resize_short, crop),
+    let recipe = match spec.arithmetic {
+        Arithmetic::PaddleClas => Preprocessing::paddleclas(resize_short, crop),
+        Arithmetic::Torchvision => Preprocessing::torchvision(resize_short, crop),
     };
     let resampler = match spec.resampler {
         inception_nn::Resampler::Cv2Bilinear => Resampler::Cv2Bilinear,
@@ -273,13 +273,13 @@ impl Opened {
         &mut self,
         spec: &'static ModelSpec,
         device: &Device,
-    ) -> Result<(Network, usize, Output), Error> {
+    ) -> Result<(Network, usize, Activation), Error> {
         let Some(checkpoint) = &self.checkpoint else {
-            return Ok((self.config.init(device)?, spec.num_classes, Output::default()));
+            return Ok((self.config.init(device)?, spec.num_classes, Activation::default()));
         };
         let loaded = inception_weights::load_with(spec, checkpoint, device, self.how.clone())?;
         self.warnings.extend(loaded.warnings());
-        Ok((loaded.network, loaded.num_classes, loaded.output))
+        Ok((loaded.network, loaded.num_classes, loaded.activation))
     }
 
     /// The graph of the network for images of `side`, with its weights.
@@ -375,7 +375,7 @@ pub struct Classifier {
     preprocessing: Preprocessing,
     own: Recipe,
     labels: Option<Vec<String>>,
-    output: Output,
+    activation: Activation,
     warnings: Vec<String>,
 }
 
@@ -409,7 +409,7 @@ pub struct Guess {
     pub index: usize,
     /// Its name, where it has one.
     pub label: Option<String>,
-    /// Its share of the softmax over all classes, or its sigmoid, as [`Classifier::output`] says.
+    /// Its share of the softmax over all classes, or its sigmoid, as [`Classifier::activation`] says.
     pub probability: f64,
 }
 
@@ -441,10 +441,10 @@ impl Classifier {
         let preprocessing = change(&own.preprocessing);
         preprocessing.check()?;
         let side = preprocessing.crop as usize;
-        let (mut num_classes, mut output) = (spec.num_classes, Output::default());
+        let (mut num_classes, mut activation) = (spec.num_classes, Activation::default());
         let init = |device: &Device| {
             let network;
-            (network, num_classes, output) = opened.network(spec, device)?;
+            (network, num_classes, activation) = opened.network(spec, device)?;
             Ok(network)
         };
         let runner = Runner::build(init, [side, side], &calibrated)?;
@@ -456,7 +456,7 @@ impl Classifier {
         let of_imagenet = || known.iter().map(|&name| name.to_owned()).collect();
         let labels = labels.filter(|labels| labels.len() == num_classes);
         let labels = labels.or_else(|| (num_classes == known.len()).then(of_imagenet));
-        Ok(Self { spec, runner, num_classes, preprocessing, own, labels, output, warnings })
+        Ok(Self { spec, runner, num_classes, preprocessing, own, labels, activation, warnings })
     }
 
     /// The model.
@@ -493,8 +493,8 @@ impl Classifier {
     }
 
     /// What the logits stand for.
-    pub fn output(&self) -> Output {
-        self.output
+    pub fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// What a user should know before trusting the predictions.
@@ -527,7 +527,7 @@ impl Classifier {
     /// The `k` most likely classes, the likeliest first; of equal ones the lower index first.
     pub fn top(&self, prediction: &Prediction, k: usize) -> Vec<Guess> {
         let logits = &prediction.logits;
-        let probabilities = probabilities(logits, self.output);
+        let probabilities = probabilities(logits, self.activation);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
         let guess = |index: usize| Guess {
@@ -539,9 +539,9 @@ impl Classifier {
     }
 }
 
-/// The probabilities of the classes: those of a softmax sum to 1, with [`Output::Sigmoid`] each is by itself.
-pub fn probabilities(logits: &[f32], output: Output) -> Vec<f64> {
-    if output == Output::Sigmoid {
+/// The probabilities of the classes: those of a softmax sum to 1, with [`Activation::Sigmoid`] each is by itself.
+pub fn probabilities(logits: &[f32], activation: Activation) -> Vec<f64> {
+    if activation == Activation::Sigmoid {
         return logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect();
     }
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

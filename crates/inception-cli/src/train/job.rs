@@ -298,7 +298,7 @@ impl Job<'_> {
             seed: self.recipe.seed,
             preprocessing: self.preprocessing,
             labels: self.classes.names.as_deref(),
-            output: learner.loss().output(),
+            activation: learner.loss().activation(),
             training: &training.to_string(),
         };
         learner.write(&file, path).with_context(|| format!("writing {}", path.display()))

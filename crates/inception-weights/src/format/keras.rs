@@ -111,9 +111,9 @@ fn described(metadata: Metadata, config: &[u8]) -> Result<Metadata, Fault> {
     let is_relu = |activation: &String| match activation.as_str() {
         "relu" => Ok("true"),
         "linear" => Ok("false"),
-        other => {
-            unsupported(format!("a layer of its classifier has the activation `{other}`, which is not supported"))
-        }
+        other => unsupported(format!(
+            "a layer of its classifier has the activation `{other}`, which is not supported"
+        )),
     };
     let relus = activations.iter().map(is_relu).collect::<Result<Vec<_>, _>>()?;
     Ok(metadata.with(Metadata::HEAD, format!("[{}]", relus.join(","))))

@@ -179,7 +179,9 @@ fn open_pair(path: &Path, input: Input, beside: Beside) -> Result<(Input, Conten
         [0] => match beside("json").or_else(|| beside("pdmodel")) {
             Some(program) => (program, input),
             None => {
-                return unsupported("its program, a .json or .pdmodel file of the same name, is not beside it");
+                return unsupported(
+                    "its program, a .json or .pdmodel file of the same name, is not beside it",
+                );
             }
         },
         _ => match beside("pdiparams") {

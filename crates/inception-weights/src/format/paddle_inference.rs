@@ -14,7 +14,7 @@ use super::proto::{Message, Wire};
 use crate::entry::{Dtype, Entry, Source};
 use crate::graph::{Builder, pool, scale, window};
 use crate::input::{Fault, Input, Range, Stream, damaged, unsupported};
-use crate::surroundings::{Output, Surroundings};
+use crate::surroundings::{Activation, Surroundings};
 
 /// Longest program that is read; those of the family are under 3 MB.
 const MAX_PROGRAM: u64 = 100 << 20;
@@ -55,7 +55,7 @@ pub(crate) fn open(program: &Input, input: &Input) -> Result<Contents, Fault> {
     let entries = values(input, &parameters)?;
     let operations_of = Operations {
         ending: Ending::default(),
-        output: Output::default(),
+        activation: Activation::default(),
         builder: Builder::new(&entries),
         parameters: &parameters,
         numbers: HashMap::new(),
@@ -329,7 +329,7 @@ impl Raw {
 
 struct Operations<'a> {
     ending: Ending,
-    output: Output,
+    activation: Activation,
     builder: Builder<'a>,
     /// Names of the variables with values, sorted.
     parameters: &'a [String],
@@ -357,8 +357,8 @@ impl<'a> Operations<'a> {
     fn build(mut self, operations: &'a [Raw]) -> Result<(Graph<Parameter>, Surroundings), String> {
         for raw in operations {
             if raw.op == "fetch" {
-                let (output, notes) = (self.output, self.ending.notes());
-                let surroundings = Surroundings { output, notes, ..Surroundings::default() };
+                let (activation, notes) = (self.activation, self.ending.notes());
+                let surroundings = Surroundings { activation, notes, ..Surroundings::default() };
                 return Ok((self.builder.finish(raw.x()?)?, surroundings));
             }
             if !self.after(raw)? {
@@ -374,7 +374,7 @@ impl<'a> Operations<'a> {
         match raw.op.as_str() {
             "softmax" => self.ending.add([raw.output()?], "softmax"),
             "sigmoid" => {
-                self.output = Output::Sigmoid;
+                self.activation = Activation::Sigmoid;
                 self.ending.add([raw.output()?], "sigmoid");
             }
             "argmax" | "arg_max" | "top_k" | "top_k_v2" | "topk" => {

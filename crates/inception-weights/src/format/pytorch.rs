@@ -48,9 +48,9 @@ pub(crate) fn open_zip(input: &Input) -> Result<Contents, Fault> {
     }
     let contents = all_entries(input, &pickle, &storages)?;
     match contents.entries.is_empty() && members.get(&format!("{folder}constants/0"))?.is_some() {
-        true => {
-            unsupported("a frozen TorchScript archive, whose weights have no names; save it before it is frozen")
-        }
+        true => unsupported(
+            "a frozen TorchScript archive, whose weights have no names; save it before it is frozen",
+        ),
         false => Ok(contents),
     }
 }

@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype as Kind, Metadata as Header};
 
 use super::contents::Contents;
 use super::pytorch;
-use crate::entry::{Dtype, Entry, Quantised, Source};
+use crate::entry::{Dtype, Entry, IntegerType, Source};
 use crate::input::{Beside, Fault, Input, damaged, unsupported};
 use crate::metadata::Metadata;
 
@@ -118,8 +118,8 @@ pub(crate) fn open(input: &Input) -> Result<Contents, Fault> {
         if dtype == Dtype::I8 {
             let of_scales = header.info(&format!("{key}{SCALES}")).expect("just found");
             let count = shape[0].max(1);
-            let source = Source::Quantised {
-                kind: Quantised::I8,
+            let source = Source::Quantized {
+                kind: IntegerType::I8,
                 values: Box::new(values),
                 scales: (Box::new(at(of_scales.data_offsets.0)), count),
                 zeros: None,

@@ -184,7 +184,9 @@ impl Left {
     fn take_tensor(&mut self) -> Result<(), Fault> {
         match self.tensors.checked_sub(1) {
             Some(left) => self.tensors = left,
-            None => return unsupported(format!("more than {MAX_TENSORS} tensors; save the state dict alone")),
+            None => {
+                return unsupported(format!("more than {MAX_TENSORS} tensors; save the state dict alone"));
+            }
         }
         Ok(())
     }

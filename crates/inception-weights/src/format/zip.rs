@@ -23,9 +23,9 @@ impl Members {
     /// Where a member is, if there is one of that name.
     pub fn get(&self, name: &str) -> Result<Option<Range>, Fault> {
         match self.packed.contains(name) {
-            true => {
-                unsupported(format!("`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"))
-            }
+            true => unsupported(format!(
+                "`{name}` is compressed or encrypted, which neither PyTorch nor Keras does"
+            )),
             false => Ok(self.stored.get(name).copied()),
         }
     }

@@ -121,11 +121,11 @@ pub fn activation_scales(
                 corrections.insert(bias.layer, checkpoint.values(entry)?);
             }
         }
-        let is_quantised = |entry: &&Entry| matches!(entry.source, EntrySource::Quantised { .. });
-        let quantised: HashSet<&str> =
-            checkpoint.entries.iter().filter(is_quantised).map(|entry| entry.key.as_str()).collect();
+        let is_quantized = |entry: &&Entry| matches!(entry.source, EntrySource::Quantized { .. });
+        let quantized: HashSet<&str> =
+            checkpoint.entries.iter().filter(is_quantized).map(|entry| entry.key.as_str()).collect();
         let float = |(name, binding): (String, Binding)| match binding {
-            Binding::Weight { parameter, .. } if !quantised.contains(parameter.name.as_str()) => {
+            Binding::Weight { parameter, .. } if !quantized.contains(parameter.name.as_str()) => {
                 name.strip_suffix(".weight").map(str::to_owned)
             }
             _ => None,

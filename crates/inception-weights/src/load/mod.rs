@@ -20,7 +20,7 @@ pub use options::LoadOptions;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Problem};
 use crate::key_scheme::KeyScheme;
-use crate::surroundings::Output;
+use crate::surroundings::Activation;
 use find::find;
 use found::{Found, ValueSource};
 
@@ -45,7 +45,7 @@ pub struct Loaded {
     /// The classifier's layers before its last.
     pub hidden: Vec<HiddenLayer>,
     /// What the logits stand for.
-    pub output: Output,
+    pub activation: Activation,
     /// Keys of the file that no part of the network needs, as the key scheme allows them: counters of batches
     /// and heads for training only.
     pub unused: Vec<String>,
@@ -74,7 +74,7 @@ impl Loaded {
         if self.single_logit {
             warnings.push("one logit: it is taken for the log-odds of class 1 against class 0".to_owned());
         }
-        if self.output == Output::Sigmoid {
+        if self.activation == Activation::Sigmoid {
             warnings.push(
                 "each class has a probability by itself (sigmoid): they do not add up to one".to_owned(),
             );
@@ -153,7 +153,7 @@ pub fn load_with(
         }
         Ok::<_, Error>(Some(TensorData::new(values, info.shape.clone())))
     })?;
-    let output = checkpoint.output();
+    let activation = checkpoint.activation();
     Ok(Loaded {
         network,
         num_classes,
@@ -162,7 +162,7 @@ pub fn load_with(
         background_dropped,
         single_logit,
         hidden,
-        output,
+        activation,
         unused,
         unexpected,
         notes,

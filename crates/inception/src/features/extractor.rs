@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use inception_data::{Prepare, Preprocessing, RgbImage, Stretch};
 use inception_nn::{ModelSpec, Output};
-use inception_weights::Output as Scores;
+use inception_weights::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Opened, Recipe, Weights};
@@ -46,7 +46,7 @@ pub struct FeatureExtractor {
     runner: Runner,
     recipe: Preparation,
     own: Recipe,
-    scores: Scores,
+    scores: Activation,
     classifier: Vec<f32>,
     scale: f32,
     warnings: Vec<String>,
@@ -75,7 +75,7 @@ impl FeatureExtractor {
             preprocessing.check()?;
         }
         let side = recipe.side();
-        let (mut classifier, mut scale, mut scores) = (Vec::new(), 1.0, Scores::default());
+        let (mut classifier, mut scale, mut scores) = (Vec::new(), 1.0, Activation::default());
         let init = |device: &Device| {
             let network;
             (network, _, scores) = opened.network(spec, device)?;
@@ -110,7 +110,7 @@ impl FeatureExtractor {
     }
 
     /// Of what the network's classifier gives the logits, as [`probabilities`](crate::probabilities) takes it.
-    pub fn scores(&self) -> Scores {
+    pub fn scores(&self) -> Activation {
         self.scores
     }
 

@@ -53,14 +53,14 @@ pub(crate) fn open(input: Input, beside: Beside) -> Result<(Input, Contents), Fa
             }
         }
     }
-    let dequantised = tensors.dequantise(&graph.nodes)?;
+    let dequantized = tensors.dequantize(&graph.nodes)?;
     tensors.read_scales(&graph.nodes)?;
     let entries = std::mem::take(&mut tensors.entries);
     let operations = Operations::new(&entries, &tensors);
     let ((graph, quants), mut surroundings) = operations.graph(&graph).map_err(Fault::Unsupported)?;
-    if dequantised > 0 {
+    if dequantized > 0 {
         let note = format!(
-            "{dequantised} quantised tensors are taken by their values; nothing else is rounded in f32"
+            "{dequantized} quantised tensors are taken by their values; nothing else is rounded in f32"
         );
         surroundings.notes.push(note);
     }

@@ -9,8 +9,8 @@ use super::parts::Parts;
 use super::tensors::Tensors;
 use crate::entry::{Dtype, Entry};
 use crate::format::pixels::{Ending, Pixels};
-use crate::graph::{Builder, Quantised, pool, scale, window};
-use crate::surroundings::{Output, Surroundings};
+use crate::graph::{Builder, QuantizedGraph, pool, scale, window};
+use crate::surroundings::{Activation, Surroundings};
 
 pub(super) struct Operations<'a> {
     builder: Builder<'a>,
@@ -24,7 +24,7 @@ pub(super) struct Operations<'a> {
     least: HashSet<String>,
     pixels: Pixels,
     ending: Ending,
-    output: Output,
+    activation: Activation,
 }
 
 impl<'a> Operations<'a> {
@@ -43,12 +43,12 @@ impl<'a> Operations<'a> {
             least: tensors.least.clone(),
             pixels: Pixels::default(),
             ending: Ending::default(),
-            output: Output::default(),
+            activation: Activation::default(),
         }
     }
 
     /// The graph of the network, and what is around it.
-    pub fn graph(mut self, parts: &Parts) -> Result<(Quantised, Surroundings), String> {
+    pub fn graph(mut self, parts: &Parts) -> Result<(QuantizedGraph, Surroundings), String> {
         // Old files list their weights among the inputs.
         let images = parts.inputs.iter().filter(|(name, _)| !self.initializers.contains_key(name));
         let [(image, size)] = &images.collect::<Vec<_>>()[..] else { return Err("not one input".to_owned()) };
@@ -60,27 +60,27 @@ impl<'a> Operations<'a> {
         let output = parts.outputs.first().ok_or("no output")?;
         let surroundings = Surroundings {
             input: self.pixels.transform(),
-            output: self.output,
+            activation: self.activation,
             notes: self.ending.notes(),
             size: *size,
         };
-        Ok((self.builder.finish_quantised(output)?, surroundings))
+        Ok((self.builder.finish_quantized(output)?, surroundings))
     }
 
     fn node(&mut self, node: &Node) -> Result<(), String> {
         let [output, ..] = &node.outputs[..] else { return Ok(()) };
         let of_onnx = node.domain.is_empty() || node.domain == "ai.onnx";
         let is_fused = node.domain == "com.microsoft" && node.op == "FusedConv";
-        let is_quantised = matches!(&*node.op, "QuantizeLinear" | "DequantizeLinear");
+        let is_quantized = matches!(&*node.op, "QuantizeLinear" | "DequantizeLinear");
         // Some of ONNX's own domain, some of ONNX Runtime's.
         if node.op.contains("Integer") || node.op.contains("QLinear") || node.op == "DynamicQuantizeLinear" {
             return Err(format!(
-                "{} computes with integers; quantise in the form QDQ (QuantizeLinear and DequantizeLinear around \
+                "{} computes with integers; quantize in the form QDQ (QuantizeLinear and DequantizeLinear around \
                  operations of f32), or export the network as it was before",
                 node.what()
             ));
         }
-        if !of_onnx && !is_fused && !is_quantised {
+        if !of_onnx && !is_fused && !is_quantized {
             return Err(format!(
                 "{} is an operation of {}: the file was optimised for one runtime; export it again without",
                 node.what(),
@@ -169,7 +169,7 @@ impl<'a> Operations<'a> {
         match &*node.op {
             "Softmax" | "LogSoftmax" => self.ending.add(outputs, "softmax"),
             "Sigmoid" => {
-                self.output = Output::Sigmoid;
+                self.activation = Activation::Sigmoid;
                 self.ending.add(outputs, "sigmoid");
             }
             "ArgMax" | "TopK" => self.ending.add(outputs, "choice of the best class"),
@@ -268,7 +268,7 @@ impl<'a> Operations<'a> {
     }
 
     /// Keeps by what `node` quantises, if that is one scale, or one for each channel, and one byte.
-    fn quantised(&mut self, node: &Node, output: &str) {
+    fn quantized(&mut self, node: &Node, output: &str) {
         let numbers = |i: usize| node.inputs.get(i).and_then(|name| self.small.get(name));
         // One value, or several that are the same.
         let number = |i: usize| match numbers(i).map(Vec::as_slice) {
@@ -291,7 +291,7 @@ impl<'a> Operations<'a> {
         };
         if scales.iter().all(|scale| *scale > 0.0 && scale.is_finite()) && (0.0..=255.0).contains(&zero) {
             let scales = scales.into_iter().map(|scale| scale as f32).collect();
-            self.builder.quantised(output, (scales, zero as u8));
+            self.builder.quantized(output, (scales, zero as u8));
         }
     }
 
@@ -311,12 +311,12 @@ impl<'a> Operations<'a> {
                     && self.builder.is_unclamped(node.first()?) =>
             {
                 self.builder.node(output, Op::Relu, &[node.first()?])?;
-                self.quantised(node, output);
+                self.quantized(node, output);
                 Ok(())
             }
             "QuantizeLinear" => {
                 self.builder.pass(output, node.first()?)?;
-                self.quantised(node, output);
+                self.quantized(node, output);
                 Ok(())
             }
             "Identity" | "Dropout" | "Flatten" | "Reshape" | "Squeeze" | "DequantizeLinear" => {

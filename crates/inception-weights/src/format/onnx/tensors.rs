@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use half::{bf16, f16};
 
 use super::node::Node;
-use crate::entry::{Dtype, Entry, Quantised, Source};
+use crate::entry::{Dtype, Entry, IntegerType, Source};
 use crate::format::proto::{Message, Wire};
 use crate::input::{Beside, Fault, Input, Range, damaged, unsupported};
 
@@ -194,7 +194,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// Adds the tensors that are made of quantised ones, by the names of their nodes; how many there are.
-    pub fn dequantise(&mut self, nodes: &[Node]) -> Result<usize, Fault> {
+    pub fn dequantize(&mut self, nodes: &[Node]) -> Result<usize, Fault> {
         let by_key: HashMap<String, usize> =
             self.entries.iter().enumerate().map(|(i, entry)| (entry.key.clone(), i)).collect();
         let (mut made, mut numbers) = (Vec::new(), Vec::new());
@@ -207,9 +207,9 @@ impl<'a> Tensors<'a> {
             let bad = |reason: &str| Fault::Unsupported(format!("{}: {reason}", node.what()));
             let Dtype::Other(kind) = &values.dtype else { return Err(bad("its values are not quantised")) };
             let kind = match kind.as_str() {
-                "i8" => Quantised::I8,
-                "u8" => Quantised::U8,
-                "i32" => Quantised::I32,
+                "i8" => IntegerType::I8,
+                "u8" => IntegerType::U8,
+                "i32" => IntegerType::I32,
                 kind => return Err(bad(&format!("its values are {kind}"))),
             };
             if scales.dtype != Dtype::F32 || scales.len() > 1 << 16 {
@@ -234,7 +234,7 @@ impl<'a> Tensors<'a> {
                 Some(_) => return Err(bad("as many zero points as scales are needed")),
                 None => None,
             };
-            let source = Source::Quantised {
+            let source = Source::Quantized {
                 kind,
                 values: Box::new(values.source.clone()),
                 scales: (Box::new(scales.source.clone()), scales.len() as u64),
@@ -271,8 +271,8 @@ impl<'a> Tensors<'a> {
 
     /// Reads scales and zero points by which activations are quantised channel by channel.
     pub fn read_scales(&mut self, nodes: &[Node]) -> Result<(), Fault> {
-        let quantised = nodes.iter().filter(|node| node.op == "QuantizeLinear");
-        let names: HashSet<&String> = quantised.flat_map(|node| node.inputs.iter().skip(1)).collect();
+        let quantized = nodes.iter().filter(|node| node.op == "QuantizeLinear");
+        let names: HashSet<&String> = quantized.flat_map(|node| node.inputs.iter().skip(1)).collect();
         for entry in self.entries.iter().filter(|entry| names.contains(&entry.key)) {
             let (count, dtype) = (entry.len(), &entry.dtype);
             let Source::At(offset) = entry.source else { continue };
