@@ -75,7 +75,7 @@ impl<'a> Operations<'a> {
         // Some of ONNX's own domain, some of ONNX Runtime's.
         if node.op.contains("Integer") || node.op.contains("QLinear") || node.op == "DynamicQuantizeLinear" {
             return Err(format!(
-                "{} computes with integers; quantize in the form QDQ (QuantizeLinear and DequantizeLinear around \
+                "{} computes with integers; quantise in the form QDQ (QuantizeLinear and DequantizeLinear around \
                  operations of f32), or export the network as it was before",
                 node.what()
             ));
