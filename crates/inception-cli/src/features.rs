@@ -181,7 +181,7 @@ impl Features {
                     return target.add(&batch.features, paths);
                 }
                 let rows = batch.features.chunks_exact(extractor.dimensions());
-                let rows = rows.flat_map(|logits| probabilities(logits, extractor.scores()));
+                let rows = rows.flat_map(|logits| probabilities(logits, extractor.activation()));
                 target.add(&rows.map(|share| share as f32).collect::<Vec<_>>(), paths)
             },
             |progress| bar.show_extraction(&progress),

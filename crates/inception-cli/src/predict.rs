@@ -103,7 +103,7 @@ fn for_each_picture(
     mut each: impl FnMut(&Path, anyhow::Result<RgbImage>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     thread::scope(|scope| {
-        // Without room: one picture waits beside the one that is classified.
+        // A channel without a buffer: at most one picture is decoded ahead, whatever its size.
         let (sender, receiver) = mpsc::sync_channel(0);
         scope.spawn(move || {
             for image in &images.paths {

@@ -73,9 +73,11 @@ impl Dataset {
         let path = path.as_ref();
         let names = ClassNames::new(options.num_classes, options.labels.as_deref());
         let layout = Layout::of(path)?;
-        let other_root = options.image_root.as_deref().filter(|&root| root != path);
-        if let Some(root) = other_root.filter(|_| !matches!(layout, Layout::List | Layout::LabelTable)) {
-            return Err(Error::dataset(path, DatasetProblem::OwnImages { root: root.to_owned() }));
+        if let Some(root) = &options.image_root
+            && root != path
+            && !matches!(layout, Layout::List | Layout::LabelTable)
+        {
+            return Err(Error::dataset(path, DatasetProblem::OwnImages { root: root.clone() }));
         }
         let listing = match layout {
             Layout::Folder => match list::in_flat_folder(path)? {

@@ -182,20 +182,15 @@ struct Left {
 
 impl Left {
     fn take_tensor(&mut self) -> Result<(), Fault> {
-        match self.tensors.checked_sub(1) {
-            Some(left) => self.tensors = left,
-            None => {
-                return unsupported(format!("more than {MAX_TENSORS} tensors; save the state dict alone"));
-            }
-        }
+        let exceeded =
+            || Fault::Unsupported(format!("more than {MAX_TENSORS} tensors; save the state dict alone"));
+        self.tensors = self.tensors.checked_sub(1).ok_or_else(exceeded)?;
         Ok(())
     }
 
     fn take_attributes(&mut self, count: usize) -> Result<(), Fault> {
-        match self.attributes.checked_sub(count) {
-            Some(left) => self.attributes = left,
-            None => return unsupported("more attributes of modules than any network has"),
-        }
+        let exceeded = || Fault::Unsupported("more attributes of modules than any network has".to_owned());
+        self.attributes = self.attributes.checked_sub(count).ok_or_else(exceeded)?;
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ pub struct FeatureExtractor {
     runner: Runner,
     recipe: Preparation,
     own: Recipe,
-    scores: Activation,
+    activation: Activation,
     classifier: Vec<f32>,
     scale: f32,
     warnings: Vec<String>,
@@ -75,10 +75,10 @@ impl FeatureExtractor {
             preprocessing.check()?;
         }
         let side = recipe.side();
-        let (mut classifier, mut scale, mut scores) = (Vec::new(), 1.0, Activation::default());
+        let (mut classifier, mut scale, mut activation) = (Vec::new(), 1.0, Activation::default());
         let init = |device: &Device| {
             let network;
-            (network, _, scores) = opened.network(spec, device)?;
+            (network, _, activation) = opened.network(spec, device)?;
             classifier = network.classifier_weight();
             scale = network.classifier_scale();
             Ok(network)
@@ -86,7 +86,7 @@ impl FeatureExtractor {
         let runner = Runner::build_output(init, [side, side], output, options)?;
         let mut warnings = opened.warnings;
         warnings.extend(own.notes.iter().cloned());
-        Ok(Self { spec, runner, recipe, own, scores, classifier, scale, warnings })
+        Ok(Self { spec, runner, recipe, own, activation, classifier, scale, warnings })
     }
 
     /// The model.
@@ -109,9 +109,9 @@ impl FeatureExtractor {
         &self.own
     }
 
-    /// Of what the network's classifier gives the logits, as [`probabilities`](crate::probabilities) takes it.
-    pub fn scores(&self) -> Activation {
-        self.scores
+    /// What the logits stand for, as [`probabilities`](crate::probabilities) takes it.
+    pub fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// The classifier's weights, `[channels, classes]` row-major: from pooled features to logits without bias.
