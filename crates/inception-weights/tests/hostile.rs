@@ -753,3 +753,22 @@ fn pickles_within_pickles_are_named() {
     let error = Checkpoint::open(&path).unwrap_err().to_string();
     assert!(error.contains("pickle.dump") && error.contains("torch.save"), "{error}");
 }
+
+/// The stride of a dimension of one can be anything: PyTorch ignores it, too.
+#[test]
+fn the_stride_of_a_dimension_of_one_means_nothing() {
+    let values = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/exported").join(name);
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let entry = checkpoint.entries.iter().find(|entry| entry.key == "conv.weight").unwrap();
+        (entry.shape.clone(), checkpoint.values(entry).unwrap())
+    };
+    let (shape, whole) = values("exported");
+    assert_eq!(shape, [4, 3, 3, 3]);
+    // The same storage as 27x1x4, of strides 1, 2^64 - 1 and 27.
+    let (shape, transposed) = values("stride-of-one");
+    assert_eq!(shape, [27, 1, 4]);
+    for (i, value) in transposed.iter().enumerate() {
+        assert_eq!(*value, whole[i % 4 * 27 + i / 4], "{i}");
+    }
+}

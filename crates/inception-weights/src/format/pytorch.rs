@@ -95,6 +95,9 @@ fn open_exported(input: &Input, members: &Members, folder: &str) -> Result<Conte
             return unsupported(format!("`{key}` is pickled; save the state dict alone"));
         }
         let (shape, strides) = (numbers("sizes").ok_or_else(bad)?, numbers("strides").ok_or_else(bad)?);
+        if shape.len() != strides.len() {
+            return Err(bad());
+        }
         // `ScalarType` of `torch/_export/serde/schema.py`.
         let dtype = match meta["dtype"].as_u64() {
             Some(6) => "f16",
@@ -200,7 +203,9 @@ fn entry(
         return damaged(format!("storage {} of {} elements has {len} bytes", storage.key, storage.elements));
     }
     let mut entry = Entry::checked(input, key.to_owned(), shape, dtype, Source::At(offset + start))?;
-    let strides: Vec<usize> = strides.iter().map(|&s| usize::try_from(s).unwrap_or(usize::MAX)).collect();
+    // The stride of a dimension of one means nothing, and can be anything.
+    let stride = |(&stride, &d)| if d == 1 { 0 } else { usize::try_from(stride).unwrap_or(usize::MAX) };
+    let strides: Vec<usize> = strides.iter().zip(shape).map(stride).collect();
     if entry.is_empty() {
         return Ok(entry);
     }
