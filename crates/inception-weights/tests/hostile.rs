@@ -757,16 +757,16 @@ fn pickles_within_pickles_are_named() {
 /// The stride of a dimension of one can be anything: PyTorch ignores it, too.
 #[test]
 fn the_stride_of_a_dimension_of_one_means_nothing() {
-    let values = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/exported").join(name);
+    let values = |path: PathBuf| {
         let checkpoint = Checkpoint::open(path).unwrap();
         let entry = checkpoint.entries.iter().find(|entry| entry.key == "conv.weight").unwrap();
         (entry.shape.clone(), checkpoint.values(entry).unwrap())
     };
-    let (shape, whole) = values("exported");
+    let (shape, whole) = values(goldens("files/exported.pt2"));
     assert_eq!(shape, [4, 3, 3, 3]);
-    // The same storage as 27x1x4, of strides 1, 2^64 - 1 and 27.
-    let (shape, transposed) = values("stride-of-one");
+    // The same storage as 27x1x4, of strides 1, 2^64 - 1 and 27 (`fuzz/seeds.py`).
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/exported");
+    let (shape, transposed) = values(corpus.join("stride-of-one"));
     assert_eq!(shape, [27, 1, 4]);
     for (i, value) in transposed.iter().enumerate() {
         assert_eq!(*value, whole[i % 4 * 27 + i / 4], "{i}");
