@@ -46,15 +46,16 @@ config = json.dumps({"class_name": "Sequential", "config": {"layers": [layer, la
 write("keras", "config", zipped([("config.json", config), ("model.weights.h5", read("weights/keras/hdf5_v110.h5"))]))
 write("torchscript", "traced", read("weights/files/traced.pt"))
 write("exported", "exported", read("weights/files/exported.pt2"))
-# The same storage of a weight as 27x1x4, where the stride of the dimension of one is as large as it can be; and one without strides.
+# The same archive with other sizes and strides of one weight: a dimension of one with the largest stride, and no strides at all.
 archive = zipfile.ZipFile(io.BytesIO(read("weights/files/exported.pt2")))
-for name, sizes, strides in (("stride-of-one", (27, 1, 4), (1, 2**64 - 1, 27)), ("strides-missing", (4, 3, 3, 3), ())):
-    members = {member: archive.read(member) for member in archive.namelist()}
-    key = next(member for member in members if member.endswith("model_weights_config.json"))
-    config = json.loads(members[key])
-    meta = config["config"]["conv.weight"]["tensor_meta"]
+members = {name: archive.read(name) for name in archive.namelist()}
+listing = next(name for name in members if name.endswith("model_weights_config.json"))
+config = json.loads(members[listing])
+meta = config["config"]["conv.weight"]["tensor_meta"]
+for seed, sizes, strides in (("stride-of-one", (27, 1, 4), (1, 2**64 - 1, 27)), ("strides-missing", (4, 3, 3, 3), ())):
     meta["sizes"], meta["strides"] = ([{"as_int": n} for n in numbers] for numbers in (sizes, strides))
-    write("exported", name, zipped({**members, key: json.dumps(config).encode()}.items()))
+    members[listing] = json.dumps(config).encode()
+    write("exported", seed, zipped(members.items()))
 for name in os.listdir(os.path.join(GOLDENS, "weights/graphs")):
     if name.endswith(".onnx"):
         write("matching", name[:-5], read("weights/graphs/" + name))

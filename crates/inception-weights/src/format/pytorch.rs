@@ -95,9 +95,8 @@ fn open_exported(input: &Input, members: &Members, folder: &str) -> Result<Conte
             return unsupported(format!("`{key}` is pickled; save the state dict alone"));
         }
         let (shape, strides) = (numbers("sizes").ok_or_else(bad)?, numbers("strides").ok_or_else(bad)?);
-        if shape.len() != strides.len() {
-            return Err(bad());
-        }
+        let offset = meta["storage_offset"]["as_int"].as_u64().unwrap_or(0);
+        let tensor = Tensor::new(0, offset, shape, strides).ok_or_else(bad)?;
         // `ScalarType` of `torch/_export/serde/schema.py`.
         let dtype = match meta["dtype"].as_u64() {
             Some(6) => "f16",
@@ -117,8 +116,6 @@ fn open_exported(input: &Input, members: &Members, folder: &str) -> Result<Conte
         let Some(member) = member else { return damaged(format!("`{key}` lacks its member `{file}`")) };
         let elements = member.len / element_size(dtype);
         let storage = Storage { dtype, key: file.into(), elements };
-        let offset = meta["storage_offset"]["as_int"].as_u64().unwrap_or(0);
-        let tensor = Tensor { storage: 0, offset, shape, strides };
         let storages = Storages::from([(file.into(), (member.offset, member.len))]);
         entries.push(entry(input, key, &tensor, &storage, &storages)?);
     }
@@ -203,7 +200,7 @@ fn entry(
         return damaged(format!("storage {} of {} elements has {len} bytes", storage.key, storage.elements));
     }
     let mut entry = Entry::checked(input, key.to_owned(), shape, dtype, Source::At(offset + start))?;
-    // The stride of a dimension of one means nothing, and can be anything.
+    // A dimension of one can have any stride: zero, so that a step along it cannot overflow.
     let stride = |(&stride, &d)| if d == 1 { 0 } else { usize::try_from(stride).unwrap_or(usize::MAX) };
     let strides: Vec<usize> = strides.iter().zip(shape).map(stride).collect();
     if entry.is_empty() {

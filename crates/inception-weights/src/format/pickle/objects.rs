@@ -96,6 +96,13 @@ pub(crate) struct Tensor {
     pub strides: Vec<u64>,
 }
 
+impl Tensor {
+    /// `None` if there is not a stride for each dimension.
+    pub fn new(storage: u32, offset: u64, shape: Vec<u64>, strides: Vec<u64>) -> Option<Self> {
+        (shape.len() == strides.len()).then_some(Tensor { storage, offset, shape, strides })
+    }
+}
+
 /// An object of a class that is not looked up.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {

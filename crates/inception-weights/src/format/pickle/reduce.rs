@@ -178,6 +178,6 @@ impl Pickle {
         let Value::Int(offset) = offset else { return None };
         let [shape, strides] = [self.sizes(shape)?, self.sizes(strides)?];
         let offset = u64::try_from(offset).ok()?;
-        (shape.len() == strides.len()).then_some(Tensor { storage, offset, shape, strides })
+        Tensor::new(storage, offset, shape, strides)
     }
 }
