@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use inception::data::{Arithmetic, Preprocessing, Resampler};
 use inception::nn::Output;
@@ -117,7 +117,7 @@ impl OptionalWeightArgs {
             Self { weights: Some(file), .. } => Ok(Weights::File(file.clone())),
             Self { pretrained: true, .. } => Ok(Weights::File(crate::pretrained::fetch(spec)?)),
             Self { random_weights: true, .. } => Ok(Weights::Random { seed }),
-            _ => bail!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name),
+            _ => anyhow::bail!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name),
         }
     }
 }
