@@ -125,6 +125,16 @@ impl ConvStep {
         }
     }
 
+    /// Elements that the micro-kernel reads of a run: of the image's bytes whole words, since weights of zero
+    /// wait for what lies behind the run, and [`Operand::splat_some`](crate::kernels::simd::Operand) is slow.
+    fn read_elements(&self) -> usize {
+        let [_, k] = self.runs();
+        match self.input.dtype {
+            DType::U8 if self.rows_are_contiguous() => k.next_multiple_of(DType::U8.pack()),
+            _ => k,
+        }
+    }
+
     /// Whether the prologue makes the matrix product's input in scratch memory.
     fn copies_input(&self) -> bool {
         !matches!(self.prologue, Prologue::None)
@@ -406,7 +416,7 @@ impl ConvStep {
         wanted: Range<usize>,
         (buffers, buffer_len): (*const *const u8, usize),
     ) {
-        let [taps, k] = self.runs();
+        let ([taps, _], k) = (self.runs(), self.read_elements());
         let kernels = context.config.kernels;
         // The panels of all outputs before this one.
         let mut before = 0;
