@@ -117,7 +117,9 @@ impl OptionalWeightArgs {
             Self { weights: Some(file), .. } => Ok(Weights::File(file.clone())),
             Self { pretrained: true, .. } => Ok(Weights::File(crate::pretrained::fetch(spec)?)),
             Self { random_weights: true, .. } => Ok(Weights::Random { seed }),
-            _ => anyhow::bail!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name),
+            _ => {
+                anyhow::bail!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use inception_engine::graph::integers::integer_weights;
 use inception_engine::graph::reference::{evaluate, tensors};
 use inception_engine::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window, passes};
-use inception_engine::{Compiled, Error, Isa, Options, Precision, QuantParams, Quantization};
+use inception_engine::{Compiled, Error, Isa, Options, Picks, Precision, QuantParams, Quantization};
 use numbers::{Numbers, conv, grow, tiers};
 
 /// A tensor as it is stored.
@@ -295,8 +295,20 @@ fn prepare(graph: &Graph, image: &[f32]) -> (Graph, Vec<QuantParams>, Arc<Quanti
 
 /// `graph` in `int8` on `isa`; `None`, which is said, where that cannot compute it.
 fn compiled(graph: &Graph, quantization: &Quantization, isa: Isa, threads: usize) -> Option<Compiled> {
+    compiled_with(graph, quantization, isa, threads, Picks::new())
+}
+
+/// As [`compiled`], with kernels that are not what the cost model picks.
+fn compiled_with(
+    graph: &Graph,
+    quantization: &Quantization,
+    isa: Isa,
+    threads: usize,
+    picks: Picks,
+) -> Option<Compiled> {
     let options = Options {
         threads,
+        picks,
         precision: Precision::Int8,
         quantization: Some(Arc::new(quantization.clone())),
         isa: Some(isa),
@@ -448,6 +460,58 @@ fn pairs_of_products_at_the_limits_of_16_bits() {
                 }
             }
         }
+    }
+}
+
+/// Winograd's algorithm in integers, where a CPU has it, on maps that its tiles do not fill, and on bytes and
+/// weights at their limits, with as many channels as there may be.
+#[test]
+fn winograd_in_integers() {
+    let mut numbers = Numbers::new(28);
+    let mut used = false;
+    for (cin, cout, [height, width], pad, extreme) in [
+        (8, 33, [7, 9], 1, false),
+        (24, 16, [6, 4], 0, false),
+        (40, 70, [13, 3], 2, false),
+        (64, 130, [17, 15], 1, false),
+        (16, 5, [3, 3], 1, true),
+        (1840, 9, [5, 6], 1, true),
+        // One channel more than there may be: by the direct algorithm.
+        (1848, 8, [4, 4], 1, true),
+    ] {
+        let mut layer = conv(&mut numbers, cin, cout, 1, Window::square(3, 1, pad));
+        layer.relu = numbers.chance(50);
+        let shape = Shape::new(height, width, cin);
+        let mut image = numbers.floats(shape.len(), 1.0);
+        if extreme {
+            let sign = |x: &mut f32| *x = if *x < 0.0 { -1.0 } else { 1.0 };
+            layer.weight.iter_mut().for_each(sign);
+            layer.weight[..9 * cin].fill(1.0);
+            image.iter_mut().for_each(sign);
+            image[..shape.len() / 2].fill(1.0);
+        }
+        let graph = chain(shape, vec![Op::Conv(Box::new(layer))]);
+        let (fused, quants, quantization) = prepare(&graph, &image);
+        let wanted = oracle(&fused, &quants, &image);
+        for isa in tiers() {
+            for threads in [1, 3] {
+                let picks = Picks::from([("node".to_owned(), "winograd F(2x2,3x3)".parse().unwrap())]);
+                let model = compiled_with(&graph, &quantization, isa, threads, picks);
+                let Some(model) = model else { continue };
+                let found = model.run(&image, 1).unwrap();
+                assert!(found == wanted, "{cin}->{cout} on {height}x{width}, {isa}, {threads} threads");
+                let kernels = format!("{:?}", model.explain());
+                assert!(cin <= 1842 || !kernels.contains("F23xF23"), "{kernels}");
+                used |= kernels.contains("F23xF23");
+            }
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if tiers().contains(&Isa::Avx2) {
+        assert_ne!(used, is_x86_feature_detected!("avxvnni"));
+    }
+    if !used {
+        eprintln!("SKIPPED: no instruction set here has it");
     }
 }
 

@@ -16,7 +16,7 @@ mod simd;
 mod table;
 pub(crate) mod winograd;
 
-pub(crate) use table::{CostModel, DepthwiseLayer, KernelSet, Kernels};
+pub(crate) use table::{CostModel, DepthwiseLayer, IntegerWinograd, KernelSet, Kernels};
 pub use winograd::Transform;
 pub(crate) use winograd::{TRANSFORMS, TransformSpec};
 

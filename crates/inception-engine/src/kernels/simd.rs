@@ -148,15 +148,17 @@ pub(super) use also_bytes;
 /// # Safety
 /// As [`Simd`]: to be called where the instruction set is enabled.
 pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
-    /// A vector with `PACK` channels in each lane.
+    /// A vector with `PACK` channels of a pixel in each lane.
     type Packed: Copy;
+    /// A vector with `PACK` weights in each lane, or where it lies, if it is better loaded each time.
+    type Weights: Copy;
     /// A vector of sums.
     type Acc: Copy;
     /// Channels in a lane: [`DType::pack`].
     const PACK: usize;
 
     /// `PACK` weights for each lane.
-    unsafe fn weights(p: *const f32) -> Self::Packed;
+    unsafe fn weights(p: *const f32) -> Self::Weights;
     /// The `PACK` channels of a pixel at `p`, in every lane.
     unsafe fn splat(p: *const Self) -> Self::Packed;
     /// As `splat`, where only the first `n` channels exist, fewer than `PACK`; the others are zero.
@@ -164,7 +166,7 @@ pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
     /// Sums of nothing.
     unsafe fn zero() -> Self::Acc;
     /// `acc + a * b`, summed over the channels of each lane; `a` is of pixels, `b` of weights.
-    unsafe fn dot(a: Self::Packed, b: Self::Packed, acc: Self::Acc) -> Self::Acc;
+    unsafe fn dot(a: Self::Packed, b: Self::Weights, acc: Self::Acc) -> Self::Acc;
     /// The sums as floats.
     unsafe fn floats(acc: Self::Acc) -> S::V;
 
@@ -184,6 +186,7 @@ pub(crate) unsafe trait Operand<S: Simd>: Stored<S> {
 // SAFETY: `Simd`'s own operations.
 unsafe impl<S: Simd> Operand<S> for f32 {
     type Packed = S::V;
+    type Weights = S::V;
     type Acc = S::V;
     const PACK: usize = 1;
 

@@ -36,6 +36,19 @@ pub(crate) type ElementwiseKernel = unsafe fn(&Elementwise, usize);
 /// See [`super::elementwise::sum`].
 pub(crate) type SumKernel = unsafe fn(&Sum);
 
+/// Winograd's F(2x2,3x3) from bytes to bytes, in integers: the same bits as the direct algorithm's.
+#[derive(Clone, Copy)]
+pub(crate) struct IntegerWinograd {
+    /// Transforms one tile to words, a multiple of eight channels of them.
+    pub input: unsafe fn(&InputTile),
+    /// Multiplies words by pairs of weights, with 32-bit sums in the place of floats.
+    pub multiply: ConvKernel,
+    /// Transforms one tile of sums back.
+    pub output: unsafe fn(&OutputTile),
+    /// Input channels whose sums fit 32 bits.
+    pub most_channels: usize,
+}
+
 /// A kernel of depthwise convolutions.
 #[derive(Clone, Copy)]
 pub(crate) struct DepthwiseKernel {
@@ -97,6 +110,8 @@ pub(crate) struct KernelSet {
     /// Faster ones for panels whose pairs of weights fit
     /// ([`pairs_fit`](inception_graph::integers::pairs_fit)), with the same results.
     pub paired_conv: &'static [Row<ConvKernel>],
+    /// Winograd's algorithm on bytes, where it is faster than the direct one.
+    pub integer_winograd: Option<IntegerWinograd>,
     /// Pools.
     pub pool: &'static [Row<PoolKernel>],
     /// Depthwise convolutions.
@@ -300,6 +315,11 @@ impl Kernels {
         self.find(|set| set.winograd_output, DType::F32, output)
     }
 
+    /// Winograd's algorithm on bytes, if there is one that pays on this CPU.
+    pub fn integer_winograd(&self) -> Option<IntegerWinograd> {
+        self.set(DType::U8)?.integer_winograd
+    }
+
     /// The elementwise kernel on activations of `dtype`.
     pub fn elementwise(&self, dtype: DType) -> ElementwiseKernel {
         self.find(|set| set.elementwise, dtype, dtype)
@@ -357,6 +377,7 @@ macro_rules! kernel_set {
         bytes: $bytes:ty,
         features: $features:tt,
         $(paired_conv: $paired_conv:tt,)?
+        $(integer_winograd: $integer_winograd:expr,)?
         depthwise: $segment:expr, $second_copy:expr $(,)?
     ) => {
         kernel_set! {
@@ -367,6 +388,7 @@ macro_rules! kernel_set {
             features: $features,
             conv: [f32 => $bytes, $bytes => f32, $bytes => $bytes],
             $(paired_conv: $paired_conv,)?
+            $(integer_winograd: $integer_winograd,)?
             pool: [$bytes => f32, $bytes => $bytes],
             depthwise: [$bytes: $segment, $second_copy],
             winograd: [],
@@ -382,6 +404,7 @@ macro_rules! kernel_set {
         features: [$($feature:expr),* $(,)?],
         conv: [$($conv_in:ty => $conv_out:ty),*],
         $(paired_conv: [$($paired_in:ty => $paired_out:ty),*],)?
+        $(integer_winograd: $integer_winograd:expr,)?
         pool: [$($pool_in:ty => $pool_out:ty),*],
         depthwise: [$($depthwise:ty: $segment:expr, $second_copy:expr),*],
         winograd: [$($winograd:ty),*],
@@ -398,6 +421,7 @@ macro_rules! kernel_set {
                 conv::by_rows!($simd, $conv_in, $conv_out, t, $tile_rows)))),*],
             paired_conv: &[$($(row!($simd, $paired_in => $paired_out, entry!($target, (t: &conv::Tile)
                 conv::by_rows!($simd, $paired_in, $paired_out, t, $tile_rows)))),*)?],
+            integer_winograd: [$($integer_winograd)?].first().copied(),
             pool: &[$(row!($simd, $pool_in => $pool_out, entry!($target, (
                     params: &pool::PoolParams,
                     image: *const u8,

@@ -143,6 +143,8 @@ pub(crate) struct InputTile {
     pub origin: [isize; 2],
     /// Input channels.
     pub channels: usize,
+    /// What stands for zero in bytes.
+    pub zero: u8,
     /// Where the tile's channels at position 0 go: `V`.
     pub v: *mut f32,
     /// Floats from one position to the next.
@@ -158,6 +160,8 @@ pub(crate) struct OutputTile {
     pub ld_position: usize,
     /// Output channels.
     pub channels: usize,
+    /// Factor of each channel's sum of integers, padded to a whole vector; null where sums are floats.
+    pub scale: *const f32,
     /// Added to each channel, padded to a whole vector.
     pub bias: *const f32,
     /// Lower bound of each channel, padded to a whole vector.

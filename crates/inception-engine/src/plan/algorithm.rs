@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::graph::passes;
 use crate::graph::{Conv, Graph, Window};
 use crate::kernel_name::{Algorithm, KernelName};
-use crate::kernels::{CostModel, Kernels, TRANSFORMS, TransformSpec};
+use crate::kernels::{CostModel, Kernels, TRANSFORMS, Transform, TransformSpec};
 use crate::steps::winograd_fits;
 
 /// Kernels by the names of nodes.
@@ -34,16 +34,17 @@ impl Rule {
     }
 
     /// The Winograd transform by which `conv`, with an `output` of so many rows and columns, is computed for
-    /// `node`, and its cost; `None` for another algorithm. `direct` is the cost of the direct one.
+    /// `node`, and its cost; `None` for another algorithm. It reads and writes tensors of `dtype`, and
+    /// `direct` is the cost of the direct algorithm.
     pub(super) fn transform(
         &self,
         kernels: &Kernels,
         node: &str,
         conv: &Conv,
         output: [usize; 2],
-        direct: f64,
+        (dtype, direct): (DType, f64),
     ) -> Option<(TransformSpec, f64)> {
-        let transforms = transforms(kernels, conv, output);
+        let transforms = transforms(kernels, conv, output, dtype);
         let picked = self.picked(node);
         let found = transforms.iter().find(|(spec, _)| picked == Some(KernelName::Winograd(spec.transform)));
         match (self, picked.map(KernelName::algorithm)) {
@@ -82,14 +83,14 @@ pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, kernels: &Kernels, 
         return;
     }
     passes::space_to_depth(graph, |name, conv, over_blocks, output| {
-        let direct = cost::direct(&kernels.costs, conv, output, dtype);
-        rule.transform(kernels, name, over_blocks, output, direct).is_some()
+        let direct = cost::direct(kernels, conv, output, dtype);
+        rule.transform(kernels, name, over_blocks, output, (dtype, direct)).is_some()
     });
 }
 
 /// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with
-/// their costs, cheapest first.
-fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2]) -> Vec<(TransformSpec, f64)> {
+/// their costs, cheapest first. Bytes have one of their own, if any, since it is exact.
+fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2], dtype: DType) -> Vec<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
     let specs = TRANSFORMS.iter().filter(|spec| {
@@ -97,6 +98,14 @@ fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2]) -> Vec<(Transf
             && [spec.kernel, spec.stride] == [kernel, stride]
             && winograd_fits(kernels, spec, conv.in_channels())
     });
+    if dtype == DType::U8 {
+        let fits = kernels.integer_winograd().is_some_and(|integers| {
+            conv.in_channels().is_multiple_of(8) && conv.in_channels() <= integers.most_channels
+        });
+        let mut specs = specs.filter(|spec| fits && spec.transform == Transform::F23xF23);
+        let of = |spec: &TransformSpec| (*spec, cost::integer_winograd(&kernels.costs, conv, output, spec));
+        return specs.next().map(of).into_iter().collect();
+    }
     let mut transforms: Vec<_> =
         specs.map(|spec| (*spec, cost::winograd(&kernels.costs, conv, output, spec))).collect();
     transforms.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -2,7 +2,7 @@
 
 use crate::dtype::DType;
 use crate::graph::Conv;
-use crate::kernels::{CostModel, TransformSpec};
+use crate::kernels::{CostModel, Kernels, TransformSpec};
 
 /// A convolution by Winograd's algorithm, with an `output` of so many rows and columns. Its products are
 /// `f32` even where activations are `bf16`: the transforms lose a digit, which `bf16` has not to spare.
@@ -13,10 +13,31 @@ pub(super) fn winograd(costs: &CostModel, conv: &Conv, output: [usize; 2], spec:
     spec.time_scale * positions * costs.winograd(tiles, channels, out_channels)
 }
 
+/// As [`winograd`], of bytes in integers: products of words take half as long as those of `f32`, and so do
+/// transforms to words.
+pub(super) fn integer_winograd(
+    costs: &CostModel,
+    conv: &Conv,
+    output: [usize; 2],
+    spec: &TransformSpec,
+) -> f64 {
+    let sums = CostModel { transform_cost: 0.0, ..*costs };
+    let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
+    let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
+    let positions = (spec.points[0] * spec.points[1]) as f64;
+    let transforms = tiles as f64 * costs.transform_cost * (channels / 2.0 + out_channels);
+    winograd(&sums, conv, output, spec) / 2.0 + positions * transforms
+}
+
 /// A convolution by the direct algorithm, from an input stored as `dtype`.
-pub(super) fn direct(costs: &CostModel, conv: &Conv, output: [usize; 2], dtype: DType) -> f64 {
+pub(super) fn direct(kernels: &Kernels, conv: &Conv, output: [usize; 2], dtype: DType) -> f64 {
     let weights = (conv.taps() * conv.in_channels() * conv.out_channels) as f64;
-    ((output[0] * output[1]) as f64 + costs.weight_load_cost) * weights / dtype.pack() as f64
+    let at_once = match dtype {
+        // Four in two instructions.
+        DType::U8 if kernels.integer_winograd().is_some() => 2,
+        _ => dtype.pack(),
+    };
+    ((output[0] * output[1]) as f64 + kernels.costs.weight_load_cost) * weights / at_once as f64
 }
 
 /// A pointwise convolution by Strassen's algorithm: seven eighths of the products, and sums.

@@ -14,7 +14,7 @@ use crate::mixed::StoredAs;
 use crate::quantization::{IntegerWeights, Requantization};
 use crate::steps::{
     ConvStep, ConvertStep, DepthwiseStep, DepthwiseWeights, ElementwiseStep, Epilogue, FusedOutput,
-    InputStep, OutputStep, Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
+    InputStep, IntegerLayer, OutputStep, Panels, PoolStep, Prologue, Step, Strassen, Weights, WinogradStep,
 };
 use crate::{Error, QuantParams};
 
@@ -142,16 +142,7 @@ impl Lower<'_> {
             Op::Conv(conv) => match self.transform(id, conv) {
                 Some((spec, expected)) => {
                     cost = expected;
-                    let (source, out) = (node.inputs[0], self.view(id)?);
-                    let sizes = [self.size(source), self.size(id)];
-                    Box::new(WinogradStep::new(
-                        self.decisions.kernels,
-                        conv,
-                        spec,
-                        sizes,
-                        self.view(source)?,
-                        out,
-                    ))
+                    Box::new(self.winograd(id, conv, spec)?)
                 }
                 None => return Ok(vec![self.conv(id, conv)?]),
             },
@@ -181,18 +172,62 @@ impl Lower<'_> {
         Ok(vec![PlannedStep { step, nodes, cost, level: self.decisions.levels[id] }])
     }
 
+    /// A convolution by Winograd's algorithm.
+    fn winograd(&self, id: NodeId, conv: &Conv, spec: TransformSpec) -> Result<WinogradStep, Error> {
+        let (source, kernels) = (self.graph.nodes[id].inputs[0], self.decisions.kernels);
+        let sizes = [self.size(source), self.size(id)];
+        let [input, out] = [self.view(source)?, self.view(id)?];
+        let integers = kernels.integer_winograd().filter(|_| input.dtype == DType::U8);
+        let Some(kernels_of_bytes) = integers else {
+            return Ok(WinogradStep::new(kernels, conv, None, spec, sizes, input, out));
+        };
+        let (values, requantization) = self.integers(id, conv, input.quant)?;
+        let layer =
+            IntegerLayer { kernels: kernels_of_bytes, values: &values, requantization: &requantization };
+        Ok(WinogradStep::new(kernels, conv, Some(layer), spec, sizes, input, out))
+    }
+
+    /// The weights of a convolution of bytes as integers, and what their sums become.
+    fn integers(
+        &self,
+        id: NodeId,
+        conv: &Conv,
+        quant: QuantParams,
+    ) -> Result<(Vec<f32>, Requantization), Error> {
+        let integers = IntegerWeights::new(conv);
+        if !integers.sums_fit() {
+            return Err(self.error(id, "has sums of integers that could leave 32 bits"));
+        }
+        let units: Vec<f64> =
+            integers.scales.iter().map(|w| f64::from(quant.scale) * f64::from(*w)).collect();
+        let shifts: Vec<i64> = integers.sums.iter().map(|sum| sum * i64::from(quant.zero_point)).collect();
+        Ok((integers.values, self.requantization(id, conv, &units, &shifts)?))
+    }
+
+    /// What sums in units of `units` become where `id` stores its results.
+    fn requantization(
+        &self,
+        id: NodeId,
+        conv: &Conv,
+        units: &[f64],
+        shifts: &[i64],
+    ) -> Result<Requantization, Error> {
+        let residual = self.residual(id)?.map(|residual| residual.quant);
+        Ok(Requantization::new(units, shifts, conv.bias.as_deref(), self.view(id)?.quant, residual))
+    }
+
     /// The Winograd transform of a convolution, if it is computed by one. It reads and writes activations.
     fn transform(&self, id: NodeId, conv: &Conv) -> Option<(TransformSpec, f64)> {
         let (node, Decisions { kernels, rule, activations, stored, .. }) =
             (&self.graph.nodes[id], self.decisions);
         let stored = [id, node.inputs[0]].map(|node| stored.dtypes[node]);
-        // Between integers there is none, but for layers that are left in floats.
-        let dtype = if *activations == DType::U8 { DType::F32 } else { *activations };
+        // Of integers some layers may be left in floats.
+        let dtype = if *activations == DType::U8 { stored[0] } else { *activations };
         if node.inputs.len() > 1 || stored != [dtype; 2] {
             return None;
         }
-        let direct = cost::direct(&kernels.costs, conv, self.size(id), dtype);
-        rule.transform(kernels, &node.name, conv, self.size(id), direct)
+        let direct = cost::direct(kernels, conv, self.size(id), dtype);
+        rule.transform(kernels, &node.name, conv, self.size(id), (dtype, direct))
     }
 
     fn depthwise(&self, id: NodeId, conv: &Conv) -> Result<DepthwiseWeights, Error> {
@@ -289,7 +324,7 @@ impl Lower<'_> {
         let cost = nodes.iter().filter_map(|&node| match &self.graph.nodes[node].op {
             Op::Conv(conv) if conv.is_depthwise() => Some(cost::depthwise(costs, conv, pixels)),
             Op::Conv(conv) if strassen => Some(cost::strassen(costs, conv, pixels)),
-            Op::Conv(conv) => Some(cost::direct(costs, conv, self.size(node), dtype)),
+            Op::Conv(conv) => Some(cost::direct(kernels, conv, self.size(node), dtype)),
             _ => None,
         });
         let cost = cost.sum();
@@ -350,27 +385,19 @@ impl Lower<'_> {
         runs: [usize; 2],
     ) -> Result<FusedOutput, Error> {
         let (channels, taps, out) = (conv.in_channels(), conv.taps(), self.view(id)?);
-        let unit = f64::from(out.quant.scale);
-        let (values, units, shifts) = match dtype {
-            DType::U8 => {
-                let integers = IntegerWeights::new(conv);
-                if !integers.sums_fit() {
-                    return Err(self.error(id, "has sums of integers that could leave 32 bits"));
-                }
-                let units = integers.scales.iter().map(|w| f64::from(quant.scale) * f64::from(*w)).collect();
-                let shifts = integers.sums.iter().map(|sum| sum * i64::from(quant.zero_point)).collect();
-                (integers.values, units, shifts)
-            }
+        let (values, requantization) = match dtype {
+            DType::U8 => self.integers(id, conv, quant)?,
             // Sums are in the unit of the output at once.
             _ => {
+                let unit = f64::from(out.quant.scale);
                 let values = conv.weight.iter().map(|w| (f64::from(*w) / unit) as f32).collect();
-                (values, vec![unit; conv.out_channels], vec![0; conv.out_channels])
+                let (units, shifts) = (vec![unit; conv.out_channels], vec![0; conv.out_channels]);
+                (values, self.requantization(id, conv, &units, &shifts)?)
             }
         };
         let values = dense(conv, &values);
         let residual = self.residual(id)?;
-        let Requantization { scales, bias, residual_scale } =
-            Requantization::new(&units, &shifts, conv.bias.as_deref(), out.quant, residual.map(|r| r.quant));
+        let Requantization { scales, bias, residual_scale } = requantization;
         let scales = (dtype == DType::U8).then_some(&scales[..]);
         let panels = Panels::pack_as(self.decisions.kernels, dtype, runs, conv.out_channels, |o, kk| {
             values[(o * channels + kk % channels) * taps + kk / channels]

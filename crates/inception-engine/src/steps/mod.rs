@@ -26,4 +26,4 @@ pub(crate) use panels::Panels;
 pub(crate) use pool::PoolStep;
 pub(crate) use step::{Context, Epilogue, RunConfig, Step, chunk};
 pub(crate) use strassen::Strassen;
-pub(crate) use winograd::{WinogradStep, fits as winograd_fits};
+pub(crate) use winograd::{IntegerLayer, WinogradStep, fits as winograd_fits};

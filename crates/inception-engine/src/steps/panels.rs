@@ -150,6 +150,24 @@ impl Panels {
         }
     }
 
+    /// As [`Panels::pack`], for words, which are multiplied in pairs; a channel that is missing from the last
+    /// pair has weights of zero.
+    pub fn pack_words<I: Iterator<Item = i16>>(
+        kernels: &Kernels,
+        depth: usize,
+        columns: usize,
+        column: impl Fn(usize) -> I + Sync,
+    ) -> Self {
+        Panels::pack(kernels, depth.div_ceil(2), columns, |o| {
+            let mut words = column(o);
+            std::iter::from_fn(move || {
+                let first = words.next()?.cast_unsigned();
+                let second = words.next().unwrap_or(0).cast_unsigned();
+                Some(f32::from_bits(u32::from(first) | u32::from(second) << 16))
+            })
+        })
+    }
+
     /// Notes for which panels of bytes [`pairs_fit`] holds.
     fn with_pairs(mut self) -> Self {
         let fit = |lane: &f32| {

@@ -11,8 +11,9 @@ use crate::dtype::{DType, LINE};
 use crate::graph::Conv;
 use crate::kernels::conv::{MAX_TILE_ROWS, Tile};
 use crate::kernels::winograd::{InputTile, OutputTile};
-use crate::kernels::{CostModel, Kernels, TransformSpec};
+use crate::kernels::{CostModel, IntegerWinograd, Kernels, TransformSpec};
 use crate::memory::View;
+use crate::quantization::Requantization;
 
 /// Output channels that go through the products and the transform back together, in whole panels.
 const PASS: usize = 64;
@@ -46,13 +47,26 @@ pub(crate) struct WinogradStep {
     epilogue: Epilogue,
     /// Neither bias nor lower bound, for the matrix products.
     identity: Epilogue,
+    /// The kernels of bytes, whose transforms are words and whose sums are integers.
+    integers: Option<IntegerWinograd>,
+}
+
+/// What a convolution of bytes has in the place of weights and biases.
+pub(crate) struct IntegerLayer<'a> {
+    /// The kernels.
+    pub kernels: IntegerWinograd,
+    /// `[out][in][taps]`
+    pub values: &'a [f32],
+    /// What sums become.
+    pub requantization: &'a Requantization,
 }
 
 impl WinogradStep {
-    /// Transforms and packs the weights of `conv`.
+    /// Transforms and packs the weights of `conv`, or what it has in their place.
     pub fn new(
         kernels: &Kernels,
         conv: &Conv,
+        integers: Option<IntegerLayer<'_>>,
         spec: TransformSpec,
         [input_size, output_size]: [[usize; 2]; 2],
         input: View,
@@ -62,15 +76,22 @@ impl WinogradStep {
         let [kh, kw] = spec.kernel;
         let taps = kh * kw;
         let g = [0, 1].map(|axis| spec.weight_transform(axis));
+        // By `2 G`, which has no halves, integers stay integers.
+        let (values, unit) = integers.as_ref().map_or((&conv.weight[..], 1.0), |layer| (layer.values, 4.0));
         let position = |py: usize, px: usize| {
             // The weight of position (py, px) is sum G[py][ky] g[ky][kx] G[px][kx]: one factor for each tap.
-            let factor: Vec<f64> = (0..taps).map(|t| g[0][py][t / kw] * g[1][px][t % kw]).collect();
-            Panels::pack(kernels, channels, out_channels, move |o| {
-                let factor = factor.clone();
-                conv.weight[o * channels * taps..(o + 1) * channels * taps]
-                    .chunks_exact(taps)
-                    .map(move |g| g.iter().zip(&factor).map(|(g, f)| f64::from(*g) * f).sum::<f64>() as f32)
-            })
+            let factor: Vec<f64> = (0..taps).map(|t| unit * g[0][py][t / kw] * g[1][px][t % kw]).collect();
+            let factor = &factor;
+            let column = |o: usize| {
+                let channels = values[o * channels * taps..(o + 1) * channels * taps].chunks_exact(taps);
+                channels.map(move |g| g.iter().zip(factor).map(|(g, f)| f64::from(*g) * f).sum::<f64>())
+            };
+            match integers {
+                None => Panels::pack(kernels, channels, out_channels, |o| column(o).map(|w| w as f32)),
+                Some(_) => {
+                    Panels::pack_words(kernels, channels, out_channels, |o| column(o).map(|w| w as i16))
+                }
+            }
         };
         let [points_y, points_x] = spec.points;
         let weights = (0..points_y * points_x).map(|p| position(p / points_x, p % points_x)).collect();
@@ -84,8 +105,14 @@ impl WinogradStep {
             channels,
             out_channels,
             weights,
-            epilogue: Epilogue::new(conv.bias.as_deref().unwrap_or_default(), out_channels, conv.relu),
+            epilogue: match &integers {
+                None => Epilogue::new(conv.bias.as_deref().unwrap_or_default(), out_channels, conv.relu),
+                Some(IntegerLayer { requantization: Requantization { scales, bias, .. }, .. }) => {
+                    Epilogue::quantized(bias, Some(scales), conv.relu, &out)
+                }
+            },
             identity: Epilogue::new(&[], out_channels, false),
+            integers: integers.map(|layer| layer.kernels),
         }
     }
 
@@ -107,7 +134,9 @@ impl WinogradStep {
     /// Floats of one position of a tile: of the input, and of the output channels of one pass.
     fn position_floats(&self) -> [usize; 2] {
         let pass = self.out_channels.min(self.pass_columns());
-        [self.channels, pass].map(|c| c.next_multiple_of(LINE))
+        // A float has two words.
+        let channels = if self.integers.is_some() { self.channels.div_ceil(2) } else { self.channels };
+        [channels, pass].map(|c| c.next_multiple_of(LINE))
     }
 
     /// Floats of one tile, transformed, of both.
@@ -169,23 +198,32 @@ impl WinogradStep {
     /// The input is complete, and the block lies in this thread's scratch memory.
     unsafe fn transform_input(&self, context: &Context, block: &Block) {
         let [ih, iw] = self.input_size;
-        let transform = context.config.kernels.winograd_input(self.input.dtype);
-        for (i, t) in block.tiles.clone().enumerate() {
+        let tile_of = |i: usize, t: usize| {
             let [image, ty, tx] = self.place(t);
             let corner = |t: usize, axis: usize| {
                 (t * self.spec.outputs[axis] * self.spec.stride[axis]) as isize - self.pad[axis] as isize
             };
-            let tile = InputTile {
+            InputTile {
                 image: context.pixel(&self.input, image * ih * iw),
                 input: self.input_size,
                 ld: self.input.ld,
                 origin: [corner(ty, 0), corner(tx, 1)],
                 channels: self.channels,
+                zero: self.input.quant.zero_point,
                 v: block.v.wrapping_add(i * block.v_tile),
                 ld_position: block.v_position,
-            };
-            // SAFETY: the caller's promise.
-            unsafe { transform(self.spec.transform, &tile) };
+            }
+        };
+        let tiles = block.tiles.clone().enumerate().map(|(i, t)| tile_of(i, t));
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.integers {
+                Some(kernels) => tiles.for_each(|tile| (kernels.input)(&tile)),
+                None => {
+                    let transform = context.config.kernels.winograd_input(self.input.dtype);
+                    tiles.for_each(|tile| transform(self.spec.transform, &tile));
+                }
+            }
         }
     }
 
@@ -197,7 +235,10 @@ impl WinogradStep {
         let count = block.tiles.len();
         let row_tiles = count.div_ceil(kernels.tile_rows);
         let even = EvenTiles::new(count, row_tiles);
-        let micro_kernel = kernels.conv(DType::F32, DType::F32).any;
+        let micro_kernel = match &self.integers {
+            Some(integers) => integers.multiply,
+            None => kernels.conv(DType::F32, DType::F32).any,
+        };
         let mut indirection = [std::ptr::null::<u8>(); MAX_TILE_ROWS];
         for (p, weights) in self.weights.iter().enumerate() {
             let then = match self.weights.get(p + 1) {
@@ -242,23 +283,32 @@ impl WinogradStep {
     unsafe fn transform_output(&self, context: &Context, block: &Block, pass: &Range<usize>) {
         let [oh, ow] = self.output_size;
         let [first, end] = [pass.start, pass.end].map(|panel| panel * self.weights[0].width);
-        let transform = context.config.kernels.winograd_output(self.out.dtype);
-        for (i, t) in block.tiles.clone().enumerate() {
+        let tile_of = |i: usize, t: usize| {
             let [image, ty, tx] = self.place(t);
             let [y, x] = [ty * self.spec.outputs[0], tx * self.spec.outputs[1]];
             let pixel = (image * oh + y) * ow + x;
-            let tile = OutputTile {
+            OutputTile {
                 m: block.m.wrapping_add(i * block.m_tile),
                 ld_position: block.m_position,
                 channels: end.min(self.out_channels) - first,
+                scale: self.epilogue.scale(first),
                 bias: self.epilogue.bias.as_ptr().wrapping_add(first),
                 min: self.epilogue.min.as_ptr().wrapping_add(first),
                 out: context.pixel(&self.out.skip_channels(first), pixel),
                 ld: [self.out.ld, self.out.ld * ow],
                 valid: [oh - y, ow - x],
-            };
-            // SAFETY: output tiles do not overlap, and each belongs to one task.
-            unsafe { transform(self.spec.transform, &tile) };
+            }
+        };
+        let tiles = block.tiles.clone().enumerate().map(|(i, t)| tile_of(i, t));
+        // SAFETY: output tiles do not overlap, and each belongs to one task.
+        unsafe {
+            match &self.integers {
+                Some(kernels) => tiles.for_each(|tile| (kernels.output)(&tile)),
+                None => {
+                    let transform = context.config.kernels.winograd_output(self.out.dtype);
+                    tiles.for_each(|tile| transform(self.spec.transform, &tile));
+                }
+            }
         }
     }
 }

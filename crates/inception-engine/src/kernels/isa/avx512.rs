@@ -45,6 +45,7 @@ unsafe impl Stored<Avx512> for bf16 {
 // SAFETY: as above.
 unsafe impl Operand<Avx512> for bf16 {
     type Packed = __m512bh;
+    type Weights = __m512bh;
     type Acc = __m512;
     const PACK: usize = 2;
 

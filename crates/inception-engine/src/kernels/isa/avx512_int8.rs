@@ -44,6 +44,7 @@ unsafe impl Stored<Avx512> for u8 {
 // SAFETY: as above.
 unsafe impl Operand<Avx512> for u8 {
     type Packed = __m512i;
+    type Weights = __m512i;
     type Acc = __m512i;
     const PACK: usize = 4;
 

@@ -56,7 +56,7 @@ trait ByLane: Operand<Neon> {
     /// See [`Operand::dot`], by step number `LANE`.
     unsafe fn dot_lane<const LANE: i32>(
         pixels: Self::Pixels,
-        weights: Self::Packed,
+        weights: Self::Weights,
         acc: Self::Acc,
     ) -> Self::Acc;
 }
@@ -304,6 +304,7 @@ unsafe fn half_of_shift<I: DotProduct>(weights: int8x16_t, acc: int32x4_t) -> in
 // SAFETY: each method touches exactly the elements that the traits allow.
 unsafe impl<I: DotProduct> Operand<Neon> for I {
     type Packed = int8x16_t;
+    type Weights = int8x16_t;
     type Acc = int32x4_t;
     const PACK: usize = 4;
 

@@ -76,6 +76,7 @@ unsafe impl Stored<Portable> for u8 {
 // SAFETY: as above.
 unsafe impl Operand<Portable> for u8 {
     type Packed = [[u8; 4]; 8];
+    type Weights = [[u8; 4]; 8];
     type Acc = [i32; 8];
     const PACK: usize = 4;
 
