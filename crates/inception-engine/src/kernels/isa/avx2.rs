@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::Isa;
+use super::{Isa, avx2_depthwise, avx2_winograd};
 use crate::dtype::DType;
 use crate::kernels::depthwise;
 use crate::kernels::simd::{Operand, Simd, Stored, also_bytes, methods, some_bytes};
@@ -122,6 +122,30 @@ unsafe impl Operand<Avx2> for u8 {
     }
 }
 
+/// `acc + a * b`, summed over the two words of each lane. The compiler would load `b` as an operand of
+/// `vpmaddwd`, which is slow on Zen 3.
+///
+/// # Safety
+/// AVX2.
+// `asm!` knows no vectors outside of such a function, which is inlined into kernels of the same features.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(super) unsafe fn dot_of_words(a: __m256i, b: __m256i, mut acc: __m256i) -> __m256i {
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "vpmaddwd {products}, {a}, {b}",
+            "vpaddd {acc}, {acc}, {products}",
+            products = out(ymm_reg) _,
+            a = in(ymm_reg) a,
+            b = in(ymm_reg) b,
+            acc = inout(ymm_reg) acc,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
 /// Four bytes in every lane, the even and the odd ones as words.
 #[inline(always)]
 unsafe fn words(bytes: i32) -> [__m256i; 2] {
@@ -231,7 +255,7 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             tile_rows: [1 2 3 4 5 6],
             bytes: Vnni,
             features: [AVX2, FMA, AVXVNNI],
-            depthwise: depthwise::segment::<Avx2, Vnni>, None,
+            depthwise: avx2_depthwise::segment, Some(avx2_depthwise::second_copy),
         },
         kernel_set! {
             simd: Avx2,
@@ -240,8 +264,8 @@ pub(in crate::kernels) static KERNELS: Kernels = Kernels {
             bytes: u8,
             features: [AVX2, FMA],
             paired_conv: [Paired => f32, Paired => Paired],
-            integer_winograd: super::avx2_winograd::KERNELS,
-            depthwise: depthwise::segment::<Avx2, u8>, None,
+            integer_winograd: avx2_winograd::KERNELS,
+            depthwise: avx2_depthwise::segment, Some(avx2_depthwise::second_copy),
         },
     ],
 };
