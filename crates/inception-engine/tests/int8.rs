@@ -9,7 +9,9 @@ use std::sync::Arc;
 use inception_engine::graph::integers::integer_weights;
 use inception_engine::graph::reference::{evaluate, tensors};
 use inception_engine::graph::{Conv, Graph, NodeId, Op, Pool, PoolKind, Shape, Window, passes};
-use inception_engine::{Compiled, Error, Isa, Options, Picks, Precision, QuantParams, Quantization};
+use inception_engine::{
+    Compiled, Error, Isa, KernelName, Options, Picks, Precision, QuantParams, Quantization,
+};
 use numbers::{Numbers, conv, grow, tiers};
 
 /// A tensor as it is stored.
@@ -468,15 +470,18 @@ fn pairs_of_products_at_the_limits_of_16_bits() {
 #[test]
 fn winograd_in_integers() {
     let mut numbers = Numbers::new(28);
-    let mut used = false;
+    let transforms = ["winograd F(2x2,3x3)", "winograd F(3x3,3x3)"];
+    let mut used = [false; 2];
     for (cin, cout, [height, width], pad, extreme) in [
         (8, 33, [7, 9], 1, false),
         (24, 16, [6, 4], 0, false),
         (40, 70, [13, 3], 2, false),
         (64, 130, [17, 15], 1, false),
         (16, 5, [3, 3], 1, true),
+        // As many channels as there may be for either, and more: by the direct algorithm then.
+        (200, 20, [8, 7], 1, true),
+        (208, 20, [8, 7], 1, true),
         (1840, 9, [5, 6], 1, true),
-        // One channel more than there may be: by the direct algorithm.
         (1848, 8, [4, 4], 1, true),
     ] {
         let mut layer = conv(&mut numbers, cin, cout, 1, Window::square(3, 1, pad));
@@ -494,23 +499,29 @@ fn winograd_in_integers() {
         let (fused, quants, quantization) = prepare(&graph, &image);
         let wanted = oracle(&fused, &quants, &image);
         for isa in tiers() {
-            for threads in [1, 3] {
-                let picks = Picks::from([("node".to_owned(), "winograd F(2x2,3x3)".parse().unwrap())]);
-                let model = compiled_with(&graph, &quantization, isa, threads, picks);
-                let Some(model) = model else { continue };
-                let found = model.run(&image, 1).unwrap();
-                assert!(found == wanted, "{cin}->{cout} on {height}x{width}, {isa}, {threads} threads");
-                let kernels = format!("{:?}", model.explain());
-                assert!(cin <= 1842 || !kernels.contains("F23xF23"), "{kernels}");
-                used |= kernels.contains("F23xF23");
+            for (transform, used) in transforms.iter().zip(&mut used) {
+                for threads in [1, 3] {
+                    let kernel: KernelName = transform.parse().unwrap();
+                    let picks = Picks::from([("node".to_owned(), kernel)]);
+                    let model = compiled_with(&graph, &quantization, isa, threads, picks);
+                    let Some(model) = model else { continue };
+                    let found = model.run(&image, 1).unwrap();
+                    let what = format!("{transform}, {cin}->{cout} on {height}x{width}");
+                    assert!(found == wanted, "{what}, {isa}, {threads} threads");
+                    let kernels = model.explain();
+                    let is_used = kernels.iter().any(|layer| layer.kernel == Some(kernel));
+                    let most = if transform.contains("3x3,") { 204 } else { 1842 };
+                    assert!(cin <= most || !is_used, "{what}: {kernels:#?}");
+                    *used |= is_used;
+                }
             }
         }
     }
     #[cfg(target_arch = "x86_64")]
     if tiers().contains(&Isa::Avx2) {
-        assert_ne!(used, is_x86_feature_detected!("avxvnni"));
+        assert_eq!(used, [!is_x86_feature_detected!("avxvnni"); 2]);
     }
-    if !used {
+    if used == [false; 2] {
         eprintln!("SKIPPED: no instruction set here has it");
     }
 }

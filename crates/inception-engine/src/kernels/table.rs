@@ -36,9 +36,13 @@ pub(crate) type ElementwiseKernel = unsafe fn(&Elementwise, usize);
 /// See [`super::elementwise::sum`].
 pub(crate) type SumKernel = unsafe fn(&Sum);
 
-/// Winograd's F(2x2,3x3) from bytes to bytes, in integers: the same bits as the direct algorithm's.
+/// Winograd's algorithm from bytes to bytes, in integers: the same bits as the direct one's.
 #[derive(Clone, Copy)]
 pub(crate) struct IntegerWinograd {
+    /// Which one, of kernels of 3x3.
+    pub transform: Transform,
+    /// A multiple of `G` for both axes, in integers.
+    pub weights: &'static [[f64; 3]],
     /// Transforms one tile to words, a multiple of eight channels of them.
     pub input: unsafe fn(&InputTile),
     /// Multiplies words by pairs of weights, with 32-bit sums in the place of floats.
@@ -111,7 +115,7 @@ pub(crate) struct KernelSet {
     /// ([`pairs_fit`](inception_graph::integers::pairs_fit)), with the same results.
     pub paired_conv: &'static [Row<ConvKernel>],
     /// Winograd's algorithm on bytes, where it is faster than the direct one.
-    pub integer_winograd: Option<IntegerWinograd>,
+    pub integer_winograd: &'static [IntegerWinograd],
     /// Pools.
     pub pool: &'static [Row<PoolKernel>],
     /// Depthwise convolutions.
@@ -315,9 +319,9 @@ impl Kernels {
         self.find(|set| set.winograd_output, DType::F32, output)
     }
 
-    /// Winograd's algorithm on bytes, if there is one that pays on this CPU.
-    pub fn integer_winograd(&self) -> Option<IntegerWinograd> {
-        self.set(DType::U8)?.integer_winograd
+    /// Winograd's algorithm on bytes, where it pays on this CPU.
+    pub fn integer_winograd(&self) -> &'static [IntegerWinograd] {
+        self.set(DType::U8).map_or(&[], |set| set.integer_winograd)
     }
 
     /// The elementwise kernel on activations of `dtype`.
@@ -411,7 +415,7 @@ macro_rules! kernel_set {
         elementwise: [$($elementwise:ty),*],
         sum: [$($sum:ty),*] $(,)?
     ) => {{
-        use $crate::kernels::table::{DepthwiseKernel, KernelSet, entry, row};
+        use $crate::kernels::table::{DepthwiseKernel, IntegerWinograd, KernelSet, entry, row};
         #[allow(unused_imports)] // Integers have no Winograd.
         use $crate::kernels::{conv, elementwise, pool, winograd};
         KernelSet {
@@ -421,7 +425,7 @@ macro_rules! kernel_set {
                 conv::by_rows!($simd, $conv_in, $conv_out, t, $tile_rows)))),*],
             paired_conv: &[$($(row!($simd, $paired_in => $paired_out, entry!($target, (t: &conv::Tile)
                 conv::by_rows!($simd, $paired_in, $paired_out, t, $tile_rows)))),*)?],
-            integer_winograd: [$($integer_winograd)?].first().copied(),
+            integer_winograd: { const NONE: &[IntegerWinograd] = &[]; [$($integer_winograd,)? NONE][0] },
             pool: &[$(row!($simd, $pool_in => $pool_out, entry!($target, (
                     params: &pool::PoolParams,
                     image: *const u8,

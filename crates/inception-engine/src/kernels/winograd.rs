@@ -316,16 +316,21 @@ unsafe fn output_channels<S: Simd, E: Stored<S>, Y: Scheme, X: Scheme, const FUL
 
 /// Declares the Winograd transforms: the enum that names them, their table, and the dispatch.
 macro_rules! transforms {
-    ($($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal, $time_scale:literal;)*) => {
+    (
+        floats { $($(#[$doc:meta])* $variant:ident: $y:ident, $x:ident, $name:literal, $time_scale:literal;)* }
+        integers { $($(#[$integer_doc:meta])* $integer:ident: $spec:expr;)* }
+    ) => {
         /// A pair of one-dimensional Winograd schemes, vertical and horizontal.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Transform {
             $($(#[$doc])* $variant,)*
+            $($(#[$integer_doc])* $integer,)*
         }
 
         /// Every transform that the kernels have.
-        pub(crate) const TRANSFORMS: &[TransformSpec] = &[$(spec::<$y, $x>(Transform::$variant, $name, $time_scale),)*];
+        pub(crate) const TRANSFORMS: &[TransformSpec] =
+            &[$(spec::<$y, $x>(Transform::$variant, $name, $time_scale),)* $($spec,)*];
 
         /// Transforms one input tile.
         ///
@@ -336,6 +341,7 @@ macro_rules! transforms {
             match transform {
                 // SAFETY: the caller's promise, unchanged.
                 $(Transform::$variant => unsafe { input_tile::<S, E, $y, $x>(t) },)*
+                $(Transform::$integer => unreachable!("no floats"),)*
             }
         }
 
@@ -349,30 +355,47 @@ macro_rules! transforms {
             match transform {
                 // SAFETY: the caller's promise, unchanged.
                 $(Transform::$variant => unsafe { output_tile::<S, E, $y, $x>(t) },)*
+                $(Transform::$integer => unreachable!("no floats"),)*
             }
         }
     };
 }
 
 transforms! {
-    /// Kernels of 3x3.
-    F43xF43: F43, F43, "winograd F(4x4,3x3)", 1.0;
-    /// Kernels of 3x3 on small maps: fewer weights.
-    F23xF23: F23, F23, "winograd F(2x2,3x3)", 1.0;
-    /// Kernels of 3x3 with a stride of 2.
-    F33By2xF33By2: F33By2, F33By2, "winograd F(3x3,3x3) by 2", 1.1;
-    /// Kernels of 4x4: 7x7 with a stride of 2 after space-to-depth.
-    F54xF54: F54, F54, "winograd F(5x5,4x4)", 1.0;
-    /// Kernels of 5x5.
-    F45xF45: F45, F45, "winograd F(4x4,5x5)", 1.1;
-    /// Kernels of 1x3.
-    OnexF43: One, F43, "winograd F(4,3) along rows", 1.0;
-    /// Kernels of 3x1.
-    F43xOne: F43, One, "winograd F(4,3) along columns", 1.0;
-    /// Kernels of 1x7.
-    OnexF47: One, F47, "winograd F(4,7) along rows", 0.9;
-    /// Kernels of 7x1.
-    F47xOne: F47, One, "winograd F(4,7) along columns", 0.9;
+    floats {
+        /// Kernels of 3x3.
+        F43xF43: F43, F43, "winograd F(4x4,3x3)", 1.0;
+        /// Kernels of 3x3 on small maps: fewer weights.
+        F23xF23: F23, F23, "winograd F(2x2,3x3)", 1.0;
+        /// Kernels of 3x3 with a stride of 2.
+        F33By2xF33By2: F33By2, F33By2, "winograd F(3x3,3x3) by 2", 1.1;
+        /// Kernels of 4x4: 7x7 with a stride of 2 after space-to-depth.
+        F54xF54: F54, F54, "winograd F(5x5,4x4)", 1.0;
+        /// Kernels of 5x5.
+        F45xF45: F45, F45, "winograd F(4x4,5x5)", 1.1;
+        /// Kernels of 1x3.
+        OnexF43: One, F43, "winograd F(4,3) along rows", 1.0;
+        /// Kernels of 3x1.
+        F43xOne: F43, One, "winograd F(4,3) along columns", 1.0;
+        /// Kernels of 1x7.
+        OnexF47: One, F47, "winograd F(4,7) along rows", 0.9;
+        /// Kernels of 7x1.
+        F47xOne: F47, One, "winograd F(4,7) along columns", 0.9;
+    }
+    integers {
+        /// Kernels of 3x3, of bytes alone.
+        F33xF33: TransformSpec {
+            transform: Transform::F33xF33,
+            name: "winograd F(3x3,3x3)",
+            time_scale: 1.0,
+            outputs: [3; 2],
+            kernel: [3; 2],
+            stride: [1; 2],
+            points: [5; 2],
+            pairs: [&[]; 2],
+            floats: false,
+        };
+    }
 }
 
 /// A transform as the planner sees it.
@@ -393,6 +416,8 @@ pub(crate) struct TransformSpec {
     pub stride: [usize; 2],
     /// Multiplications along each axis.
     pub points: [usize; 2],
+    /// Whether there are kernels of floats.
+    pub floats: bool,
     /// The pairs of points of each axis.
     pairs: [&'static [f64]; 2],
 }
@@ -417,6 +442,7 @@ const fn spec<Y: Scheme, X: Scheme>(
         kernel: [Y::R, X::R],
         stride: [Y::STRIDE, X::STRIDE],
         points: [Y::POINTS, X::POINTS],
+        floats: true,
         pairs: [Y::PAIRS, X::PAIRS],
     }
 }

@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::graph::passes;
 use crate::graph::{Conv, Graph, Window};
 use crate::kernel_name::{Algorithm, KernelName};
-use crate::kernels::{CostModel, Kernels, TRANSFORMS, Transform, TransformSpec};
+use crate::kernels::{CostModel, Kernels, TRANSFORMS, TransformSpec};
 use crate::steps::winograd_fits;
 
 /// Kernels by the names of nodes.
@@ -89,7 +89,7 @@ pub(crate) fn space_to_depth(graph: &mut Graph, rule: &Rule, kernels: &Kernels, 
 }
 
 /// The Winograd transforms that can compute a convolution with an `output` of so many rows and columns, with
-/// their costs, cheapest first. Bytes have one of their own, if any, since it is exact.
+/// their costs, cheapest first. Bytes have their own, which are exact.
 fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2], dtype: DType) -> Vec<(TransformSpec, f64)> {
     let Window { kernel, stride, dilation, .. } = conv.window;
     let plain = dilation == [1; 2] && conv.groups == 1 && !conv.input_relu;
@@ -98,16 +98,21 @@ fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2], dtype: DType) 
             && [spec.kernel, spec.stride] == [kernel, stride]
             && winograd_fits(kernels, spec, conv.in_channels())
     });
-    if dtype == DType::U8 {
-        let fits = kernels.integer_winograd().is_some_and(|integers| {
-            conv.in_channels().is_multiple_of(8) && conv.in_channels() <= integers.most_channels
-        });
-        let mut specs = specs.filter(|spec| fits && spec.transform == Transform::F23xF23);
-        let of = |spec: &TransformSpec| (*spec, cost::integer_winograd(&kernels.costs, conv, output, spec));
-        return specs.next().map(of).into_iter().collect();
-    }
-    let mut transforms: Vec<_> =
-        specs.map(|spec| (*spec, cost::winograd(&kernels.costs, conv, output, spec))).collect();
+    let channels = conv.in_channels();
+    let of_bytes = |spec: &TransformSpec| {
+        let kernels = kernels.integer_winograd().iter().find(|kernels| kernels.transform == spec.transform);
+        kernels.is_some_and(|kernels| channels.is_multiple_of(8) && channels <= kernels.most_channels)
+    };
+    let mut transforms: Vec<_> = match dtype {
+        DType::U8 => specs
+            .filter(|spec| of_bytes(spec))
+            .map(|spec| (*spec, cost::integer_winograd(&kernels.costs, conv, output, spec)))
+            .collect(),
+        _ => specs
+            .filter(|spec| spec.floats)
+            .map(|spec| (*spec, cost::winograd(&kernels.costs, conv, output, spec)))
+            .collect(),
+    };
     transforms.sort_by(|a, b| a.1.total_cmp(&b.1));
     transforms
 }

@@ -177,8 +177,8 @@ impl Lower<'_> {
         let (source, kernels) = (self.graph.nodes[id].inputs[0], self.decisions.kernels);
         let sizes = [self.size(source), self.size(id)];
         let [input, out] = [self.view(source)?, self.view(id)?];
-        let integers = kernels.integer_winograd().filter(|_| input.dtype == DType::U8);
-        let Some(kernels_of_bytes) = integers else {
+        let mut integers = kernels.integer_winograd().iter().filter(|_| input.dtype == DType::U8);
+        let Some(&kernels_of_bytes) = integers.find(|kernels| kernels.transform == spec.transform) else {
             return Ok(WinogradStep::new(kernels, conv, None, spec, sizes, input, out));
         };
         let (values, requantization) = self.integers(id, conv, input.quant)?;

@@ -75,12 +75,14 @@ impl WinogradStep {
         let (channels, out_channels) = (conv.in_channels(), conv.out_channels);
         let [kh, kw] = spec.kernel;
         let taps = kh * kw;
-        let g = [0, 1].map(|axis| spec.weight_transform(axis));
-        // By `2 G`, which has no halves, integers stay integers.
-        let (values, unit) = integers.as_ref().map_or((&conv.weight[..], 1.0), |layer| (layer.values, 4.0));
+        let g = [0, 1].map(|axis| match &integers {
+            None => spec.weight_transform(axis),
+            Some(layer) => layer.kernels.weights.iter().map(|row| row.to_vec()).collect(),
+        });
+        let values = integers.as_ref().map_or(&conv.weight[..], |layer| layer.values);
         let position = |py: usize, px: usize| {
             // The weight of position (py, px) is sum G[py][ky] g[ky][kx] G[px][kx]: one factor for each tap.
-            let factor: Vec<f64> = (0..taps).map(|t| unit * g[0][py][t / kw] * g[1][px][t % kw]).collect();
+            let factor: Vec<f64> = (0..taps).map(|t| g[0][py][t / kw] * g[1][px][t % kw]).collect();
             let factor = &factor;
             let column = |o: usize| {
                 let channels = values[o * channels * taps..(o + 1) * channels * taps].chunks_exact(taps);

@@ -1,11 +1,26 @@
-//! Winograd's F(2x2,3x3) on bytes, in integers: results are those of the direct algorithm to the bit.
+//! Winograd's F(3x3,3x3) and F(2x2,3x3) on bytes, in integers: results are those of the direct algorithm to the
+//! bit.
 //!
-//! Without dot products of bytes a CPU multiplies as many words as bytes in a cycle (`vpmaddwd` makes 16
-//! products, `vpmaddubsw` 32 whose sums another `vpmaddwd` has to add), so that four ninths of the
-//! multiplications are four ninths of the time. The transformed bytes, sums of four, fit words. So do the
-//! weights by `2 G` in place of `G`, which has halves: the results are four times what they should be, and the
-//! last step shifts them by two bits. All sums are in 32 bits, where intermediate ones may wrap around: only
-//! the results have to fit (see [`MOST_CHANNELS`]).
+//! Without dot products of bytes a CPU multiplies nearly as many words as bytes in a cycle (`vpmaddwd` makes 16
+//! products, `vpmaddubsw` 32 whose sums another `vpmaddwd` has to add), so that fewer multiplications, 25 of 81
+//! or 16 of 36, are less time. Transformed bytes fit words. So do weights by a multiple of `G` that has no
+//! fractions: the sums are a multiple of what they should be, and the last step divides them, without rest. All
+//! sums are in 32 bits, where intermediate ones may wrap around: only the last ones have to fit
+//! ([`IntegerWinograd::most_channels`]).
+//!
+//! ```text
+//! F(2,3): points 0, 1, -1, infinity              F(3,3): points 0, 1, -1, 2, infinity
+//!
+//!       | -1  0  1  0 |      | -2  0  0 |              |  2 -1 -2  1  0 |      |  3  0  0 |
+//! B^T = |  0  1  1  0 | 2G = |  1  1  1 |              |  0 -2 -1  1  0 |      | -3 -3 -3 |
+//!       |  0 -1  1  0 |      |  1 -1  1 |        B^T = |  0  2 -3  1  0 | 6G = | -1  1 -1 |
+//!       |  0 -1  0  1 |      |  0  0  2 |              |  0 -1  0  1  0 |      |  1  2  4 |
+//!                                                      |  0  2 -1 -2  1 |      |  0  0  6 |
+//!
+//! A^T = | 1  1  1  0 |                                 | 1  1  1  1  0 |
+//!       | 0  1 -1  1 |                           A^T = | 0  1 -1  2  0 |
+//!                                                      | 0  1  1  4  1 |
+//! ```
 
 use std::arch::x86_64::*;
 
@@ -14,48 +29,142 @@ use crate::dtype::LINE;
 use crate::kernels::conv::Tile;
 use crate::kernels::simd::{Simd, Stored};
 use crate::kernels::table::{IntegerWinograd, entry};
-use crate::kernels::winograd::{InputTile, OutputTile};
+use crate::kernels::winograd::{InputTile, OutputTile, Transform};
 
-/// Input channels of which four times a sum of products fits 32 bits, whatever the bytes and weights are.
-const MOST_CHANNELS: usize = i32::MAX as usize / (4 * 9 * 255 * 127);
+/// Rows and columns of the largest tile of the input, and of the output.
+const MOST: [usize; 2] = [5, 3];
 
-/// Rows and columns of a tile of the input.
-const SIDE: usize = 4;
-/// Rows and columns of a tile of the output.
-const OUTPUTS: usize = 2;
+/// Of both axes.
+trait Scheme {
+    /// Rows and columns of a tile of the input.
+    const POINTS: usize;
+    /// Rows and columns of a tile of the output.
+    const OUTPUTS: usize;
+    /// What sums are a multiple of.
+    const UNIT: usize;
+
+    /// `B^T d` along one axis.
+    ///
+    /// # Safety
+    /// AVX2.
+    unsafe fn input(d: [__m256i; MOST[0]]) -> [__m256i; MOST[0]];
+    /// `A^T m` along one axis.
+    ///
+    /// # Safety
+    /// AVX2.
+    unsafe fn output(m: [__m256i; MOST[0]]) -> [__m256i; MOST[1]];
+    /// Sums without their unit.
+    ///
+    /// # Safety
+    /// AVX2.
+    unsafe fn divide(sums: __m256i) -> __m256i;
+}
+
+/// F(2x2,3x3).
+struct F23;
+
+impl Scheme for F23 {
+    const POINTS: usize = 4;
+    const OUTPUTS: usize = 2;
+    const UNIT: usize = 4;
+
+    #[inline(always)]
+    unsafe fn input([a, b, c, d, e]: [__m256i; MOST[0]]) -> [__m256i; MOST[0]] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let edges = [_mm256_sub_epi16(c, a), _mm256_sub_epi16(d, b)];
+            [edges[0], _mm256_add_epi16(b, c), _mm256_sub_epi16(c, b), edges[1], e]
+        }
+    }
+    #[inline(always)]
+    unsafe fn output([a, b, c, d, e]: [__m256i; MOST[0]]) -> [__m256i; MOST[1]] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (sum, difference) = (_mm256_add_epi32(b, c), _mm256_sub_epi32(b, c));
+            [_mm256_add_epi32(a, sum), _mm256_add_epi32(difference, d), e]
+        }
+    }
+    #[inline(always)]
+    unsafe fn divide(sums: __m256i) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_srai_epi32::<2>(sums) }
+    }
+}
+
+/// F(3x3,3x3).
+struct F33;
+
+impl Scheme for F33 {
+    const POINTS: usize = 5;
+    const OUTPUTS: usize = 3;
+    const UNIT: usize = 36;
+
+    #[inline(always)]
+    unsafe fn input([a, b, c, d, e]: [__m256i; MOST[0]]) -> [__m256i; MOST[0]] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let twice = |v| _mm256_add_epi16(v, v);
+            let (two, far) = (_mm256_sub_epi16(d, b), _mm256_sub_epi16(d, c));
+            [
+                _mm256_add_epi16(twice(_mm256_sub_epi16(a, c)), two),
+                _mm256_sub_epi16(far, twice(b)),
+                _mm256_add_epi16(far, twice(_mm256_sub_epi16(b, c))),
+                two,
+                _mm256_sub_epi16(_mm256_sub_epi16(e, c), twice(two)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn output([a, b, c, d, e]: [__m256i; MOST[0]]) -> [__m256i; MOST[1]] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (sum, difference) = (_mm256_add_epi32(b, c), _mm256_sub_epi32(b, c));
+            let twice = _mm256_add_epi32(d, d);
+            [
+                _mm256_add_epi32(_mm256_add_epi32(a, sum), d),
+                _mm256_add_epi32(difference, twice),
+                _mm256_add_epi32(_mm256_add_epi32(sum, e), _mm256_add_epi32(twice, twice)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn divide(sums: __m256i) -> __m256i {
+        // A multiple of 9 is divided by the product with what 9 makes 1 of in 32 bits.
+        const NINTH: i32 = 0x38e3_8e39;
+        const { assert!(NINTH.wrapping_mul(9) == 1) };
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_mullo_epi32(_mm256_srai_epi32::<2>(sums), _mm256_set1_epi32(NINTH)) }
+    }
+}
+
+/// The kernels of a scheme.
+macro_rules! kernels {
+    ($scheme:ty, $transform:expr, $weights:expr) => {
+        IntegerWinograd {
+            transform: $transform,
+            weights: $weights,
+            input: entry!([#[target_feature(enable = "avx2,fma")]], (t: &InputTile) input::<$scheme>(t)),
+            multiply: entry!([#[target_feature(enable = "avx2,fma")]], (t: &Tile) multiply(t)),
+            output: entry!([#[target_feature(enable = "avx2,fma")]], (t: &OutputTile) output::<$scheme>(t)),
+            // Of which the last sums fit 32 bits, whatever the bytes and weights are.
+            most_channels: i32::MAX as usize / (<$scheme>::UNIT * 9 * 255 * 127),
+        }
+    };
+}
 
 /// The kernels.
-pub(super) const KERNELS: IntegerWinograd = IntegerWinograd {
-    input: entry!([#[target_feature(enable = "avx2,fma")]], (t: &InputTile) input(t)),
-    multiply: entry!([#[target_feature(enable = "avx2,fma")]], (t: &Tile) multiply(t)),
-    output: entry!([#[target_feature(enable = "avx2,fma")]], (t: &OutputTile) output(t)),
-    most_channels: MOST_CHANNELS,
-};
-
-/// `B^T d` along one axis.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn transform_input([a, b, c, d]: [__m256i; SIDE]) -> [__m256i; SIDE] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        [_mm256_sub_epi16(c, a), _mm256_add_epi16(b, c), _mm256_sub_epi16(c, b), _mm256_sub_epi16(d, b)]
-    }
-}
-
-/// `A^T m` along one axis.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn transform_output([a, b, c, d]: [__m256i; SIDE]) -> [__m256i; OUTPUTS] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (sum, difference) = (_mm256_add_epi32(b, c), _mm256_sub_epi32(b, c));
-        [_mm256_add_epi32(a, sum), _mm256_add_epi32(difference, d)]
-    }
-}
+pub(super) const KERNELS: &[IntegerWinograd] = &[
+    kernels!(
+        F33,
+        Transform::F33xF33,
+        &[[3.0, 0.0, 0.0], [-3.0, -3.0, -3.0], [-1.0, 1.0, -1.0], [1.0, 2.0, 4.0], [0.0, 0.0, 6.0]]
+    ),
+    kernels!(
+        F23,
+        Transform::F23xF23,
+        &[[-2.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 2.0]]
+    ),
+];
 
 /// Eight or sixteen bytes as words.
 ///
@@ -75,13 +184,13 @@ unsafe fn words(p: *const u8, sixteen: bool) -> __m256i {
 /// # Safety
 /// `t` describes valid memory, at whose positions channels are padded to sixteen; AVX2.
 #[inline(always)]
-unsafe fn input(t: &InputTile) {
+unsafe fn input<T: Scheme>(t: &InputTile) {
     let [y0, x0] = t.origin;
     let outside = [t.zero; 16];
     // The tile's pixels, or what stands for them outside the image.
-    let mut pixels = [[(outside.as_ptr(), 0); SIDE]; SIDE];
-    for (y, row) in pixels.iter_mut().enumerate() {
-        for (x, pixel) in row.iter_mut().enumerate() {
+    let mut pixels = [[(outside.as_ptr(), 0); MOST[0]]; MOST[0]];
+    for (y, row) in pixels.iter_mut().enumerate().take(T::POINTS) {
+        for (x, pixel) in row.iter_mut().enumerate().take(T::POINTS) {
             let (y, x) = (y0 + y.cast_signed(), x0 + x.cast_signed());
             if (0..t.input[0].cast_signed()).contains(&y) && (0..t.input[1].cast_signed()).contains(&x) {
                 let place = y.cast_unsigned() * t.input[1] + x.cast_unsigned();
@@ -93,17 +202,17 @@ unsafe fn input(t: &InputTile) {
     while c < t.channels {
         // SAFETY: the pixels are inside the image, or are sixteen bytes; the caller's promise.
         unsafe {
-            let mut d = [[_mm256_setzero_si256(); SIDE]; SIDE];
-            for (d, row) in d.iter_mut().zip(&pixels) {
-                for (d, (start, step)) in d.iter_mut().zip(row) {
+            let mut d = [[_mm256_setzero_si256(); MOST[0]]; MOST[0]];
+            for (d, row) in d.iter_mut().zip(&pixels).take(T::POINTS) {
+                for (d, (start, step)) in d.iter_mut().zip(row).take(T::POINTS) {
                     *d = words(start.wrapping_add(c * step), c + 16 <= t.channels);
                 }
-                *d = transform_input(*d);
+                *d = T::input(*d);
             }
-            for x in 0..SIDE {
-                let column = transform_input([d[0][x], d[1][x], d[2][x], d[3][x]]);
-                for (y, v) in column.into_iter().enumerate() {
-                    let to = t.v.wrapping_add((y * SIDE + x) * t.ld_position).cast::<i16>();
+            for x in 0..T::POINTS {
+                let column = T::input([d[0][x], d[1][x], d[2][x], d[3][x], d[4][x]]);
+                for (y, v) in column.into_iter().enumerate().take(T::POINTS) {
+                    let to = t.v.wrapping_add((y * T::POINTS + x) * t.ld_position).cast::<i16>();
                     _mm256_storeu_si256(to.wrapping_add(c).cast(), v);
                 }
             }
@@ -117,29 +226,27 @@ unsafe fn input(t: &InputTile) {
 /// # Safety
 /// `t` describes valid memory; AVX2.
 #[inline(always)]
-unsafe fn output(t: &OutputTile) {
+unsafe fn output<T: Scheme>(t: &OutputTile) {
     for c in (0..t.channels).step_by(Avx2::LANES) {
         // SAFETY: sums, factors, biases and bounds are padded to whole vectors; pixels outside the output are
         // skipped.
         unsafe {
-            let m = t.m.wrapping_add(c).cast::<__m256i>();
-            let mut rows = [[_mm256_setzero_si256(); SIDE]; OUTPUTS];
-            for x in 0..SIDE {
-                let at = |y: usize| m.byte_add((y * SIDE + x) * t.ld_position * size_of::<f32>());
-                let column = [0, 1, 2, 3].map(at);
-                let column = transform_output([
-                    _mm256_loadu_si256(column[0]),
-                    _mm256_loadu_si256(column[1]),
-                    _mm256_loadu_si256(column[2]),
-                    _mm256_loadu_si256(column[3]),
-                ]);
-                (rows[0][x], rows[1][x]) = (column[0], column[1]);
+            let m = t.m.wrapping_add(c);
+            let mut rows = [[_mm256_setzero_si256(); MOST[0]]; MOST[1]];
+            for x in 0..T::POINTS {
+                let mut column = [_mm256_setzero_si256(); MOST[0]];
+                for (y, sum) in column.iter_mut().enumerate().take(T::POINTS) {
+                    *sum = _mm256_loadu_si256(m.wrapping_add((y * T::POINTS + x) * t.ld_position).cast());
+                }
+                for (row, sum) in rows.iter_mut().zip(T::output(column)) {
+                    row[x] = sum;
+                }
             }
             let [scale, bias, min] = [t.scale, t.bias, t.min].map(|p| p.wrapping_add(c));
             let (scale, bias, min) = (Avx2::load(scale), Avx2::load(bias), Avx2::load(min));
-            for (y, row) in rows.into_iter().enumerate().take(t.valid[0]) {
-                for (x, sum) in transform_output(row).into_iter().enumerate().take(t.valid[1]) {
-                    let sum = _mm256_cvtepi32_ps(_mm256_srai_epi32::<2>(sum));
+            for (y, row) in rows.into_iter().enumerate().take(T::OUTPUTS.min(t.valid[0])) {
+                for (x, sum) in T::output(row).into_iter().enumerate().take(T::OUTPUTS.min(t.valid[1])) {
+                    let sum = _mm256_cvtepi32_ps(T::divide(sum));
                     let value = Avx2::max(Avx2::add(Avx2::mul(sum, scale), bias), min);
                     let out = t.out.wrapping_add(y * t.ld[1] + x * t.ld[0] + c);
                     <u8 as Stored<Avx2>>::store_n(out, value, (t.channels - c).min(Avx2::LANES));
