@@ -94,13 +94,14 @@
 //! |---|---|
 //! | AVX-512 with VNNI | four a lane (`vpdpbusd`), depthwise convolutions of 3x3 too |
 //! | AVX2 with AVX-VNNI | four a lane (`vpdpbusd`) |
-//! | AVX2 | two, then four a lane (`vpmaddubsw`, `vpmaddwd`) in panels of which no two products exceed its 32767 ([`pairs_fit`](graph::integers::pairs_fit)); in others as words, two a lane (`vpmaddwd`) |
+//! | AVX2 | two, then four a lane (`vpmaddubsw`, `vpmaddwd`) in panels of which no two products exceed its 32767 ([`pairs_fit`](graph::integers::pairs_fit)); in others as words, two a lane (`vpmaddwd`), as in depthwise convolutions of 3x3 and Winograd's algorithm |
 //! | NEON with i8mm | four a lane (`sudot`) |
 //! | NEON with dotprod | four a lane (`sdot`), bytes less 128 |
 //! | other NEON, any CPU | arrays that the compiler vectorises |
 //!
-//! Elsewhere depthwise convolutions are sums in `f32` registers, of integers that are exact there. There is
-//! neither Winograd nor Strassen on integers; [`choices`] and [`Options::picks`] have nothing to choose from.
+//! Elsewhere depthwise convolutions are sums in `f32` registers, of integers that are exact there. On AVX2
+//! without VNNI convolutions of 3x3 have Winograd's F(3x3,3x3) and F(2x2,3x3), in integers and therefore exact.
+//! No other algorithms are there for integers.
 //!
 //! # The plan against the clock
 //!
