@@ -4,7 +4,7 @@ weights.
 usage: ENV/bin/python bench/int8/speed.py prepare INCEPTION WORK PICTURES MODEL...
        ENV/bin/python bench/int8/speed.py measure INCEPTION WORK THREADS MODEL...
 `prepare` quantises each network on the pictures of the folder PICTURES and writes the same weights as ONNX, which ONNX Runtime
-and NNCF quantise. `measure` gives each runtime a turn, twice, and appends a JSON line a network to WORK/speed.jsonl: the lower of the two
+and NNCF quantise. `measure` gives each runtime a turn, ROUNDS times, and appends a JSON line a network to WORK/speed.jsonl: the lowest of the
 medians of a cell. ENV is that of accuracy.py. INCEPTION_ISA=avx2 holds ours to AVX2, ONEDNN_MAX_CPU_ISA=AVX2 OpenVINO, and
 LD_PRELOAD of what bench/without_avx512.c makes ONNX Runtime; the row says so.
 """
@@ -20,6 +20,7 @@ from accuracy import nncf_int8
 BATCHES = [1, 8]
 SECONDS = 1.0
 RUNS = 3
+ROUNDS = 3
 
 
 def prepare(program, work, pictures, models):
@@ -99,7 +100,7 @@ def openvino_ms(path, threads):
 def measure(program, work, threads, models):
     for model in models:
         rounds = []
-        for _ in range(2):
+        for _ in range(ROUNDS):
             int8, rival, f32 = ours(program, model, "int8", threads), onnxruntime_ms(f"{work}/{model}.qdq.onnx", threads), ours(program, model, "f32", threads)
             openvino = openvino_ms(f"{work}/{model}.nncf.xml", threads)
             rounds.append([[ms for ms, _ in int8], rival, [ms for ms, _ in f32], openvino])

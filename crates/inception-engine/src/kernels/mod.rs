@@ -274,7 +274,7 @@ mod tests {
                 }
                 let _ = (kernels.pool(a, a), kernels.pool(a, f32), kernels.depthwise(a, a));
                 let _ = kernels.elementwise(a);
-                // There is no Winograd on integers.
+                // Those of Winograd's algorithm on integers are in a list of their own.
                 if a != DType::U8 {
                     let _ = (kernels.winograd_input(a), kernels.winograd_output(a));
                 }

@@ -416,7 +416,7 @@ macro_rules! kernel_set {
         sum: [$($sum:ty),*] $(,)?
     ) => {{
         use $crate::kernels::table::{DepthwiseKernel, IntegerWinograd, KernelSet, entry, row};
-        #[allow(unused_imports)] // Integers have no Winograd.
+        #[allow(unused_imports)] // A set of integers has no transforms of floats.
         use $crate::kernels::{conv, elementwise, pool, winograd};
         KernelSet {
             activations: $crate::dtype::DType::$activations,
