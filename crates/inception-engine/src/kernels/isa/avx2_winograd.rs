@@ -209,6 +209,7 @@ unsafe fn input<T: Scheme>(t: &InputTile) {
                 }
                 *d = T::input(*d);
             }
+            #[allow(clippy::needless_range_loop)] // A column has an element of each row.
             for x in 0..T::POINTS {
                 let column = T::input([d[0][x], d[1][x], d[2][x], d[3][x], d[4][x]]);
                 for (y, v) in column.into_iter().enumerate().take(T::POINTS) {
