@@ -118,7 +118,7 @@ impl OptionalWeightArgs {
             Self { pretrained: true, .. } => Ok(Weights::File(crate::pretrained::fetch(spec)?)),
             Self { random_weights: true, .. } => Ok(Weights::Random { seed }),
             _ => {
-                anyhow::bail!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name)
+                Err(anyhow!("{} needs weights: --weights FILE, --pretrained or --random-weights", spec.name))
             }
         }
     }

@@ -103,16 +103,11 @@ fn transforms(kernels: &Kernels, conv: &Conv, output: [usize; 2], dtype: DType) 
         let kernels = kernels.integer_winograd().iter().find(|kernels| kernels.transform == spec.transform);
         kernels.is_some_and(|kernels| channels.is_multiple_of(8) && channels <= kernels.most_channels)
     };
-    let mut transforms: Vec<_> = match dtype {
-        DType::U8 => specs
-            .filter(|spec| of_bytes(spec))
-            .map(|spec| (*spec, cost::integer_winograd(&kernels.costs, conv, output, spec)))
-            .collect(),
-        _ => specs
-            .filter(|spec| spec.floats)
-            .map(|spec| (*spec, cost::winograd(&kernels.costs, conv, output, spec)))
-            .collect(),
-    };
+    let bytes = dtype == DType::U8;
+    let cost = if bytes { cost::integer_winograd } else { cost::winograd };
+    let specs = specs.filter(|spec| if bytes { of_bytes(spec) } else { spec.floats });
+    let mut transforms: Vec<_> =
+        specs.map(|spec| (*spec, cost(&kernels.costs, conv, output, spec))).collect();
     transforms.sort_by(|a, b| a.1.total_cmp(&b.1));
     transforms
 }

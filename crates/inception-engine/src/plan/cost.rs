@@ -8,9 +8,14 @@ use crate::kernels::{CostModel, Kernels, TransformSpec};
 /// `f32` even where activations are `bf16`: the transforms lose a digit, which `bf16` has not to spare.
 pub(super) fn winograd(costs: &CostModel, conv: &Conv, output: [usize; 2], spec: &TransformSpec) -> f64 {
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
-    let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
-    let (tiles, positions) = (tiles as f64, (spec.points[0] * spec.points[1]) as f64);
+    let [tiles, positions] = extent(output, spec);
     spec.time_scale * positions * costs.winograd(tiles, channels, out_channels)
+}
+
+/// Tiles of an `output` of so many rows and columns, and positions of a tile.
+fn extent(output: [usize; 2], spec: &TransformSpec) -> [f64; 2] {
+    let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
+    [tiles as f64, (spec.points[0] * spec.points[1]) as f64]
 }
 
 /// As [`winograd`], of bytes in integers. As measured on Zen 3, products of words take 0.6 of the time of those
@@ -24,9 +29,8 @@ pub(super) fn integer_winograd(
 ) -> f64 {
     let sums = CostModel { transform_cost: 0.0, ..*costs };
     let (channels, out_channels) = (conv.in_channels() as f64, conv.out_channels as f64);
-    let tiles: usize = (0..2).map(|axis| output[axis].div_ceil(spec.outputs[axis])).product();
-    let positions = (spec.points[0] * spec.points[1]) as f64;
-    let transforms = tiles as f64 * 2.5 * costs.transform_cost * (channels / 2.0 + out_channels);
+    let [tiles, positions] = extent(output, spec);
+    let transforms = tiles * 2.5 * costs.transform_cost * (channels / 2.0 + out_channels);
     0.6 * winograd(&sums, conv, output, spec) + positions * transforms
 }
 

@@ -26,7 +26,7 @@ pub(super) fn lay_out(
         .map(|&owner| {
             let dtype = dtypes[owner];
             let count = graph.nodes[owner].shape.pixels() * stride(graph, owner, dtype);
-            // The last run of a dense image is read to the end of a word.
+            // The last run of a dense image is read in whole packs.
             let read = if owner == 0 { count + dtype.pack() - 1 } else { count };
             let size = read.div_ceil(dtype.pack()).next_multiple_of(LINE) + FENCE;
             Lifetime { size, first: usize::MAX, last: 0 }

@@ -125,8 +125,8 @@ impl ConvStep {
         }
     }
 
-    /// Elements that the micro-kernel reads of a run: of the image's bytes whole words, since weights of zero
-    /// wait for what lies behind the run, and [`Operand::splat_some`](crate::kernels::simd::Operand) is slow.
+    /// Elements that the micro-kernel reads of a run: of the image's bytes whole packs. The weights of what
+    /// lies behind the run are zero, and [`Operand::splat_some`](crate::kernels::simd::Operand) is slow.
     fn read_elements(&self) -> usize {
         let [_, k] = self.runs();
         match self.input.dtype {

@@ -146,6 +146,16 @@ pub(super) unsafe fn dot_of_words(a: __m256i, b: __m256i, mut acc: __m256i) -> _
     acc
 }
 
+/// Sixteen bytes as words.
+///
+/// # Safety
+/// They exist; AVX2.
+#[inline(always)]
+pub(super) unsafe fn load_words(p: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(p.cast())) }
+}
+
 /// Four bytes in every lane, the even and the odd ones as words.
 #[inline(always)]
 unsafe fn words(bytes: i32) -> [__m256i; 2] {

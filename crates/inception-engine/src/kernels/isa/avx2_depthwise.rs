@@ -1,13 +1,13 @@
 //! Depthwise convolution of 3x3 on `u8` by `vpmaddwd`, 16 channels at a time.
 //!
-//! Of each input column the bytes of three rows become words. The first two rows, and the third with zeros, are
-//! interleaved to the pairs of a lane, so that two products and two sums are a column of the kernel.
-//! Interleaving works within 128 bits: lane 4 l + j of the i-th of two registers is channel 8 l + 4 i + j, and
-//! packing the sums to words puts them in order again.
+//! Of each input column the bytes of three rows become words. The first two rows, and the third with zeros,
+//! are interleaved to the pairs of a lane, so that two products and two sums are a column of the kernel.
+//! Interleaving works within 128 bits: lane 4 l + j of the i-th of two registers is channel 8 l + 4 i + j,
+//! and packing the sums to words puts them in order again.
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, dot_of_words};
+use super::avx2::{Avx2, dot_of_words, load_words};
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
 use crate::kernels::table::DepthwiseLayer;
 
@@ -126,16 +126,6 @@ unsafe fn words(
     }
 }
 
-/// Sixteen bytes as words.
-///
-/// # Safety
-/// They exist; AVX2.
-#[inline(always)]
-unsafe fn load(p: *const u8) -> __m256i {
-    // SAFETY: the caller's promise.
-    unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(p.cast())) }
-}
-
 /// The three rows of the input column number `j` of a block whose first one is at `origin`.
 ///
 /// # Safety
@@ -148,7 +138,7 @@ unsafe fn input_column(d: &Depthwise, footprint: &Footprint, origin: *const u8, 
         let mut rows = [zero_point; 3];
         for (ky, row) in rows.iter_mut().enumerate() {
             if footprint.rows.contains(&ky) && footprint.columns.contains(&j) {
-                *row = load(origin.wrapping_add(ky * footprint.step).wrapping_add(j * d.ld_in));
+                *row = load_words(origin.wrapping_add(ky * footprint.step).wrapping_add(j * d.ld_in));
                 if d.input_relu {
                     *row = _mm256_max_epi16(*row, zero_point);
                 }
@@ -201,7 +191,7 @@ unsafe fn block<const STRIDE: usize, const DILATION: usize>(
                 }
                 let residual = match s.residual.is_null() {
                     true => None,
-                    false => Some(load(s.residual.add((pixel + i) * s.ld_residual + c))),
+                    false => Some(load_words(s.residual.add((pixel + i) * s.ld_residual + c))),
                 };
                 let words = words(*sums, scales, residual, s.residual_scale);
                 let bytes = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi16(words, words));

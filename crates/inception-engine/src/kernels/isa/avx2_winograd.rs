@@ -1,10 +1,10 @@
-//! Winograd's F(3x3,3x3) and F(2x2,3x3) on bytes, in integers: results are those of the direct algorithm to the
-//! bit.
+//! Winograd's F(3x3,3x3) and F(2x2,3x3) on bytes, in integers: results are those of the direct algorithm to
+//! the bit.
 //!
-//! Without dot products of bytes a CPU multiplies nearly as many words as bytes in a cycle (`vpmaddwd` makes 16
-//! products, `vpmaddubsw` 32 whose sums another `vpmaddwd` has to add), so that fewer multiplications, 25 of 81
-//! or 16 of 36, are less time. Transformed bytes fit words. So do weights by a multiple of `G` that has no
-//! fractions: the sums are a multiple of what they should be, and the last step divides them, without rest. All
+//! Without dot products of bytes a CPU multiplies nearly as many words as bytes in a cycle (`vpmaddwd` makes
+//! 16 products, `vpmaddubsw` 32 whose sums another `vpmaddwd` has to add), so that fewer multiplications, 25
+//! of 81 or 16 of 36, are less time. Transformed bytes fit words. So do weights by a multiple of `G` that has
+//! no fractions: the sums are a multiple of what they should be, and the last step divides them exactly. All
 //! sums are in 32 bits, where intermediate ones may wrap around: only the last ones have to fit
 //! ([`IntegerWinograd::most_channels`]).
 //!
@@ -24,11 +24,11 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::Avx2;
+use super::avx2::{Avx2, load_words};
 use crate::dtype::LINE;
 use crate::kernels::conv::Tile;
 use crate::kernels::simd::{Simd, Stored};
-use crate::kernels::table::{IntegerWinograd, entry};
+use crate::kernels::table::{ConvKernel, IntegerWinograd, entry};
 use crate::kernels::winograd::{InputTile, OutputTile, Transform};
 
 /// Rows and columns of the largest tile of the input, and of the output.
@@ -129,13 +129,16 @@ impl Scheme for F33 {
     }
     #[inline(always)]
     unsafe fn divide(sums: __m256i) -> __m256i {
-        // A multiple of 9 is divided by the product with what 9 makes 1 of in 32 bits.
+        // Exact division by 9 is multiplication by its inverse modulo 2^32.
         const NINTH: i32 = 0x38e3_8e39;
         const { assert!(NINTH.wrapping_mul(9) == 1) };
         // SAFETY: the caller's promise.
         unsafe { _mm256_mullo_epi32(_mm256_srai_epi32::<2>(sums), _mm256_set1_epi32(NINTH)) }
     }
 }
+
+/// [`multiply`], which is the same for all schemes.
+const MULTIPLY: ConvKernel = entry!([#[target_feature(enable = "avx2,fma")]], (t: &Tile) multiply(t));
 
 /// The kernels of a scheme.
 macro_rules! kernels {
@@ -144,7 +147,7 @@ macro_rules! kernels {
             transform: $transform,
             weights: $weights,
             input: entry!([#[target_feature(enable = "avx2,fma")]], (t: &InputTile) input::<$scheme>(t)),
-            multiply: entry!([#[target_feature(enable = "avx2,fma")]], (t: &Tile) multiply(t)),
+            multiply: MULTIPLY,
             output: entry!([#[target_feature(enable = "avx2,fma")]], (t: &OutputTile) output::<$scheme>(t)),
             // Of which the last sums fit 32 bits, whatever the bytes and weights are.
             most_channels: i32::MAX as usize / (<$scheme>::UNIT * 9 * 255 * 127),
@@ -173,10 +176,7 @@ pub(super) const KERNELS: &[IntegerWinograd] = &[
 #[inline(always)]
 unsafe fn words(p: *const u8, sixteen: bool) -> __m256i {
     // SAFETY: the caller's promise.
-    unsafe {
-        let bytes = if sixteen { _mm_loadu_si128(p.cast()) } else { _mm_loadl_epi64(p.cast()) };
-        _mm256_cvtepu8_epi16(bytes)
-    }
+    unsafe { if sixteen { load_words(p) } else { _mm256_cvtepu8_epi16(_mm_loadl_epi64(p.cast())) } }
 }
 
 /// Transforms one tile of the input, of a multiple of eight channels, to words.
