@@ -144,6 +144,7 @@ pub(crate) struct InputTile {
     /// Input channels.
     pub channels: usize,
     /// What stands for zero in bytes.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 alone reads it"))]
     pub zero: u8,
     /// Where the tile's channels at position 0 go: `V`.
     pub v: *mut f32,
@@ -161,6 +162,7 @@ pub(crate) struct OutputTile {
     /// Output channels.
     pub channels: usize,
     /// Factor of each channel's sum of integers, padded to a whole vector; null where sums are floats.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 alone reads it"))]
     pub scale: *const f32,
     /// Added to each channel, padded to a whole vector.
     pub bias: *const f32,

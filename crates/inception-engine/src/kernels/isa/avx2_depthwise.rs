@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, dot_of_words, load_words};
+use super::avx2_vector::{Avx2, dot_of_words, load_words};
 use crate::kernels::depthwise::{self, Depthwise, Footprint, PIXELS, Segment};
 use crate::kernels::table::DepthwiseLayer;
 

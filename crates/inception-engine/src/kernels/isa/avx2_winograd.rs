@@ -24,7 +24,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, load_words};
+use super::avx2_vector::{Avx2, load_words};
 use crate::dtype::LINE;
 use crate::kernels::conv::Tile;
 use crate::kernels::simd::{Simd, Stored};

@@ -9,6 +9,8 @@ pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_depthwise;
 #[cfg(target_arch = "x86_64")]
+mod avx2_vector;
+#[cfg(target_arch = "x86_64")]
 mod avx2_winograd;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
