@@ -72,6 +72,9 @@ pub struct LatencyRow {
     /// What it was measured on.
     #[serde(alias = "regime")] // Its name in older files.
     pub environment: Environment,
+    /// The file that the weights are of; without one they are random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 impl LatencyRow {
@@ -184,6 +187,8 @@ pub struct BenchConditions {
     pub stop: StopRule,
     /// The machine.
     pub environment: Environment,
+    /// The file that the weights are of; without one they are random.
+    pub weights: Option<String>,
 }
 
 /// Times cells of one network on one device, one after the other, and tells `done` of each: a cell that fails
@@ -275,6 +280,7 @@ fn row(
         share_of_ideal: None,
         peak_memory_mb: peak_memory_mb(),
         environment: on.environment.clone(),
+        weights: on.weights.clone(),
     }
 }
 
@@ -448,6 +454,7 @@ mod tests {
             memory: Some(100_000_000),
             stop: StopRule::default(),
             environment: Environment::here(),
+            weights: None,
         }
     }
 

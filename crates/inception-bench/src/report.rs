@@ -1,5 +1,6 @@
 //! Rows of the latency table as one HTML page with charts, for a browser without a network.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use inception::{MODELS, ModelRow};
@@ -23,8 +24,13 @@ pub fn report_html(rows: &[BenchRow], models: &[ModelRow]) -> String {
     for environment in environments {
         body += &format!("<p>{}</p>\n", escaped(&environment));
     }
-    body += "<p>Medians, host to host, with the times that a tenth of the runs were below and above; random weights. \
-             Accuracy is the published one.</p>\n";
+    let weights: BTreeSet<&str> =
+        timed.iter().map(|row| row.weights.as_deref().unwrap_or("random weights")).collect();
+    let weights = escaped(&Vec::from_iter(weights).join(", "));
+    body += &format!(
+        "<p>Medians, host to host, with the times that a tenth of the runs were below and above; {weights}. \
+         Accuracy is the published one.</p>\n"
+    );
     body += &format!("<div class=\"charts\">\n{}\n</div>\n", charts.join("\n"));
     body += &format!("<div class=\"table\">\n{}</div>\n", html_table(&latency_markdown(rows)));
     for row in rows {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use inception::{Cores, DeviceKind, ModelSpec, RunOptions, Runner, model_rows};
+use inception::{Classifier, Cores, DeviceKind, ModelSpec, RunOptions, Runner, Weights, model_rows};
 use inception_bench::{
     BenchConditions, BenchRow, Cell, Change, Environment, LatencyRow, MIN_RUNS, REFERENCE_GPU, StopRule,
     SystemClock, compare_threads, free_memory, latencies, latency_csv, latency_markdown, peak_gflops,
@@ -17,7 +17,7 @@ use inception_bench::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::{DeviceArgs, batch, model, table_models};
+use crate::args::{DeviceArgs, batch, model, say, table_models};
 use crate::signals::on_signal;
 
 /// Measures latency, by default of every network of the reference's table at batch 1.
@@ -31,6 +31,9 @@ pub struct Bench {
     /// Images a run; several with commas between
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = batch)]
     batch: Vec<usize>,
+    /// A checkpoint of the one network of --model, instead of random weights; what `quantize` wrote, for int8
+    #[arg(long, value_name = "FILE", requires = "models")]
+    weights: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Most time to spend on one cell of the table, in seconds; less if its median is known sooner
@@ -103,13 +106,21 @@ impl Bench {
         // Before the work rather than after it.
         self.make_report_folder()?;
         let models = if self.models.is_empty() { table_models() } else { self.models.clone() };
+        ensure!(
+            self.weights.is_none() || models.len() == 1,
+            "--weights are of one network: give one --model"
+        );
         let plan = self.plan(&run_options)?;
 
         let (sender, events) = channel();
         let of_signals = sender.clone();
         // The receiver may have all that it wanted.
         on_signal(move || _ = of_signals.send(Event::Interrupted)).context("catching Ctrl-C")?;
-        let job = Job { models: models.clone(), batches: self.batch.clone(), seed: self.device.seed(), plan };
+        let weights = match &self.weights {
+            Some(file) => Weights::File(file.clone()),
+            None => Weights::Random { seed: self.device.seed() },
+        };
+        let job = Job { models: models.clone(), batches: self.batch.clone(), weights, plan };
         let total = job.models.len() * job.batches.len() * job.plan.len();
         let builder = thread::Builder::new().name("measuring".into());
         // Not joined: an interruption does not wait for a run that takes minutes.
@@ -144,6 +155,7 @@ impl Bench {
         let here = Environment { pinned: pinned.is_some(), ..Environment::here() };
         let budget = Duration::from_secs_f64(self.seconds);
         let stop = StopRule { budget, runs: self.runs.into(), ..StopRule::default() };
+        let weights = self.weights.as_ref().map(|file| file.display().to_string());
         let plan = run_options.iter().map(|options| {
             let mut options = options.clone();
             options.cores = pinned.clone();
@@ -153,13 +165,15 @@ impl Bench {
                 memory: self.memory.map(|mb| mb * 1_000_000).or_else(free_memory),
                 stop,
                 environment: Environment { gpu, ..here.clone() },
+                weights: weights.clone(),
             };
             stderrln!(
-                "{}, {}, {} threads, peak {:.0} GFLOP/s measured, random weights; {}",
+                "{}, {}, {} threads, peak {:.0} GFLOP/s measured, {}; {}",
                 options.device,
                 options.precision,
                 options.threads,
                 on.peak_gflops,
+                weights.as_deref().unwrap_or("random weights"),
                 on.environment
             );
             Ok((options, on))
@@ -185,7 +199,7 @@ impl Bench {
 struct Job {
     models: Vec<&'static ModelSpec>,
     batches: Vec<usize>,
-    seed: u64,
+    weights: Weights,
     plan: Vec<(RunOptions, BenchConditions)>,
 }
 
@@ -214,7 +228,7 @@ impl Job {
     /// Fails only before the first cell.
     fn measure(
         &self,
-        spec: &ModelSpec,
+        spec: &'static ModelSpec,
         options: &RunOptions,
         on: &BenchConditions,
         cells: Vec<Cell>,
@@ -228,12 +242,22 @@ impl Job {
         let pin = move |thread| _ = cores.as_ref().map(|cores| cores.pin(thread));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(pin).build()?;
         pool.install(|| {
-            let config = spec.config().with_seed(self.seed);
-            let options = options.calibrated_on_noise(&config, size)?;
-            // What calibration takes is not the network's.
-            reset_peak_memory();
-            let runner = Runner::build(|device| Ok(config.init(device)?), size, &options)?;
-            latencies(&runner, cells, &SystemClock::default(), on, done);
+            let measure = |runner: &Runner| latencies(runner, cells, &SystemClock::default(), on, done);
+            match self.weights {
+                Weights::Random { seed } => {
+                    let config = spec.config().with_seed(seed);
+                    let options = options.calibrated_on_noise(&config, size)?;
+                    // What calibration takes is not the network's.
+                    reset_peak_memory();
+                    measure(&Runner::build(|device| Ok(config.init(device)?), size, &options)?);
+                }
+                _ => {
+                    reset_peak_memory();
+                    let classifier = Classifier::new(spec, &self.weights, options)?;
+                    say(spec, classifier.warnings(), None);
+                    measure(classifier.runner());
+                }
+            }
             Ok(())
         })
     }

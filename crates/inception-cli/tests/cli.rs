@@ -615,7 +615,13 @@ fn quantize_and_int8() {
     let bench = ["bench", "--model", "GoogLeNet", "--precision", "int8", "--seconds", "0.01", "--runs", "1"];
     let rows: Value = serde_json::from_str(&stdout(&[&bench[..], &["--json"]].concat())).unwrap();
     assert_eq!(rows[0]["precision"], "int8");
-    assert!(rows[0]["median_ms"].as_f64().unwrap() > 0.0, "{rows}");
+    assert!(rows[0]["median_ms"].as_f64().unwrap() > 0.0 && rows[0].get("weights").is_none(), "{rows}");
+    let rows: Value =
+        serde_json::from_str(&stdout(&[&bench[..], &["--json", "--weights", small]].concat())).unwrap();
+    assert!(rows[0]["median_ms"].as_f64().unwrap() > 0.0 && rows[0]["weights"] == small, "{rows}");
+    assert!(failure(&[&bench[..], &["--weights", plain]].concat()).contains("needs scales"));
+    let two = ["bench", "--model", "GoogLeNet,InceptionV3", "--weights", small];
+    assert!(failure(&two).contains("give one --model"));
 
     let image = photograph(RABBIT);
     let with = |file| {

@@ -1,5 +1,7 @@
 //! The layers that more than one family uses.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{
@@ -104,7 +106,56 @@ pub struct ConvNorm {
     /// The bias of a folded convolution where it is better added by an operation of its own, `[1, channels,
     /// 1, 1]`.
     shift: Option<Param<Tensor<4>>>,
+    /// The bias of the convolution before, where it is better added after this one.
+    #[module(skip)]
+    moved: Option<Arc<MovedBias>>,
     relu: bool,
+}
+
+/// The bias of a convolution that a padded depthwise one reads, added after that one: a map, since no bias is
+/// added to the padding.
+#[derive(Debug)]
+struct MovedBias {
+    /// The bias times the weight of each tap, `[taps][channels]`.
+    taps: Vec<f32>,
+    /// The last map that was asked for, and the size of the depthwise convolution's input.
+    map: Mutex<Option<([usize; 2], Tensor<4>)>>,
+}
+
+impl MovedBias {
+    /// What the bias adds to `output`, `[batch, channels, height_out, width_out]`, of the depthwise
+    /// convolution `conv` of a map of `input` rows and columns: `[1, channels, height_out, width_out]`.
+    fn map(&self, conv: &Conv2d, input: [usize; 2], output: &Tensor<4>) -> Tensor<4> {
+        // Whoever panicked left a whole map or none.
+        let mut last = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = last.as_ref().filter(|(size, map)| {
+            *size == input && map.dtype() == output.dtype() && map.device() == output.device()
+        });
+        if let Some((_, map)) = kept {
+            return map.clone();
+        }
+        let [_, channels, height, width] = output.dims();
+        let pad = explicit(&conv.padding);
+        // The taps of an axis that read pixels, and not the padding.
+        let inside = |axis: usize, at: usize| {
+            (0..conv.kernel_size[axis]).filter(move |tap| {
+                let pixel = at * conv.stride[axis] + tap * conv.dilation[axis];
+                (pad[axis]..pad[axis] + input[axis]).contains(&pixel)
+            })
+        };
+        let mut values = vec![0.0; height * width * channels];
+        for (i, pixel) in values.chunks_exact_mut(channels).enumerate() {
+            for tap in inside(0, i / width).flat_map(|ky| inside(1, i % width).map(move |kx| [ky, kx])) {
+                let tap = tap[0] * conv.kernel_size[1] + tap[1];
+                let tap = &self.taps[tap * channels..][..channels];
+                pixel.iter_mut().zip(tap).for_each(|(value, tap)| *value += tap);
+            }
+        }
+        // In memory, too, channels are last.
+        let values = TensorData::new(values, [1, height, width, channels]);
+        let map = Tensor::from_data(values, (&output.device(), output.dtype())).permute([0, 3, 1, 2]);
+        last.insert((input, map)).1.clone()
+    }
 }
 
 impl ConvNorm {
@@ -132,12 +183,14 @@ impl ConvNorm {
             }),
             unbiased: norm.is_some_and(|norm| norm.unbiased),
             shift: None,
+            moved: None,
             relu,
         }
     }
 
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = input.dims();
         let mut x = self.conv.forward(input);
         if let Some(norm) = &self.norm {
             x = match self.unbiased && x.device().is_autodiff() && norm.training.is_enabled() {
@@ -147,6 +200,10 @@ impl ConvNorm {
         }
         if let Some(shift) = &self.shift {
             x = x + shift.val();
+        }
+        if let Some(moved) = &self.moved {
+            let map = moved.map(&self.conv, [height, width], &x);
+            x = x + map;
         }
         match self.relu {
             true => relu(x),
@@ -228,6 +285,17 @@ impl ConvNorm {
         self.conv.bias = Some(Param::from_tensor(Tensor::from_data(sums, &device)));
     }
 
+    /// Adds the bias of `before`, a folded convolution whose output this depthwise one is alone to read, after
+    /// this one. Does nothing where a ReLU stands between.
+    pub(crate) fn move_bias_of(&mut self, before: &mut Self) {
+        let Some(bias) = before.take_bias() else { return };
+        let bias = in_f64(bias.into_data());
+        let weights = in_f64(self.conv.weight.val().permute([2, 3, 1, 0]).into_data());
+        let taps = weights.chunks(bias.len()).flat_map(|tap| tap.iter().zip(&bias));
+        let taps = taps.map(|(weight, bias)| (weight * bias) as f32).collect();
+        self.moved = Some(Arc::new(MovedBias { taps, map: Mutex::new(None) }));
+    }
+
     /// Whether a bias and a ReLU are the last that is done, as in a folded network of Inceptions.
     pub(crate) fn ends_in_relu_of_bias(&self) -> bool {
         self.relu && self.conv.bias.is_some()
@@ -243,6 +311,38 @@ impl ConvNorm {
     pub(crate) fn take_bias(&mut self) -> Option<Tensor<1>> {
         let bias = if self.relu { None } else { self.conv.bias.take() };
         bias.map(|bias| bias.val())
+    }
+
+    /// Whether each output pixel is of one input pixel, and nothing is done between the convolution and its
+    /// ReLU.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let conv = &self.conv;
+        let window =
+            [conv.kernel_size, conv.stride, [conv.groups; 2], explicit(&conv.padding).map(|pad| pad + 1)];
+        window == [[1, 1]; 4] && self.norm.is_none() && self.shift.is_none()
+    }
+
+    /// The convolution that computes the channels of `convs`, pointwise ones of one map, one after another;
+    /// none if some have a bias or a ReLU and others have not.
+    pub(crate) fn join(convs: &[&Self]) -> Option<Self> {
+        let mut joined = Self::clone(convs.first()?);
+        let alike = |other: &&Self| {
+            other.relu == joined.relu && other.conv.bias.is_some() == joined.conv.bias.is_some()
+        };
+        if !convs.iter().all(alike) {
+            return None;
+        }
+        let weights = convs.iter().map(|other| other.conv.weight.val()).collect();
+        joined.conv.weight = Param::from_tensor(Tensor::cat(weights, 0));
+        let biases = convs.iter().map(|other| Some(other.conv.bias.as_ref()?.val()));
+        joined.conv.bias =
+            biases.collect::<Option<_>>().map(|biases| Param::from_tensor(Tensor::cat(biases, 0)));
+        Some(joined)
+    }
+
+    /// Output channels.
+    pub(crate) fn channels(&self) -> usize {
+        self.conv.weight.dims()[0]
     }
 
     /// Channels of the input, and a zero of the weights' type and device, `[1]`.

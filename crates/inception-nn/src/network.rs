@@ -344,7 +344,9 @@ impl Network {
     ///
     /// - Depthwise convolutions have no bias, with which the kernels that are made for them decline and a
     ///   general one is left. The other convolutions have none where a ReLU or a sum follows, since that is a
-    ///   kernel anyway, into which an addition is fused; for a pointwise convolution it saves one.
+    ///   kernel anyway, into which an addition is fused; for a pointwise convolution it saves one. Where a
+    ///   padded depthwise convolution follows a pointwise one, the bias is added after both, as a map.
+    /// - The 1x1 convolutions that read one map are one convolution, and branches read a part of its channels.
     /// - Branches that are concatenated have one such addition and ReLU for all of them, after the
     ///   concatenation; a block's two paths have one addition after their sum. Nothing that waits to be fused
     ///   is then followed by a convolution of another map, after which Burn fuses nothing up to the end of

@@ -89,6 +89,8 @@ pub struct Branch {
     pool: Option<Pool>,
     convs: Vec<ConvNorm>,
     fork: Vec<ConvNorm>,
+    /// How many channels of the stage's joined convolution it reads; none where it reads the stage's input.
+    joined_channels: Option<usize>,
 }
 
 impl Branch {
@@ -108,6 +110,7 @@ impl Branch {
                 .clone()
                 .map(|&conv| ConvNorm::new(trunk, conv, style.norm, style.relu, device))
                 .collect(),
+            joined_channels: None,
         };
         match row.fork.is_empty() {
             true => (branch, trunk),
@@ -133,7 +136,13 @@ impl Branch {
         self.convs.iter_mut().chain(&mut self.fork)
     }
 
-    /// The convolutions that make the branch's outputs; none where a pooling does.
+    /// The convolution that can be one with those of other branches.
+    fn joinable(&self) -> Option<&ConvNorm> {
+        let reads_input = self.pool.is_none() && self.joined_channels.is_none();
+        self.convs.first().filter(|conv| reads_input && conv.is_pointwise())
+    }
+
+    /// The convolutions that make the branch's outputs; none where a pooling or the joined convolution does.
     fn lasts(&self) -> &[ConvNorm] {
         let from = self.convs.len().saturating_sub(1);
         if self.fork.is_empty() { &self.convs[from..] } else { &self.fork }
@@ -170,6 +179,8 @@ impl Residual {
 pub struct Stage {
     branches: Vec<Branch>,
     residual: Option<Residual>,
+    /// The first convolutions of several branches as one, in the form for a GPU.
+    joined: Option<ConvNorm>,
     /// What is added after the concatenation, `[1, channels, 1, 1]`: the last convolutions' biases in the
     /// form for a GPU.
     shift: Option<Param<Tensor<4>>>,
@@ -180,8 +191,8 @@ impl Stage {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let mut outputs = Vec::with_capacity(self.branches.len());
-        for branch in &self.branches {
-            branch.forward(input.clone(), &mut outputs);
+        for (branch, input) in self.branches.iter().zip(self.inputs(&input)) {
+            branch.forward(input, &mut outputs);
         }
         let x = match outputs.len() {
             1 => outputs.remove(0),
@@ -203,31 +214,64 @@ impl Stage {
 }
 
 impl Stage {
+    /// What each branch reads.
+    fn inputs(&self, input: &Tensor<4>) -> Vec<Tensor<4>> {
+        let joined = self.joined.as_ref().map(|conv| conv.forward(input.clone()));
+        let mut end = 0;
+        let inputs = self.branches.iter().map(|branch| match (&joined, branch.joined_channels) {
+            (Some(joined), Some(channels)) => {
+                end += channels;
+                joined.clone().slice_dim(1, end - channels..end)
+            }
+            _ => input.clone(),
+        });
+        inputs.collect()
+    }
+
+    /// Makes the 1x1 convolutions that read the stage's input one.
+    fn join(&mut self) {
+        let firsts: Vec<_> = self.branches.iter().filter_map(Branch::joinable).collect();
+        if firsts.len() < 2 {
+            return;
+        }
+        if let Some(joined) = ConvNorm::join(&firsts) {
+            self.joined = Some(joined);
+            for branch in self.branches.iter_mut().filter(|branch| branch.joinable().is_some()) {
+                branch.joined_channels = Some(branch.convs.remove(0).channels());
+            }
+        }
+    }
+
     /// Takes norms into the convolutions before them. (A residual stage's projection has none.)
     pub(crate) fn fold(&mut self) {
         self.branches.iter_mut().flat_map(Branch::convs_mut).for_each(ConvNorm::fold);
     }
 
-    /// Readies a folded stage for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says:
-    /// where each branch ends in a bias and a ReLU, or in a pooling of a map that a ReLU has made, one
-    /// addition and ReLU of all together takes their place.
+    /// Readies a folded stage for Burn's GPU kernels, as [`Network::for_gpu`](crate::Network::for_gpu) says.
+    /// Where each branch ends in a bias and a ReLU, or in a pooling or channels of a map that a ReLU has made,
+    /// one addition and ReLU of all together takes their place.
     pub(crate) fn for_gpu(&mut self) {
+        let reader = self.branches.iter().find_map(|branch| branch.convs.first());
+        let input = reader.map(ConvNorm::channels_in_and_zero);
+        self.join();
         let lasts: Vec<_> = self.branches.iter().map(Branch::lasts).collect();
         let joins = lasts.iter().map(|convs| convs.len().max(1)).sum::<usize>() > 1;
-        let reader = self.branches.iter().find_map(|branch| branch.convs.first());
-        if let Some(reader) = reader
+        if let Some((channels, zero)) = input
             && joins
             && lasts.iter().copied().flatten().all(ConvNorm::ends_in_relu_of_bias)
         {
-            let (channels, zero) = reader.channels_in_and_zero();
-            let shifts = self.branches.iter_mut().flat_map(|branch| match branch.lasts_mut() {
-                [] => vec![zero.clone().expand([channels])],
-                convs => convs.iter_mut().filter_map(ConvNorm::take_relu_and_bias).collect(),
+            let shifts = self.branches.iter_mut().flat_map(|branch| {
+                let channels = branch.joined_channels.unwrap_or(channels);
+                match branch.lasts_mut() {
+                    [] => vec![zero.clone().expand([channels])],
+                    convs => convs.iter_mut().filter_map(ConvNorm::take_relu_and_bias).collect(),
+                }
             });
             self.shift = Some(Param::from_tensor(per_channel(Tensor::cat(shifts.collect(), 0))));
             self.relu = true;
         }
-        self.branches.iter_mut().flat_map(Branch::convs_mut).for_each(|conv| conv.for_gpu(false));
+        let branches = self.branches.iter_mut().flat_map(Branch::convs_mut);
+        branches.chain(&mut self.joined).for_each(|conv| conv.for_gpu(false));
         self.residual.iter_mut().for_each(|residual| residual.projection.for_gpu(true));
     }
 }
@@ -249,7 +293,8 @@ pub(crate) fn build_stages(rows: &[StageRow], style: StageStyle, device: &Device
             let projection = ConvNorm::new(concatenated, conv(channels_in, 1).biased(), None, false, device);
             Residual { projection, scale, relu: row.relu }
         });
-        Stage { relu: style.relu_after_concat && branches.len() > 1, residual, shift: None, branches }
+        let relu = style.relu_after_concat && branches.len() > 1;
+        Stage { relu, residual, joined: None, shift: None, branches }
     });
     (stages.collect(), channels)
 }

@@ -275,11 +275,15 @@ impl SeparableConv {
         second.absorb_bias(first);
     }
 
-    fn for_gpu(&mut self) {
+    /// `next_fuses`: a ReLU or the block's sum comes next, not a pooling.
+    fn for_gpu(&mut self, next_fuses: bool) {
+        let pointwise_first = self.pointwise_first;
         let [first, second] = self.layers_mut();
+        if pointwise_first && next_fuses {
+            second.move_bias_of(first);
+        }
         first.for_gpu(false);
-        // A ReLU or the block's sum comes next.
-        second.for_gpu(true);
+        second.for_gpu(next_fuses);
     }
 
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height_out, width_out]`.
@@ -380,7 +384,10 @@ impl Block {
                 self.shift = Some(Param::from_tensor(per_channel(bias)));
             }
         }
-        self.separable.iter_mut().for_each(SeparableConv::for_gpu);
+        let last = self.separable.len() - 1;
+        for (i, separable) in self.separable.iter_mut().enumerate() {
+            separable.for_gpu(i < last || self.pool.is_none());
+        }
         self.projection.iter_mut().for_each(|projection| projection.for_gpu(true));
     }
 }
