@@ -619,7 +619,9 @@ fn quantize_and_int8() {
     let rows: Value =
         serde_json::from_str(&stdout(&[&bench[..], &["--json", "--weights", small]].concat())).unwrap();
     assert!(rows[0]["median_ms"].as_f64().unwrap() > 0.0 && rows[0]["weights"] == small, "{rows}");
-    assert!(failure(&[&bench[..], &["--weights", plain]].concat()).contains("needs scales"));
+    let output = inception(&[&bench[..], &["--weights", plain]].concat());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && errors.contains("needs scales"), "{errors}");
     let two = ["bench", "--model", "GoogLeNet,InceptionV3", "--weights", small];
     assert!(failure(&two).contains("give one --model"));
 
