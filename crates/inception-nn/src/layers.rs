@@ -332,11 +332,21 @@ impl ConvNorm {
         if !convs.iter().all(alike) {
             return None;
         }
-        let weights = convs.iter().map(|other| other.conv.weight.val()).collect();
-        joined.conv.weight = Param::from_tensor(Tensor::cat(weights, 0));
-        let biases = convs.iter().map(|other| Some(other.conv.bias.as_ref()?.val()));
-        joined.conv.bias =
-            biases.collect::<Option<_>>().map(|biases| Param::from_tensor(Tensor::cat(biases, 0)));
+        let weight = joined.conv.weight.val();
+        let [_, channels_in, ..] = weight.dims();
+        let options = (&weight.device(), weight.dtype());
+        // On the host, where no kernel is compiled for it.
+        let weights = convs.iter().flat_map(|other| in_f64(other.conv.weight.val().into_data()));
+        let weights: Vec<f64> = weights.collect();
+        let channels = weights.len() / channels_in;
+        let weights = TensorData::new(weights, [channels, channels_in, 1, 1]);
+        joined.conv.weight = Param::from_tensor(Tensor::from_data(weights, options));
+        if joined.conv.bias.is_some() {
+            let biases =
+                convs.iter().filter_map(|other| Some(in_f64(other.conv.bias.as_ref()?.val().into_data())));
+            let biases = TensorData::new(biases.flatten().collect::<Vec<_>>(), [channels]);
+            joined.conv.bias = Some(Param::from_tensor(Tensor::from_data(biases, options)));
+        }
         Some(joined)
     }
 
