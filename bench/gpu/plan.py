@@ -18,7 +18,8 @@ OUT gets rows.jsonl (a row of `bench` a line, as measured), plain.jsonl (the sam
 PyTorch), plan.jsonl, parity.txt, log.txt, tables.md, cache.tar.xz: as many files as the device tool brings back. gpu.sh packs
 devices.json and profile.md into log.txt at the end.
 
-For tries: NETWORKS, BATCHES, DEVICES, PRECISIONS (lists with commas), ONLY (a part of the steps' names), TUNE (seconds, 0 for none).
+For tries: NETWORKS, BATCHES, DEVICES, PRECISIONS (lists with commas), ONLY (a part of the steps' names), TUNE (seconds, 0 for none),
+STRETCH (what the seconds of the other steps are multiplied by: software takes longer than a GPU).
 """
 import json
 import os
@@ -59,6 +60,7 @@ class Plan:
         self.precisions = chosen("PRECISIONS", ["f16", "f32"])
         self.devices = chosen("DEVICES", ["vulkan"])
         self.seconds_to_tune = int(os.environ.get("TUNE", "200"))
+        self.stretch = int(os.environ.get("STRETCH", "1"))
         self.done, self.tuned = set(), set()
 
     def steps(self):
@@ -292,6 +294,7 @@ class Plan:
         self.go_on()
         only = os.environ.get("ONLY", "")
         for step, limit, run in self.steps():
+            limit *= 1 if step == "tune" else self.stretch
             if step in self.done or only not in step:
                 continue
             left = self.end - time.monotonic()
