@@ -1,7 +1,7 @@
 """Kernels that one run of a network launches on a GPU: a table in Markdown.
 
 usage: kernels.py FOLDER     NAME-1.log and NAME-3.log of each network: what CubeCL's profiling logger (level "minimal")
-                             said of `cargo xtask predict` with one picture and with three
+                             said of `cargo xtask predict` with one picture and with three, with INCEPTION_GPU_GRAPH=0
 """
 import re
 import sys

@@ -211,7 +211,8 @@ class Plan:
                 os.remove(log)
             self.configured(folder, f"{device}-f32-{network}-1", f'[profiling.logger]\nlevel = "{level}"\nfile = "{log}"\n')
             command = [self.program, "predict", "--model", network, "--random-weights", "--device", device, "--image", *[self.image] * count]
-            outcome = self.call(command, end - time.monotonic(), subprocess.DEVNULL, cwd=folder)
+            # A recording launches a run more than once.
+            outcome = self.call(command, end - time.monotonic(), subprocess.DEVNULL, {"INCEPTION_GPU_GRAPH": "0"}, folder)
             # Devices on the CPU launch no kernels.
             if outcome != "ok" or not os.path.exists(log):
                 return outcome if outcome != "ok" else "failed"

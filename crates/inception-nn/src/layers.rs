@@ -313,13 +313,11 @@ impl ConvNorm {
         bias.map(|bias| bias.val())
     }
 
-    /// Whether each output pixel is of one input pixel, and nothing is done between the convolution and its
-    /// ReLU.
+    /// Whether it is a folded convolution of 1x1 and stride 1.
     pub(crate) fn is_pointwise(&self) -> bool {
         let conv = &self.conv;
-        let window =
-            [conv.kernel_size, conv.stride, [conv.groups; 2], explicit(&conv.padding).map(|pad| pad + 1)];
-        window == [[1, 1]; 4] && self.norm.is_none() && self.shift.is_none()
+        let one_pixel = conv.kernel_size == [1, 1] && conv.stride == [1, 1] && conv.groups == 1;
+        one_pixel && explicit(&conv.padding) == [0, 0] && self.norm.is_none() && self.shift.is_none()
     }
 
     /// The convolution that computes the channels of `convs`, pointwise ones of one map, one after another;
