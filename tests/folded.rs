@@ -63,11 +63,18 @@ fn check(name: &str, absorbed: usize) {
 fn check_for_gpu(name: &str, convolutions: usize, biased: usize) {
     let network = written(name);
     let before = SIZES.map(|size| logits_at(&network, size));
-    let weights = |network: &Network| -> Vec<usize> {
+    let weights = |network: &Network| -> Vec<_> {
         let weights = tensors(network).into_iter().filter(|t| t.role == TensorRole::ConvWeight);
-        weights.map(|t| t.shape.iter().product()).collect()
+        weights.map(|t| (t.name, t.shape)).collect()
     };
-    let weights_before: usize = weights(&network).iter().sum();
+    // 1x1 convolutions may be joined; the others keep their shapes.
+    let windows = |weights: &[(String, Vec<usize>)]| -> Vec<_> {
+        weights.iter().map(|(_, shape)| shape.clone()).filter(|shape| shape[2..] != [1, 1]).collect()
+    };
+    let values = |weights: &[(String, Vec<usize>)]| -> usize {
+        weights.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    };
+    let weights_before = weights(&network);
     let ready = network.for_gpu();
     let after = SIZES.map(|size| logits_at(&ready, size));
     for ((size, after), before) in SIZES.iter().zip(&after).zip(&before) {
@@ -75,11 +82,18 @@ fn check_for_gpu(name: &str, convolutions: usize, biased: usize) {
         println!("{name}: {size} pixels: {off:.1e} off");
         assert!(off <= TOLERANCE, "{name}: {size} pixels: {off:.1e} of the largest logit off");
     }
-    assert_eq!(weights(&ready).iter().sum::<usize>(), weights_before, "{name}: values of weights");
-    assert_eq!(weights(&ready).len(), convolutions, "{name}: convolutions");
+    let weights_after = weights(&ready);
+    assert_eq!(weights_after.len(), convolutions, "{name}: convolutions");
+    assert_eq!(values(&weights_after), values(&weights_before), "{name}: values of weights");
+    assert_eq!(windows(&weights_after), windows(&weights_before), "{name}: weights keep their shapes");
+    if weights_after.len() == weights_before.len() {
+        assert_eq!(weights_after, weights_before, "{name}: weights keep their shapes");
+    }
     let biases = tensors(&ready).into_iter().filter(|t| t.name.ends_with("conv.bias"));
     let biases: Vec<_> = biases.map(|t| t.name).collect();
     assert_eq!(biases.len(), biased, "{name}: {biases:?}");
+    let only_before_depthwise = biases.iter().all(|name| name.contains(".pointwise."));
+    assert!(only_before_depthwise, "{name}: biases that cost a kernel: {biases:?}");
     let again = ready.clone().for_gpu();
     assert_eq!(logits(&again), logits(&ready), "{name}: twice is once");
 }

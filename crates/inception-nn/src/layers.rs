@@ -236,6 +236,12 @@ fn in_f64(data: TensorData) -> Vec<f64> {
     data.convert::<f64>().try_into_vec::<f64>().expect("just converted")
 }
 
+/// A parameter of values that were computed in f64, on the device and in the type of `like`.
+fn rounded<const D: usize>(values: Vec<f64>, shape: [usize; D], like: &Tensor<4>) -> Param<Tensor<D>> {
+    let options = (&like.device(), like.dtype());
+    Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), options))
+}
+
 impl ConvNorm {
     /// Takes the norm's scale and shift into the convolution's weights and a bias: in f64, rounded once. (The
     /// engine does the same to graphs of any module, in `passes/fold_affine.rs`, knowing neither this type
@@ -247,21 +253,17 @@ impl ConvNorm {
             [&norm.running_mean, &norm.running_var].map(|state| in_f64(state.value_sync().into_data()));
         let scale: Vec<f64> =
             gamma.iter().zip(&variance).map(|(gamma, v)| gamma / (v + norm.epsilon).sqrt()).collect();
-        let shift =
-            beta.iter().zip(&mean).zip(&scale).map(|((beta, mean), scale)| (beta - mean * scale) as f32);
+        let shift = beta.iter().zip(&mean).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale);
 
         let weight = self.conv.weight.val();
-        let (device, shape) = (weight.device(), weight.dims());
-        let mut weights = in_f64(weight.into_data());
+        let shape = weight.dims();
+        let mut weights = in_f64(weight.clone().into_data());
         let filter: usize = shape[1..].iter().product();
         for (filter, scale) in weights.chunks_mut(filter).zip(&scale) {
             filter.iter_mut().for_each(|weight| *weight *= scale);
         }
-        let weights: Vec<f32> = weights.into_iter().map(|weight| weight as f32).collect();
-        let tensor = Tensor::<4>::from_data(TensorData::new(weights, shape), &device);
-        self.conv.weight = Param::from_tensor(tensor);
-        let shift = TensorData::new(shift.collect::<Vec<f32>>(), [shape[0]]);
-        self.conv.bias = Some(Param::from_tensor(Tensor::from_data(shift, &device)));
+        self.conv.weight = rounded(weights, shape, &weight);
+        self.conv.bias = Some(rounded(shift.collect(), [shape[0]], &weight));
     }
 
     /// Takes the bias of `before`, a folded convolution whose output this one is alone to read, into its own:
@@ -272,17 +274,16 @@ impl ConvNorm {
         let Some(own) = self.conv.bias.as_ref().filter(|_| !pads && !before.relu) else { return };
         let Some(bias) = before.conv.bias.take() else { return };
         let (weight, own) = (self.conv.weight.val(), own.val());
-        let (device, shape) = (weight.device(), weight.dims());
+        let shape = weight.dims();
         let filter = shape[1] * shape[2] * shape[3];
         let (bias, window) = (in_f64(bias.val().into_data()), shape[2] * shape[3]);
-        let weights = in_f64(weight.into_data());
+        let weights = in_f64(weight.clone().into_data());
         let added = weights.chunks(filter).map(|filter| {
             let channels = filter.chunks(window).zip(&bias);
             channels.map(|(weights, bias)| weights.iter().sum::<f64>() * bias).sum::<f64>()
         });
-        let sums = in_f64(own.into_data()).into_iter().zip(added).map(|(own, added)| (own + added) as f32);
-        let sums = TensorData::new(sums.collect::<Vec<f32>>(), [shape[0]]);
-        self.conv.bias = Some(Param::from_tensor(Tensor::from_data(sums, &device)));
+        let sums = in_f64(own.into_data()).into_iter().zip(added).map(|(own, added)| own + added);
+        self.conv.bias = Some(rounded(sums.collect(), [shape[0]], &weight));
     }
 
     /// Adds the bias of `before`, a folded convolution whose output this depthwise one is alone to read, after
@@ -330,20 +331,17 @@ impl ConvNorm {
         if !convs.iter().all(alike) {
             return None;
         }
+        // On the host, where no kernel is compiled for it.
         let weight = joined.conv.weight.val();
         let [_, channels_in, ..] = weight.dims();
-        let options = (&weight.device(), weight.dtype());
-        // On the host, where no kernel is compiled for it.
         let weights = convs.iter().flat_map(|other| in_f64(other.conv.weight.val().into_data()));
         let weights: Vec<f64> = weights.collect();
         let channels = weights.len() / channels_in;
-        let weights = TensorData::new(weights, [channels, channels_in, 1, 1]);
-        joined.conv.weight = Param::from_tensor(Tensor::from_data(weights, options));
+        joined.conv.weight = rounded(weights, [channels, channels_in, 1, 1], &weight);
         if joined.conv.bias.is_some() {
-            let biases =
-                convs.iter().filter_map(|other| Some(in_f64(other.conv.bias.as_ref()?.val().into_data())));
-            let biases = TensorData::new(biases.flatten().collect::<Vec<_>>(), [channels]);
-            joined.conv.bias = Some(Param::from_tensor(Tensor::from_data(biases, options)));
+            let biases = convs.iter().filter_map(|other| other.conv.bias.as_ref());
+            let biases = biases.flat_map(|bias| in_f64(bias.val().into_data())).collect();
+            joined.conv.bias = Some(rounded(biases, [channels], &weight));
         }
         Some(joined)
     }
